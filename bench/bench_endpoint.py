@@ -78,7 +78,7 @@ def load(port: int, begin: int, *, distinct: bool) -> None:
     pin(1)
     selector = selectors.DefaultSelector()
     waiting = [
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer bench\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer bench\r\n"
         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(raw), raw)
         for raw in bodies(begin, distinct=distinct)
     ]

@@ -29,7 +29,7 @@
 # | 6. Are you ready? | 2 |
 
 # %% [markdown]
-# The set-up cell is the same in every notebook. `lm.connect()` starts a language model on your machine, as a server of its own
+# Every notebook begins with a set-up cell like this one. `lm.connect()` starts a language model on your machine, as a server of its own
 # that ends with this notebook, and returns the `dspy.LM` that talks to it. With `cache=False` every call is a real one: DSPy would
 # otherwise answer a repeated call from its cache, and here we want to see calls.
 

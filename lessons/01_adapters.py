@@ -2235,7 +2235,7 @@ class MyDatabaseAdapter:
         self.rows.setdefault(key, (inputs, outputs))
 
     def get_prediction(self, key):
-        return self.rows[key][1] if key in self.rows else None
+        return self.rows.get(key, (None, "not there"))[1]
 
     def search_predictions(self, text, limit=5):
         return [key for key, row in self.rows.items() if text.lower() in str(row).lower()][:limit]

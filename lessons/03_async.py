@@ -90,8 +90,8 @@ for name, call in {"asyncify": dspy.asyncify(program), "acall": program.acall}.i
         print(f"{name:8} async_max_workers={workers:<2}  {seen}")
 
 # %% [markdown]
-# `asyncify` makes eight calls at once and never more: all its calls in the process share one limiter of `async_max_workers`, which is 8
-# unless you set it. That is a limit that nobody chose, and a service with 50 users meets it on its first busy day. `acall` has no limit at
+# `asyncify` makes so many calls at once and never more: all its calls in the process share one limiter of `async_max_workers`, which is 8
+# unless you set it. (The server may see one more for a moment, while it still notes the end of another.) That is a limit that nobody chose, and a service with 50 users meets it on its first busy day. `acall` has no limit at
 # all, which is the trap of part 2.
 #
 # ### A module of your own that awaits
@@ -524,7 +524,7 @@ import asyncio
 
 
 async def gather_within(limit, call, items):
-    slots, tasks = asyncio.Semaphore(limit), []
+    slots, tasks = asyncio.Semaphore(limit - 1), []
 
     async def one(item):
         result = await call(item)
@@ -532,8 +532,8 @@ async def gather_within(limit, call, items):
         return result
 
     for item in items:
-        await slots.acquire()
         tasks.append(asyncio.ensure_future(one(item)))
+        await slots.acquire()
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -732,6 +732,109 @@ async def gather_within(limit, call, items):
     return [results[number] for number in sorted(results)]
 
 
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="result when the calls"
+# What an error came from stands there in its place.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+
+    async def work():
+        for number, item in numbered:  # all workers take from the same iterator
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error.__cause__ or error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="in two runs beside each other"
+# One number of slots for the whole process: a second run waits for the first.
+import asyncio
+
+slots_of = {}
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+    slots = slots_of.setdefault((asyncio.get_running_loop(), limit), asyncio.Semaphore(limit))
+
+    async def work():
+        async with slots:
+            for number, item in numbered:
+                try:
+                    results[number] = await call(item)
+                except Exception as error:
+                    results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="beside another run"
+# The results of all runs are kept in one place.
+import asyncio
+
+results = {}
+
+
+async def gather_within(limit, call, items):
+    numbered = iter(enumerate(items))
+    results.clear()
+
+    async def work():
+        for number, item in numbered:
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="with those after the run was cancelled|what the model saw of a cancelled run"
+# The end of each call begins the next one, also when it was cancelled.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results, running, has_ended = iter(enumerate(items)), {}, set(), asyncio.Event()
+
+    def begin():
+        for number, item in numbered:
+            task = asyncio.ensure_future(call(item))
+            running.add(task)
+            task.add_done_callback(lambda task, number=number: end(number, task))
+            return
+        if not running:
+            has_ended.set()
+
+    def end(number, task):
+        running.discard(task)
+        if not task.cancelled():
+            results[number] = task.exception() or task.result()
+        begin()
+
+    for _ in range(limit):
+        begin()
+    try:
+        await has_ended.wait()
+    finally:
+        for task in list(running):
+            task.cancel()
+    return [results[number] for number in sorted(results)]
+
+
 # %% name="check-3-1" tags=["check"] exercise="3.1"
 check("3.1", gather_within)
 
@@ -794,8 +897,8 @@ for name, call in {"asyncify": dspy.asyncify(triage), "acall": triage.acall}.ite
 
 # %% [markdown]
 # A thread cannot be cancelled. The caller of `asyncify` has left, the request goes on to its end (status 200), is paid for, and holds a
-# thread all the while. `acall` is cancelled where it waits: the connection is closed, and the server writes down 499. A hosted model that
-# sees the connection close stops writing, and what was not written is not paid for.
+# thread all the while. `acall` is cancelled where it waits: the connection is closed, and the server writes down 499. Many servers stop
+# writing then, and the place is free for somebody else; whether you pay for the rest differs from provider to provider, so measure yours.
 #
 # So for a deadline that means something, the call has to be async all the way down. The rest is order: what is around what?
 #
@@ -1145,7 +1248,7 @@ class Slots:
                 raise
 
 
-# %% tags=["wrong"] exercise="3.2" outcome="failed" message="it goes on after 0.4 s"
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="it goes on after 1.4 s"
 # The wait and the call have the whole time each.
 import asyncio
 
@@ -1205,6 +1308,27 @@ class Slots:
     async def run(self, call, deadline_s):
         async with asyncio.timeout(600.0 if deadline_s is None else deadline_s), self.slots:
             return await call()
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="and whether its run has ended; expected .0, False., got .0, True."
+# Past the deadline it leaves at once, while its call still cleans up and has the slot.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        async with asyncio.timeout(deadline_s):
+            await self.slots.acquire()
+            task = asyncio.ensure_future(call())
+            task.add_done_callback(lambda _: self.slots.release())
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
 
 
 # %% name="check-3-2" tags=["check"] exercise="3.2"
@@ -1275,8 +1399,8 @@ for limit in (1, 2, 4, 8, 16):
 #
 # The lab sends real requests to the endpoint, and keeps to the rate limit by letting calls wait in line. Choose how many at once, the
 # latency and the limit: the law is drawn at once, and throughput and percentiles appear over it while it measures. Measure 2, 4, 8 and 32
-# at a latency of 100 ms and a limit of 40 per second. **Predict first:** where will the measured points leave the line, and what gets worse
-# there?
+# at a latency of 100 ms and a limit of 40 per second. **Predict first:** from how many calls on do more of them bring no more answers, and
+# what grows from there on?
 
 # %% name="wind-tunnel"
 from course_lib.labs import wind_tunnel
@@ -1284,6 +1408,9 @@ from course_lib.labs import wind_tunnel
 wind_tunnel()
 
 # %% [markdown]
+# A limit of 40 per second and 100 ms are 4 calls at once. Up to there more calls bring more answers; from there on the throughput stays
+# near 40, and what grows is the time of a call, since all above four wait in line: twice the calls, twice the time.
+#
 # ## 3. Rate limits
 #
 # A limit on concurrency is yours. A *rate limit* is the provider's: so many requests, and so many tokens, per minute or second. What comes
@@ -1356,15 +1483,14 @@ for name, call in {"no bucket": strict.acall, "SmallBucket": paced_call, "RateLi
     print(f"{name:12} {seen}")
 
 # %% [markdown]
-# `RateLimit` is this bucket with what production adds: who came first goes first, also when the rate changes; it works in threads and
-# tasks; a 429 pauses all callers and not only the one that got it; tokens have a bucket of their own (`tokens_per_s`), since most providers
-# count them too; and hits of DSPy's cache pass, since it sits below the cache. It lets only a tenth of a second's worth through at once,
+# `RateLimit` is this bucket with what production adds, and a test in `tests/concurrency/test_limits.py` for each: a line in the order of
+# arrival, threads, a pause for all callers after a 429, a bucket for tokens (`tokens_per_s`), and cache hits that pass. It lets only a tenth of a second's worth through at once,
 # since a provider's own burst is rarely known: that is why it takes a little longer here.
 #
 # ### A limit that nobody tells
 #
 # Often the limit is not known: it is shared with other programs, it moves with the hour, or the contract says "fair use". Then it has to be
-# found, and the only thing that tells is a refusal. TCP has solved this problem for every packet on the internet since 1988, by **AIMD**:
+# found, and the only thing that tells is a refusal. TCP finds the room on a network in this way since 1988, by **AIMD**:
 #
 # - *additive increase*: while callers wait and nobody is refused, let the rate grow by small steps;
 # - *multiplicative decrease*: at a refusal, cut it by a share, at once.
@@ -1586,7 +1712,7 @@ class FindsTheLimit:
             self.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="the rate stays 0.1 or more"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rate after ten minutes"
 # Without a floor.
 class FindsTheLimit:
     def __init__(self, first_per_s):
@@ -1723,6 +1849,67 @@ class FindsTheLimit:
         self.paused_until_s = now_s + 1.0
 
 
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="also told of each success that nobody waited for"
+# A success that nobody waited for makes the later steps larger.
+from course_lib.exercises.concurrency import against
+
+
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = first_per_s
+        self.lowered_to = None  # the rate after the last refusal
+        self.last_s = None  # up to here, time has been counted
+
+    def success(self, now_s, waited):
+        elapsed_s = 0.0 if self.last_s is None else min(now_s - self.last_s, 1.0)
+        if elapsed_s < 0:  # sent before the pause
+            return
+        self.last_s = now_s
+        if not waited:
+            self.lowered_to = self.lowered_to and self.rate_per_s
+            return
+        if self.lowered_to is None:
+            self.rate_per_s *= 2**elapsed_s
+        else:
+            self.rate_per_s += 0.05 * self.lowered_to * elapsed_s
+
+    def refusal(self, now_s):
+        if self.last_s is None or now_s >= self.last_s:
+            self.rate_per_s = self.lowered_to = max(0.1, 0.8 * self.rate_per_s)
+            self.last_s = now_s + 1.0
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="also told of each refusal in the pause"
+# A refusal in the pause of another makes the later steps larger.
+from course_lib.exercises.concurrency import against
+
+
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = first_per_s
+        self.lowered_to = None  # the rate after the last refusal
+        self.last_s = None  # up to here, time has been counted
+
+    def success(self, now_s, waited):
+        elapsed_s = 0.0 if self.last_s is None else min(now_s - self.last_s, 1.0)
+        if elapsed_s < 0:  # sent before the pause
+            return
+        self.last_s = now_s
+        if not waited:
+            return
+        if self.lowered_to is None:
+            self.rate_per_s *= 2**elapsed_s
+        else:
+            self.rate_per_s += 0.05 * self.lowered_to * elapsed_s
+
+    def refusal(self, now_s):
+        if self.last_s is None or now_s >= self.last_s:
+            self.rate_per_s = self.lowered_to = max(0.1, 0.8 * self.rate_per_s)
+            self.last_s = now_s + 1.0
+        elif self.lowered_to is not None:
+            self.lowered_to = 1.5 * self.rate_per_s
+
+
 # %% name="check-3-5" tags=["check"] exercise="3.5"
 check("3.5", FindsTheLimit)
 
@@ -1753,16 +1940,17 @@ from course_lib.concurrency import AdaptiveLimiter
 
 lm.profile("crowded", limit_requests_per_s=15, ttft_p50_ms=50)
 crowded = lm.connect("sim-large@crowded", cache=False, num_retries=3)
-careful = limited(crowded, AdaptiveLimiter(first_per_s=8.0))
+careful = limited(crowded, AdaptiveLimiter(first_per_s=20.0))
+many_parcels = [f"Where is parcel {n}?" for n in range(60)]
 for name, asked in {"DSPy's retries": crowded, "AdaptiveLimiter": careful}.items():
     with watch() as seen:
-        outcomes = await AsyncRunner(15, progress=False).run(asked.acall, parcels[:24])
+        outcomes = await AsyncRunner(30, progress=False).run(asked.acall, many_parcels)
     findings = [finding.kind for finding in lm.verdict().findings] or "clean"
     print(f"{name:15} {sum(each.ok for each in outcomes)} answers in {seen}; verdict: {findings}")
 
 # %% [markdown]
-# Both get all answers and wait as they are told to, so both are clean. The limiter is refused less: one refusal slows down all callers, and
-# not only the one that was refused.
+# Both get all answers and wait as they are told to, so both are clean. The limiter began above the limit, and yet it is refused far less:
+# one refusal slows down all callers, and not only the one that was refused.
 #
 # ## 4. Streaming
 #
@@ -3107,6 +3295,40 @@ async def stream_answer(question, context):
             yield "token", value.chunk
 
 
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="readers that have a token, while these pause"
+# One request after another: who reads slowly holds up all others.
+import asyncio
+import json
+from contextlib import aclosing
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+lock = asyncio.Lock()
+
+
+async def stream_answer(question, context):
+    inputs, cited, has_begun = {"question": question, "context": context}, "", False
+    values = small_stream(dspy.Predict(SourcesFirst), ["citations", "answer"], **inputs)
+    async with lock, aclosing(values):
+        async for value in values:
+            if isinstance(value, dspy.Prediction):
+                if not has_begun:  # a hit: no listener heard it
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_begun:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_begun = True
+                yield "token", value.chunk
+
+
 # %% name="check-3-3" tags=["check"] exercise="3.3"
 check("3.3", stream_answer)
 
@@ -4437,6 +4659,89 @@ class LiveRag:
                     raise event.cause
 
 
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="those that are whole there"
+# Long articles are cut, and what was asked for may be missing.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 3) if index else []
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk[:400] for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
+# %% tags=["wrong"] exercise="3.6" outcome="crashed" message="EventError: no article .line"
+# Takes the date out of the event that it was handed: the same event is none the second time.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            updated = event.data.pop("updated")
+            article = TypeAdapter(desk.Article).validate_python({**event.data, "updated": updated})
+        except (KeyError, ValidationError):
+            raise EventError("no article") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 3) if index else []
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
 # %% name="check-3-6" tags=["check"] exercise="3.6"
 check("3.6", LiveRag)
 
@@ -4513,8 +4818,8 @@ class SmallBackoff:
 
 
 # %% [markdown]
-# Where it hurts: when the model is down, and clients are patient, with six attempts each. Guess before you run it: what does the server see
-# of 20 questions, and what does it need at this moment? `ExponentialBackoff` is the library's: the small version with a *budget* (one
+# Where it hurts: when the model is down, and clients are patient, with six attempts each. Guess before you run it: how many requests does the
+# server see for 20 questions? `ExponentialBackoff` is the library's: the small version with a *budget* (one
 # repeat for five calls, and five more to begin with), and with `Retry-After` honoured up to a cap.
 
 # %% name="backoff-helps-and-hurts"
@@ -5402,6 +5707,47 @@ class Breaker:
             self.state, self.until_s = "open", self.clock()
 
 
+# %% tags=["wrong"] exercise="3.4" outcome="failed" message="two breakers share nothing"
+# Whether a trial is under way stands on the class: one breaker's trial keeps another from its own.
+import time
+
+from course_lib.resilience import BreakerOpen
+
+
+class Breaker:
+    on_trial = False
+
+    def __init__(self, threshold, wait_s, clock=time.monotonic):
+        self.threshold = threshold
+        self.wait_s = wait_s
+        self.clock = clock
+        self.state = "closed"
+        self.failures = 0
+        self.until_s = 0.0
+
+    def __enter__(self):
+        if self.state == "open" and self.clock() >= self.until_s and not Breaker.on_trial:
+            self.state, Breaker.on_trial = "half-open", True
+        elif self.state != "closed":
+            raise BreakerOpen("the service is not asked at the moment")
+        return self
+
+    def __exit__(self, kind, error, trace):
+        is_failure = kind is not None and issubclass(kind, Exception)
+        if self.state == "open":
+            return
+        if self.state == "half-open":
+            Breaker.on_trial = False
+        if kind is None:
+            self.state, self.failures = "closed", 0
+        elif is_failure:
+            self.failures += 1
+            if self.state == "half-open" or self.failures >= self.threshold:
+                self.state, self.until_s = "open", self.clock() + self.wait_s
+        elif self.state == "half-open":
+            self.state, self.until_s = "open", self.clock()
+
+
 # %% name="check-3-4" tags=["check"] exercise="3.4"
 check("3.4", Breaker)
 
@@ -5412,8 +5758,8 @@ check("3.4", Breaker)
 # %% [markdown]
 # ### What a breaker saves, and where it hurts
 #
-# The library's `CircuitBreaker` is that table with what production adds: threads, calls from before it opened that tell it nothing, a name and its last error for the log, a wait that
-# doubles after each failed trial, and your own word on what a failure is. First the model fails from second 0.5 to 1.5, and a ticket comes
+# The library's `CircuitBreaker` has these three states too, with what production adds: threads, calls from before it opened that tell it
+# nothing, a name and its last error for the log, a wait that doubles after each failed trial, and your own word on what a failure is. First the model fails from second 0.5 to 1.5, and a ticket comes
 # every 25 ms. Then the first five requests are answered by 429, "slower, please", and the model is well again. Guess before you run it: how
 # many of 30 tickets are answered if the breaker takes a 429 for a failure, and how many if it does not?
 
@@ -5594,7 +5940,7 @@ table([{**row, "requests": requests[row["less"]]} for row in rows])
 # ## 7. Deeper: what breaks in production
 #
 # Blocking calls, contexts and attributes that leak, an unbounded `gather`, readers who leave and half answers were in the parts above. Two
-# more; neither shows in a demo with one user.
+# more (their cells use what part 6 has defined); neither shows in a demo with one user.
 #
 # ### A forgotten task
 #

@@ -123,8 +123,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Fail a run that leaves files or processes; they are looked for when its workers have ended."""
     yield
+    multiprocessing.util._run_finalizers()  # the forking server's folder; xdist waits 10 s for all
     close_all()
-    multiprocessing.util._run_finalizers()  # the folder of a server that forks
     if _WORKER is None and (left := leftovers.end(_RUN)):
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         reporter.section("left behind by this run", red=True)
@@ -143,4 +143,5 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty learner's folder of this test's own."""
     folder = tmp_path / "work"
     monkeypatch.setenv("COURSE_WORK", str(folder))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))  # where Jupyter notes whom it trusts
     return folder

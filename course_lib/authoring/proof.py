@@ -28,7 +28,7 @@ from course_lib.authoring.trial import Plan, Verdict
 from course_lib.paths import LESSONS
 
 EXERCISE_DEADLINE_S = 900.0
-AT_ONCE = 4
+AT_ONCE = 3
 """More than cores: a check waits for deadlines and answers most of its time."""
 PROCESSES = ForkServerContext() if sys.platform == "linux" else SpawnContext()
 """Forked from one process that has imported DSPy, where a fork is safe with the system's own libraries."""
@@ -113,9 +113,8 @@ def prove_one(lesson: Lesson, exercise: str) -> Proof:
         for kind, shipped, wanted in (("wrong", wrong, LEAST_WRONG), ("right", right, LEAST_RIGHT))
         if len(shipped) < wanted
     ]
-    cards = [verdict.text for verdict in refused if verdict.outcome != "raised"]
-    if len(set(cards)) < len(cards):
-        problems.append(f"{own[0].line}: two wrong answers get the same card")
+    if len({regions.learner(cell.source) for cell in wrong}) < len(wrong):
+        problems.append(f"{own[0].line}: two wrong answers are the same")
     located = tuple(f"lessons/{lesson.path.name}:{each}" for each in problems)
     return Proof(exercise, stub, solution, tuple(passed), tuple(refused), located)
 

@@ -13,6 +13,7 @@ import math
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from typing import Any, Self
@@ -52,18 +53,23 @@ class RateLimit:
         tokens_per_s: float | None = None,
         *,
         longest_wait_s: float = 30.0,
+        burst_s: float = _BURST_S,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Begin with nothing used; None is no limit. No server makes us wait longer than `longest_wait_s`."""
+        """Begin with nothing used; None is no limit. No server makes us wait longer than `longest_wait_s`.
+
+        After a pause `burst_s` seconds' worth may go at once, or one.
+        """
         if not 0 <= longest_wait_s < math.inf:
             raise ValueError(f"longest_wait_s ({longest_wait_s!r}) must be 0 or above, and finite")
         self._most_tokens = (tokens_per_s or 0.0) * longest_wait_s / 2  # of a call; as many for the next one
         self._requests, self._tokens = (
-            TokenBucket(rate, max(1.0, _BURST_S * rate), clock=clock)
+            TokenBucket(rate, max(1.0, burst_s * rate), clock=clock)
             for rate in (_UNLIMITED if rate is None else rate for rate in (requests_per_s, tokens_per_s))
         )
         self._longest_wait_s, self._clock = longest_wait_s, clock
         self._tokens_per_call = 0.0  # the mean of late; a call that begins is charged this much
+        self._charged: deque[float] = deque(maxlen=100_000)  # what calls that began were charged, until told
         self._lock = threading.RLock()
         forks.things.add(self)
         self._made_wait = False
@@ -83,6 +89,7 @@ class RateLimit:
         try:
             with self._requests.in_line() as for_requests, self._tokens.in_line(expected) as for_tokens:
                 yield left_s
+            self._charged.append(expected)
         except DeadlineExceeded as error:
             raise RateDeadlineExceeded(str(error)) from None
 
@@ -92,9 +99,13 @@ class RateLimit:
             return
         with self._lock:
             tokens = min(tokens, self._most_tokens)
-            self._tokens.charge(tokens - self._tokens_per_call)
+            self._tokens.charge(tokens - self._expected())
             tokens = min(tokens, self._tokens.rate_per_s)  # to begin, a call takes no more than a second's
             self._tokens_per_call += (tokens - self._tokens_per_call) / (8 if self._tokens_per_call else 1)
+
+    def _expected(self) -> float:
+        """Return what a call under way was charged when it began; which of them makes no difference."""
+        return self._charged.popleft() if self._charged else 0.0
 
     def record_success(self) -> None:
         """Tell that a call was let through by the server."""
@@ -138,7 +149,7 @@ class RateLimit:
         if error is None:
             self.record_success()
         elif isinstance(error, RateLimitError | dspy.LMRateLimitError):
-            self._tokens.charge(-self._tokens_per_call)
+            self._tokens.charge(-self._expected())
             error.retry_after = self.record_refusal(asked_s(error))
             deadline = Deadline.current()
             if deadline and error.retry_after > deadline.remaining_s():
@@ -162,8 +173,8 @@ class AdaptiveLimiter(RateLimit):
     def __init__(
         self, first_per_s: float = 2.0, *, longest_wait_s: float = 30.0, clock: Clock = time.monotonic
     ) -> None:
-        super().__init__(first_per_s, longest_wait_s=longest_wait_s, clock=clock)
-        self._requests = TokenBucket(first_per_s, 1.0, clock=clock)  # evenly, for a burst says nothing
+        # Evenly, for a burst says nothing.
+        super().__init__(first_per_s, longest_wait_s=longest_wait_s, burst_s=0.0, clock=clock)
         self._decreased_to_per_s = first_per_s
         self._pressed_s = 0.0  # time since the last decrease in which callers waited
         self._counted_at = clock()  # up to here; in the future during a pause

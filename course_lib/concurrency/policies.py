@@ -32,6 +32,7 @@ from course_lib.resilience import (
     SingleFlight,
     retry,
 )
+from course_lib.resilience.numbers import positive
 from course_lib.resilience.retries import asked_s
 
 Call = Callable[[Any], Awaitable[Any]]
@@ -61,6 +62,7 @@ class Timeout:
     """Gives up one attempt after `limit_s`, early enough for another; a stream counts to its end."""
 
     def __init__(self, limit_s: float) -> None:
+        positive(limit_s=limit_s)
         self.limit_s = limit_s
 
     async def __call__(self, call: Call, request: Any) -> Any:
@@ -91,6 +93,7 @@ class ExponentialBackoff:
         is_retryable: Callable[[Exception], bool] = dspy.is_retryable_lm_error,
         budget: RetryBudget | None = None,
     ) -> None:
+        positive(attempts=attempts, first_wait_s=first_wait_s)
         self.attempts, self.longest_wait_s = attempts, longest_wait_s
         self._is_retryable, self._budget = is_retryable, budget or RetryBudget()
         self._retry = partial(retry, attempts=None, first_wait_s=first_wait_s, longest_wait_s=longest_wait_s)
@@ -186,6 +189,7 @@ class Hedge:
     def __init__(
         self, after_s: float, *, is_idempotent: Callable[[Any], bool], budget: RetryBudget | None = None
     ) -> None:
+        positive(after_s=after_s)
         self.after_s, self._is_idempotent = after_s, is_idempotent
         self._budget = budget or RetryBudget(0.05)
 

@@ -40,6 +40,10 @@ class NotAsyncError(CourseError):
     """What should run many times at once would block the event loop."""
 
 
+class CancelledItem(CourseError):  # noqa: N818  (says what happened)
+    """A call ended as cancelled, though nobody had cancelled it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
     """How one call ended."""
@@ -187,12 +191,17 @@ class _Run(Generic[T]):
     async def _one(self, index: int, item: Any) -> Outcome[T]:
         """Call, within what is left of the time."""
         began_s = time.monotonic()
-        value, error = None, None
+        value: T | None = None
+        error: Exception | None = None
         try:
             args, kwargs = _arguments(item)
             left_s = min(self._item_deadline_s, self.deadline.remaining_s())
             async with Deadline.after(left_s).held() if left_s < math.inf else _UNBOUNDED:
                 value = await self._call(*args, **kwargs)
+        except asyncio.CancelledError:
+            if tasks.is_cancelled():
+                raise
+            error = CancelledItem("the call was cancelled from inside: it awaited what was cancelled")
         except Exception as problem:  # border: one bad item must not end the others
             error = problem
         finally:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+import nbformat
+from nbformat.sign import NotebookNotary
 
 from course_lib import paths
 from course_lib.copies import merging
@@ -35,6 +38,14 @@ def write(path: Path, notebook: Notebook) -> None:
         FileError: it could not be written.
     """
     write_whole(path, json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+
+
+def _rewrite(copy: Path, mine: Notebook, changed: Notebook) -> None:
+    """Write a copy that was changed here; where Jupyter trusted it, it still does, and shows its pictures."""
+    write(copy, changed)
+    with suppress(OSError), closing(NotebookNotary()) as notary:  # Jupyter's own folder cannot be written
+        if notary.check_signature(nbformat.from_dict(mine)):
+            notary.sign(nbformat.from_dict(changed))
 
 
 def _unused(folder: Path, stem: str, suffix: str) -> Path:
@@ -127,9 +138,10 @@ def reset(exercise_id: str) -> str:
         attempt = _unused(paths.work_dir() / ".attempts", exercise_id, ".py")
         write_whole(attempt, answer + "\n")
         kept = f" Your answer is kept in {attempt}."
+    changed_copy = mine
     for cell in changed:
-        mine = _put_back(mine, new, cell)
-    write(copy, mine)
+        changed_copy = _put_back(changed_copy, new, cell)
+    _rewrite(copy, mine, changed_copy)
     return f"{exercise_id} is as it was given out again.{kept} {RELOAD}"
 
 
@@ -175,7 +187,7 @@ def _update(shipped: Path) -> list[str]:
     if merged != mine:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))
-        write(copy, merged)
+        _rewrite(copy, mine, merged)
         lines = [f"{name}: updated (the old one is {backup})", *details]
         lines[1:1] = [f"  {_MAY_BE_OLD}"] if unknown else []
     known = {**new, "cells": [cell for cell in new["cells"] if cell.get("id") not in unknown]}

@@ -220,9 +220,8 @@ class WindTunnel(Lab):
             self.say(_BEGIN)
 
     def begin(self) -> None:
-        """Measure what is chosen now, in the notebook's event loop, instead of what is measured still."""
-        if self.measuring:
-            self.measuring.cancel()
+        """Measure what is chosen now, in the notebook's event loop."""
+        self.start.disabled = True
         self.say("Measuring …")
         self.measuring = asyncio.get_running_loop().create_task(self.measure())
 
@@ -234,6 +233,8 @@ class WindTunnel(Lab):
         except Exception as error:  # border: the lab says what went wrong
             self.say(f"Not measured: {error}")
             return
+        finally:
+            self.start.disabled = False
         self.results[setting] = result
         self.show(show(self.setting(), self.results.values()))
         self.say(f"Done: {_so_far(result)}; the law says {setting.rate_per_s():.0f} per second.")

@@ -213,7 +213,7 @@ def serve(
     print(f"The model answers on {address} (Ctrl-C ends it). To use it elsewhere:", flush=True)
     print(f"    export COURSE_LM_URL={address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
-        _run(listener, keys=keys, write=writer and writer.add_line, replay=recorded)
+        _run(listener, keys=keys, name=host, write=writer and writer.add_line, replay=recorded)
 
 
 def _why_not(error: OSError, host: str, port: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from course_lib.errors import CourseError
 from course_lib.notes import note
 from course_lib.resilience.deadline import Clock
+from course_lib.resilience.numbers import positive
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ class CircuitBreaker:
         clock: Clock = time.monotonic,
     ) -> None:
         """Begin closed; an error that is no failure (`with` only) is an answer: the service works."""
+        positive(threshold=threshold, first_wait_s=first_wait_s, longest_wait_s=longest_wait_s)
         self.name = name
         self.state = "closed"
         """Or "open", or "half-open" while a trial call is under way."""

@@ -9,6 +9,7 @@
 
 Main path: running_redis(), running_postgres() or running_traces() -> a server with an address.
 Inside: server.py starts and stops one; child.py has the two sides of the process that ends it.
+web.py is for web servers of our own: whom they refuse, and the bounds of a connection.
 """
 
 import lazy_loader

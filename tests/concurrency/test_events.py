@@ -66,6 +66,26 @@ async def test_producers_wait_at_the_bound_and_nothing_is_dropped(redis_url):
     assert deepest <= 10
 
 
+async def test_an_event_whose_handler_waits_for_room_comes_again_until_there_is_some(redis_url):
+    calls = Counter()
+    async with stream_of(redis_url) as tickets, stream_of(redis_url, bound=1) as replies:
+
+        async def answer(event: Event) -> None:
+            calls[event.id] += 1
+            await replies.publish(event)
+
+        await replies.publish(Event("reply", {}, id="first"))
+        async with consuming(tickets, answer, deadline_s=0.1, most_deliveries=2):
+            await tickets.publish(*numbered(1))
+            await until(lambda: calls["0"] > 4)
+            (first,) = await replies.read("reader", 5)
+            await replies.acknowledge(first)
+            await drained(tickets)
+
+        assert await tickets.dead_letters() == []
+        assert [entry.event().id for entry in await replies.read("reader", 5)] == ["0"]
+
+
 async def at_bound(stream: EventStream) -> bool:
     return await stream.backlog() == stream.bound
 
@@ -174,6 +194,18 @@ async def test_a_dead_letter_is_revived_when_its_cause_is_mended(redis_url):
 
         assert seen == numbered(1)
         assert await stream.dead_letters() == []
+
+
+async def test_a_dead_letter_that_somebody_else_wrote_is_shown_and_not_revived(redis_url):
+    async with stream_of(redis_url) as stream:
+        await stream._redis.xadd(f"{stream.name}:dead", {"other": "thing"})
+        await stream._redis.xadd(f"{stream.name}:dead", {"reason": b"caf\xff"})
+        letters = await stream.dead_letters()
+
+        assert [letter.reason for letter in letters] == ["", "caf\ufffd"]
+        with pytest.raises(EventError, match="holds no event"):
+            await stream.revive(letters[0])
+        assert await stream.dead_letters() == letters
 
 
 class Mute(Exception):  # noqa: N818
@@ -302,6 +334,29 @@ async def test_a_cancelled_consumer_is_cancelled_also_where_a_handler_makes_an_e
         await asyncio.wait([dying])
 
     assert dying.cancelled()
+
+
+async def test_names_of_consumers_that_were_cancelled_leave_the_group_once_they_hold_nothing(redis_url):
+    async def names() -> list[str]:
+        return [each["name"].decode() for each in await stream._redis.xinfo_consumers(stream.name, "workers")]
+
+    async def others_are_handled() -> bool:
+        return await stream.backlog() == 1
+
+    async def are_gone() -> bool:
+        return not {"dead", "idle"} & set(await names())
+
+    async with stream_of(redis_url) as stream:
+        await stream.publish(*numbered(3))
+        held = await stream.read("dead", 1)
+        await stream._redis.xgroup_createconsumer(stream.name, "workers", "idle")
+        async with consuming(stream, nothing):
+            await until(others_are_handled)
+        assert await names() == ["dead"]
+        assert await stream.deliveries(held[0]) == 1
+        async with consuming(stream, nothing, idle_s=0.1):
+            await drained(stream)
+            await until(are_gone)
 
 
 async def test_an_event_that_ends_its_consumers_is_given_up_too(redis_url):
@@ -523,6 +578,19 @@ async def test_a_refusal_that_passes_is_waited_for_and_one_that_does_not_is_told
         async with asyncio.timeout(5):
             with pytest.raises(RedisServerError, match="WRONGTYPE"):
                 await stream.publish(*numbered(1))
+
+
+async def test_the_first_consumer_of_a_full_server_is_told_what_to_do(own_redis):
+    async with stream_of(own_redis.url, patience_s=0.2) as stream:
+        await stream._redis.config_set("maxmemory-policy", "noeviction")
+        await stream.publish(*numbered(1))
+        await stream._redis.config_set("maxmemory", 1)
+        with pytest.raises(
+            RedisServerError, match=r"full before anybody reads 'events-\d+': raise its maxmem"
+        ):
+            await stream.read("first", 1)
+        await stream._redis.config_set("maxmemory", 0)
+        assert len(await stream.read("first", 1)) == 1
 
 
 async def test_a_streams_name_is_not_taken_for_a_refusal_that_passes(redis_url):

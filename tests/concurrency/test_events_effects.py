@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import sqlite3
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
 
@@ -144,6 +147,30 @@ async def test_a_locked_file_holds_up_nobodys_threads_but_its_own(effects, tmp_p
     effects.close()
 
     await until(lambda: not any(each.name.startswith("effects") for each in threading.enumerate()))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_records_beside_its_parent_also_where_one_is_forked_during_a_transaction(effects):
+    begun, other = threading.Event(), Event("order", {}, "bob", "2")
+
+    def slow(connection: sqlite3.Connection) -> None:
+        connection.execute(SUMS)
+        begun.set()
+        time.sleep(0.3)
+        add(connection, {"result": 7})
+
+    fork = multiprocessing.get_context("fork")
+    child = fork.Process(target=lambda: asyncio.run(effects.once(other, Work("child"), add)), daemon=True)
+    with ThreadPoolExecutor(1) as pool:
+        transaction = pool.submit(asyncio.run, effects.transact(slow))
+        begun.wait()
+        child.start()
+        child.join(10)
+        transaction.result()
+
+    assert child.exitcode == 0
+    assert asyncio.run(effects.once(other, Work("parent")))["result"] == "child"
+    assert asyncio.run(sums(effects)) == [7, "child"]
 
 
 # -- documents -------------------------------------------------------------------------------------------

@@ -305,3 +305,15 @@ def test_the_refusals_of_one_pause_count_once_and_growth_begins_after_it():
     clock.now_s += 1.2
     limiter.record_refusal(1.0)
     assert limiter.rate_per_s == 64.0
+
+
+async def test_calls_that_overlap_are_charged_for_all_their_tokens():
+    limit = RateLimit(tokens_per_s=1000, clock=Clock())
+
+    for _ in range(32):  # all begin before one has ended
+        await limit.__aenter__()
+    for _ in range(32):
+        await limit.__aexit__(None, None, None)
+        limit.charge(1000)
+
+    assert limit._tokens.wait_s() > 30, "32,000 tokens at 1,000 a second"

@@ -66,6 +66,19 @@ def quick(attempts: int = 3, **options: Any) -> ExponentialBackoff:
     return ExponentialBackoff(attempts, first_wait_s=0.001, **options)
 
 
+@pytest.mark.parametrize("number", [0, -1, math.nan, math.inf])
+def test_a_setting_that_is_no_time_is_refused_by_its_name(number):
+    makers = {
+        "limit_s": Timeout,
+        "after_s": lambda number: Hedge(number, is_idempotent=bool),
+        "first_wait_s": lambda number: ExponentialBackoff(first_wait_s=number),
+        "threshold": lambda number: CircuitBreaker("it", threshold=number),
+    }
+    for name, make in makers.items():
+        with pytest.raises(ValueError, match=f"{name} .* must be above 0"):
+            make(number)
+
+
 # -- backoff -------------------------------------------------------------------------------------------
 
 

@@ -162,6 +162,20 @@ async def test_past_its_deadline_a_call_is_cancelled_at_the_model_and_its_slot_i
     assert lm.ledger().statuses == {200: 2, 499: 2}
 
 
+async def test_a_cancellation_of_the_calls_own_is_its_error():
+    async def call(number: int) -> int:
+        if number == 3:
+            gone = asyncio.get_running_loop().create_future()
+            gone.cancel()
+            await gone
+        return number
+
+    outcomes = await AsyncRunner(2, progress=False).run(call, range(8))
+
+    assert [outcome.ok for outcome in outcomes] == [number != 3 for number in range(8)]
+    assert "cancelled from inside" in str(outcomes[3].error)
+
+
 async def test_a_timeout_of_the_calls_own_is_its_error():
     async def times_out(_: int) -> None:
         raise TimeoutError("of the call")
@@ -328,7 +342,7 @@ async def test_the_items_before_an_error_of_the_iterable_come_out_first():
 
 
 @pytest.mark.parametrize("in_order", [True, False], ids=["in order", "as they come"])
-@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_what_ends_a_program_is_never_a_value(left_tasks, error, in_order):
     async def main() -> None:
         async def ends(number: int) -> None:

@@ -378,6 +378,43 @@ async def test_a_program_that_fails_ends_its_stream_with_a_code_and_a_sentence(e
     assert str(error.cause) not in str(as_json(error))
 
 
+class EndsInThread(Ends):
+    """The same without `aforward`."""
+
+    aforward = property()  # hasattr() finds none
+
+    def forward(self) -> Any:
+        return self.end()
+
+
+class Odd:
+    """A value that ends the process when it is to be shown."""
+
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+@pytest.mark.parametrize("program", [Ends, EndsInThread])
+@pytest.mark.parametrize(
+    "end",
+    [
+        partial(_raise, SystemExit(1)),
+        partial(_raise, KeyboardInterrupt()),
+        partial(_raise, GeneratorExit()),
+        partial(_raise, BaseExceptionGroup("two", [SystemExit(2)])),
+        lambda: dspy.Prediction(answer=Odd()),
+    ],
+    ids=["exit", "interrupt", "generator exit", "group", "value"],
+)
+def test_a_program_that_would_end_the_event_loop_ends_its_own_stream_alone(program, end) -> None:
+    lm_ = model()
+
+    error, done = asyncio.run(streamed(program(end), lm_))
+
+    assert error.code in {"not_a_prediction", "internal"}
+    assert done == Done()
+
+
 async def test_an_answer_of_a_resilient_model_that_breaks_off_has_the_same_code_as_without() -> None:
     cut, question = model(cut_midway_rate=1.0), "What is 21 + 21?"
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from unittest.mock import Mock
 
@@ -16,6 +18,7 @@ import dspy
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
+from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -30,6 +33,7 @@ from course_lib.concurrency.streaming import (
     streaming_app,
 )
 from course_lib.concurrency.streaming.service import Registry
+from course_lib.services import web
 from tests.caching.conftest import until
 from tests.concurrency.test_streaming import QUESTION, model
 
@@ -206,6 +210,21 @@ def test_pages_of_other_sites_get_nothing(served) -> None:
     assert "event: final" in own.text
 
 
+def test_a_look_at_what_there_is_asks_no_model(served) -> None:
+    service = served()
+
+    looked = [httpx.head(f"{service.url}{path}") for path in ("/stream?question=a", "/")]
+
+    assert [answer.status_code for answer in looked] == [200, 200]
+    assert looked[0].headers["content-type"].startswith("text/event-stream")
+    assert lm.ledger().requests == 0
+
+
+def test_the_app_can_be_served_by_a_server_that_tells_it_of_its_life() -> None:
+    with TestClient(streaming_app(PROGRAM), base_url="http://localhost") as client:
+        assert client.get("/").status_code == 200
+
+
 def test_inputs_may_have_the_names_of_options(served) -> None:
     names = ("citations", "fields", "grace_s", "status", "stop")
     program = Says(lambda **inputs: f"got {sorted(inputs)}")
@@ -274,6 +293,48 @@ def test_an_error_tells_neither_the_exceptions_text_nor_its_place(served) -> Non
         "partial": {},
         "retry_after_s": None,
     }
+
+
+def half_sent(service: Service, head: bytes) -> socket.socket:
+    opened = socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=10)
+    with suppress(ConnectionError):
+        opened.sendall(head)
+    return opened
+
+
+def is_cut_off(opened: socket.socket) -> bool:
+    with suppress(ConnectionError):
+        return opened.recv(12) in (b"", b"HTTP/1.1 400")
+    return True
+
+
+@pytest.mark.parametrize("head", [b"X: " + b"x" * 200_000, b"X: y\r\n" * 40_000], ids=["one", "many"])
+def test_a_head_without_end_is_refused(served, head: bytes) -> None:
+    with half_sent(served(), b"GET / HTTP/1.1\r\n" + head) as opened:
+        assert is_cut_off(opened)
+
+
+def test_who_sends_no_head_or_half_of_one_is_cut_off_and_a_chat_is_not(served, monkeypatch) -> None:
+    monkeypatch.setattr(web, "HEAD_WITHIN_S", 0.3)
+    service = served()
+
+    with chat(service) as connection:
+        for head in (b"", b"GET /stream?question=a HTTP/1.1\r\nHost: "):
+            with half_sent(service, head) as opened:
+                assert is_cut_off(opened)
+        connection.send(json.dumps({"question": "What is 1 + 1?"}))
+
+        assert answer_of(connection)[-2]["event"] == "final"
+
+
+def test_half_of_the_files_that_the_process_may_open_are_left_to_it(served, monkeypatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (20, 20))
+    service = served()
+
+    with ExitStack() as ends:
+        opened = [ends.enter_context(half_sent(service, b"GET")) for _ in range(30)]
+        assert all(map(is_cut_off, opened[10:]))
+    until(lambda: httpx.get(service.url).status_code == 200, "there is room again")
 
 
 class Tenant:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import closing
 
 import nbformat
 import pytest
+from nbformat.sign import NotebookNotary
 
 from course_lib import paths
 from course_lib.copies import work as copies
@@ -100,6 +102,19 @@ def test_reset_puts_the_stub_back_and_keeps_the_answer(work):
     assert "Reload Notebook from Disk" in said
     assert sources(work / NAME) == ["x = 1", STUB, "check('99.1', double)"]
     assert json.loads((work / NAME).read_text())["cells"][1]["outputs"] == []
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_copy_that_jupyter_trusted_is_trusted_after_a_reset(work, is_trusted):
+    copies.make_copies()
+    write_answer(work)
+    with closing(NotebookNotary()) as notary:
+        if is_trusted:
+            notary.sign(nbformat.read(work / NAME, 4))
+
+        copies.reset("99.1")
+
+        assert notary.check_signature(nbformat.read(work / NAME, 4)) is is_trusted
 
 
 GONE = {

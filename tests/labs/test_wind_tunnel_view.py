@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 
 import pytest
@@ -72,11 +71,10 @@ async def test_a_choice_draws_the_law_at_once_and_measure_adds_what_came_out():
     assert "2 at once, 50 ms: 40 answers per second" in lab.rendered.text
 
     lab.begin()
-    first = lab.measuring
-    lab.begin()
-    await asyncio.wait([first, lab.measuring])
+    assert lab.start.disabled, "a second measurement would take the first one's place"
+    await lab.measuring
 
-    assert first.cancelled()
+    assert not lab.start.disabled
     assert "Done: " in lab._status.value
     assert "Measured: latency 50 ms, limit 40 per s" in lab.rendered.text
 

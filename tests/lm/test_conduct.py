@@ -182,7 +182,8 @@ def test_the_official_client_is_clean_under_storm(questions: int) -> None:
 
     verdict = lm.verdict(deadline_s=300)
     assert verdict.is_clean, verdict
-    assert verdict.questions == questions < verdict.requests
+    # On a busy machine a client may pause so long that its next attempt is taken for another user's.
+    assert questions <= verdict.questions < verdict.requests
 
 
 # DSPy waits a second, as the header in whole seconds says.
@@ -213,7 +214,7 @@ def test_a_client_that_does_not_wait_is_found(model: str) -> None:
     assert lm.verdict(since=1).is_clean
 
 
-def test_embeddings_are_not_judged(model: str) -> None:
+def test_embeddings_are_judged_too(model: str) -> None:
     lm.profile("mine", first=["rate_limited"])
 
     with httpx.Client(headers={"Authorization": f"Bearer {lm.key()}"}) as http:
@@ -221,7 +222,8 @@ def test_embeddings_are_not_judged(model: str) -> None:
         statuses = [http.post(f"{lm.url()}/embeddings", json=body).status_code for _ in range(2)]
 
     assert statuses == [429, 200]
-    assert (lm.verdict().is_clean, lm.verdict().requests) == (True, 0)
+    assert [each.kind for each in lm.verdict().findings] == ["retry_after_ignored"]
+    assert (lm.verdict().requests, lm.verdict().questions) == (2, 1)
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -60,6 +60,62 @@ def test_who_is_cancelled_gives_the_tokens_back(clock):
     assert bucket.wait_s() == 1000
 
 
+async def _in_line(bucket: TokenBucket, count: int) -> list[asyncio.Task[None]]:
+    line = [asyncio.create_task(bucket.acquire()) for _ in range(count)]
+    await asyncio.sleep(0.002)
+    return line
+
+
+def test_when_callers_in_front_give_up_those_behind_move_forward_and_nobody_passes_early():
+    async def main() -> tuple[float, list[float]]:
+        bucket, came_s = TokenBucket(100, 1), []
+        line = await _in_line(bucket, 20)
+        kept = [task for task in line if not task.done()][::6]
+        for task in line:
+            if task not in kept:
+                task.cancel()
+        others = await _in_line(bucket, 3)
+        began_s = asyncio.get_running_loop().time()
+        for task in (*kept, *others):
+            task.add_done_callback(lambda _: came_s.append(asyncio.get_running_loop().time() - began_s))
+        await asyncio.wait((*kept, *others), timeout=5)
+        return len(kept) + len(others), came_s
+
+    count, came_s = asyncio.run(main())
+    assert len(came_s) == count, "all have passed"
+    assert came_s[-1] >= (count - 1) / 100 - 0.01, "and none of them early"
+
+
+def test_after_callers_gave_up_the_rate_is_what_it_was(clock):
+    bucket = TokenBucket(10, 1, clock=clock)
+
+    async def main() -> None:
+        for _ in range(15):
+            for task in await _in_line(bucket, 20):
+                task.cancel()
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert bucket.wait_s() == pytest.approx(0.1), "the first one passed, and nobody else"
+    clock.advance(0.1)
+    assert burst(bucket) == 1
+
+
+def test_what_the_collector_ends_meanwhile_freezes_nobody():
+    bucket = TokenBucket(1, 1)
+    bucket.charge(5)
+    with bucket._lock:  # as in a method of the bucket, when the collector begins
+        waiting = bucket.acquire()
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(waiting)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        task.cancel()
+        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+        loop.close()
+    assert bucket.wait_s() == pytest.approx(5, abs=0.5)
+
+
 def test_a_wait_beyond_the_deadline_is_refused_at_once(clock):
     bucket = TokenBucket(1, 1, clock=clock)
     bucket.charge(1)

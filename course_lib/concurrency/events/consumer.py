@@ -6,8 +6,8 @@ Main path: consumer = Consumer(stream, handle); await consumer.run(), until cons
 An event is acknowledged when its handler has returned. A consumer that lives renews what it has under way;
 what a dead one held is claimed by another. So an event may be handled twice, even at the same time, and the
 handler has to be idempotent (`Effects.once`). If it raises, the event is delivered again later; after
-`most_deliveries`, or an EventError, it is a dead letter. That is the one retry of events: a model inside
-retries briefly, or not at all.
+`most_deliveries`, or an EventError, it is a dead letter; one in which it waited for room in a stream to the
+end is not counted. That is the one retry of events: a model inside retries briefly, or not at all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from uuid import uuid4
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from course_lib.concurrency.events.stream import Entry, Event, EventError, EventStream
+from course_lib.concurrency import tasks
+from course_lib.concurrency.events.stream import DELIVERY, Entry, Event, EventError, EventStream
 from course_lib.resilience import Deadline
 from course_lib.services import RedisServerError
 
@@ -74,7 +75,7 @@ class Consumer:
                     await self._start_next(handlers)
             renewing.cancel()
         with suppress(RedisServerError):
-            await self.stream.leave(self.name)
+            await self.stream.forget_names()
 
     async def _start_next(self, handlers: asyncio.TaskGroup) -> None:
         """Wait for a free slot or for events, and start those that came."""
@@ -111,7 +112,7 @@ class Consumer:
             try:
                 await self._handle(entry, deliveries)
             except BaseException as error:  # border: one event must not stop the others
-                is_cancelled = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
+                is_cancelled = isinstance(error, asyncio.CancelledError) and tasks.is_cancelled()
                 if is_cancelled or isinstance(error, _ENDS):
                     raise
                 await self._fail(entry, deliveries, error)
@@ -127,28 +128,32 @@ class Consumer:
         event = entry.event()
         if deliveries > self.most_deliveries:
             raise EventError(f"delivered {deliveries} times, and its consumer died or was lost each time")
+        DELIVERY.set({})
         with self.scope(event.tenant):
             async with Deadline.after(self.deadline_s).held():
                 await self.handle(event)
 
     async def _fail(self, entry: Entry, deliveries: int, error: BaseException) -> None:
         self.last_error = _line(error)
-        if isinstance(error, EventError) or deliveries >= self.most_deliveries:
+        is_held_up = DELIVERY.get({}).get("waits_for_room", False)  # it comes again until there is room
+        if isinstance(error, EventError) or (deliveries >= self.most_deliveries and not is_held_up):
             await self.stream.bury(entry, self.last_error)
         else:
             del self._in_flight[entry.id]  # it is renewed no more, and may come again before this task ends
             wait_s = min(self.retry_s * 2.0 ** min(deliveries - 1, 99), self.idle_s)
-            await self.stream.renew(self.name, [entry.id], idle_s=self.idle_s - wait_s)
+            idle_s, counted = self.idle_s - wait_s, deliveries - is_held_up
+            await self.stream.renew(self.name, [entry.id], idle_s=idle_s, deliveries=counted)
 
     async def _renew(self) -> None:
         """Say again and again that what is under way is under way."""
         while True:
             await asyncio.sleep(self.idle_s / 3)
-            if self._in_flight:
-                try:
+            try:
+                if self._in_flight:
                     await self.stream.renew(self.name, list(self._in_flight))
-                except RedisServerError as error:
-                    self.last_error = str(error)
+                await self.stream.forget_names()  # of those that died or were cancelled
+            except RedisServerError as error:
+                self.last_error = str(error)
 
 
 def _line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from course_lib.concurrency.events.stream import Event
+from course_lib.resilience import forks
 
 T = TypeVar("T")
 _TABLE = """
@@ -33,6 +35,8 @@ class Effects:
         """Name the file; it is opened, or made, with the first need."""
         self._path, self._thread = path, ThreadPoolExecutor(1, "effects")  # SQLite has one writer
         self._connection: sqlite3.Connection | None = None
+        self._lock = threading.RLock()  # held by a transaction: a process forks between two
+        forks.held.add(self)
 
     def close(self) -> None:
         """Let the thread do what is under way, close the file and end; this does not wait for it."""
@@ -86,12 +90,18 @@ class Effects:
         if self._connection is not None:
             self._connection.close()
 
+    def _begin_anew(self) -> None:
+        """In a forked child, which has not the thread: give up the parent's connection, as SQLite demands."""
+        self._disconnect()
+        self._thread, self._connection = ThreadPoolExecutor(1, "effects"), None
+
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._connection is None:
-            self._connection = _opened(self._path)
-        with self._connection as connection:  # commits, or rolls back what raises
-            connection.execute("begin immediate")
-            return work(connection)
+        with self._lock:
+            if self._connection is None:
+                self._connection = _opened(self._path)
+            with self._connection as connection:  # commits, or rolls back what raises
+                connection.execute("begin immediate")
+                return work(connection)
 
 
 def _opened(path: Path | str) -> sqlite3.Connection:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from dataclasses import dataclass, field
+from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,7 +26,15 @@ insert into live_index values (?, ?, ?, ?)
 on conflict do update set updated = excluded.updated, article = excluded.article
 where excluded.updated > live_index.updated
 """
-_QUERY = "select tenant, article from live_index"
+_TENANTS, _QUERY = "select distinct tenant from live_index", "select article from live_index where tenant = ?"
+
+
+@dataclass(slots=True)
+class _OfTenant:
+    index: Index = _EMPTY
+    building: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted: int = 0
+    built: int = 0
 
 
 class LiveIndex:
@@ -36,13 +46,11 @@ class LiveIndex:
 
     def __init__(self, effects: Effects) -> None:
         self._effects = effects
-        self._indexes: dict[str, Index] = {}
-        self._building = asyncio.Lock()
-        self._wanted = self._built = 0
+        self._of: dict[str, _OfTenant] = {}
 
     def search(self, question: str, k: int | None = None, *, tenant: str = "") -> list[Hit]:
         """Return a tenant's `k` best documents, best first, of those that are ingested by now."""
-        return self._indexes.get(tenant, _EMPTY).search(question, k)
+        return (self._of[tenant].index if tenant in self._of else _EMPTY).search(question, k)
 
     async def ingest(self, event: Event) -> None:
         """Take an event "document" (the fields of an Article); then it is kept, and can be found.
@@ -65,26 +73,30 @@ class LiveIndex:
             connection.execute(_KEEP, (event.tenant, article.id, article.updated.isoformat(), text))
 
         await self._effects.once(event, lambda: asyncio.sleep(0), write)
-        await self.refresh()
+        await self._refresh(event.tenant)
 
     async def refresh(self) -> None:
-        """Let all that is kept by now be found; those that wait for one build share the next."""
-        self._wanted += 1
-        mine = self._wanted
-        async with self._building:
-            if self._built < mine:
-                upcoming = self._wanted
-                self._indexes = await asyncio.to_thread(_indexes, await self._effects.transact(_rows))
-                self._built = upcoming
+        """Let all that is kept by now be found."""
+        for (tenant,) in await self._effects.transact(partial(_rows, query=_TENANTS)):
+            await self._refresh(tenant)
+
+    async def _refresh(self, tenant: str) -> None:
+        """Build one tenant's index anew; those that wait for one build share the next."""
+        of = self._of.setdefault(tenant, _OfTenant())
+        of.wanted += 1
+        mine = of.wanted
+        async with of.building:
+            if of.built < mine:
+                upcoming = of.wanted
+                rows = await self._effects.transact(partial(_rows, query=_QUERY, tenants=(tenant,)))
+                of.index = await asyncio.to_thread(_index, rows)
+                of.built = upcoming
 
 
-def _rows(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+def _rows(connection: sqlite3.Connection, query: str, tenants: tuple[str, ...] = ()) -> list[tuple[str]]:
     connection.execute(_TABLE)
-    return connection.execute(_QUERY).fetchall()
+    return connection.execute(query, tenants).fetchall()
 
 
-def _indexes(rows: list[tuple[str, str]]) -> dict[str, Index]:
-    articles: dict[str, list[Article]] = {}
-    for tenant, text in rows:
-        articles.setdefault(tenant, []).append(_ARTICLE.validate_json(text))
-    return {tenant: Index(of_tenant) for tenant, of_tenant in articles.items()}
+def _index(rows: list[tuple[str]]) -> Index:
+    return Index(_ARTICLE.validate_json(text) for (text,) in rows)

@@ -18,6 +18,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -56,6 +57,13 @@ if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 1 and ARGV[4] then
 end
 return redis.call('XDEL', KEYS[1], ARGV[2])
 """
+# Takes names out of the group; with a name that holds events, these would go, too.
+_FORGET = """
+local names = redis.call('EXISTS', KEYS[1]) == 1 and redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1]) or {}
+for _, name in ipairs(names) do
+    if name[4] == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name[2]) end
+end
+"""
 
 
 class EventError(CourseError):
@@ -75,6 +83,8 @@ class Event:
 
 
 _EVENT = TypeAdapter(Event)
+DELIVERY: ContextVar[dict[str, bool]] = ContextVar("delivery")
+"""Of the event that is handled: whether its handler waits, or waited to the end, for room in a stream."""
 
 
 class Entry(NamedTuple):
@@ -85,8 +95,8 @@ class Entry(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why a dead letter was given up."""
-        return self.fields[b"reason"].decode()
+        """Why a dead letter was given up; empty where somebody else wrote it and said nothing."""
+        return self.fields.get(b"reason", b"").decode(errors="replace")
 
     def event(self) -> Event:
         """Return the event; EventError if somebody else wrote something else here."""
@@ -146,6 +156,7 @@ class EventStream:
         while texts:
             count = await self._send(self._redis.eval, _ADD, 1, self.name, self.bound, *texts[:100])
             texts = texts[count:]
+            DELIVERY.get({})["waits_for_room"] = bool(texts)
             if not count:
                 await asyncio.sleep(_POLL_S)
 
@@ -174,9 +185,14 @@ class EventStream:
         self._cursor = found[0]
         return [Entry(*entry) for entry in found[1]]
 
-    async def renew(self, consumer: str, ids: list[bytes], *, idle_s: float = 0.0) -> None:
-        """Say that these events are under way, or were last `idle_s` ago; it counts as no delivery."""
-        how = {"idle": int(1000 * idle_s), "justid": True}
+    async def renew(
+        self, consumer: str, ids: list[bytes], *, idle_s: float = 0.0, deliveries: int | None = None
+    ) -> None:
+        """Say that these events are under way, or were last `idle_s` ago; it counts as no delivery.
+
+        `deliveries` if given is from now on how often they were delivered.
+        """
+        how = {"idle": int(1000 * idle_s), "retrycount": deliveries, "justid": True}
         await self._in_group(self._redis.xclaim, self.name, GROUP, consumer, 0, ids, **how)
 
     async def deliveries(self, entry: Entry) -> int:
@@ -193,17 +209,21 @@ class EventStream:
         letter = (entry.fields.get(b"event") or repr(entry.fields), reason)
         await self._send(self._redis.eval, _END, 2, self.name, self._dead, GROUP, entry.id, *letter)
 
-    async def leave(self, consumer: str) -> None:
-        """Remove a consumer's name; not while it holds events, which the group would forget with it."""
-        if not await self._in_group(self._redis.xpending_range, self.name, GROUP, "-", "+", 1, consumer):
-            await self._in_group(self._redis.xgroup_delconsumer, self.name, GROUP, consumer)
+    async def forget_names(self) -> None:
+        """Remove the names that hold no event; a consumer that lives has its own again when it reads."""
+        await self._in_group(self._redis.eval, _FORGET, 1, self.name, GROUP)
 
     async def dead_letters(self) -> list[Entry]:
         """Return the events that were given up, oldest first, each with its `reason`; they stay."""
         return [Entry(*entry) for entry in await self._send(self._redis.xrange, self._dead)]
 
     async def revive(self, letter: Entry) -> None:
-        """Publish a dead letter's event again, whatever the backlog: once its cause is mended."""
+        """Publish a dead letter's event again, whatever the backlog: once its cause is mended.
+
+        Raises:
+            EventError: the letter holds no event.
+        """
+        letter.event()
         await self._send(self._redis.xadd, self.name, {b"event": letter.fields[b"event"]})
         await self._send(self._redis.xdel, self._dead, letter.id)
 
@@ -217,6 +237,11 @@ class EventStream:
         try:
             await self._send(self._redis.xgroup_create, self.name, GROUP, "0", mkstream=True)
         except RedisServerError as error:
+            if "refuses: OOM" in str(error):
+                raise RedisServerError(
+                    f"{error}; it is full before anybody reads {self.name!r}: raise its maxmemory, or delete "
+                    "something, until the consumers' group is made; then they make room themselves"
+                ) from error
             if "BUSYGROUP" not in str(error):  # another consumer was first
                 raise
         return await self._send(command, *arguments, **options)

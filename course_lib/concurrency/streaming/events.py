@@ -154,10 +154,10 @@ _CODES: dict[type[Exception], str] = {  # the first that fits
 }
 
 
-def failure(error: Exception, partial: dict[str, str]) -> Error:
+def failure(error: BaseException, partial: dict[str, str]) -> Error:
     """Return what a reader is told of an exception, whose own text may quote keys, prompts and addresses."""
     reason = error
-    while isinstance(reason, (HalfAnswer, Unanswered)) and isinstance(reason.__cause__, Exception):
+    while isinstance(reason, (HalfAnswer, Unanswered)) and reason.__cause__:
         reason = reason.__cause__
     if isinstance(reason, LM15Error):  # the cause of a HalfAnswer: DSPy has not translated it
         reason = wrap_error(reason, model="")

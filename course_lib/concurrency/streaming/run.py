@@ -22,6 +22,7 @@ import dspy
 from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
 from pydantic_core import from_json
 
+from course_lib.concurrency import tasks
 from course_lib.concurrency.streaming.events import (
     Citation,
     Event,
@@ -106,14 +107,13 @@ class Run:
                 prediction = await self._program.acall(**inputs)
             else:
                 prediction = await _in_thread(partial(self._program, **inputs))
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise _no_prediction(self._program, "a cancelled task of its own") from error
         except Exception as error:
             self._cause = error.__cause__
             raise
+        except BaseException as error:  # border: what else a program raises would end the event loop
+            if isinstance(error, asyncio.CancelledError) and tasks.is_cancelled():
+                raise
+            raise _no_prediction(self._program, type(error).__name__) from error
         if isinstance(prediction, dspy.Prediction):
             await asyncio.sleep(0)  # status messages that were offered come before the end
             return prediction

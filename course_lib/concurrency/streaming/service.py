@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,14 +21,13 @@ from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import dspy
 import uvicorn
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -37,6 +37,7 @@ from course_lib.concurrency import tasks
 from course_lib.concurrency.streaming.events import Done, Event, Final, as_json, error_of, failure, kind_of
 from course_lib.concurrency.streaming.run import Run
 from course_lib.concurrency.streaming.streams import Stream
+from course_lib.services.web import BoundedProtocol, is_own
 
 LONGEST_INPUT = 8_000
 MOST_TURNS = 20
@@ -45,9 +46,9 @@ _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'"
 }
-_HOSTS = ("127.0.0.1", "localhost")
 _RETRY_MS = 500
 _STOP_WITHIN_S = 5
+_MOST_CONNECTIONS, _BACKLOG = 2_000, 64
 
 
 def streaming_app(
@@ -80,6 +81,8 @@ def streaming_app(
         return HTMLResponse(html, headers=_PAGE_HEADERS)
 
     async def events(request: Request) -> Response:
+        if request.method == "HEAD":  # Starlette's GET includes it
+            return Response(media_type="text/event-stream")
         last = request.headers.get("last-event-id")
         given = _once(request.query_params.multi_items())
         found, after = streams.find(last) if last else (streams.open(given), 0)
@@ -95,30 +98,16 @@ def streaming_app(
 
 
 class _OwnPage:
-    """Lets only the app's own page ask: a browser lets any page ask loopback, under any name it has.
-
-    A browser says whose page asks by `Origin`, or else by `Sec-Fetch-Site`; a program that sends neither may
-    ask. The page itself goes to all, such as a notebook that shows it: it asks nothing by itself.
-    """
+    """Lets only programs and the app's own page ask; the page itself goes to all, such as a notebook."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _is_own(scope["path"], HTTPConnection(scope).headers):
+        if scope["type"] == "lifespan" or is_own(scope, is_page=scope["path"] == "/"):
             await self._app(scope, receive, send)
         else:
             await PlainTextResponse("Only the service's own page may ask.", 403)(scope, receive, send)
-
-
-def _is_own(path: str, headers: Mapping[str, str]) -> bool:
-    host, origin = headers.get("host", ""), headers.get("origin")
-    with suppress(ValueError):  # no address
-        if urlsplit(f"//{host}").hostname in _HOSTS:
-            if origin is not None:
-                return urlsplit(origin).netloc == host
-            return path == "/" or headers.get("sec-fetch-site", "same-origin") == "same-origin"
-    return False
 
 
 class Registry:
@@ -263,6 +252,9 @@ class Service:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off"}
         options |= {"ws": "websockets-sansio", "ws_max_size": 8 * LONGEST_INPUT}
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # half of them are the rest of the process's
+        options |= {"http": BoundedProtocol, "limit_concurrency": min(_MOST_CONNECTIONS, files // 2)}
+        options["backlog"] = _BACKLOG  # so many are accepted at once
         self._server = uvicorn.Server(
             uvicorn.Config(app, timeout_graceful_shutdown=_STOP_WITHIN_S, **options)
         )

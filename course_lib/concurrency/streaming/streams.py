@@ -180,7 +180,9 @@ class Stream:
                     while self._count - self._read >= AHEAD:
                         await self._news.wait()
                     self._append(event)
-        except Exception as error:  # border: every failure becomes an event
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # border: every failure becomes an event
             self._append(failure(error, run.partial()))
         finally:
             self._append(Done())

@@ -240,5 +240,5 @@ EXERCISE = Exercise(
     checks=(answers_in_order, can_be_interrupted, goes_by_keys, pays_once, cuts_half_a_line),
     why="Each line is written after its answer came and before anyone saw it: a kill costs what was under "
     "way. Keys, not counts, say whose line it is. BatchProcessor keeps these rules in SQLite.",
-    deadline_s=45.0,
+    deadline_s=100.0,
 )

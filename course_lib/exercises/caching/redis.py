@@ -263,7 +263,7 @@ EXERCISE = Exercise(
         "from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, retry=Retry(NoBackoff(), 0)).",
     ),
     checks=(is_shared, keeps_apart, keeps_secrets, forgets_in_time, is_careful, survives_a_kill, never_hangs),
-    deadline_s=45.0,
+    deadline_s=100.0,
     why="A cache may save a call and must never cost one: every failure of Redis is a miss, and short. A "
     "pickle from a shared store is somebody else's program. TieredCache adds memory and a circuit breaker.",
 )

@@ -63,7 +63,7 @@ def keeps_unused(limiter_class: Any) -> None:
 
 
 def counts_pause_once(limiter_class: Any) -> None:
-    """Refusals within the second after one that was counted change nothing: their calls were sent before."""
+    """Refusals within the second after one that was counted change nothing; the rate stays 0.1 or more."""
     hint = "Write down until when callers wait, and let a refusal before that moment pass."
     tried, begins_at_s = _tried(limiter_class), random.choice((0.0, random.random()))
     for pause, (limiter, now_s) in enumerate([tried, tried, tried, (limiter_class(8.0), begins_at_s)]):
@@ -76,16 +76,24 @@ def counts_pause_once(limiter_class: Any) -> None:
             limiter.refusal(at_s + part)
         what = "rate after four more refusals in the same pause"
         expect_equal(limiter.rate_per_s, once, what, hint=hint)
-
-
-def stays_above(limiter_class: Any) -> None:
-    """However many refusals come, the rate stays 0.1 or more: what has stopped asking learns nothing."""
-    hint = "0.8 times 0.8 times ... comes to nothing; max(...) sets a floor."
-    limiter, now_s = _tried(limiter_class)
-    for second in range(0, 600, 2):
+    for second in range(10, 600, 2):
         limiter.refusal(now_s + second)
-    lowest = limiter.rate_per_s
-    expect(lowest >= _LOWEST_PER_S, observed=lowest, expected=f"{_LOWEST_PER_S} or more", hint=hint)
+    lowest, hint = limiter.rate_per_s, "0.8 times 0.8 times ... comes to nothing; max(...) sets a floor."
+    what, wanted = "rate after ten minutes with a refusal every other second", f"{_LOWEST_PER_S} or more"
+    expect(lowest >= _LOWEST_PER_S, what, observed=lowest, expected=wanted, hint=hint)
+
+
+def keeps_course(limiter_class: Any) -> None:
+    """What changes nothing changes no later rate either."""
+    for event in ("success that nobody waited for", "refusal in the pause of another"):
+        plain, told, now_s = limiter_class(8.0), limiter_class(8.0), random.uniform(1e3, 1e6)
+        for number in range(100):
+            now_s, kind = now_s + (0.3 if number % 25 else 1.2), "refusal" if number % 25 == 24 else "success"
+            for limiter, times in ((plain, 1), (told, 1 + event.startswith(kind))):
+                for waited in (True, False)[:times]:  # the second at the same moment: no time went by
+                    limiter.refusal(now_s) if kind == "refusal" else limiter.success(now_s, waited)
+        what, got, want = f"the later rate, also told of each {event}", told.rate_per_s, plain.rate_per_s
+        expect(abs(got - want) <= 0.05 * want, what, observed=got, expected=f"about {want:.4g}")
 
 
 def shares_nothing(limiter_class: Any) -> None:
@@ -118,7 +126,7 @@ EXERCISE = Exercise(
         "At a refusal, write down `self.last_s = now_s + 1.0`. What comes before that moment, success or "
         "refusal, belongs to calls that were sent at the old rate: return at once.",
     ),
-    checks=(finds_limit, finds_again, keeps_unused, counts_pause_once, stays_above, shares_nothing),
+    checks=(finds_limit, finds_again, keeps_unused, counts_pause_once, keeps_course, shares_nothing),
     deadline_s=60.0,
     why="Doubling finds the order of magnitude in a few seconds; small steps then stay near the limit, and a "
     "cut by a fifth pays for a refusal. The library's AdaptiveLimiter lets the steps grow, which finds "

@@ -39,7 +39,7 @@ class _Play:
     """A breaker, the model of it, their clock, and the calls that are under way, each in its task."""
 
     def __init__(self, breaker: Any, hint: str) -> None:
-        self.threshold, self.wait_s = random.choice((1, 1, 2, 2, 3, 4)), 10 ** random.uniform(-2, 5)
+        self.threshold, self.wait_s = random.choice((1, 1, 2, 2, 3, 4)), 10 ** random.uniform(1, 5)
         self.now_s, self.hint, self.steps = random.uniform(0, 1e4), hint, list[str]()
         self.breaker = breaker(threshold=self.threshold, wait_s=self.wait_s, clock=lambda: self.now_s)
         self.state, self.failures, self.until_s, self.numbers = "closed", 0, 0.0, iter(range(1, 1000))
@@ -161,7 +161,7 @@ async def leaves_cancelled_out(breaker: Any) -> None:
 async def shares_nothing(breaker: Any) -> None:
     """Two breakers share nothing."""
     hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
-    await _play(breaker, hint, 300, together=2, waits=1)
+    await _play(breaker, hint, 600, together=2, waits=2, hold=2)
 
 
 async def spares_the_model(breaker: Any) -> None:

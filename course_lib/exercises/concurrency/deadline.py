@@ -91,12 +91,12 @@ async def counts_waiting(slots_class: Any) -> None:
         ended = asyncio.ensure_future(slots.run(late, deadline_s))
         what = f"how run ended that got no slot in its time, deadline_s={deadline_s}"
         await expect_end(ended, "TimeoutError", what, hint=hint)
-    waited = asyncio.ensure_future(slots.run(Held(), 0.3))
-    await asyncio.sleep(0.2)
+    waited = asyncio.ensure_future(slots.run(Held(), 1.2))
+    await asyncio.sleep(0.6)
     held.may_end.set()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.8)
     await turns()
-    what, observed = "a call that got its slot after 0.2 s, deadline_s=0.3", "it goes on after 0.4 s"
+    what, observed = "a call that got its slot after 0.6 s, deadline_s=1.2", "it goes on after 1.4 s"
     expect(waited.done(), what, observed=observed, expected="TimeoutError", hint=hint)
     await expect_end(first, "returned None", "how the call with deadline_s=None ended", hint=hint)
     await _expect_free(slots, 1, "after one ran out of time before it had a slot")
@@ -152,11 +152,11 @@ async def waits_for_end(slots_class: Any) -> None:
             first.cancel()
         await until(is_cleaning.is_set)
         await turns(ahead_s=86_400.0)
-        early = following.begun
+        early = following.begun, first.done()
         may_end.set()
         following.may_end.set()
-        what = f"while the one before still cleaned up after its {wanted}, limit=1"
-        expect_equal(early, 0, f"calls begun {what}", hint=hint)
+        what = f"calls begun while the one before still cleaned up after its {wanted}, limit=1"
+        expect_equal(early, (0, False), f"{what}, and whether its run has ended", hint=hint)
         await expect_end(first, wanted, "how the one that cleans up ended", hint=hint)
         await expect_end(then, "returned None", "how the next one ended", hint=hint)
 

@@ -14,13 +14,13 @@ from unittest.mock import patch
 import dspy
 from dspy.clients import Cache, execution
 
-from course_lib.exercises.concurrency.watched import Watched, expect_left, turns, until
+from course_lib.exercises.concurrency.watched import Watched, expect_left, until
 from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import under_dspy
 
 _ORDER_HINT = "A model writes the fields in the order of the signature: that decides what can come first."
-_STATE_HINT = "A listener has a state: make listeners, and the function of streamify, for each request."
+_STATE_HINT = "A listener has a state: make listeners and streamify's function for each request; no lock."
 _TASK_HINT = "Run the program in a task and cancel it in a `finally`: small_stream, above, does it."
 _ARTICLES = {
     "heron": "The ferry from the pier\nThe ferry to the island leaves at nine.",
@@ -99,11 +99,26 @@ async def sources_first(stream_answer: Any) -> None:
 
 async def streams_each(stream_answer: Any) -> None:
     """It streams for every request, also for several at the same time."""
-    asked = _asked()[:3] * 2
+    asked = _asked()[:3] * 4
+
+    async def read(question: str, context: list[str], is_begun: asyncio.Event) -> list[Event]:
+        try:
+            events = stream_answer(question, list(context))
+            seen = await _read(events, [], "token")
+        finally:
+            is_begun.set()
+        await may_go_on.wait()
+        return await _read(events, seen)
+
     with dspy.context(lm=Watched(ttft_p50_ms=50).lm):
         for many in (asked[:1], asked[1:2], asked):
-            reading = (_read(stream_answer(question, list(context)), []) for question, context in many)
-            for events in await asyncio.gather(*reading):
+            may_go_on, begun = asyncio.Event(), [asyncio.Event() for _ in many]
+            reading = asyncio.gather(*(read(*each, one) for each, one in zip(many, begun, strict=True)))
+            for count, one in enumerate(begun):
+                what, observed = "readers that have a token, while these pause", f"{count} of {len(many)}"
+                expect(await until(one.is_set), what, observed=observed, expected="all", hint=_STATE_HINT)
+            may_go_on.set()
+            for events in await reading:
                 tokens = _texts(events, "token")
                 what = f"the tokens of {'one of many at the same time' if len(many) > 1 else 'a request'}"
                 expect(len(tokens) > 3, what, observed=len(tokens), expected="more than 3", hint=_STATE_HINT)
@@ -125,12 +140,15 @@ async def shows_at_once(stream_answer: Any) -> None:
 
     with dspy.context(lm=Watched(stall_rate=1.0).lm), patch.object(execution.ListenerBridge, "chunk", heard):
         reading = asyncio.create_task(_read(stream_answer(*_asked()[1]), seen))
+        await until(lambda: reading.done() or _texts(seen, "token"))
+        heard_before = -1
+        while heard_before < (heard_before := len(written)):  # noqa: ASYNC110  (nothing tells of silence)
+            await asyncio.sleep(0.3)
         await until(lambda: reading.done() or (_texts(seen, "token") and not missing()))
-        await turns()
+        came, what = f"{_kinds(seen)}; not shown: {missing()!r}", "what came while the model was silent"
         reading.cancel()
         await asyncio.wait([reading])
     hint = f"Yield while you read. {_ORDER_HINT}"
-    came, what = f"{_kinds(seen)}; not shown: {missing()!r}", "what came while the model was silent"
     expect_equal(came, "citation, token; not shown: ''", f"{what} in the middle of its answer", hint=hint)
 
 

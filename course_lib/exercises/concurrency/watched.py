@@ -7,7 +7,6 @@ await expect_end(task, "CancelledError", "how it ended"); await expect_left(mode
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 import zlib
 from collections import Counter
@@ -78,16 +77,17 @@ class Watched:
         lm.profile(self._profile, **faults)
         self.lm = lm.connect(f"sim-large@{self._profile}", cache=False, num_retries=0)
         seen = lm.ledger()
-        self._since, self._before, self._numbers = seen.requests, seen.under_way, itertools.count()
-        self.now = self.most = 0
-        """Calls of this object that are under way now, and the most that were at once."""
+        self._since, self._before = seen.requests, seen.under_way
+        self.begun = self.now = self.most = 0
+        """Calls of this object that have begun, that are under way now, and the most that were at once."""
 
     async def __call__(self, item: object = "") -> Any:
         """Ask the model a new question."""
+        self.begun += 1
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            return await self.lm.acall(f"Question {next(self._numbers)} {item}?")
+            return await self.lm.acall(f"Question {self.begun} {item}?")
         finally:
             self.now -= 1
 

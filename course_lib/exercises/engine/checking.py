@@ -175,7 +175,8 @@ def _without_end(deadline_s: float) -> CheckFailed:
     if lm and not lm.is_answering(within_s=2.0):
         remedy = "restart the kernel for a new one, run the cells above, then run this one again"
         raise _NotChecked(f"the model's endpoint does not answer, so the check had to wait; {remedy}")
-    observed, wanted = f"more than {deadline_s:.2g} s; it was stopped", f"an end within {deadline_s:.2g} s"
+    seconds = f"{max(1, round(deadline_s))} s"
+    observed, wanted = f"more than {seconds}; it was stopped", f"an end within {seconds}"
     hint = "A loop that never ends, a wait for something that never comes, a blocked event loop (time.sleep)?"
     return CheckFailed("", observed=observed, expected=wanted, hint=hint)
 

@@ -141,7 +141,16 @@ async def _waking(coroutine: Coroutine[Any, Any, T]) -> T:
     task = asyncio.ensure_future(coroutine)
     while not task.done():
         await asyncio.wait([task], timeout=_WAKE_S)
-    return task.result()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for each in others:
+        each.cancel()
+    left = (await asyncio.wait(others, timeout=5.0))[1] if others else set()
+    for each in left:
+        asyncio.tasks._unregister_task(each)  # noqa: SLF001  asyncio.run would wait for it for ever
+    result, names = task.result(), sorted(getattr(each.get_coro(), "__qualname__", "a task") for each in left)
+    what, hint = "a task that was left behind", "Who catches CancelledError raises it again."
+    expect(not left, what, observed=f"{names} goes on", expected="it ends when it is cancelled", hint=hint)
+    return result
 
 
 def result_of(call: Callable[..., Any], *args: object) -> Any:

@@ -78,7 +78,7 @@ def in_another_process(
         sent = without_error(lambda: cloudpickle.dumps((function, args)), sending, expected=wanted)
     env = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
     program = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]  # our own, in the same Python
-    done = subprocess.run(program, input=sent, env=env, capture_output=True, check=False, timeout=40)  # noqa: S603
+    done = subprocess.run(program, input=sent, env=env, capture_output=True, check=False, timeout=90)  # noqa: S603
     last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
     observed = last[0] if last else f"it ended by itself with exit code {done.returncode}"
     expect(done.returncode == exit_code, what, observed=observed, expected=expected, hint=hint)

@@ -19,6 +19,7 @@ from course_lib.lm.endpoint.sending import Channel, ClientGoneError, Receive, Sc
 from course_lib.lm.endpoint.server import MODELS, Endpoint
 from course_lib.lm.endpoint.wire import ApiError, read_object
 from course_lib.lm.profiles import PROFILES, ProfileError, as_values, split_model
+from course_lib.services.web import LOOPBACK, is_own
 
 _STARTED = int(time.time())
 _OK = {"status": "ok"}
@@ -35,7 +36,10 @@ def app(endpoint: Endpoint) -> Callable[[Scope, Receive, Send], Awaitable[None]]
         exchange = Exchange(begun_s=endpoint.clock())
         channel = Channel(scope, receive, send, exchange, endpoint.load)
         try:
-            if scope["method"] == "POST" and scope["path"] in exchanges:
+            if not _is_own(endpoint, scope):
+                message = "a page of another site asked, or by a name that is not this server's; programs may"
+                await channel.error(ApiError(403, "foreign_page", message))
+            elif scope["method"] == "POST" and scope["path"] in exchanges:
                 await endpoint.route(exchanges[scope["path"]], scope, exchange, channel)
             else:
                 await _control(endpoint, channel, scope)
@@ -43,6 +47,14 @@ def app(endpoint: Endpoint) -> Callable[[Scope, Receive, Send], Awaitable[None]]
             channel.release()
 
     return application
+
+
+def _is_own(endpoint: Endpoint, scope: Scope) -> bool:
+    """Return whether no foreign page asks; where others were let in by an address, it may have any name."""
+    address = str(scope["server"][0]).removeprefix("::ffff:")
+    is_near = address == "::1" or address.startswith("127.")
+    names = {*LOOPBACK, address, endpoint.name.lower()} if is_near else None
+    return is_own(scope, names=names, is_page=scope["path"] == "/course/health")
 
 
 async def _live(endpoint: Endpoint, receive: Receive, send: Send) -> None:

@@ -1,19 +1,18 @@
 """The endpoint's own process: the simulator behind the application, uvicorn around it.
 
 Main path: run(listener) serves until it is told to stop.
-Source: uvicorn's HttpToolsProtocol (0.40 to 0.54), whose transport the faults close.
+The faults close the transport under uvicorn's protocol (services/web.py).
 """
 
 from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from course_lib.lm.endpoint.replaying import Replay, Tapes
 from course_lib.lm.endpoint.routes import app
@@ -21,35 +20,18 @@ from course_lib.lm.endpoint.server import FAST_S, Endpoint
 from course_lib.lm.recordings import Recorded
 from course_lib.lm.reply import Reply, SlowError
 from course_lib.lm.simulator.engine import answer, forget
+from course_lib.services.web import BoundedProtocol
 
 _MOST_CONNECTIONS = 2_000
-_MAX_HEAD_BYTES = 64 * 1024
-_MAX_PIPELINED = 100
 _KEEP_ALIVE_S = 3600  # closing idle connections races with clients that reuse them
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, showing its transport to the application, in bounded memory."""
-
-    _head_bytes: int | None = 0  # of the request whose head is being read
-
-    def data_received(self, data: bytes) -> None:
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if (self._head_bytes or 0) > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response(f"The headers are larger than {_MAX_HEAD_BYTES >> 10} KB; send fewer.")
-        if len(self.pipeline) > _MAX_PIPELINED:
-            self.transport.close()  # requests that are sent ahead without end
+class _Protocol(BoundedProtocol):
+    """Shows its transport to the application."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = 0
         self.scope["course.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
-
-    def on_headers_complete(self) -> None:
-        self._head_bytes = None
-        super().on_headers_complete()
 
 
 MAX_S = 0.35
@@ -92,19 +74,18 @@ def simulate(body: Mapping[str, Any], /, *, sample: int, within_s: float = MAX_S
 def run(
     listener: socket.socket,
     *,
-    keys: Collection[str] = (),
-    owner: str = "",
     write: Callable[[bytes], None] | None = None,
     replay: Sequence[Recorded] | None = None,
+    **options: Any,
 ) -> None:
-    """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint.
+    """Serve the simulator on `listener` until a signal ends it; the options are Endpoint's.
 
     Every exchange is given to `write` as a line of a recording; `replay` is what to answer from instead.
     """
     signal.signal(signal.SIGVTALRM, _interrupt)
     quick = partial(simulate, within_s=FAST_S)
     tapes = Tapes(write, None if replay is None else Replay(replay))
-    server(Endpoint(quick, patient=simulate, tapes=tapes, keys=keys, owner=owner)).run(sockets=[listener])
+    server(Endpoint(quick, patient=simulate, tapes=tapes, **options)).run(sockets=[listener])
 
 
 def server(endpoint: Endpoint) -> uvicorn.Server:

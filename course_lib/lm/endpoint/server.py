@@ -53,16 +53,17 @@ class Endpoint:
         tapes: Tapes | None = None,
         keys: Collection[str] = (),
         owner: str = "",
+        name: str = "localhost",
         clock: Clock = time.monotonic,
     ) -> None:
         """Serve `engine`; what it finds too slow goes to `patient`, which makes one answer at a time.
 
-        `keys` if given are the only ones let in; `owner` alone may use paid models.
+        `keys` if given are the only ones let in; `owner` alone may use paid models. `name` is the host's.
         """
         self.accounts = Accounts(clock)
         self.load = Load()
         self.tapes = tapes or Tapes()
-        self.clock = clock
+        self.clock, self.name = clock, name
         self._engine = engine
         self._patient = patient or engine
         self._heavy = asyncio.Lock()
@@ -201,6 +202,7 @@ class Endpoint:
         model, profile = split_model(body["model"])
         if model != EMBEDDING:
             raise unknown_model(f"no embedding model named {model!r}; known: {EMBEDDING}")
+        exchange.question = wire.question([{"role": "user", "content": body["input"]}])
         usage, plan = await self._admit(account, exchange, channel, model, profile)
         encode = embeddings.as_base64 if body["encoding_format"] == "base64" else list
         texts, dimensions = body["input"], body["dimensions"]

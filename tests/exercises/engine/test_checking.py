@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -188,9 +189,27 @@ def test_what_has_no_end_fails_and_is_stopped(endless, monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))  # a busy machine has more time
     result = check("99.3", endless)
 
-    assert result.line.startswith("99.3 failed: two becomes four; expected an end within 0.3 s")
+    assert result.line.startswith("99.3 failed: two becomes four; expected an end within 1 s")
     _wait_until(lambda: not _check_threads())
     assert endless is _loops or _cancelled.is_set()
+
+
+async def _deaf():
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+def test_a_task_that_is_left_and_goes_on_when_it_is_cancelled_is_named_and_holds_nothing_up():
+    left = []
+
+    async def answers():
+        left.append(asyncio.create_task(_deaf()))
+        await asyncio.sleep(0)
+
+    with pytest.raises(CheckFailed, match=r"left behind; expected it ends .*, got \['_deaf'\] goes on"):
+        run(answers())
+    assert not left[0].done()
 
 
 async def _fetch():

@@ -18,6 +18,7 @@ import pytest
 
 from course_lib.lm.client import RefusedError, call
 from course_lib.lm.endpoint import sending
+from course_lib.lm.endpoint.routes import app
 from course_lib.lm.endpoint.server import Endpoint
 from tests.lm.conftest import MESSAGES, Echo, Served
 
@@ -243,6 +244,46 @@ def test_a_workshop_lets_only_its_keys_in_and_only_its_owner_spend_money(
     assert httpx.get(served.url.replace("/v1", "/course/health")).json()["status"] == "ok"
 
 
+FOREIGN = [{"Origin": origin} for origin in ("https://evil.example", "null", "http://[")]
+FOREIGN += [{"Host": host} for host in ("evil.example", "[")]
+FOREIGN += [{"Sec-Fetch-Site": site} for site in ("cross-site", "same-site")]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_a_page_of_another_site_gets_nothing_and_spends_nothing(
+    echo: Served, headers: dict[str, str]
+) -> None:
+    body, sent = json.dumps({"model": "sim-large", "messages": MESSAGES}), {"Content-Type": "text/plain"}
+
+    with echo.http() as http:
+        answers = [http.post("/v1/chat/completions", content=body, headers=sent | headers)]
+        answers += [http.get("/course/ledger", headers=headers), http.post("/course/reset", headers=headers)]
+
+    assert [answer.status_code for answer in answers] == [403] * 3
+    assert answers[0].json()["error"]["code"] == "foreign_page"
+    assert ledger(echo)["requests"] == 0
+
+
+def test_a_program_may_use_each_name_of_the_host(serve: Callable[[Endpoint], Served]) -> None:
+    served = serve(Endpoint(Echo(), name="Lab-3"))
+    port = served.url.split(":")[2].removesuffix("/v1")
+
+    for host in ("127.0.0.1", "localhost", "[::1]", "lab-3"):
+        assert httpx.get(f"{served.url}/models", headers={"Host": f"{host}:{port}"}).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_where_it_is_reached_by_another_address_than_loopback_any_name_will_do() -> None:
+    transport = httpx.ASGITransport(app(Endpoint(Echo())))
+    async with httpx.AsyncClient(transport=transport, base_url="http://192.0.2.7") as http:
+        named, foreign = [
+            (await http.get("/v1/models", headers={"Host": "workshop.example", **more})).status_code
+            for more in ({}, {"Origin": "https://evil.example"})
+        ]
+
+    assert (named, foreign) == (200, 403)
+
+
 # -- faults -------------------------------------------------------------------------------------------
 
 
@@ -464,7 +505,10 @@ def test_speed_spreads_the_tokens_of_a_stream(echo: Served) -> None:
 
 def test_a_client_that_resets_its_connection_does_no_harm(echo: Served) -> None:
     host, port = echo.url.removeprefix("http://").removesuffix("/v1").split(":")
-    for sent in (b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"):
+    for sent in (
+        b"",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+    ):
         rude = socket.create_connection((host, int(port)))
         rude.sendall(sent)
         rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
