@@ -315,19 +315,24 @@ check("4.1", CostOf)
 #
 # *Concepts: structured logs, redaction, exceptions, bounded size.*
 #
-# Write `log_calls(program, write, redact)`, which returns a module that runs `program` and hands `write` one line for each call.
+# Write `log_calls(program, write, redact)`. It returns a `dspy.Module` that runs `program`, which takes keyword arguments and returns a
+# `Prediction`. It hands `write` one line for each call when the call ends: by an answer, by an error, or because it was cancelled.
 #
-# - A line is a JSON object with `call` (a new id), `program` (its class's name), `ms`, `inputs`, `outputs` and `error`; `error` is empty for
-#   an answer, else the error's class and text. The outputs of a call that failed are an empty object.
-# - Every text in `inputs`, `outputs` and `error`, nested ones too, is what `redact(text)` returns; names of fields stay as they are.
-# - A text longer than 500 characters is cut there, *after* it is redacted.
-# - What `program` returns and raises comes through unchanged, and reaches the caller also if `write` or `redact` fails.
-# - It works with `acall` too.
+# - A line is a JSON object of six entries: `call` (a new id), `program` (the name of its class), `ms` (how long it took), `inputs`, `outputs`
+#   and `error`. `error` is the error's class and text, as in `ValueError: no such order`, and empty for an answer. After an error, `outputs`
+#   is an empty object.
+# - Every text in `inputs`, `outputs` and `error`, at any depth of dicts and lists, is what `redact(text)` returns. Numbers, booleans, None
+#   and the names of fields stay as they are. Any other value, such as a date or a pydantic model, becomes text, and is redacted as well.
+# - A text longer than 500 characters is cut to its first 500, *after* it was redacted.
+# - What `program` gets, returns and raises is the same as without the log, also if `write` or `redact` raises an `Exception`. A text that
+#   `redact` did not take is in no line.
+# - `acall` works as well, and calls the program's `acall`. Calls may run at the same time, in tasks and in threads.
 
 # %% name="ex-4-2" tags=["exercise"] exercise="4.2"
 import json
 import time
 import uuid
+from contextlib import contextmanager, suppress
 
 import dspy
 
@@ -336,8 +341,8 @@ def log_calls(program, write, redact):
     ### BEGIN SOLUTION
     ### STUB: ...
     def clean(value):
-        if isinstance(value, dict):
-            return {key: clean(each) for key, each in value.items()}
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
         if isinstance(value, list | tuple):
             return [clean(each) for each in value]
         if value is None or isinstance(value, bool | int | float):
@@ -345,18 +350,251 @@ def log_calls(program, write, redact):
         return redact(str(value))[:500]
 
     def tell(began, inputs, outputs, error):
-        try:
-            line = {
-                "call": uuid.uuid4().hex,
-                "program": type(program).__name__,
-                "ms": 1000 * (time.perf_counter() - began),
-                "inputs": clean(inputs),
-                "outputs": clean(outputs),
-                "error": clean(f"{type(error).__name__}: {error}") if error else "",
-            }
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        with suppress(Exception):  # a log that fails must not fail the program
+            words = f"{type(error).__name__}: {error}" if error else ""
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": clean(words)}
             write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came["prediction"], None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = program(**inputs)
+            return came["prediction"]
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = await program.acall(**inputs)
+            return came["prediction"]
+
+    return Logged()
+    ### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.2"
+# A class that holds the program, and two bodies that are written out.
+import json
+import time
+import uuid
+
+import dspy
+from pydantic import BaseModel
+
+
+class Logged(dspy.Module):
+    def __init__(self, program, write, redact):
+        super().__init__()
+        self.program, self.write, self.redact = program, write, redact
+
+    def clean(self, value):
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case str():
+                text = self.redact(value)
+                return text[:500] if len(text) > 500 else text
+            case BaseModel():
+                return self.clean(value.model_dump(mode="json"))
+            case dict():
+                return {name: self.clean(value[name]) for name in value}
+            case list() | tuple() | set():
+                return list(map(self.clean, value))
+            case _:
+                return self.clean(repr(value))
+
+    def log(self, began_ns, inputs, prediction=None, error=None):
+        try:
+            line = dict(call=str(uuid.uuid4()), program=self.program.__class__.__name__)
+            line["ms"] = round((time.monotonic_ns() - began_ns) / 1e6, 1)
+            line["inputs"] = self.clean(inputs)
+            line["outputs"] = self.clean(prediction.toDict()) if error is None else {}
+            line["error"] = "" if error is None else type(error).__name__ + ": " + self.clean(str(error))
+            self.write(json.dumps(line) + "\n")
         except Exception:
-            pass  # a log that fails must not fail the program
+            pass
+
+    def forward(self, **inputs):
+        began_ns = time.monotonic_ns()
+        try:
+            prediction = self.program(**inputs)
+        except BaseException as error:
+            self.log(began_ns, inputs, error=error)
+            raise
+        self.log(began_ns, inputs, prediction)
+        return prediction
+
+    async def aforward(self, **inputs):
+        began_ns = time.monotonic_ns()
+        try:
+            prediction = await self.program.acall(**inputs)
+        except BaseException as error:
+            self.log(began_ns, inputs, error=error)
+            raise
+        self.log(began_ns, inputs, prediction)
+        return prediction
+
+
+def log_calls(program, write, redact):
+    return Logged(program, write, redact)
+
+
+# %% tags=["right"] exercise="4.2"
+# A callback of the module itself: DSPy swallows what it raises. Where a value cannot be redacted, the line says so.
+import itertools
+import json
+import os
+import time
+
+import dspy
+from dspy.utils.callback import BaseCallback
+
+numbers = itertools.count()
+
+
+class Lines(BaseCallback):
+    def __init__(self, name, write, redact):
+        self.name, self.write, self.redact, self.under_way = name, write, redact, {}
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.under_way[call_id] = time.perf_counter(), inputs["kwargs"]
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        began, inputs = self.under_way.pop(call_id)
+        error = "" if exception is None else self.shown(f"{type(exception).__name__}: {exception}")
+        outputs = {} if exception else {name: outputs[name] for name in outputs.keys()}
+        line = {
+            "call": f"{os.getpid()}-{next(numbers)}",
+            "program": self.name,
+            "ms": (time.perf_counter() - began) * 1000,
+        }
+        self.write(
+            json.dumps({**line, "inputs": self.shown(inputs), "outputs": self.shown(outputs), "error": error})
+        )
+
+    def shown(self, value):
+        if isinstance(value, dict):
+            return {name: self.shown(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self.shown(each) for each in value]
+        if isinstance(value, (int, float, type(None))):
+            return value
+        try:
+            return self.redact(str(value))[:500]
+        except Exception as error:
+            return f"(not redacted: {type(error).__name__})"
+
+
+class Passed(dspy.Module):
+    def __init__(self, program, callbacks):
+        super().__init__(callbacks=callbacks)
+        self.program = program
+
+    def forward(self, **inputs):
+        return self.program(**inputs)
+
+    async def aforward(self, **inputs):
+        return await self.program.acall(**inputs)
+
+
+def log_calls(program, write, redact):
+    return Passed(program, [Lines(type(program).__name__, write, redact)])
+
+
+# %% tags=["right"] exercise="4.2"
+# JSON first, then its texts one by one: what json.dumps does not know becomes text on the way.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def texts_redacted(value):
+        if isinstance(value, str):
+            return redact(value)[:500]
+        if isinstance(value, dict):
+            return {name: texts_redacted(value[name]) for name in value}
+        return [texts_redacted(each) for each in value] if isinstance(value, list) else value
+
+    def write_line(began, inputs, outputs, words):
+        try:
+            said = json.loads(json.dumps({"inputs": inputs, "outputs": outputs, "error": words}, default=str))
+            ids = {"call": uuid.uuid1().hex, "program": type(program).__name__}
+            write(json.dumps(ids | {"ms": (time.perf_counter() - began) * 1e3} | texts_redacted(said)))
+        except Exception as error:
+            print("a line was lost:", type(error).__name__)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began, prediction, words = time.perf_counter(), {}, ""
+            try:
+                prediction = program(**inputs)
+                return prediction
+            except BaseException as error:
+                words = f"{type(error).__name__}: {error}"
+                raise
+            finally:
+                write_line(began, inputs, dict(prediction), words)
+
+        async def aforward(self, **inputs):
+            began, prediction, words = time.perf_counter(), {}, ""
+            try:
+                prediction = await program.acall(**inputs)
+                return prediction
+            except BaseException as error:
+                words = f"{type(error).__name__}: {error}"
+                raise
+            finally:
+                write_line(began, inputs, dict(prediction), words)
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="different ids of 12 calls; expected 12, got 6"
+# One id for all calls of a module.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    call = uuid.uuid4().hex
+
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": call, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
 
     class Logged(dspy.Module):
         def forward(self, **inputs):
@@ -366,7 +604,7 @@ def log_calls(program, write, redact):
             except BaseException as error:
                 tell(began, inputs, {}, error)
                 raise
-            tell(began, inputs, dict(prediction.items()), None)
+            tell(began, inputs, dict(prediction), None)
             return prediction
 
         async def aforward(self, **inputs):
@@ -376,11 +614,1423 @@ def log_calls(program, write, redact):
             except BaseException as error:
                 tell(began, inputs, {}, error)
                 raise
-            tell(began, inputs, dict(prediction.items()), None)
+            tell(began, inputs, dict(prediction), None)
             return prediction
 
     return Logged()
-    ### END SOLUTION
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="program, inputs, outputs and error of a call by __call__; expected .'Desk"
+# The class that logs, in place of the one that is logged.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": Logged.__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="program, inputs, outputs and error of a call by __call__; expected .*LookupError: no such order"
+# The error's text without its class.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(str(error)) if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="lines written for 2 calls by __call__, LookupError: no such order; expected 2, got 0"
+# Only answers are logged.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException:
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException:
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="lines written for 2 calls by acall, answered; expected 2, got 0"
+# Only `forward`.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="lines written for a call that was cancelled; expected 1, got 0"
+# `except Exception` does not see a cancellation.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except Exception as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except Exception as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="how a call by acall ended that was cancelled; expected CancelledError, got returned None"
+# A cancelled call ends as if it had answered with nothing.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                if isinstance(error, Exception):
+                    raise
+                return None
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                if isinstance(error, Exception):
+                    raise
+                return None
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="expected a text of one line|expected a JSON object"
+# The finished line is redacted, so the texts are no texts any more.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return str(value)[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(redact(json.dumps(line)))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="inputs of .*, each text redacted"
+# Fields that are texts; what lies deeper is not seen.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {
+                name: redact(each)[:500] if isinstance(each, str) else each for name, each in value.items()
+            }
+        return redact(value)[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line, default=str))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="outputs of .*, each text redacted"
+# The outputs as they are: the model would not write anything personal.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": outputs}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line, default=str))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the error's text, redacted"
+# The error as it is.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = f"{type(error).__name__}: {error}"[:500] if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="program, inputs, outputs and error of a call by __call__; expected .*'copies': 2.*'copies': '2'"
+# Numbers become texts.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="inputs of .*, each text redacted|program, inputs, outputs and error of a call"
+# Names of fields are redacted, too.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {redact(name): clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the line of a field with _Person"
+# What is no text is left to json.dumps, which prints it unredacted.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        return redact(value)[:500] if isinstance(value, str) else value
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line, default=str))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="lines written for a call by acall, an answer; expected 1, got 0"
+# What JSON does not know ends the line.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        return redact(value)[:500] if isinstance(value, str) else value
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="last 30 and number of characters in inputs"
+# Cut first: half a number is no number.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value)[:500])
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="last 30 and number of characters in inputs"
+# Nothing is cut.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the error's text; expected redacted, then cut to 500"
+# All texts but the error are cut.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = redact(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the end of a call by __call__ where nothing fails; expected the LookupError itself, got NoneType"
+# The error goes no further than the log.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                if not isinstance(error, Exception):
+                    raise
+                return None
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                if not isinstance(error, Exception):
+                    raise
+                return None
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the end of a call by __call__ where nothing fails; expected the Prediction itself"
+# A new prediction comes out.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return dspy.Prediction(**prediction)
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return dspy.Prediction(**prediction)
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="what the program was asked, of a call by __call__ where nothing fails"
+# The program gets what was made for the log.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**clean(inputs))
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**clean(inputs))
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="what the program was asked|the answer itself, of a call|inputs of .*, each text redacted"
+# Lists are redacted where they are, in the prediction itself.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            value[:] = [clean(each) for each in value]
+            return value
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the end of a call by __call__ where write fails; expected the Prediction itself, got OSError"
+# A disk that is full ends the program.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+        line["ms"] = 1000 * (time.perf_counter() - began)
+        line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+        line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+        write(json.dumps(line))
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="what the program was asked, of a call by __call__ where write fails"
+# A log that failed asks the program again.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except OSError:
+            return program(**inputs)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the line of a call by __call__ where redact fails; expected without its texts"
+# What cannot be redacted is written as it is.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return str(value)[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="what the program was asked, of a call by acall|how a call by acall ended"
+# `acall` runs the sync form, which blocks all others.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            return self.forward(**inputs)
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="ms of 2 calls at once by acall"
+# When it began is kept in the module, where the next call overwrites it.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            self.began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(self.began, inputs, {}, error)
+                raise
+            tell(self.began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            self.began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(self.began, inputs, {}, error)
+                raise
+            tell(self.began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="ms of 2 calls at once by acall"
+# Seconds.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = time.perf_counter() - began
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
 
 
 # %% name="check-4-2" tags=["check"] exercise="4.2"

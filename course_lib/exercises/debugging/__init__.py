@@ -7,5 +7,5 @@ Main path: EXERCISES -> engine.registry imports the module of one exercise when 
 | hunt | eight programs with a fault each: a folder of readable modules | 7 (4.5) |
 """
 
-EXERCISES: tuple[str, ...] = ()
+EXERCISES = "cost_of", "log_calls", "one_trace"
 """The module of each exercise, in their order."""
