@@ -418,7 +418,7 @@ class Logged(dspy.Module):
 
     def log(self, began_ns, inputs, prediction=None, error=None):
         try:
-            line = dict(call=str(uuid.uuid4()), program=self.program.__class__.__name__)
+            line = {"call": str(uuid.uuid4()), "program": self.program.__class__.__name__}
             line["ms"] = round((time.monotonic_ns() - began_ns) / 1e6, 1)
             line["inputs"] = self.clean(inputs)
             line["outputs"] = self.clean(prediction.toDict()) if error is None else {}
@@ -475,7 +475,7 @@ class Lines(BaseCallback):
     def on_module_end(self, call_id, outputs, exception=None):
         began, inputs = self.under_way.pop(call_id)
         error = "" if exception is None else self.shown(f"{type(exception).__name__}: {exception}")
-        outputs = {} if exception else {name: outputs[name] for name in outputs.keys()}
+        outputs = {} if exception else dict(outputs)
         line = {
             "call": f"{os.getpid()}-{next(numbers)}",
             "program": self.name,
@@ -2195,20 +2195,22 @@ execution_graph(tracer.spans)
 # %% [markdown]
 # ### Exercise 4.3: one trace over a hop (12 minutes, medium)
 #
-# *Concepts: W3C trace context, ASGI, trust in headers.*
+# *Concepts: W3C trace context, HTTP headers, trust in headers.*
 #
-# The shop asks the support service over HTTP, and both use the tracer of this notebook. Write both halves of the hop:
-# `ask(client, tracer, path, body)` sends `body` as JSON with httpx's `client` and returns the response, and `handler(tracer, program)`
-# returns a function `async (request) -> dict` that a web framework calls with a request; it has `headers` (a mapping with names in lower
-# case) and `json()` (a coroutine).
+# The shop asks the support service over HTTP. Write both halves of the hop, without `TracedRequests`. `tracer` is a `Tracer` that listens
+# already, on both sides.
 #
-# - Called within a span, or within none, the request is a span of its own, named `POST`, of kind `CLIENT`; what the service does for it is
-#   one span named `answer`, of kind `SERVER`, whose parent it is, with all spans of the program below.
-# - The span of the request has the attribute `http.response.status_code`. An answer with a status of 400 or more is returned like any
-#   other.
-# - A request without the header, or with one that is no valid `traceparent`, begins a trace of its own, and is answered.
-# - What the program raises comes out of the handler, and its span says so. What the client raises comes out of `ask`.
-# - Two requests at the same time stay apart. What is sent holds no header beyond those of httpx and `traceparent`.
+# - `await ask(client, tracer, path, body)` posts `body` as JSON to `path` with `client`, an `httpx.AsyncClient`, and returns the response,
+#   whatever its status is. The request is one span named `POST`, of kind `CLIENT`, with the attribute `http.response.status_code`. It stands
+#   below the span in which `ask` was called, if there is one.
+# - `handler(tracer, program)` returns a function that a web framework calls, `async (request) -> dict`: it calls `program.acall` with the
+#   entries of the JSON that `await request.json()` gives, and returns the prediction's fields. That is one span named `answer`, of kind
+#   `SERVER`, below the span of the request; the program's spans are below it.
+# - Over the hop goes the client's own request, and one more header, `traceparent`. `request.headers` is a mapping with names in lower case.
+# - A request without that header, or with one that is no valid `traceparent`, begins a trace of its own, and is answered. "Sampled" or not
+#   makes no difference.
+# - What the program raises comes out of the function, what the client raises out of `ask`. The span of that half has the status of an error.
+# - Path, body and answer are in no span. Requests at the same time stay apart.
 
 # %% name="ex-4-3" tags=["exercise"] exercise="4.3"
 from opentelemetry.trace import SpanKind
@@ -2234,6 +2236,829 @@ def handler(tracer, program):
 
     return handle
     ### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.3"
+# The header is written by hand from the span's ids, and the request is built before it is sent.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    request = client.build_request("POST", path, json=body)
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        request.headers["traceparent"] = f"00-{span.place.trace_id:032x}-{span.place.span_id:016x}-01"
+        response = await client.send(request)
+        span.attributes["http.response.status_code"] = response.status_code
+        return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        body = await request.json()
+        sent = {"traceparent": request.headers.get("traceparent", "")}
+        with tracer.span("answer", of=sent, kind=SpanKind.SERVER):
+            return (await program.acall(**body)).toDict()
+
+    return handle
+
+
+# %% tags=["right"] exercise="4.3"
+# An object that is called, and a request whose JSON is written by hand.
+import json
+from contextlib import ExitStack
+
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with ExitStack() as stack:
+        span = stack.enter_context(tracer.span("POST", kind=SpanKind.CLIENT))
+        headers = {"content-type": "application/json"}
+        tracer.inject(headers)
+        content = json.dumps(body).encode()
+        response = await client.request("POST", path, content=content, headers=headers)
+        span.set_attribute("http.response.status_code", int(response.status_code))
+    return response
+
+
+class Handler:
+    def __init__(self, tracer, program):
+        self.tracer, self.program = tracer, program
+
+    async def __call__(self, request):
+        with self.tracer.span("answer", kind=SpanKind.SERVER, of=dict(request.headers)) as span:
+            entries = await request.json()
+            span.set_attribute("entries", len(entries))
+            prediction = await self.program.acall(**entries)
+            return dict(prediction)
+
+
+def handler(tracer, program):
+    return Handler(tracer, program)
+
+
+# %% tags=["right"] exercise="4.3"
+# The response is looked at whatever comes of it, by a hook of httpx that writes the header.
+from opentelemetry.trace import SpanKind
+
+
+class Traced:
+    def __init__(self, tracer):
+        self.tracer = tracer
+
+    def __call__(self, request):
+        self.tracer.inject(request.headers)
+        return request
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT, **{"server.side": "support"}) as span:
+        return await sent(client.stream("POST", path, json=body, auth=Traced(tracer)), span)
+
+
+async def sent(stream, span):
+    async with stream as response:
+        span.set_attribute("http.response.status_code", response.status_code)
+        await response.aread()
+        return response
+
+
+def handler(tracer, program):
+    async def answer(request):
+        span = tracer.span("answer", of=request.headers, kind=SpanKind.SERVER)
+        with span:
+            return dict(await program.acall(**(await request.json())))
+
+    return answer
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of a request that is sent within no span; expected .*'POST > answer"
+# The header is written before the span of the request is there.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    headers = tracer.inject({})
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=headers)
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of a request that is sent within no span"
+# No span of its own: the header names the caller's.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    return await client.post(path, json=body, headers=tracer.inject({}))
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="http.response.status_code of a request answered with 200; expected 200, got None"
+# The response's status is set when the span has ended.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+    span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="http.response.status_code of a request answered with 200; expected 200, got '200'"
+# The status in words.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", str(response.status_code))
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="http.response.status_code of a request answered with 404; expected 404, got None"
+# Only answers that went well have a status.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        if response.is_success:
+            span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="status and text that ask returns; expected .404"
+# A status of 400 or more is raised.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response.raise_for_status()
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="kinds of the spans POST and answer"
+# The kinds are left as they are.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST") as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="kinds of the spans POST and answer"
+# Client and server the wrong way round.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.SERVER) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.CLIENT):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of a request that is sent within no span; expected .'POST > answer.*got .'POST /answer"
+# The span is named by the path.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span(f"POST {path}", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="crashed" message="what ask returns|UnsupportedProtocol|no exception"
+# A new client: its address is another one.
+import httpx
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await httpx.AsyncClient().post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of a request that is sent within no span"
+# The header is not read.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what the handler returned"
+# It goes along in the body, where the program finds it.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=tracer.inject({**body}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address and JSON of the request; expected .*got .*'traceparent': '00-"
+# In the body, and taken out again.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=tracer.inject({**body}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        body = await request.json()
+        sent = {"traceparent": body.pop("traceparent", "")}
+        with tracer.span("answer", of=sent, kind=SpanKind.SERVER):
+            prediction = await program.acall(**body)
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of a request that is sent within no span"
+# The program runs after the span.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            body = await request.json()
+        return dict((await program.acall(**body)).items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what the handler returned"
+# The prediction in place of its fields.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return prediction
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what the handler returned"
+# The answer alone.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return {"answer": prediction.answer}
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what the handler returned"
+# The sync form is called.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = program(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="headers of the client, which others use"
+# The header becomes one of the client's own, and stays.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        tracer.inject(client.headers)
+        response = await client.post(path, json=body)
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="headers that are sent besides; expected set.., got .'baggage'."
+# Another header tells who asked.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({"baggage": "customer=ann"}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="the client's own headers"
+# The client's own headers are replaced.
+import httpx
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        request = client.build_request("POST", path, json=body)
+        kept = {name: request.headers[name] for name in ("host", "content-type", "content-length")}
+        request.headers = httpx.Headers(tracer.inject(kept))
+        response = await client.send(request)
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what came out of the handler without traceparent; expected .'dict'., got .'KeyError'."
+# The header has to be there.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of={"traceparent": request.headers["traceparent"]}, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what came out of the handler with traceparent 'garbage'; expected .'dict'., got .'ValueError'."
+# Read by hand: what is no header ends the request.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        sent = {}
+        if header := request.headers.get("traceparent"):
+            _, trace_id, span_id, _ = header.split("-")
+            sent = {"traceparent": f"00-{int(trace_id, 16):032x}-{int(span_id, 16):016x}-01"}
+        with tracer.span("answer", of=sent, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="trace and span above the answer to a request with traceparent '00-.*-00'"
+# Who is not sampled is not followed.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        sent = request.headers if request.headers.get("traceparent", "").endswith("-01") else {}
+        with tracer.span("answer", of=sent, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what came out of the handler without traceparent|what came out of the handler with traceparent"
+# A request without a valid header is refused.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        if len(request.headers.get("traceparent", "")) != 55:
+            raise PermissionError("no traceparent")
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what comes out of the handler when the program raises ValueError"
+# The program's error becomes an answer.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            try:
+                return dict((await program.acall(**await request.json())).items())
+            except Exception as error:
+                return {"error": type(error).__name__}
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="status and error.type of the span answer"
+# The program's error comes out, but past its span.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            try:
+                prediction, failed = await program.acall(**await request.json()), None
+            except Exception as error:
+                failed = error
+        if failed:
+            raise failed
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what comes out of the handler when the program raises ValueError"
+# Another error comes out of the handler.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        try:
+            with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+                prediction = await program.acall(**await request.json())
+        except ValueError as error:
+            raise RuntimeError("the program failed") from error
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what comes out of ask when the client raises ConnectError"
+# A service that is not there answers nothing.
+from contextlib import suppress
+
+import httpx
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    response = None
+    with suppress(httpx.HTTPError), tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what of path, body and answer is in the span"
+# What was asked is in the span.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT, body=str(body)) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what of path, body and answer is in the span"
+# The path is in the span.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT, **{"url.path": path}) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what of path, body and answer is in the span"
+# What came is in the span.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER) as span:
+            prediction = await program.acall(**await request.json())
+            span.add_event("answered", dict(prediction.items()))
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of 12 requests at once|answers to 12 requests at once"
+# The request is kept beside the handler, where the next one replaces it.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    now = {}
+
+    async def handle(request):
+        now["headers"] = request.headers
+        body = await request.json()
+        with tracer.span("answer", of=now["headers"], kind=SpanKind.SERVER):
+            prediction = await program.acall(**body)
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="trace and span above the answer to a request|spans of 12 requests at once"
+# The parent is remembered in the process: no header is read.
+from opentelemetry.trace import SpanKind
+
+sent = {}
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        sent.update(tracer.inject({}))
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=sent, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
 
 
 # %% name="check-4-3" tags=["check"] exercise="4.3"
