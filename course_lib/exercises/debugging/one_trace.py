@@ -327,17 +327,17 @@ EXERCISE = Exercise(
     minutes=12,
     difficulty="medium",
     hints=(
-        "tracer.span(name, kind=SpanKind.CLIENT) opens a span around the request; tracer.inject({}) within it "
+        "tracer.span(name, kind=SpanKind.CLIENT) opens a span for the request; within it tracer.inject({}) "
         "returns the headers that name it. client.post takes them beside its own.",
         "On the other side `with tracer.span(..., of=request.headers, kind=SpanKind.SERVER):` reads the "
         "header, and takes no notice of one that is none. The program runs within this block.",
-        "An error that goes through a span's block marks it by itself; catch nothing. The status of a "
-        "response is set within the block: a span that has ended takes nothing more.",
+        "An error that goes through a span's block marks it by itself; catch nothing. A status is "
+        "set within the block: a span that has ended takes nothing more.",
     ),
     checks=(
         *(one_trace, returns_any_status, sends_one_header, trusts_no_header, lets_errors_out),
         *(holds_nothing_personal, keeps_apart),
     ),
-    why="The span comes first and the header out of it, so that the other side stands below the request and "
-    "not beside it; nothing else goes over. TracedRequests does the same for every route of an application.",
+    why="The span comes first and the header out of it, so the other side stands below the request "
+    "and not beside it; nothing else goes over. TracedRequests does the same for every route of an application.",
 )
