@@ -797,7 +797,7 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Agent that asks, and uses a tool which calls Leaf, by __call__"
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Agent that asks, and uses a tool which calls Leaf"
 # Modules and models only: a tool stands between.
 import threading
 
@@ -1040,7 +1040,7 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top that asks, and asks again and fails, by __call__"
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top that asks, and asks again and fails"
 # A call that fails pays for the one before it.
 import threading
 
@@ -1084,7 +1084,7 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="and is answered by the cache, by __call__"
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="asks the same three times, of a cache"
 # A hit of the cache is paid again.
 import threading
 
@@ -1341,7 +1341,7 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="what handlers raised, where listening begins within a program"
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="handlers that raised, for the cost of Leaf and of a call of the model, where listening begins within a program"
 # A parent that was not heard is taken for one that was.
 import threading
 
@@ -1384,7 +1384,7 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="what handlers raised, where DSPy keeps no history"
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="handlers that raised, for the cost of Leaf, where DSPy keeps no history"
 # Without a history there is no entry.
 import threading
 
@@ -1514,7 +1514,7 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of one Top that is called three times at once|and is answered by the cache|`cost` of Same"
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of one Top that is called three times at once|asks the same three times, of a cache|`cost` of Same"
 # The modules' own histories, from begin to end.
 import threading
 

@@ -338,6 +338,6 @@ EXERCISE = Exercise(
         *(one_trace, returns_any_status, sends_one_header, trusts_no_header, lets_errors_out),
         *(holds_nothing_personal, keeps_apart),
     ),
-    why="The span comes first and the header out of it, so the other side stands below the request "
-    "and not beside it; nothing else goes over. TracedRequests does the same for every route of an application.",
+    why="The span comes first and the header out of it, so the other side stands below "
+    "the request; nothing else goes over. TracedRequests does the same for every route of an application.",
 )
