@@ -995,3 +995,45 @@ print(pytest(str(project / "test_injection.py")))
 runs = [pytest(str(project / "test_bad_days.py"), "-rA") for _ in range(3)]
 verdicts = Counter(line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED")))
 table([{"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": count} for each, count in verdicts.items()])
+
+# %% [markdown]
+# | kind | finds | needs |
+# | --- | --- | --- |
+# | unit | a parser, a search, a rule that is wrong | no model |
+# | integration | parts that do not fit; requests that nobody counted | the endpoint |
+# | performance | a second call, a prompt that grew | the endpoint's ledger |
+# | chaos | what happens when the model is away, slow, or answers half | the endpoint's faults and its verdict |
+# | security | texts that are obeyed, data that leaves | pairs, clean and poisoned |
+# | golden | a prompt that changed without anybody meaning it | a recording |
+#
+# Last, everything that this notebook opened is closed. (To run an earlier part again after this, begin with the set-up cell.)
+
+# %% name="tidy"
+service.close()
+down.close()
+dspy.configure(lm=model)
+dspy.configure_cache()
+scratch.cleanup()
+
+# %% [markdown]
+# ## Summary
+#
+# What you set out to do, and what was measured:
+#
+# - *Callbacks:* begin, end and parent of each step; twenty lines make a tree. They observe and cannot refuse; what DSPy repeats below them
+#   is seen in the engine.
+# - *Lines and metrics:* one line of JSON for each span, few labels, nothing personal unless it is asked for, and then redacted.
+# - *Traces:* one request is one trace, in threads, in tasks, over HTTP and through a queue; `traceparent` is all that travels.
+# - *Record and replay:* word for word the same without a model; what was not recorded fails; an edited step is an experiment.
+# - *Quality:* the first step that went wrong, over many examples; an optimizer's candidates with what each won and lost; the score that
+#   counts is that on unseen tickets.
+# - *Tests:* five kinds, and a run that is kept.
+#
+# | phase | question of this notebook |
+# | --- | --- |
+# | design | What must one be able to see of a request, and who may see it? |
+# | implement | Where does the id travel, and what is redacted before it is written? |
+# | test | Which recording, fault or pair would have found the last incident? |
+# | deploy | Which figure tells of it before a customer does, and which trace explains it? |
+#
+# **Next:** section 5, *Deployment*: the same program as a service that holds.
