@@ -460,7 +460,7 @@ check("0.1", sort_ticket)
 #
 # A DSPy program is the frame *Application*, with your modules and an optimizer in it. Around it stands what production asks for, and each
 # of those boxes is built in one of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks
-# without it, and where it is built. Notebooks 01 to 03 are here; those marked *in preparation* follow.
+# without it, and where it is built. Notebooks 01 to 04 are here; those marked *in preparation* follow.
 
 # %% name="architecture"
 from course_lib.labs import architecture
@@ -481,15 +481,15 @@ names_table()
 # %% [markdown]
 # ### An index of the chapter
 #
-# What books list under *advanced topics*, and where each is measured or built here. *Section 4* (debugging and tracing), *5* (deployment)
-# and *6* (the flight test) are in preparation.
+# What books list under *advanced topics*, and where each is measured or built here. *Section 5* (deployment) and *6* (the flight
+# test) are in preparation.
 #
 # | topic | | where |
 # | --- | --- | --- |
 # | **Performance metrics** | latency, percentiles | [02, part 1](02_caching.ipynb#1.-Where-the-time-and-the-money-go) |
 # | | throughput, resource use, error rate | [02, part 1](02_caching.ipynb#Percentiles:-what-each-figure-says-and-hides); under load: [03, part 2](03_async.ipynb#2.-Concurrency-on-purpose) |
 # | | scalability | section 5 |
-# | **Optimisation** | better prompts (the algorithm of a prompt) | [part 2 here](#It-learns-from-what-the-prompt-shows); optimizers: section 4 |
+# | **Optimisation** | better prompts (the algorithm of a prompt) | [part 2 here](#It-learns-from-what-the-prompt-shows); optimizers: [04, part 5](04_debugging.ipynb#5.-Where-quality-is-lost) |
 # | | caching | [02, part 2](02_caching.ipynb#2.-DSPy's-own-cache) and [part 3](02_caching.ipynb#3.-A-shared-tier) |
 # | | batching | [02, part 5](02_caching.ipynb#5.-Batches) |
 # | | a cheaper model | [02, part 7](02_caching.ipynb#7.-Deeper:-cheaper-without-getting-worse) |
@@ -503,9 +503,11 @@ names_table()
 # | | privacy, tenants | [02, part 8](02_caching.ipynb#8.-Deeper:-what-breaks-in-production) |
 # | | a rate limit for each client, roles, audit log | section 5 |
 # | **Compliance** | GDPR, SOC 2, HIPAA, PCI DSS | section 5 |
-# | **Testing** | unit, integration, performance, chaos, security tests | section 4 |
+# | **Debugging** | traces, log lines, metrics | [04, part 2](04_debugging.ipynb#2.-Callbacks,-log-lines-and-metrics) and [part 3](04_debugging.ipynb#3.-Distributed-traces) |
+# | | record and replay, bottlenecks | [04, part 4](04_debugging.ipynb#4.-Record-and-replay) and [part 6](04_debugging.ipynb#6.-Where-time-and-tokens-go) |
+# | **Testing** | unit, integration, performance, chaos, security tests | [04, part 7](04_debugging.ipynb#7.-Testing) |
 # | | failures on purpose | [part 3 here](#What-breaks-in-production), and in every notebook under *What breaks in production* |
-# | **Quality** | coverage, reliability of tests, benchmarks, security scores | section 4; all together: section 6 |
+# | **Quality** | coverage, reliability of tests, benchmarks, security scores | [04, part 7](04_debugging.ipynb#7.-Testing); all together: section 6 |
 # | **Four phases** | design, implement, test, deploy | below; used at the end of every notebook |
 #
 # ### The workflow

@@ -30,9 +30,11 @@
 
 # %% name="setup" tags=["needs"]
 import asyncio
-import itertools
 import json
+import logging
+import os
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -49,6 +51,7 @@ scratch = tempfile.TemporaryDirectory(prefix="lantern-")
 folder = Path(scratch.name)
 dspy.configure(lm=model)
 dspy.configure_cache(disk_cache_dir=str(folder / "dspy"))  # empty, so that the first call is a first call
+logging.getLogger("dspy").setLevel(logging.WARNING)  # evaluations and optimizers tell every step
 print("DSPy", dspy.__version__, "talks to", model.model)
 
 # %% name="architecture-debugging"
@@ -109,7 +112,7 @@ print(text[:300], "...", text[-330:], sep="\n")
 # returns a good answer. How many calls does the history show, how many does the bill?
 
 # %% name="history-and-retries"
-lm.profile("stumbles", first=["garbled_fields", "unavailable", "ok"])
+lm.profile("stumbles", first=["missing_field", "unavailable", "ok"])
 stumbling = lm.connect("sim-large@stumbles", cache=False, num_retries=2)
 with dspy.context(lm=stumbling), watch() as seen:
     desk.Triage()(ticket="The tent arrived with a hole in it.")
@@ -133,8 +136,6 @@ print("statuses at the model:", [call.status for call in seen.ledger.calls])
 # and while a handler runs, `ACTIVE_CALL_ID` holds the id of the call around it: the parent. So twenty lines make a tree.
 
 # %% name="small-tracer"
-import time
-
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
 
@@ -189,16 +190,16 @@ printed(small.spans)
 # format, so that any viewer can show it; and bounded memory.
 
 # %% name="tracer"
-from course_lib.debugging import Tracer, tree
+from course_lib.debugging import Tracer, observed, tree
 
-with Tracer() as tracer, dspy.context(lm=stumbling):
+with Tracer() as tracer, dspy.context(lm=observed(stumbling)):
     lm.reset()
     support(ticket="The tent arrived with a hole in it.")
 print(tree(tracer.spans))
 
 # %% [markdown]
 # Now the second answer is to be seen: the adapter's `parse` failed, another adapter was asked, and an attempt at the model failed below one
-# of the calls. A span holds facts by the names of OpenTelemetry's conventions for generative AI, so a viewer knows which number is a count
+# of the calls. (DSPy's own retries are under its callbacks; `observed` puts the engine of a model where each attempt is seen.) A span holds facts by the names of OpenTelemetry's conventions for generative AI, so a viewer knows which number is a count
 # of tokens.
 
 # %% name="attributes"
@@ -224,7 +225,7 @@ with TraceLogger(print) as logger:
 # With `content=True` the same lines hold what was written, and this is where it becomes serious: the ticket has a mail address in it.
 
 # %% name="trace-logger-content"
-with TraceLogger(lambda line: print(json.loads(line).get("inputs", "")), content=True):
+with TraceLogger(lambda line: print(json.loads(line).get("dspy.inputs", "")), content=True):
     desk.Triage()(ticket="Where is my parcel NP123456789? Please mail ann.roe@example.org or +44 20 7946 0958")
 
 # %% [markdown]
@@ -244,7 +245,8 @@ with MetricsCollector() as metrics, dspy.context(lm=stumbling):
     lm.reset()
     for ticket in desk.tickets("dev")[:5]:
         support(ticket=ticket.text)
-print("\n".join(line for line in metrics.text().splitlines() if line.startswith(("dspy_requests_total", "dspy_tokens", "dspy_retries", "dspy_fallbacks", "dspy_parse"))))
+shown = ("dspy_requests_total", "dspy_tokens_total", "dspy_cost_dollars_total", "dspy_parse_failures_total", "dspy_fallbacks_total")
+print("\n".join(line for line in metrics.text().splitlines() if line.startswith(shown)))
 
 # %% [markdown]
 # `ObservableModule` puts a program, its metrics and its **budgets** together. A budget is what one request, or one tenant in a day, may
@@ -3288,9 +3290,7 @@ def shapes(spans):
 
 tickets = [ticket.text for ticket in desk.tickets("train")][:20]
 with Tracer() as tracer:
-    one = Tracer()
     dspy.Parallel(num_threads=8, disable_progress_bar=True)([(support, {"ticket": text}) for text in tickets])
-    in_threads = len(tracer.spans)
     await asyncio.gather(*(support.acall(ticket=text) for text in tickets))
 print("spans of a trace: how many traces have so many:", dict(shapes(tracer.spans)))
 
@@ -3343,6 +3343,9 @@ print(tree(both))
 # entry goes along with it.
 
 # %% name="through-a-queue"
+import secrets
+from contextlib import aclosing
+
 from opentelemetry.trace import SpanKind
 
 from course_lib.concurrency.events import Consumer, Event, EventStream
@@ -3358,13 +3361,14 @@ async def sort_later(event):
     handled.set()
 
 
-async with EventStream(running_redis().url, "lantern:later") as stream:
-    consumer = asyncio.create_task(Consumer(stream, sort_later).run())
+async with aclosing(EventStream(running_redis().url, f"later-{secrets.token_hex(4)}")) as stream:
+    consumer = Consumer(stream, sort_later)
+    consuming = asyncio.create_task(consumer.run())
     with Tracer(service="shop") as shop_side, shop_side.span("customer writes"):
         await stream.publish(Event("ticket", shop_side.inject({"ticket": tickets[1]})))
     await asyncio.wait_for(handled.wait(), 10)
-    consumer.cancel()
-    await asyncio.wait([consumer])
+    consumer.stop()
+    await consuming
 print(tree([*shop_side.spans, *worker_side.spans]))
 
 # %% [markdown]
@@ -3397,13 +3401,14 @@ def seconds_for(program, texts):
 
 
 rounds = {"no tracer": [], "a collector that is down": []}
-for _ in range(5):
+logging.getLogger("course_lib.debugging").setLevel(logging.ERROR)  # it says once a tracer that spans are lost
+down = Tracer(collector="http://127.0.0.1:9")
+for _ in range(6):
     rounds["no tracer"].append(seconds_for(support, tickets[:4]))
-    with Tracer(collector="http://127.0.0.1:9") as down:
+    with down:
         rounds["a collector that is down"].append(seconds_for(support, tickets[:4]))
-    down.close()
 for name, took in rounds.items():
-    print(f"{name:25} {1000 * min(took) / 4:5.1f} ms a ticket, the quickest of five rounds")
+    print(f"{name:25} {1000 * min(took) / 4:5.1f} ms a ticket, the quickest of six rounds")
 print(f"lost: {down.dropped} spans; {down.last_error[:90]}")
 
 # %% [markdown]
@@ -4319,12 +4324,13 @@ print(recording[1].prompt[-420:])
 print("->", recording[1].reply[:160])
 
 # %% [markdown]
-# Now the same program again, from the file. `watch()` sees what reaches the model:
+# Now the same program again, from the file. The requests go to the same address; the endpoint answers them from the recording, and another
+# client, in another language, would be answered likewise.
 
 # %% name="replay"
-with watch() as seen, replay(path):
+with replay(path):
     again = support(ticket=tickets[2])
-print("same:", again.toDict() == first.toDict(), "| requests that a model answered:", seen.ledger.requests)
+print("word for word the same:", again.toDict() == first.toDict())
 
 # %% [markdown]
 # What if the program asks something that was not recorded? A replay that invents an answer would be worse than none. It fails, and says what
@@ -4344,7 +4350,7 @@ except Exception as error:
 # `asks=True` lets the program ask the model from there on.
 
 # %% name="edited"
-other = recording.with_reply(0, recording[0].reply.replace(first.category, "other"))
+other = recording.with_reply(0, recording[0].reply.replace(first.category, "warranty"))
 with replay(other, asks=True):
     changed = support(ticket=tickets[2])
 print("category:", first.category, "->", changed.category)
@@ -4368,8 +4374,6 @@ diff(recording, shorter)
 # differs.
 
 # %% name="golden"
-import os
-
 from course_lib.debugging import GoldenError, golden
 
 kept = folder / "triage.jsonl"
@@ -4556,6 +4560,12 @@ for kept in (10_000, 0):
 # model's server with faults, a ledger and recordings, for any client.
 
 # %% name="under-test"
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
+
+from pytest import main as run_tests
+
 project = folder / "project"
 project.mkdir(exist_ok=True)
 (project / "conftest.py").write_text('pytest_plugins = ["course_lib.lm.testing"]\n', encoding="utf-8")
@@ -4585,15 +4595,12 @@ class SupportDesk(dspy.Module):
 
 
 def pytest(*args):
-    """Run pytest on the project in a process of its own, and print its last lines."""
-    import subprocess
-    import sys
-
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *args],
-        cwd=project, capture_output=True, text=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
-    return done.stdout
+    """Run pytest on the project as it is now, and print what it says."""
+    for name in [name for name, module in sys.modules.items() if str(project) in str(getattr(module, "__file__", ""))]:
+        del sys.modules[name]  # a file that was changed is read anew
+    with redirect_stdout(StringIO()) as said:
+        run_tests(["-q", "--color=no", "-p", "no:cacheprovider", f"--rootdir={project}", *args])
+    return said.getvalue()
 
 
 # %% [markdown]
@@ -4630,7 +4637,7 @@ def test_a_ticket_is_answered_from_an_article(ask, endpoint):
 ''',
     encoding="utf-8",
 )
-print(pytest("--cov=support_desk", "--cov-report=term-missing:skip-covered", "--cov-branch"))
+print(pytest(str(project), "--cov=support_desk", "--cov-branch"))
 
 # %% [markdown]
 # **Performance tests** hold what does not depend on the machine: requests for an answer, tokens for a ticket. A test of seconds fails on
@@ -4651,14 +4658,14 @@ def test_an_answer_takes_two_requests_and_few_tokens(ask, endpoint):
     assert sum(call.prompt_tokens for call in endpoint.calls) < 2_000
 
 
-@pytest.mark.parametrize("fault", ["unavailable", "rate_limited", "garbled_fields"])
+@pytest.mark.parametrize("fault", ["unavailable", "rate_limited", "missing_field"])
 def test_one_bad_answer_is_survived(ask, endpoint, fault):
     assert ask("What does shipping to Norway cost?", fault).answer
     endpoint.assert_clean()
 ''',
     encoding="utf-8",
 )
-print(pytest("test_bad_days.py"))
+print(pytest(str(project / "test_bad_days.py")))
 
 # %% [markdown]
 # **Security tests** come in pairs: the same question, once with a clean article and once with one that speaks to the model. A program that
@@ -4685,13 +4692,55 @@ def test_an_article_is_read_and_not_obeyed(endpoint, article):
 ''',
     encoding="utf-8",
 )
-print(pytest("test_injection.py"))
+print(pytest(str(project / "test_injection.py")))
 
 # %% [markdown]
 # A test that fails once in twenty runs teaches people to press the button again. So measure it: how often does each test fail, of so many
 # runs? (The simulated model makes no chance of its own at temperature 0; a hosted one does.)
 
 # %% name="flakiness"
-runs = [pytest("test_bad_days.py", "-rA") for _ in range(3)]
+runs = [pytest(str(project / "test_bad_days.py"), "-rA") for _ in range(3)]
 verdicts = Counter(line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED")))
 table([{"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": count} for each, count in verdicts.items()])
+
+# %% [markdown]
+# | kind | finds | needs |
+# | --- | --- | --- |
+# | unit | a parser, a search, a rule that is wrong | no model |
+# | integration | parts that do not fit; requests that nobody counted | the endpoint |
+# | performance | a second call, a prompt that grew | the endpoint's ledger |
+# | chaos | what happens when the model is away, slow, or answers half | the endpoint's faults and its verdict |
+# | security | texts that are obeyed, data that leaves | pairs, clean and poisoned |
+# | golden | a prompt that changed without anybody meaning it | a recording |
+#
+# Last, everything that this notebook opened is closed. (To run an earlier part again after this, begin with the set-up cell.)
+
+# %% name="tidy"
+service.close()
+down.close()
+dspy.configure(lm=model)
+dspy.configure_cache()
+scratch.cleanup()
+
+# %% [markdown]
+# ## Summary
+#
+# What you set out to do, and what was measured:
+#
+# - *Callbacks:* begin, end and parent of each step; twenty lines make a tree. They observe and cannot refuse; what DSPy repeats below them
+#   is seen in the engine.
+# - *Lines and metrics:* one line of JSON for each span, few labels, nothing personal unless it is asked for, and then redacted.
+# - *Traces:* one request is one trace, in threads, in tasks, over HTTP and through a queue; `traceparent` is all that travels.
+# - *Record and replay:* word for word the same without a model; what was not recorded fails; an edited step is an experiment.
+# - *Quality:* the first step that went wrong, over many examples; an optimizer's candidates with what each won and lost; the score that
+#   counts is that on unseen tickets.
+# - *Tests:* five kinds, and a run that is kept.
+#
+# | phase | question of this notebook |
+# | --- | --- |
+# | design | What must one be able to see of a request, and who may see it? |
+# | implement | Where does the id travel, and what is redacted before it is written? |
+# | test | Which recording, fault or pair would have found the last incident? |
+# | deploy | Which figure tells of it before a customer does, and which trace explains it? |
+#
+# **Next:** section 5, *Deployment*: the same program as a service that holds.
