@@ -272,7 +272,8 @@ print("requests that failed:", observable.metrics.value("dspy_requests_total", e
 # - Its `cost` is a dict: the name of a module's class, and the dollars of all model calls within calls of that class, at any depth, also
 #   below tools and adapters. Below two nested modules of one class a call counts once for it. Outside of every module it counts nowhere.
 # - A model call costs `price(entry["model"], entry["usage"])`; `entry` is what the model that was asked keeps of the call in its `history`.
-#   Threads share that history: its last entry may be another call's, even one that asked the same.
+#   Threads share that history: its last entry may be another call's, even one that asked the same. (A `price` for the course's models is
+#   `lambda model, usage: usage_of([(model, usage)]).cost_usd`, of `course_lib.measure`.)
 # - A call that fails costs nothing, and has no entry. Nor does one that a cache answers: its `usage` is empty.
 # - It is right in tasks and in the threads of `dspy.Parallel`, and for several programs side by side. Two `CostOf` share nothing.
 # - No handler raises, also where listening begins within a program, or DSPy keeps no history (`disable_history=True`; then nothing is
@@ -546,48 +547,6 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle.*by __call__"
-# Only one kind of call: `acall` was forgotten in the test.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(model.model, {})
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
 # %% tags=["wrong"] exercise="4.1" outcome="failed" message="after Leaf.. has asked another model as well"
 # The model that was asked first has the price of all.
 import threading
@@ -631,48 +590,6 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle"
-# The last call's cost, in place of the sum.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = dollars
-
-
 # %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Same that asks, and calls another Same, which asks; expected"
 # A list of names: below two of the same class a call counts twice.
 import threading
@@ -690,48 +607,6 @@ class CostOf(BaseCallback):
 
     def on_module_start(self, call_id, instance, inputs):
         self._above[call_id] = [*self._around(), type(instance).__name__]
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle|`cost` of Same"
-# By the object, not its class.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {f"{type(instance).__name__} {id(instance):x}"}
 
     def on_tool_start(self, call_id, instance, inputs):
         self._above[call_id] = self._around()
@@ -1540,6 +1415,170 @@ class CostOf(BaseCallback):
             if entry["usage"]:
                 for name in above:
                     self.cost[name] = self.cost.get(name, 0.0) + self._price(entry["model"], entry["usage"])
+
+
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle"
+# Rounded to cents on the way.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around()
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = round(self.cost.get(name, 0.0) + dollars, 2)
+
+
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle.*programs.Top"
+# The class's name with all that it stands in.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around() | {type(instance).__qualname__}
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around()
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of One and Two that ask .41, 43. in threads"
+# The first entry that nobody has taken yet.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+        self._taken = set()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around()
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in model.history if each["uuid"] not in self._taken), None)
+        self._taken.add(entry and entry["uuid"])
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="at the same time, in tasks|at once, in tasks"
+# A stack for each thread: all tasks are in one thread.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+        self._stack = threading.local()
+
+    def _around(self):
+        return frozenset(getattr(self._stack, "names", ()))
+
+    def on_module_start(self, call_id, instance, inputs):
+        self._stack.names = [*getattr(self._stack, "names", ()), type(instance).__name__]
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self._stack.names.pop()
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
 # %% name="check-4-1" tags=["check"] exercise="4.1"
@@ -3268,6 +3307,167 @@ def log_calls(program, write, redact):
     return Logged()
 
 
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the line of a field with .'PIN-.*, 1.; expected its text, redacted"
+# Lists, but no tuples: json.dumps writes those as they are.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, tuple):
+            return value
+        if isinstance(value, list):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="ms of 2 calls at once by acall"
+# Processor time in place of time.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.process_time() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.process_time()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.process_time()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="inputs of .*, each text redacted"
+# Redacted once more when the line is made.
+import json
+import time
+import uuid
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        return redact(redact(str(value)))[:500]
+
+    def tell(began, inputs, outputs, error):
+        try:
+            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
+            line["ms"] = 1000 * (time.perf_counter() - began)
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
+            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            write(json.dumps(line))
+        except Exception:
+            pass
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = program(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+        async def aforward(self, **inputs):
+            began = time.perf_counter()
+            try:
+                prediction = await program.acall(**inputs)
+            except BaseException as error:
+                tell(began, inputs, {}, error)
+                raise
+            tell(began, inputs, dict(prediction), None)
+            return prediction
+
+    return Logged()
+
+
 # %% name="check-4-2" tags=["check"] exercise="4.2"
 check("4.2", log_calls)
 
@@ -3822,7 +4022,7 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address and JSON of the request; expected .*got .*'traceparent': '00-"
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON and content-type of the request; expected .*got .*'traceparent': '00-"
 # In the body, and taken out again.
 from opentelemetry.trace import SpanKind
 
@@ -4110,7 +4310,7 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="status and error.type of the span answer"
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="status of the span answer; expected"
 # The program's error comes out, but past its span.
 from opentelemetry.trace import SpanKind
 
@@ -4294,6 +4494,76 @@ def handler(tracer, program):
         with tracer.span("answer", of=sent, kind=SpanKind.SERVER):
             prediction = await program.acall(**await request.json())
         return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON and content-type of the request; expected .* as application.json., got .* as None"
+# The body is text, not JSON.
+import json
+
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, content=json.dumps(body), headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="requests that are sent where the first is answered with 503; expected 1, got 2"
+# A busy service is asked again.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        if response.status_code == 503:
+            response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what of path, body and answer is in the span answer"
+# The error's words are in the span.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER) as span:
+            try:
+                return dict((await program.acall(**await request.json())).items())
+            except Exception as error:
+                span.add_event("exception", {"exception.message": str(error)})
+                raise
 
     return handle
 

@@ -33,16 +33,16 @@ from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import under_dspy
 
 _HOWS = "__call__", "acall"
-_FEE = 1_000
-_RATES = {"paid/large": 7, "paid/small": 3}
+_FEE_USD = 0.001
+_RATES_USD = {"paid/large": 0.000_007, "paid/small": 0.000_003}
 
 
-def _price(model: str, usage: Mapping[str, Any]) -> int:
+def _price(model: str, usage: Mapping[str, Any]) -> float:
     """Return a fee for each request, and a rate for what it spent."""
-    return _FEE + _RATES[model] * int(usage.get("prompt_tokens", 0))
+    return _FEE_USD + _RATES_USD[model] * int(usage.get("prompt_tokens", 0))
 
 
-def _slow_price(model: str, usage: Mapping[str, Any]) -> int:
+def _slow_price(model: str, usage: Mapping[str, Any]) -> float:
     time.sleep(0.01)
     return _price(model, usage)
 
@@ -72,10 +72,10 @@ class _Node(dspy.Module):  # type: ignore[misc]
 def _node(name: str, *asks: int | str, below: tuple[Any, ...] = ()) -> Any:
     """Return a program of a class of this name; a number that it asks is what the answer takes."""
     questions = [ask if isinstance(ask, str) else f"spend {ask}" for ask in asks]
-    return type(name, (_Node,), {})(questions, below)
+    return type(name, (_Node,), {"__qualname__": f"programs.{name}"})(questions, below)
 
 
-def _costs(*spent: int, model: str = "paid/large") -> int:
+def _costs(*spent: int, model: str = "paid/large") -> float:
     return sum(_price(model, {"prompt_tokens": each}) for each in spent)
 
 
@@ -108,16 +108,19 @@ def _counting(cost_of: Any, what: str, *, price: Any = _price, **settings: Any) 
         yield counter
 
 
-def _expect_cost(counter: Any, wanted: Mapping[str, int], what: str, hint: str = "") -> None:
+def _expect_cost(counter: Any, wanted: Mapping[str, float], what: str, hint: str = "") -> None:
     """Fail the check unless these are the costs; a module without any may be there with 0, or not."""
     cost = counter.cost
     expect(isinstance(cost, dict), f"`cost` {what}", observed=show(cost), expected="a dict")
-    got = {name: round(dollars, 6) for name, dollars in sorted(cost.items(), key=str) if dollars}
-    expect_equal(got, dict(sorted(wanted.items())), f"`cost` {what}", hint=hint)
+    got, want = (
+        {name: round(dollars, 9) for name, dollars in sorted(each.items(), key=str) if dollars}
+        for each in (cost, wanted)
+    )
+    expect_equal(got, want, f"`cost` {what}", hint=hint)
 
 
 async def _expect(
-    cost_of: Any, programs: Sequence[Any], wanted: Mapping[str, int], what: str, hint: str, **settings: Any
+    cost_of: Any, programs: Sequence[Any], wanted: Mapping[str, float], what: str, hint: str, **settings: Any
 ) -> None:
     """Fail the check unless these are the costs of programs that run by `acall`, beside each other."""
     with _counting(cost_of, what, **settings) as counter:

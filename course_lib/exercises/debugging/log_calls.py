@@ -173,7 +173,9 @@ async def shows_other_kinds(log_calls: Any) -> None:
     """A value of any other kind becomes text, and is redacted as well."""
     hint = "json.dumps(default=str) comes after your redaction: make a text of it before."
     secret = _secret()
-    for value in (_Person(name=secret), [_Person(name=secret)], datetime.date(2024, 2, 29), {secret}):
+    person, example = _Person(name=secret), dspy.Example(name=secret)
+    kinds = person, [person], (secret, 1), {7: secret}, {secret}, example, datetime.date(2024, 2, 29)
+    for value in kinds:
         line = await _line(log_calls, dspy.Prediction(who=value), {"who": value}, "acall", _redacted)
         shown, what = json.dumps([line["inputs"], line["outputs"]]), f"the line of a field with {value!r}"
         expect(secret not in shown, what, observed=shown, expected="its text, redacted", hint=hint)
