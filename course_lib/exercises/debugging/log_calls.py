@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import dspy
+from dspy.utils.callback import BaseCallback
 from pydantic import BaseModel
 
 from course_lib.exercises.concurrency.watched import expect_end, until
@@ -162,7 +163,7 @@ async def redacts_texts(log_calls: Any) -> None:
     for how in _HOWS:
         line = await _line(log_calls, dspy.Prediction(**inputs), inputs, how, _marked)
         for entry in ("inputs", "outputs"):
-            got, want = json.dumps(line[entry]), json.dumps(wanted)
+            got, want = (json.dumps(each, sort_keys=True) for each in (line[entry], wanted))
             expect_equal(got, want, f"{entry} of {json.dumps(inputs)}, each text redacted", hint=hint)
         line = await _line(log_calls, ValueError(f"no {one}, {two}"), {"ticket": three}, how, _redacted)
         want = 'ValueError: no ["secret"], ["secret"]'
@@ -199,6 +200,14 @@ async def cuts_after_redaction(log_calls: Any) -> None:
         expect(is_cut, "the error's text", observed=observed, expected="redacted, then cut to 500", hint=hint)
 
 
+class _Listening(BaseCallback):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.heard = list[Any]()
+
+    def on_module_start(self, *, instance: Any, **_: Any) -> None:
+        self.heard.append(instance)
+
+
 async def _expect_same(log_calls: Any, end: Any, how: str, fails: str) -> None:
     """Fail the check unless a call goes in and comes out as it is, and the line holds no secret of it."""
     secret, hint = _secret(), "The log's own failures end in the log; only they are caught."
@@ -207,9 +216,13 @@ async def _expect_same(log_calls: Any, end: Any, how: str, fails: str) -> None:
     write, redact = (_failing if fails == name else each for name, each in (
         ("write", written.append), ("redact", _redacted)))  # fmt: skip
     asked, what = copy.deepcopy(inputs), f"of a call by {how} where {fails} fails"
-    got = await _ended(log_calls(program, write, redact), how, inputs)
+    listening = _Listening()
+    with dspy.context(callbacks=[listening]):
+        got = await _ended(log_calls(program, write, redact), how, inputs)
     wanted = [("aforward" if how == "acall" else "forward", asked)]
     expect_equal(program.asked, wanted, f"what the program was asked, {what}", hint=hint)
+    calls = listening.heard.count(program)
+    expect_equal(calls, 1, f"calls of the program that DSPy's callbacks hear, {what}", hint=_CALL_IT)
     observed, same = f"{type(got).__name__}: {got!s:.200}", f"the {type(end).__name__} itself"
     expect(got is end, f"the end {what}", observed=observed, expected=same, hint=hint)
     if isinstance(end, dspy.Prediction):
@@ -253,6 +266,8 @@ async def keeps_calls_apart(log_calls: Any) -> None:
             is_so = isinstance(got, int | float) and least - _TOLERANCE_MS < got < most + _TOLERANCE_MS
             expect(is_so, f"ms {what}", observed=got, expected=f"{least:.1f} to {most:.1f}", hint=hint)
 
+
+_CALL_IT = "program(...) and program.acall(...); a forward() that is called alone is heard by nobody."
 
 EXERCISE = Exercise(
     title="A log that holds nothing personal",
