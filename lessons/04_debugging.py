@@ -988,3 +988,97 @@ print(pytest("test_injection.py"))
 runs = [pytest("test_bad_days.py", "-rA") for _ in range(3)]
 verdicts = Counter(line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED")))
 table([{"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": count} for each, count in verdicts.items()])
+
+# %% [markdown] name="chaos-rules"
+# ### Exercise 4.6: a chaos test that finds planted weaknesses (15 minutes, hard)
+#
+# *Concepts: faults by count, effects, verdicts, deadlines, tests that refuse no sound program.*
+#
+# Lantern has many programs that answer tickets, by different people. `make_program(model, send, deadline_s)` makes one; `model` is a model's
+# *name*, for the program connects itself. `await program(ticket)` asks the model for an answer, hands it to `send(text)`, which mails it to
+# the customer, and asks for the ticket's category, in whichever order. It keeps five rules:
+#
+# 1. After two failures in a row (`rate_limited`, `error` or `unavailable`, at whichever request) the answer is sent all the same.
+# 2. When a 429 or a 503 tells it to wait, it does not ask again before that.
+# 3. An answer that was cut (`cut_by_length`) is not sent: it asks again, or raises.
+# 4. It ends at its deadline, also when the model never answers (`hang`): it raises.
+# 5. An answer is sent once, whichever request fails, and however often.
+#
+# What it raises is a `dspy.LMError` or a `TimeoutError`. Here is one such program, in plain DSPy. Which rule does it break?
+
+# %% name="chaos-plain"
+def plain(model, send, deadline_s):
+    asked, answer, triage = lm.connect(model, cache=False, num_retries=3), desk.Answer(), desk.Triage()
+
+    async def program(ticket):
+        with dspy.context(lm=asked):
+            send((await answer.acall(question=ticket)).answer)
+            return (await triage.acall(ticket=ticket)).category
+
+    return program
+
+
+def punctual(model, send, deadline_s):
+    program = plain(model, send, deadline_s)
+
+    async def in_time(ticket):
+        async with asyncio.timeout(deadline_s):
+            return await program(ticket)
+
+    return in_time
+
+
+lm.profile("chaos", first=["ok", "unavailable"], retry_after_s=0.5)
+outbox, since = [], lm.ledger().requests
+await plain("sim-large@chaos", outbox.append, 30.0)("What does shipping to Norway cost?")
+print(len(outbox), "sent:", outbox[0][:60], "| statuses:", lm.ledger(since).statuses)
+print(lm.verdict(since))
+
+# %% [markdown]
+# Write `async def chaos_test(make_program)`, in the way of that last cell.
+#
+# - It raises `AssertionError` for a program that breaks any one of the rules. To try it: `await chaos_test(plain)` should raise.
+# - It passes for every program that keeps them: `await chaos_test(punctual)`. Such a program may ask by another client, in another order,
+#   more often or less; nor has it to survive what the rules do not name. The same ticket gets the same answer each time.
+# - It counts nothing that was asked before it began, and it does not wait for a program that never ends.
+#
+# Where waiting is tested, half a second is enough (less is soon over on a busy machine); elsewhere let `retry_after_s` be short, for the
+# check runs your test on a dozen programs.
+
+# %% name="ex-4-6" tags=["exercise"] exercise="4.6"
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    ### BEGIN SOLUTION
+    ### STUB: ...
+    ticket = "What does shipping to Norway cost?"
+
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent = []
+        with suppress(dspy.LMError, TimeoutError):
+            async with asyncio.timeout(deadline_s + 5) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(ticket)
+        assert not patience.expired(), f"it goes on 5 s after its deadline of {deadline_s} s"
+        return sent
+
+    since = lm.ledger().requests
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    for kind in ("rate_limited", "unavailable", "error"):
+        for before in (0, 1):
+            first = ["ok"] * before + [kind] * 2
+            sent = await sent_by(*first, retry_after_s=0.02)
+            assert sent == whole, f"sent when the first requests are {first}: {sent}"
+    await sent_by("rate_limited", "unavailable", retry_after_s=0.5)
+    assert lm.verdict(since).is_clean, lm.verdict(since)
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by(deadline_s=0.5, hang_rate=1.0)
+    ### END SOLUTION
+
+
+# %% name="check-4-6" tags=["check"] exercise="4.6"
+check("4.6", chaos_test)

@@ -23,6 +23,7 @@ SECTIONS = {
     "adapters": "01_adapters",
     "caching": "02_caching",
     "concurrency": "03_async",
+    "debugging": "04_debugging",
 }
 """The lesson of each package. Its EXERCISES names the modules of 2.1, 2.2, ... in their order."""
 
