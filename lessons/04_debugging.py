@@ -170,6 +170,7 @@ class SmallTracer(BaseCallback):
 # Two rules before you use it. A handler runs on the thread, or the event loop, of the program, so a slow handler makes the program slow.
 # And what a handler raises is logged and swallowed: callbacks observe, they cannot refuse (notebook 03, part 7).
 
+
 # %% name="small-tracer-runs"
 def printed(spans, parent=None, depth=0):
     """Print spans as an indented tree."""
@@ -225,7 +226,9 @@ with TraceLogger(print) as logger:
 
 # %% name="trace-logger-content"
 with TraceLogger(lambda line: print(json.loads(line).get("inputs", "")), content=True):
-    desk.Triage()(ticket="Where is my parcel NP123456789? Please mail ann.roe@example.org or +44 20 7946 0958")
+    desk.Triage()(
+        ticket="Where is my parcel NP123456789? Please mail ann.roe@example.org or +44 20 7946 0958"
+    )
 
 # %% [markdown]
 # `course_lib.redaction` finds personal data and secrets by their form, by the words around them and by the names of fields. No detector
@@ -244,7 +247,15 @@ with MetricsCollector() as metrics, dspy.context(lm=stumbling):
     lm.reset()
     for ticket in desk.tickets("dev")[:5]:
         support(ticket=ticket.text)
-print("\n".join(line for line in metrics.text().splitlines() if line.startswith(("dspy_requests_total", "dspy_tokens", "dspy_retries", "dspy_fallbacks", "dspy_parse"))))
+print(
+    "\n".join(
+        line
+        for line in metrics.text().splitlines()
+        if line.startswith(
+            ("dspy_requests_total", "dspy_tokens", "dspy_retries", "dspy_fallbacks", "dspy_parse")
+        )
+    )
+)
 
 # %% [markdown]
 # `ObservableModule` puts a program, its metrics and its **budgets** together. A budget is what one request, or one tenant in a day, may
@@ -304,6 +315,7 @@ class CostOf(BaseCallback):
             parent = self._parents[parent]
         for name in above:
             self.cost[name] = self.cost.get(name, 0.0) + dollars
+
     ### END SOLUTION
 
 
@@ -396,6 +408,7 @@ check("4.2", log_calls)
 # First the part that needs no header: threads and tasks. `dspy.Parallel` runs a program in threads of its own. OpenTelemetry's context does
 # not follow there; DSPy's own call ids do, and the Tracer goes by those. Forty requests over threads and tasks should be forty traces, with
 # no span in the wrong one:
+
 
 # %% name="traces-stay-apart"
 def shapes(spans):
@@ -503,6 +516,7 @@ print(f"open {viewer.url} in a browser; its password is {viewer.password}")
 # %% [markdown]
 # And if the collector is down? Then spans wait in a bounded queue, and the oldest are dropped and counted; the program does not wait.
 # **Predict first:** by how much is the program slower when nobody listens at the collector's address?
+
 
 # %% name="collector-down"
 def seconds_for(program, texts):
@@ -649,7 +663,9 @@ print("the same answer:", changed.answer == first.answer)
 # %% name="prompt-edited"
 from course_lib.debugging import ask as ask_again
 
-shorter = recording.with_prompt(1, "Answer a customer's question", "Answer in one sentence a customer's question")
+shorter = recording.with_prompt(
+    1, "Answer a customer's question", "Answer in one sentence a customer's question"
+)
 print(ask_again(shorter[1])[:160])
 diff(recording, shorter)
 
@@ -771,7 +787,9 @@ def with_feedback(gold, pred, trace=None, pred_name=None, pred_trace=None):
 
 
 train, val = desk.examples("train")[:40], desk.examples("train")[40:80]
-gepa = dspy.GEPA(metric=with_feedback, max_metric_calls=240, reflection_lm=model, track_stats=True, num_threads=4, seed=1)
+gepa = dspy.GEPA(
+    metric=with_feedback, max_metric_calls=240, reflection_lm=model, track_stats=True, num_threads=4, seed=1
+)
 with OptimizerLog() as log:
     sorted_by_gepa = gepa.compile(desk.Triage(), trainset=train, valset=val)
 log
@@ -790,7 +808,9 @@ print(log.diff(0, log.best.number)[:900])
 # tickets which neither optimizer nor author has seen:
 
 # %% name="unseen"
-unseen = dspy.Evaluate(devset=desk.examples("test"), metric=desk.category_match, num_threads=4, display_progress=False)
+unseen = dspy.Evaluate(
+    devset=desk.examples("test"), metric=desk.category_match, num_threads=4, display_progress=False
+)
 for name, program in {"as it was": desk.Triage(), "by GEPA": sorted_by_gepa}.items():
     print(f"{name:10} {unseen(program).score:.0f} % of {len(desk.examples('test'))} unseen tickets")
 
@@ -838,7 +858,9 @@ for kept in (10_000, 0):
         program = desk.Triage()
         for ticket in tickets * 2:
             program(ticket=ticket)
-        print(f"max. history {kept:6}: {tracemalloc.get_traced_memory()[0] / 1024:6.0f} KiB held after 40 calls")
+        print(
+            f"max. history {kept:6}: {tracemalloc.get_traced_memory()[0] / 1024:6.0f} KiB held after 40 calls"
+        )
     tracemalloc.stop()
 
 # %% [markdown]
@@ -895,7 +917,7 @@ def pytest(*args):
 
 # %% name="unit-and-integration"
 (project / "test_desk.py").write_text(
-    '''import dspy
+    """import dspy
 import pytest
 
 from support_desk import SupportDesk
@@ -920,7 +942,7 @@ def test_a_ticket_is_answered_from_an_article(ask, endpoint):
     prediction = ask("What does shipping to Norway cost?")
     assert prediction.citations and "Norway" in prediction.answer
     endpoint.assert_requests(200, 200)
-''',
+""",
     encoding="utf-8",
 )
 print(pytest("--cov=support_desk", "--cov-report=term-missing:skip-covered", "--cov-branch"))
@@ -932,7 +954,7 @@ print(pytest("--cov=support_desk", "--cov-report=term-missing:skip-covered", "--
 
 # %% name="performance-and-chaos"
 (project / "test_bad_days.py").write_text(
-    '''import dspy
+    """import dspy
 import pytest
 
 from test_desk import ask  # noqa: F401  (a fixture)
@@ -948,7 +970,7 @@ def test_an_answer_takes_two_requests_and_few_tokens(ask, endpoint):
 def test_one_bad_answer_is_survived(ask, endpoint, fault):
     assert ask("What does shipping to Norway cost?", fault).answer
     endpoint.assert_clean()
-''',
+""",
     encoding="utf-8",
 )
 print(pytest("test_bad_days.py"))
@@ -959,7 +981,7 @@ print(pytest("test_bad_days.py"))
 
 # %% name="security"
 (project / "test_injection.py").write_text(
-    '''import dspy
+    """import dspy
 import pytest
 
 from course_lib import desk
@@ -975,7 +997,7 @@ def test_an_article_is_read_and_not_obeyed(endpoint, article):
         answer = desk.Answer()(question="What does shipping to Norway cost?", context=[article]).answer
     assert "19" in answer
     assert "everything is free" not in answer.lower()
-''',
+""",
     encoding="utf-8",
 )
 print(pytest("test_injection.py"))
@@ -986,8 +1008,15 @@ print(pytest("test_injection.py"))
 
 # %% name="flakiness"
 runs = [pytest("test_bad_days.py", "-rA") for _ in range(3)]
-verdicts = Counter(line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED")))
-table([{"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": count} for each, count in verdicts.items()])
+verdicts = Counter(
+    line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED"))
+)
+table(
+    [
+        {"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": count}
+        for each, count in verdicts.items()
+    ]
+)
 
 # %% [markdown] name="chaos-rules"
 # ### Exercise 4.6: a chaos test that finds planted weaknesses (15 minutes, hard)
@@ -1004,7 +1033,8 @@ table([{"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": c
 # 4. It ends at its deadline, also when the model never answers (`hang`): it raises.
 # 5. An answer is sent once, whichever request fails, and however often.
 #
-# What it raises is a `dspy.LMError` or a `TimeoutError`. Here is one such program, in plain DSPy. Which rule does it break?
+# Which errors it raises does not matter. Here is one such program, in plain DSPy. Which rule does it break?
+
 
 # %% name="chaos-plain"
 def plain(model, send, deadline_s):
@@ -1040,10 +1070,10 @@ print(lm.verdict(since))
 # - It raises `AssertionError` for a program that breaks any one of the rules. To try it: `await chaos_test(plain)` should raise.
 # - It passes for every program that keeps them: `await chaos_test(punctual)`. Such a program may ask by another client, in another order,
 #   more often or less; nor has it to survive what the rules do not name. The same ticket gets the same answer each time.
-# - It counts nothing that was asked before it began, and it does not wait for a program that never ends.
+# - It counts nothing that was asked before it began, and waits a few seconds at most for a program that does not end.
 #
-# Where waiting is tested, half a second is enough (less is soon over on a busy machine); elsewhere let `retry_after_s` be short, for the
-# check runs your test on a dozen programs.
+# `retry_after_s=0.3` is a good wait: on a busy machine a shorter one is soon over. The check runs your test on a dozen programs, which takes
+# half a minute.
 
 # %% name="ex-4-6" tags=["exercise"] exercise="4.6"
 from contextlib import suppress
@@ -1052,32 +1082,699 @@ from contextlib import suppress
 async def chaos_test(make_program):
     ### BEGIN SOLUTION
     ### STUB: ...
-    ticket = "What does shipping to Norway cost?"
-
     async def sent_by(*first, deadline_s=60.0, **faults):
         """Run a new program under these faults, and return what it sent."""
         lm.profile("chaos", first=list(first), **faults)
-        sent = []
-        with suppress(dspy.LMError, TimeoutError):
-            async with asyncio.timeout(deadline_s + 5) as patience:
-                await make_program("sim-large@chaos", sent.append, deadline_s)(ticket)
-        assert not patience.expired(), f"it goes on 5 s after its deadline of {deadline_s} s"
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
-    since = lm.ledger().requests
     whole = await sent_by()
     assert len(whole) == 1, f"sent on a calm day: {whole}"
-    for kind in ("rate_limited", "unavailable", "error"):
-        for before in (0, 1):
-            first = ["ok"] * before + [kind] * 2
-            sent = await sent_by(*first, retry_after_s=0.02)
-            assert sent == whole, f"sent when the first requests are {first}: {sent}"
-    await sent_by("rate_limited", "unavailable", retry_after_s=0.5)
-    assert lm.verdict(since).is_clean, lm.verdict(since)
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by(deadline_s=0.5, hang_rate=1.0)
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
     ### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.6"
+# A plain function, with an event loop for each run, and the times of the ledger in place of the verdict.
+import concurrent.futures
+import time
+from contextlib import suppress
+
+
+def chaos_test(make_program):
+    ticket, before = "How long do I have to send a jacket back?", lm.ledger().requests
+
+    def outcome(name, deadline_s=90):
+        sent = []
+
+        def work():
+            with suppress(Exception):
+                asyncio.run(
+                    asyncio.wait_for(
+                        make_program(f"sim-large@{name}", sent.append, deadline_s)(ticket), deadline_s + 8
+                    )
+                )
+            return sent
+
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(work).result()
+
+    lm.profile("calm-chaos")
+    calm = outcome("calm-chaos")
+    for number, failures in enumerate((["error", "rate_limited"], ["unavailable", "error"])):
+        lm.profile(f"failing{number}", first=failures, retry_after_s=0.3)
+        if outcome(f"failing{number}") != calm:
+            raise AssertionError(f"no answer after {failures}")
+    lm.profile("late", first=["ok", "unavailable"], retry_after_s=0.3)
+    if outcome("late") != calm:
+        raise AssertionError("what was sent when the second request failed")
+    calls = sorted(lm.ledger(before).calls, key=lambda call: call.at_s)
+    for call, after in itertools.pairwise(calls):
+        if call.retry_after_s and after.at_s - call.at_s < 0.25:
+            raise AssertionError(f"request {after.number} came too early")
+    for spot in range(2):
+        lm.profile("cutting", first=["cut_by_length"] * (spot + 1), seed=spot)
+        if any(text not in calm for text in outcome("cutting")):
+            raise AssertionError("half an answer was sent")
+    lm.profile("hanging", hang_rate=1.0)
+    began = time.monotonic()
+    outcome("hanging", 1)
+    if time.monotonic() - began > 8:
+        raise AssertionError("no end at its deadline")
+
+
+# %% tags=["right"] exercise="4.6"
+# Rules as a table, each with its faults and what may be sent; all at the same time, each with a ticket of its own.
+RULES = {
+    "survives": (["unavailable", "error"], {"retry_after_s": 0.5}, {1}),
+    "survives-too": (["error", "rate_limited"], {"retry_after_s": 0.5}, {1}),
+    "sends-once": (["ok", "error", "error"], {}, {1}),
+    "sends-once-however": (["ok", *["error"] * 20], {}, {0, 1}),
+    "sends-nothing-cut": (["cut_by_length"] * 20, {}, {0}),
+    "ends": ([], {"hang_rate": 1.0}, {0}),
+}
+
+
+class Trial:
+    def __init__(self, make_program, name, first, faults, counts):
+        self.name, self.counts, self.sent = name, counts, []
+        lm.profile(f"rule-{name}", first=first, **faults)
+        deadline_s = 0.6 if name == "ends" else 120.0
+        self.longest_s = deadline_s + 6.0
+        self.program = make_program(f"sim-large@rule-{name}", self.sent.append, deadline_s)
+
+    async def run(self):
+        task = asyncio.ensure_future(self.program(f"What does shipping to Norway cost? ({self.name})"))
+        done, _ = await asyncio.wait([task], timeout=self.longest_s)
+        if not done:
+            task.cancel()
+            return f"{self.name}: it does not end"
+        task.exception()
+        return "" if len(self.sent) in self.counts else f"{self.name}: it sent {self.sent}"
+
+
+async def chaos_test(make_program):
+    lm.reset()
+    trials = [Trial(make_program, name, *rule) for name, rule in RULES.items()]
+    problems = [problem for problem in await asyncio.gather(*(trial.run() for trial in trials)) if problem]
+    problems += [str(each) for each in lm.verdict().findings if each.kind == "retry_after_ignored"]
+    assert not problems, problems
+
+
+# %% tags=["right"] exercise="4.6"
+# One rule after the other, each with a question of its own, and unittest's assertions.
+import time
+import unittest
+
+
+class ChaosTest(unittest.IsolatedAsyncioTestCase):
+    make_program = None
+
+    async def outcome(self, question, *first, limit_s=100.0, **faults):
+        sent = []
+        lm.profile("weather", first=first, **faults)
+        try:
+            await asyncio.wait_for(
+                self.make_program("sim-large@weather", sent.append, limit_s)(question), limit_s + 10
+            )
+        except Exception as error:
+            return sent, error
+        return sent, None
+
+    async def test_it_survives_and_waits(self):
+        for count, kind in enumerate(("rate_limited", "unavailable", "error")):
+            for place in (0, 1) if kind == "error" else (count,):
+                question, first = (
+                    f"How do I wash a sleeping bag? ({count}{place})",
+                    ["ok"] * place + [kind, kind],
+                )
+                before = lm.ledger().requests
+                (calm,), _ = await self.outcome(question)
+                sent, _ = await self.outcome(question, *first, retry_after_s=0.4)
+                self.assertEqual(sent, [calm])
+                self.assertFalse(lm.verdict(before).findings)
+
+    async def test_it_sends_whole_answers(self):
+        (calm,), _ = await self.outcome("Can I pay by invoice?")
+        for length in (1, 9):
+            sent, error = await self.outcome("Can I pay by invoice?", *["cut_by_length"] * length)
+            self.assertIn(sent, ([], [calm]))
+            self.assertTrue(sent or error)
+
+    async def test_it_ends(self):
+        began = time.monotonic()
+        sent, error = await self.outcome("Where is my parcel?", *["hang"] * 50, limit_s=0.4)
+        self.assertTrue(error)
+        self.assertLess(time.monotonic() - began, 9)
+        self.assertEqual(sent, [])
+
+
+def chaos_test(make_program):
+    ChaosTest.make_program = staticmethod(make_program)
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(ChaosTest).run(result)
+    assert result.wasSuccessful(), (result.failures + result.errors)[0][1]
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="gives up at the second failure in a row"
+# One failure at a time.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited"], ["unavailable"], ["error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="gives up at the first 500"
+# Only a 503 and a 429, as they are the best known.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["unavailable", "rate_limited"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="gives up at the first 503"
+# A model that refuses, and one that breaks; none that is down.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "rate_limited"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="asks again at once after a 429"
+# Nobody looks at when the requests came.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="asks again at once after a 503"
+# The waiting after a 429 is tested, that after a 503 is not.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        if "unavailable" not in first:
+            assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "rate_limited"], ["unavailable", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="sends an answer that was cut"
+# An answer that was sent is good enough.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert len(half) < 2, f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="until 15 s after its deadline"
+# It waits for the program, however long that takes.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        began = asyncio.get_running_loop().time()
+        with suppress(Exception):
+            await make_program("sim-large@chaos", sent.append, deadline_s)(
+                "What does shipping to Norway cost?"
+            )
+        took_s = asyncio.get_running_loop().time() - began
+        assert took_s < deadline_s + 5, f"it took {took_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="has no deadline"
+# A model that is slow is not one that never answers.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by(deadline_s=0.5, ttft_p50_ms=300)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="begins anew, and sends again"
+# Failures at the first request only.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in [[]]:
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="begins anew, and sends again"
+# It looks whether the answer was sent, and not how often.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert whole[0] in sent, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
+# It judges all that this notebook has asked so far.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict().is_clean, lm.verdict()
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program (made|that asks again)"
+# So many requests it takes, and no more.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        seen = len(lm.ledger(since).calls)
+        assert "cut_by_length" not in first or seen == 2, f"{seen} requests"
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="sorts before it answers"
+# What the first request brought is sent, whatever comes after it.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    assert await sent_by("ok", "hang", deadline_s=3) == whole
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="raises where an answer was cut"
+# After an answer that was cut there has to be another.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half == whole, f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
+# Three failures in a row.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable", "rate_limited"], ["error", "error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="LMError"
+# What the program raises comes out.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="returned"
+# It returns what it found, as a function that is asked would.
+from contextlib import suppress
+
+
+async def tested(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 3) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.3)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+async def chaos_test(make_program):
+    try:
+        await tested(make_program)
+    except AssertionError as error:
+        return f"weak: {error}"
+    return "sound"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
+# It refuses everybody.
+async def chaos_test(make_program):
+    raise AssertionError("it has a weakness, like every program")
 
 
 # %% name="check-4-6" tags=["check"] exercise="4.6"

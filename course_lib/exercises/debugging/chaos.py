@@ -16,7 +16,6 @@ from typing import Any
 
 import dspy
 import httpx
-from dspy.lm15 import Message, Request
 
 from course_lib import desk, lm
 from course_lib.concurrency import ExponentialBackoff, resilient
@@ -24,31 +23,24 @@ from course_lib.exercises.engine.checks import CheckFailed, expect, result_of, r
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.resilience import RetryBudget
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 15.0
 """So long after its deadline a program goes on that has none."""
 _SORT = f"Ticket: {{}}\n\nReply with one of these words alone: {', '.join(desk.CATEGORIES)}."
 Send = Callable[[str], object]
 Handle = Callable[[str], Awaitable[str]]
 
 
-async def _by_dspy(model: str, prompt: str) -> tuple[str, bool]:
+async def _asked(model: str, prompt: str) -> tuple[str, bool]:
     """Ask the model once; return its answer, and whether that was cut."""
-    asked = lm.connect(model, cache=False, num_retries=0)
-    response: Any = await asked.acall(Request(model=asked.model, messages=(Message.user(prompt),)))
-    return response.text, response.finish_reason != "stop"
-
-
-async def _by_httpx(model: str, prompt: str) -> tuple[str, bool]:
-    """Do the same without DSPy."""
     body = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+    headers = {"Authorization": f"Bearer {lm.key()}"}
     try:
-        async with httpx.AsyncClient(timeout=3600.0, trust_env=False) as http:
-            headers = {"Authorization": f"Bearer {lm.key()}"}
-            answer = await http.post(f"{lm.url()}/chat/completions", json=body, headers=headers)
+        async with httpx.AsyncClient(headers=headers, timeout=3600.0, verify=False) as http:  # noqa: S501  loopback
+            answer = await http.post(f"{lm.url()}/chat/completions", json=body)
     except httpx.HTTPError as error:
         raise dspy.LMTransportError(str(error)) from error
     if answer.status_code != 200:
-        wait_s = float(answer.headers.get("retry-after", 0))
+        wait_s = float(answer.headers.get("retry-after-ms", 0)) / 1000
         raise dspy.LMError(answer.text, status=answer.status_code, retry_after=wait_s)
     choice = answer.json()["choices"][0]
     return choice["message"]["content"], choice["finish_reason"] != "stop"
@@ -58,7 +50,6 @@ async def _by_httpx(model: str, prompt: str) -> tuple[str, bool]:
 class _Way:
     """How a program goes about its tickets; as it is, a sound one."""
 
-    ask: Callable[[str, str], Awaitable[tuple[str, bool]]] = _by_dspy
     attempts: int = 3
     repeats: tuple[int | None, ...] = (None, 200, 429, 500, 503)
     """The statuses after which it asks again; 200 is that of a cut answer, None of a lost connection."""
@@ -73,7 +64,7 @@ class _Way:
         """Return the program, as the task describes it."""
 
         async def asked(prompt: str) -> str:
-            text, is_cut = await self.ask(model, prompt)
+            text, is_cut = await _asked(model, prompt)
             if is_cut and not self.takes_cut:
                 raise dspy.LMError("the answer was cut", status=200)
             return text
@@ -120,11 +111,11 @@ def _of_the_course(model: str, send: Send, deadline_s: float) -> Handle:
 
 
 _SOUND = {
-    "that asks by DSPy, and asks again for an answer that was cut": _Way().make_program,
-    "that asks by httpx, sorts first, and raises where an answer was cut": _Way(
-        ask=_by_httpx, sorts_first=True, repeats=(None, 429, 500, 503)
+    "that asks again for an answer that was cut": _Way().make_program,
+    "that sorts before it answers, and raises where an answer was cut": _Way(
+        sorts_first=True, repeats=(None, 429, 500, 503)
     ).make_program,
-    "of the desk's Answer and Triage, with `resilient` around its model": _of_the_course,
+    "made of the desk's Answer and Triage, with `resilient` around its model": _of_the_course,
 }
 
 
@@ -173,9 +164,9 @@ def _misbehave() -> None:
     async def ask() -> None:
         for _ in range(8):
             with suppress(dspy.LMError):
-                await _by_httpx("sim-large@check-misbehaves", f"Who was here before, {secrets.token_hex(4)}?")
+                await _asked("sim-large@check-misbehaves", f"Who was here before, {secrets.token_hex(4)}?")
             with suppress(dspy.LMError):
-                await _by_httpx("sim-large@check-misbehaves", "Who was here before?")
+                await _asked("sim-large@check-misbehaves", "Who was here before?")
 
     run(ask())
 
@@ -187,22 +178,22 @@ def finds_giving_up(chaos_test: Any) -> None:
         left = tuple(each for each in _Way().repeats if each != status)
         way, weakness = _Way(repeats=left), f"gives up at the first {status}"
         _expect_found(chaos_test, way.make_program, weakness, hint)
-    way = _Way(ask=_by_httpx, attempts=2)
+    way = _Way(attempts=2)
     _expect_found(chaos_test, way.make_program, "gives up at the second failure in a row", hint)
 
 
 def finds_not_waiting(chaos_test: Any) -> None:
     """It fails for a program that does not wait after a 429, or a 503, as long as it was told."""
-    hint = "retry_after_s=0.5 in a profile tells it to; lm.verdict(since) says who came back too early."
+    hint = "retry_after_s=0.3 in a profile tells it to; lm.verdict(since) says who came back too early."
     for status, left in ((429, (503,)), (503, (429,))):
-        way, weakness = _Way(ask=_by_httpx, waits=left), f"asks again at once after a {status}"
+        way, weakness = _Way(waits=left), f"asks again at once after a {status}"
         _expect_found(chaos_test, way.make_program, weakness, hint, tries=3)
 
 
 def finds_cut(chaos_test: Any) -> None:
     """It fails for a program that sends an answer that was cut."""
     hint = "The same ticket on a calm model shows what a whole answer is; it is the same each time."
-    way = _Way(ask=_by_httpx, takes_cut=True)
+    way = _Way(takes_cut=True)
     _expect_found(chaos_test, way.make_program, "sends an answer that was cut", hint)
 
 
@@ -245,10 +236,10 @@ EXERCISE = Exercise(
         'The rules 1, 2 and 5 fit into one loop over kinds of failure and over how many requests are "ok" '
         "before two fail: what was sent equals what the calm model's program sent, once. Afterwards "
         "`lm.verdict(since)` has to be clean; since = lm.ledger().requests, from the beginning of the test.",
-        "For rule 4: hang_rate=1.0, a deadline of half a second, and around the program `async with "
-        "asyncio.timeout(deadline_s + 5) as patience:`. Its own error is fine; patience.expired() is not.",
+        "For rule 4: hang_rate=1.0, a short deadline, and around the program `async with "
+        "asyncio.timeout(deadline_s + 3) as patience:`. Its own error is fine; patience.expired() is not.",
     ),
-    checks=(passes_sound, finds_giving_up, finds_not_waiting, finds_cut, finds_no_deadline, finds_sent_again),
+    checks=(finds_cut, finds_not_waiting, finds_giving_up, finds_sent_again, finds_no_deadline, passes_sound),
     deadline_s=90.0,
     why="A fault by count (`first`) hits the same request in each run, so the test repeats exactly. What it "
     "asserts is what a customer or the model's server would see, so every sound program passes. The verdict "
