@@ -695,42 +695,2081 @@ try:
 except GoldenError as error:
     print(str(error)[:700])
 
+# %% [markdown] name="engine-of-a-model"
+# ### The engine of a model
+#
+# Where would you build such a thing yourself? Below all adapters and modules a `dspy.LM` has an **engine**: one that takes a
+# `dspy.lm15.Request`, makes one attempt, and returns a `dspy.lm15.Response`. An LM may be given another one, and its twin for `acall`:
+
+# %% name="echo-engine" tags=["needs"]
+from dspy.lm15 import Message, Request, Response, TextPart, Usage
+
+
+class Echo:
+    """An engine that says how long the question is."""
+
+    def complete(self, request: Request) -> Response:
+        said = f"{sum(len(part.text) for message in request.messages for part in message.parts)} letters"
+        message = Message.assistant([TextPart(said)])
+        return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class AsyncEcho:
+    """The same for tasks."""
+
+    async def complete(self, request: Request) -> Response:
+        return Echo().complete(request)
+
+
+echo = dspy.LM("echo/letters", engine=Echo(), async_engine=AsyncEcho(), cache=False, temperature=0.5)
+print(echo("How are you?"), await echo.acall("Fine?"))
+question = Request(model=model.model, messages=(Message.user("What is 3 + 4?"),))
+print(model(question).text, "|", question.config)
+
 # %% [markdown]
+# An LM that is handed a `Request` returns a `Response`, so an engine may ask another LM. The request is a dataclass: its messages, and in
+# `config` the settings, which come from the LM (`temperature=0.5`) and from the call.
+#
 # ### Exercise 4.4: record and replay (15 minutes, hard)
 #
 # *Concepts: engines of an LM, canonical requests, loud failure.*
 #
-# Write `recorded(model, tape)` and `replayed(model, tape)`. Each returns an LM that works like `model`, a `dspy.LM`, in any program;
-# `tape` is a list of yours that can be written as JSON. The first asks the model and puts each request and answer on the tape; the second
-# answers from the tape and asks nobody.
+# Write `recorded(model, tape)` and `replayed(model, tape)`. Each returns an LM that stands for `model`, a `dspy.LM`, in any program, sync or
+# async; `tape` is a list. The first asks `model`, with its settings and its retries, and puts each request that was answered on the tape. The
+# second answers from the tape and asks nobody.
 #
-# - A replayed program returns what the recorded one returned, in threads as well, where the order may differ.
+# - A replayed program returns what the recorded one returned, in threads and tasks as well, where the order may differ.
 # - The same request may be on the tape several times with different answers; they come in the order in which they were recorded, and the
-#   last one again when there is no other.
-# - A request that is not on the tape raises `KeyError`, and no model is asked.
-# - What decides whether two requests are the same is what the model reads: messages and settings such as the temperature; not the order of
-#   keys, nor the API key, which is nowhere on the tape.
+#   last one again when there is no other. Each `replayed(...)` begins at the start; the tape stays as it is.
+# - A request that is not on the tape raises a `dspy.LMError`.
+# - Two requests are the same if the model reads the same: instructions, messages, settings such as the temperature; not the order of
+#   settings, nor the API key, which is nowhere on the tape.
 # - `json.loads(json.dumps(tape))` replays as the tape does, in another process too.
+#
+# Answers are texts. Streams, tools, JSON schemas, `n` above 1 and the usage in tokens may be left out.
 
 # %% name="ex-4-4" tags=["exercise"] exercise="4.4"
-import json
 import threading
+from dataclasses import asdict, replace
 
-import dspy
+### BEGIN SOLUTION
+### STUB: # engines of your own, perhaps
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+### END SOLUTION
 
 
 def recorded(model, tape):
     ### BEGIN SOLUTION
     ### STUB: ...
-    return _Taped(model, tape, is_replay=False)
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
     ### END SOLUTION
 
 
 def replayed(model, tape):
     ### BEGIN SOLUTION
     ### STUB: ...
-    return _Taped(model, tape, is_replay=True)
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
     ### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.4"
+# An LM of its own kind, above the engine: it stands where programs call it.
+import hashlib
+import threading
+from collections import defaultdict
+
+
+class Taped(dspy.LM):
+    def __init__(self, model, tape, answers=None):
+        connection = ("api_key", "api_base", "base_url", "timeout", "model")
+        super().__init__(
+            model.model, cache=False, **{k: v for k, v in model.kwargs.items() if k not in connection}
+        )
+        self.inner, self.tape, self.answers = model, tape, answers
+        self.next, self.guard = defaultdict(int), threading.Lock()
+
+    def mark(self, prompt, messages, kwargs):
+        settings = {
+            name: repr(value) for name, value in {**self.kwargs, **kwargs}.items() if value is not None
+        }
+        plain = [prompt if isinstance(prompt, str) else repr(prompt), messages, settings]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+    def answer(self, mark):
+        with self.guard:
+            own = [entry["outputs"] for entry in self.answers if entry["request"] == mark]
+            if not own:
+                raise dspy.LMError("this request is not on the tape")
+            self.next[mark] += 1
+            return own[min(self.next[mark], len(own)) - 1]
+
+    def __call__(self, prompt=None, messages=None, **kwargs):
+        mark = self.mark(prompt, messages, kwargs)
+        if self.answers is not None:
+            return self.answer(mark)
+        outputs = self.inner(prompt, messages, **kwargs)
+        self.tape.append({"request": mark, "outputs": outputs})
+        return outputs
+
+    async def acall(self, prompt=None, messages=None, **kwargs):
+        mark = self.mark(prompt, messages, kwargs)
+        if self.answers is not None:
+            return self.answer(mark)
+        outputs = await self.inner.acall(prompt, messages, **kwargs)
+        self.tape.append({"request": mark, "outputs": outputs})
+        return outputs
+
+
+def recorded(model, tape):
+    return Taped(model, tape)
+
+
+def replayed(model, tape):
+    return Taped(model, tape, list(tape))
+
+
+# %% tags=["right"] exercise="4.4"
+# Copies of the model with functions for engines; each key has its own line of answers.
+import threading
+from types import SimpleNamespace
+
+from dspy._vendor.lm15.serde import request_to_dict
+from dspy.clients.backend_selection import CLIENT_KEYS
+
+
+def copy_with(model, complete, acomplete):
+    left_out = dict.fromkeys(CLIENT_KEYS & set(model.kwargs))
+    engines = {
+        "engine": SimpleNamespace(complete=complete),
+        "async_engine": SimpleNamespace(complete=acomplete),
+    }
+    return model.copy(cache=False, num_retries=0, **engines, **left_out)
+
+
+def what_is_read(request):
+    return {name: value for name, value in request_to_dict(request).items() if name != "model"}
+
+
+def recorded(model, tape):
+    model = model.copy(cache=False)
+
+    def complete(request):
+        response = model(request)
+        tape.append({"asked": what_is_read(request), "said": response.text})
+        return response
+
+    async def acomplete(request):
+        response = await model.acall(request)
+        tape.append({"asked": what_is_read(request), "said": response.text})
+        return response
+
+    return copy_with(model, complete, acomplete)
+
+
+def replayed(model, tape):
+    left, guard = [dict(entry) for entry in tape], threading.Lock()
+
+    def complete(request):
+        wanted = json.loads(json.dumps(what_is_read(request)))
+        with guard:
+            own = [entry for entry in left if entry["asked"] == wanted]
+            if not own:
+                raise KeyError("not on the tape")
+            if len(own) > 1:
+                left.remove(own[0])
+        message = Message.assistant([TextPart(own[0]["said"])])
+        return Response(id="tape", model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+    async def acomplete(request):
+        return complete(request)
+
+    return copy_with(model, complete, acomplete)
+
+
+# %% tags=["right"] exercise="4.4"
+# One class for both, which asks in a thread where the program is async.
+import threading
+from dataclasses import asdict
+
+from dspy import lm15
+
+
+class Tape:
+    def __init__(self, tape, model=None):
+        self.tape, self.model, self.lock = tape, model, threading.RLock()
+        self.heard = []
+
+    def same(self, request):
+        parts = [request.system, request.messages, sorted(asdict(request.config).items(), key=repr)]
+        return repr(parts)
+
+    def complete(self, request):
+        if self.model is not None:
+            text = self.model(
+                lm15.Request(self.model.model, request.messages, request.system, config=request.config)
+            ).text
+            self.tape += [{"request": self.same(request), "text": text}]
+        else:
+            with self.lock:
+                texts = [each["text"] for each in self.tape if each["request"] == self.same(request)]
+                if not texts:
+                    raise lm15.InvalidRequestError("it was not recorded")
+                text = (texts[self.heard.count(self.same(request)) :] or texts[-1:])[0]
+                self.heard.append(self.same(request))
+        return Response(None, request.model, Message.assistant([TextPart(text)]), "stop", Usage())
+
+
+class TapeInTask:
+    def __init__(self, tape):
+        self.tape = tape
+
+    async def complete(self, request):
+        return await asyncio.to_thread(self.tape.complete, request)
+
+
+def lm_on(tape, model):
+    names = ("temperature", "max_tokens", "top_p", "stop", "seed")
+    settings = {name: model.kwargs[name] for name in names if name in model.kwargs}
+    return dspy.LM(
+        "tape/" + model.model,
+        num_retries=0,
+        cache=False,
+        engine=tape,
+        async_engine=TapeInTask(tape),
+        **settings,
+    )
+
+
+def recorded(model, tape):
+    return lm_on(Tape(tape, model), model)
+
+
+def replayed(model, tape):
+    return lm_on(Tape(list(tape)), model)
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="the requests that `model` gets"
+# Its temperature, and all other settings of the model, are lost.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="attempts at a request that fails"
+# DSPy's retries, around those of the model.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers of a recorded program"
+# DSPy's cache, which answers the second time.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="crashed" message="LMUnsupportedFeatureError"
+# No engine for tasks.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="recorded as tasks"
+# What is asked in tasks is answered, and not recorded.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="with (another temperature|other instructions|another max_tokens|an additional stop)"
+# What the customer wrote decides, and nothing else.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return str(request.messages[-1])
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="with another temperature of the model"
+# All messages decide; what is set does not.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps([asdict(each) for each in request.messages] + [str(request.system)])
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="with other instructions"
+# The settings of the call decide; the instructions do not.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-", system=None)), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="in another order"
+# One answer after the other, whatever is asked.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        self.texts = [text for _, text in tape]
+
+    def complete(self, request):
+        key = key_of(request)
+        if self.given[0] >= len(self.texts):
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = self.given[0]
+            self.given[0] += 1
+        return said(request, self.texts[number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
+# A dict: the last answer for all.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts[key] = [text]
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
+# When the answers are used up, it begins anew.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = self.given[key] % len(self.texts[key])
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
+# When the answers are used up, it fails.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = self.given[key]
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
+# It counts for all replays together.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    given = Counter()
+
+    def __init__(self, tape):
+        self.texts, self.lock = {}, threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="in replay 2|the tape after two replays|in another order"
+# Who takes an answer takes it off the tape.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.tape, self.lock = tape, threading.Lock()
+
+    def complete(self, request):
+        key = key_of(request)
+        with self.lock:
+            own = [entry for entry in self.tape if entry[0] == key]
+            if not own:
+                raise dspy.LMError(f"not on the tape: {key[:300]}")
+            if len(own) > 1:
+                self.tape.remove(own[0])
+        return said(request, own[0][1])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request with another question"
+# What is not on the tape is asked and recorded.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape, model):
+        self.model = model
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            return self.model(replace(request, model=self.model.model))
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape, model)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request with another question"
+# What is not on the tape gets an empty answer.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            return said(request, "[[ ## answer ## ]]\nI do not know.")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replay in another process"
+# A short key: Python's hash, which is another in each process.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return hash(json.dumps(asdict(replace(request, model="-")), sort_keys=True))
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="json.dumps.tape."
+# Responses on the tape.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, response in tape:
+            self.texts.setdefault(key, []).append(response.text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="went through JSON"
+# The key of the tape is a tuple, which JSON does not know.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return tuple(json.dumps(asdict(replace(request, model="-")), sort_keys=True).split("\n", 1))
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a model that has an API key"
+# All of the model's settings, the connection's too.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items()}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="the API key on the tape"
+# What the model was made with is part of the request.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([json.dumps(self.model.kwargs) + key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([json.dumps(self.model.kwargs) + key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape, model):
+        self.model = model
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = json.dumps(self.model.kwargs) + key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape, model)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="settings in another order"
+# The settings as they come, above the engine.
+import hashlib
+import threading
+from collections import defaultdict
+
+
+class Taped(dspy.LM):
+    def __init__(self, model, tape, answers=None):
+        connection = ("api_key", "api_base", "base_url", "timeout", "model")
+        super().__init__(
+            model.model, cache=False, **{k: v for k, v in model.kwargs.items() if k not in connection}
+        )
+        self.inner, self.tape, self.answers = model, tape, answers
+        self.next, self.guard = defaultdict(int), threading.Lock()
+
+    def mark(self, prompt, messages, kwargs):
+        settings = {
+            name: repr(value) for name, value in {**self.kwargs, **kwargs}.items() if value is not None
+        }
+        plain = [prompt if isinstance(prompt, str) else repr(prompt), messages, settings]
+        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+
+    def answer(self, mark):
+        with self.guard:
+            own = [entry["outputs"] for entry in self.answers if entry["request"] == mark]
+            if not own:
+                raise dspy.LMError("this request is not on the tape")
+            self.next[mark] += 1
+            return own[min(self.next[mark], len(own)) - 1]
+
+    def __call__(self, prompt=None, messages=None, **kwargs):
+        mark = self.mark(prompt, messages, kwargs)
+        if self.answers is not None:
+            return self.answer(mark)
+        outputs = self.inner(prompt, messages, **kwargs)
+        self.tape.append({"request": mark, "outputs": outputs})
+        return outputs
+
+    async def acall(self, prompt=None, messages=None, **kwargs):
+        mark = self.mark(prompt, messages, kwargs)
+        if self.answers is not None:
+            return self.answer(mark)
+        outputs = await self.inner.acall(prompt, messages, **kwargs)
+        self.tape.append({"request": mark, "outputs": outputs})
+        return outputs
+
+
+def recorded(model, tape):
+    return Taped(model, tape)
+
+
+def replayed(model, tape):
+    return Taped(model, tape, list(tape))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="the tape after"
+# The request goes on the tape before it is answered.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        entry = [key_of(request), ""]
+        self.tape.append(entry)
+        response = self.model(replace(request, model=self.model.model))
+        entry[1] = response.text
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="LMServerError"
+# An error is an answer, too.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        try:
+            response = self.model(replace(request, model=self.model.model))
+        except dspy.LMError as error:
+            return said(request, f"[[ ## answer ## ]]\n{error}")
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
 
 
 # %% name="check-4-4" tags=["check"] exercise="4.4"
@@ -1072,8 +3111,8 @@ print(lm.verdict(since))
 #   more often or less; nor has it to survive what the rules do not name. The same ticket gets the same answer each time.
 # - It counts nothing that was asked before it began, and waits a few seconds at most for a program that does not end.
 #
-# `retry_after_s=0.3` is a good wait: on a busy machine a shorter one is soon over. The check runs your test on a dozen programs, which takes
-# half a minute.
+# `retry_after_s=0.2` is a good wait: on a busy machine a shorter one is soon over. The check runs your test on a dozen programs, which takes
+# a quarter of a minute.
 
 # %% name="ex-4-6" tags=["exercise"] exercise="4.6"
 from contextlib import suppress
@@ -1087,11 +3126,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1099,10 +3138,10 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
     ### END SOLUTION
 
@@ -1124,7 +3163,7 @@ def chaos_test(make_program):
             with suppress(Exception):
                 asyncio.run(
                     asyncio.wait_for(
-                        make_program(f"sim-large@{name}", sent.append, deadline_s)(ticket), deadline_s + 8
+                        make_program(f"sim-large@{name}", sent.append, deadline_s)(ticket), deadline_s + 3
                     )
                 )
             return sent
@@ -1135,15 +3174,15 @@ def chaos_test(make_program):
     lm.profile("calm-chaos")
     calm = outcome("calm-chaos")
     for number, failures in enumerate((["error", "rate_limited"], ["unavailable", "error"])):
-        lm.profile(f"failing{number}", first=failures, retry_after_s=0.3)
+        lm.profile(f"failing{number}", first=failures, retry_after_s=0.2)
         if outcome(f"failing{number}") != calm:
             raise AssertionError(f"no answer after {failures}")
-    lm.profile("late", first=["ok", "unavailable"], retry_after_s=0.3)
+    lm.profile("late", first=["ok", "unavailable"], retry_after_s=0.2)
     if outcome("late") != calm:
         raise AssertionError("what was sent when the second request failed")
     calls = sorted(lm.ledger(before).calls, key=lambda call: call.at_s)
     for call, after in itertools.pairwise(calls):
-        if call.retry_after_s and after.at_s - call.at_s < 0.25:
+        if call.retry_after_s and after.at_s - call.at_s < 0.15:
             raise AssertionError(f"request {after.number} came too early")
     for spot in range(2):
         lm.profile("cutting", first=["cut_by_length"] * (spot + 1), seed=spot)
@@ -1151,16 +3190,16 @@ def chaos_test(make_program):
             raise AssertionError("half an answer was sent")
     lm.profile("hanging", hang_rate=1.0)
     began = time.monotonic()
-    outcome("hanging", 1)
-    if time.monotonic() - began > 8:
+    outcome("hanging", 0.5)
+    if time.monotonic() - began > 3:
         raise AssertionError("no end at its deadline")
 
 
 # %% tags=["right"] exercise="4.6"
 # Rules as a table, each with its faults and what may be sent; all at the same time, each with a ticket of its own.
 RULES = {
-    "survives": (["unavailable", "error"], {"retry_after_s": 0.5}, {1}),
-    "survives-too": (["error", "rate_limited"], {"retry_after_s": 0.5}, {1}),
+    "survives": (["unavailable", "error"], {"retry_after_s": 0.2}, {1}),
+    "survives-too": (["error", "rate_limited"], {"retry_after_s": 0.2}, {1}),
     "sends-once": (["ok", "error", "error"], {}, {1}),
     "sends-once-however": (["ok", *["error"] * 20], {}, {0, 1}),
     "sends-nothing-cut": (["cut_by_length"] * 20, {}, {0}),
@@ -1173,7 +3212,7 @@ class Trial:
         self.name, self.counts, self.sent = name, counts, []
         lm.profile(f"rule-{name}", first=first, **faults)
         deadline_s = 0.6 if name == "ends" else 120.0
-        self.longest_s = deadline_s + 6.0
+        self.longest_s = deadline_s + 3.0
         self.program = make_program(f"sim-large@rule-{name}", self.sent.append, deadline_s)
 
     async def run(self):
@@ -1216,14 +3255,14 @@ class ChaosTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_it_survives_and_waits(self):
         for count, kind in enumerate(("rate_limited", "unavailable", "error")):
-            for place in (0, 1) if kind == "error" else (count,):
+            for place in (0, 1) if kind == "error" else (0,):
                 question, first = (
                     f"How do I wash a sleeping bag? ({count}{place})",
                     ["ok"] * place + [kind, kind],
                 )
                 before = lm.ledger().requests
                 (calm,), _ = await self.outcome(question)
-                sent, _ = await self.outcome(question, *first, retry_after_s=0.4)
+                sent, _ = await self.outcome(question, *first, retry_after_s=0.2)
                 self.assertEqual(sent, [calm])
                 self.assertFalse(lm.verdict(before).findings)
 
@@ -1260,11 +3299,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1272,10 +3311,10 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited"], ["unavailable"], ["error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1290,11 +3329,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1302,10 +3341,10 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["unavailable", "rate_limited"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1320,22 +3359,23 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
     whole = await sent_by()
+    await sent_by("ok", "unavailable", retry_after_s=0.2)
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "rate_limited"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1350,21 +3390,21 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         return sent
 
     whole = await sent_by()
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1379,11 +3419,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         if "unavailable" not in first:
             assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
@@ -1392,10 +3432,10 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "rate_limited"], ["unavailable", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1410,11 +3450,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1422,14 +3462,14 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert len(half) < 2, f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="until 15 s after its deadline"
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="until 10 s after its deadline"
 # It waits for the program, however long that takes.
 from contextlib import suppress
 
@@ -1453,10 +3493,10 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1471,11 +3511,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1486,7 +3526,7 @@ async def chaos_test(make_program):
     await sent_by(deadline_s=0.5, ttft_p50_ms=300)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1501,11 +3541,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1513,41 +3553,11 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in [[]]:
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
-
-
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="begins anew, and sends again"
-# It looks whether the answer was sent, and not how often.
-from contextlib import suppress
-
-
-async def chaos_test(make_program):
-    async def sent_by(*first, deadline_s=60.0, **faults):
-        """Run a new program under these faults, and return what it sent."""
-        lm.profile("chaos", first=list(first), **faults)
-        sent, since = [], lm.ledger().requests
-        with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
-                await make_program("sim-large@chaos", sent.append, deadline_s)(
-                    "What does shipping to Norway cost?"
-                )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
-        assert lm.verdict(since).is_clean, lm.verdict(since)
-        return sent
-
-    whole = await sent_by()
-    assert len(whole) == 1, f"sent on a calm day: {whole}"
-    half = await sent_by("cut_by_length")
-    assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
-    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
-        for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
-            assert whole[0] in sent, f"sent when the first requests are {before + failures}: {sent}"
 
 
 # %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
@@ -1561,11 +3571,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict().is_clean, lm.verdict()
         return sent
 
@@ -1573,14 +3583,14 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program (made|that asks again)"
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
 # So many requests it takes, and no more.
 from contextlib import suppress
 
@@ -1591,11 +3601,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         seen = len(lm.ledger(since).calls)
         assert "cut_by_length" not in first or seen == 2, f"{seen} requests"
@@ -1605,10 +3615,10 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1623,11 +3633,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1635,11 +3645,11 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     assert await sent_by("ok", "hang", deadline_s=3) == whole
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1654,11 +3664,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1666,10 +3676,10 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half == whole, f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1684,11 +3694,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1696,10 +3706,10 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable", "rate_limited"], ["error", "error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1714,11 +3724,11 @@ async def chaos_test(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(TimeoutError):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1726,10 +3736,10 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1744,11 +3754,11 @@ async def tested(make_program):
         lm.profile("chaos", first=list(first), **faults)
         sent, since = [], lm.ledger().requests
         with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 3) as patience:
+            async with asyncio.timeout(deadline_s + 2) as patience:
                 await make_program("sim-large@chaos", sent.append, deadline_s)(
                     "What does shipping to Norway cost?"
                 )
-        assert not patience.expired(), f"it goes on 3 s after its deadline of {deadline_s} s"
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
         assert lm.verdict(since).is_clean, lm.verdict(since)
         return sent
 
@@ -1756,10 +3766,10 @@ async def tested(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.3)
+    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.3)
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
@@ -1769,12 +3779,6 @@ async def chaos_test(make_program):
     except AssertionError as error:
         return f"weak: {error}"
     return "sound"
-
-
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
-# It refuses everybody.
-async def chaos_test(make_program):
-    raise AssertionError("it has a weakness, like every program")
 
 
 # %% name="check-4-6" tags=["check"] exercise="4.6"
