@@ -867,7 +867,7 @@ class Taped(dspy.LM):
         mark = self.mark(prompt, messages, kwargs)
         if self.answers is not None:
             return self.answer(mark)
-        outputs = self.inner(prompt, messages, **kwargs)
+        outputs = self.inner(prompt, messages=messages, **kwargs)
         self.tape.append({"request": mark, "outputs": outputs})
         return outputs
 
@@ -875,7 +875,7 @@ class Taped(dspy.LM):
         mark = self.mark(prompt, messages, kwargs)
         if self.answers is not None:
             return self.answer(mark)
-        outputs = await self.inner.acall(prompt, messages, **kwargs)
+        outputs = await self.inner.acall(prompt, messages=messages, **kwargs)
         self.tape.append({"request": mark, "outputs": outputs})
         return outputs
 
@@ -1156,7 +1156,7 @@ def replayed(model, tape):
     return taped(model, replaying, AsyncReplaying(replaying))
 
 
-# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers of a recorded program"
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers of a recorded sync program"
 # DSPy's cache, which answers the second time.
 import threading
 from dataclasses import asdict, replace
@@ -2598,7 +2598,7 @@ class Taped(dspy.LM):
         mark = self.mark(prompt, messages, kwargs)
         if self.answers is not None:
             return self.answer(mark)
-        outputs = self.inner(prompt, messages, **kwargs)
+        outputs = self.inner(prompt, messages=messages, **kwargs)
         self.tape.append({"request": mark, "outputs": outputs})
         return outputs
 
@@ -2606,7 +2606,7 @@ class Taped(dspy.LM):
         mark = self.mark(prompt, messages, kwargs)
         if self.answers is not None:
             return self.answer(mark)
-        outputs = await self.inner.acall(prompt, messages, **kwargs)
+        outputs = await self.inner.acall(prompt, messages=messages, **kwargs)
         self.tape.append({"request": mark, "outputs": outputs})
         return outputs
 
