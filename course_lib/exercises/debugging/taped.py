@@ -153,18 +153,15 @@ def comes_in_order(recorded: Any, replayed: Any) -> None:
     kept = deepcopy(tape)
     hint = "How many of an answer's kind were given is the replay's own business; the tape stays as it is."
     for number in (1, 2):
-        what = (
-            f"answers to a request that was recorded {len(own)} times and comes 5 times, in replay {number}"
-        )
+        what = f"answers to a request that was recorded 3 times and comes 5 times, in replay {number}"
         got = without_error(
             partial(_answers, replayed(_model(engine), tape), [question] * 5), what, hint=hint
         )
         expect_equal(got, [*own, own[-1], own[-1]], what, hint=hint)
     expect_equal(tape, kept, "the tape after two replays", hint=hint)
     in_threads = _answers_in_threads(replayed(_model(engine), tape), [question] * 3)
-    expect_equal(
-        sorted(in_threads), sorted(own), "answers to the same request from several threads", hint=hint
-    )
+    what = "answers to the same request from several threads"
+    expect_equal(sorted(in_threads), sorted(own), what, hint=hint)
 
 
 def fails_loudly(recorded: Any, replayed: Any) -> None:
@@ -193,8 +190,9 @@ def knows_same(recorded: Any, replayed: Any) -> None:
     """Neither the order of settings nor the API key makes a difference; the key is nowhere on the tape."""
     engine, tape = _Model(), list[Any]()
     (said,) = _answers(recorded(_model(engine), tape), _QUESTIONS[:1], seed=7, top_p=0.9)
-    other_order = _answers(replayed(_model(engine), tape), _QUESTIONS[:1], top_p=0.9, seed=7)
-    expect_equal(other_order, [said], "the answer to a request with its settings in another order")
+    what, model = "the answer to a request with its settings in another order", replayed(_model(engine), tape)
+    got = without_error(partial(_answers, model, _QUESTIONS[:1], top_p=0.9, seed=7), what)
+    expect_equal(got, [said], what, hint=_KEY_HINT)
     keys, tape = [f"sk-check-{secrets.token_hex(8)}", "sk-another"], list[Any]()
     models = [lm.connect(cache=False, api_key=key) for key in keys]
     hint = "dspy.LM with an engine refuses connection settings (api_key, api_base): leave them with `model`."
