@@ -227,7 +227,9 @@ with TraceLogger(print) as logger:
 
 # %% name="trace-logger-content"
 with TraceLogger(lambda line: print(json.loads(line).get("dspy.inputs", "")), content=True):
-    desk.Triage()(ticket="Where is my parcel NP123456789? Please mail ann.roe@example.org or +44 20 7946 0958")
+    desk.Triage()(
+        ticket="Where is my parcel NP123456789? Please mail ann.roe@example.org or +44 20 7946 0958"
+    )
 
 # %% [markdown]
 # `course_lib.redaction` finds personal data and secrets by their form, by the words around them and by the names of fields. No detector
@@ -246,7 +248,13 @@ with MetricsCollector() as metrics, dspy.context(lm=stumbling):
     lm.reset()
     for ticket in desk.tickets("dev")[:5]:
         support(ticket=ticket.text)
-shown = ("dspy_requests_total", "dspy_tokens_total", "dspy_cost_dollars_total", "dspy_parse_failures_total", "dspy_fallbacks_total")
+shown = (
+    "dspy_requests_total",
+    "dspy_tokens_total",
+    "dspy_cost_dollars_total",
+    "dspy_parse_failures_total",
+    "dspy_fallbacks_total",
+)
 print("\n".join(line for line in metrics.text().splitlines() if line.startswith(shown)))
 
 # %% [markdown]
@@ -6968,7 +6976,9 @@ class SupportDesk(dspy.Module):
 
 def pytest(*args):
     """Run pytest on the project as it is now, and print what it says."""
-    for name in [name for name, module in sys.modules.items() if str(project) in str(getattr(module, "__file__", ""))]:
+    for name in [
+        name for name, module in sys.modules.items() if str(project) in str(getattr(module, "__file__", ""))
+    ]:
         del sys.modules[name]  # a file that was changed is read anew
     with redirect_stdout(StringIO()) as said:
         run_tests(["-q", "--color=no", "-p", "no:cacheprovider", f"--rootdir={project}", *args])
@@ -7072,8 +7082,15 @@ print(pytest(str(project / "test_injection.py")))
 
 # %% name="flakiness"
 runs = [pytest(str(project / "test_bad_days.py"), "-rA") for _ in range(3)]
-verdicts = Counter(line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED")))
-table([{"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": count} for each, count in verdicts.items()])
+verdicts = Counter(
+    line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED"))
+)
+table(
+    [
+        {"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": count}
+        for each, count in verdicts.items()
+    ]
+)
 
 # %% [markdown] name="chaos-rules"
 # ### Exercise 4.6: a chaos test that finds planted weaknesses (15 minutes, hard)
@@ -7803,7 +7820,6 @@ async def chaos_test(make_program):
 check("4.6", chaos_test)
 
 
-
 # %% [markdown]
 # | kind | finds | needs |
 # | --- | --- | --- |
@@ -8475,7 +8491,7 @@ check("4.5", [HelpLine, prepare, Inbox, OrderBoard, ParcelWatch, Replies, pay_ba
 
 
 # %% [markdown]
- Last, everything that this notebook opened is closed. (To run an earlier part again after this, begin with the set-up cell.)
+# Last, everything that this notebook opened is closed. (To run an earlier part again after this, begin with the set-up cell.)
 
 # %% name="tidy"
 service.close()
