@@ -11,6 +11,7 @@
 - `cache_explorer`: hit rate over cache size, predicted and measured (02, part 3)
 - `wind_tunnel`: concurrency, latency and rate limit to throughput and percentiles, live (03, part 2)
 - `streaming_race`: one question asked whole and as a stream, live (03, part 4)
+- `trace_viewer`: a run's spans as a tree and a waterfall, with prompt, reply and cost of each (04, part 3)
 """
 
 import lazy_loader

@@ -6,6 +6,7 @@ from .progress_board import board
 from .reading import plot, show_messages, table
 from .selftest import self_test
 from .streaming_race_view import streaming_race
+from .trace_viewer_view import trace_viewer
 from .usage_meter import meter
 from .wind_tunnel_view import wind_tunnel
 
@@ -20,6 +21,7 @@ __all__ = [
     "show_messages",
     "streaming_race",
     "table",
+    "trace_viewer",
     "wind_tunnel",
     "xray",
 ]

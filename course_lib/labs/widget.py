@@ -45,10 +45,14 @@ class Lab(widgets.VBox):
         if self._result:
             self._result.update(self._as_html())
 
+    def whole(self) -> Rendered:
+        """Return what stands where the widget is not: the result, and more where a subclass says so."""
+        return self.rendered
+
     def _as_html(self) -> Rendered:
-        """Return the result for where the widget is not; where it is, this is hidden."""
-        html = f'{_HIDDEN}<div class="{_LIVE}-result">{self.rendered.html}</div>'
-        return Rendered(html, self.rendered.text)
+        """Return the whole for where the widget is not; where it is, this is hidden."""
+        whole = self.whole()
+        return Rendered(f'{_HIDDEN}<div class="{_LIVE}-result">{whole.html}</div>', whole.text)
 
     def _ipython_display_(self) -> None:
         """Show the widget, and its result as an output of its own, which follows every change."""

@@ -1,0 +1,306 @@
+"""Trace viewer: a run's spans as a waterfall and a tree; an opened one tells what was asked and answered.
+
+Main path: trace_viewer(tracer.spans), or trace_viewer(before, after) for two runs; read() puts the spans in
+their places, draw() makes the rows, show() tells one span, or two and what differs between them.
+Prompts and replies, there with Tracer(content=True), stay in Python until their span is opened.
+"""
+
+# mypy: allow-subclassing-any
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets as widgets
+import traitlets
+
+from course_lib.debugging.steps import LM, TOOL, Span, below, spans_of
+from course_lib.errors import CourseError
+from course_lib.labs.reading import INK, PRE, STATIC, Rendered, paragraph, show_messages, table
+from course_lib.labs.widget import Lab
+from course_lib.lm.recordings import differing
+
+MOST_SPANS = 2_000
+"""So many spans of a run are shown, the first ones."""
+_MOST_STORED, _MOST_LINES, _LONGEST_FACT = 100, 1_000, 300
+_ASKED = {"gen_ai.input.messages": "prompt", "gen_ai.tool.call.arguments": "argument", "dspy.inputs": "input"}
+_ANSWERED = {"gen_ai.output.messages": "reply", "gen_ai.tool.call.result": "result", "dspy.outputs": "output"}
+_CSS = STATIC / "trace_viewer.css"
+_INTRO = (
+    "Each call stands below the one that made it, with the part of its trace's time in which it was under "
+    "way. Click a row, or reach it with Tab and the arrow keys and press Enter, to read it. "
+    "Left and right fold and unfold. Of two runs, a row of the first opens its counterpart in the second."
+)
+
+Texts = list[tuple[str, str]]
+"""What each text is, and the text."""
+Place = tuple[tuple[str, int], ...]
+"""From the outermost call to this one: each one's name, and its number among its neighbours of that name."""
+Source = str | Path | Iterable[Any]
+"""A tracer's spans, or a file of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One span in its place."""
+
+    span: Span
+    place: Place
+    bar: str
+    """When in its trace it was under way, as CSS."""
+    asked: Texts
+    answered: Texts
+
+    @property
+    def level(self) -> int:
+        """How many calls it stands below."""
+        return len(self.place) - 1
+
+    def words(self) -> str:
+        """Return what it took, and whether it failed."""
+        span, tokens = self.span, self.span.prompt_tokens + self.span.completion_tokens
+        parts = [f"{tokens:,} tokens" * bool(tokens), "cached" * span.is_cached, span.error]
+        return ", ".join(filter(None, [f"{1000 * span.took_s:,.1f} ms", *parts]))
+
+    def facts(self) -> dict[str, str]:
+        """Return its figures, its events and its other attributes, by name."""
+        span = self.span
+        told = {"took": f"{1000 * span.took_s:,.1f} ms", "error": span.error}
+        if span.kind == LM:
+            told["tokens"] = f"{span.prompt_tokens:,} in, {span.completion_tokens:,} out"
+            told["cost"] = f"{span.cost_usd:.6f} dollars"
+        told |= {f"event {at} {name}": _listed(facts) for at, (name, facts) in enumerate(span.events, 1)}
+        others = span.attributes.keys() - _ASKED.keys() - _ANSWERED.keys()
+        told["attributes"] = _listed({name: span.attributes[name] for name in sorted(others)})
+        return {name: text for name, text in told.items() if text}
+
+    def searched(self) -> str:
+        """Return the text in which a search looks."""
+        said = (text for _, text in (*self.asked, *self.answered))
+        return "\n".join([self.span.name, *said, *self.facts().values()]).casefold()
+
+
+def read(source: Source) -> list[Row]:
+    """Return spans in their places, each behind the one that it stands below; at most MOST_SPANS.
+
+    Raises:
+        CourseError: there is none, or something among them is no span.
+    """
+    placed = list(islice(_walk(below(spans_of(source))), MOST_SPANS))
+    if not placed:
+        raise CourseError("there is no span; run a program within `with Tracer(content=True) as tracer:`")
+    begin_s, end_s = dict[Any, float](), dict[Any, float]()
+    for span, (trace, *_) in placed:
+        begin_s.setdefault(trace, span.start_s)
+        end_s[trace] = max(span.end_s, end_s.get(trace, 0.0))
+    rows = []
+    for span, place in placed:
+        trace_s = end_s[place[0]] - begin_s[place[0]] or 1.0
+        left, width = (span.start_s - begin_s[place[0]]) / trace_s, span.took_s / trace_s
+        bar = f"left:{left:.2%};width:{width:.2%}"
+        rows.append(Row(span, place, bar, _texts(span, _ASKED), _texts(span, _ANSWERED)))
+    return rows
+
+
+def _walk(children: Mapping[str | None, Sequence[Span]]) -> Iterator[tuple[Span, Place]]:
+    def placed(parent: str | None, place: Place) -> list[tuple[Span, Place]]:
+        found, numbers = [], Counter[str]()
+        for span in children.get(parent, ()):
+            name = LM if span.kind == LM else span.name  # two runs may have asked different models
+            found.append((span, (*place, (name, numbers[name]))))
+            numbers[name] += 1
+        return found[::-1]
+
+    waiting = placed(None, ())
+    while waiting:
+        span, place = waiting.pop()
+        yield span, place
+        waiting += placed(span.id, place)
+
+
+def _texts(span: Span, labels: Mapping[str, str]) -> Texts:
+    """Return content as texts: messages with their role, fields with their name."""
+    found: Texts = []
+    for name, label in labels.items():
+        value = span.content(name) or span.attributes.get(name)
+        if isinstance(value, Mapping):
+            found += [(f"{label} {field}", _plain(each)) for field, each in value.items()]
+        elif isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
+            found += [(f"{label} {each.get('role', '')}", _message(each)) for each in value]
+        elif value is not None:
+            found.append((label, _plain(value)))
+    return found
+
+
+def _message(message: Mapping[str, Any]) -> str:
+    parts = message.get("parts") or message.get("content")
+    texts = (
+        part.get("content") or part.get("text") or part if isinstance(part, Mapping) else part
+        for part in (parts if isinstance(parts, list) else [parts])
+    )
+    return "\n".join(map(_plain, texts))
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
+
+
+def _listed(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={str(value)[:_LONGEST_FACT]}" for name, value in facts.items())
+
+
+# -- what is shown -------------------------------------------------------------------------------------
+
+
+def draw(rows: Sequence[Row], label: str, marks: Sequence[str], *, most: int = MOST_SPANS) -> Rendered:
+    """Draw the first rows of a run, each with what marks it, below a line that sums the run up."""
+    drawn = [(row, row.words() + mark) for row, mark in zip(rows[:most], marks, strict=False)]
+    left = len(rows) - len(drawn)
+    head = f"{label}: {_summary(rows)}" + f"; {left:,} of them are not drawn here" * bool(left)
+    lines = [f"{'  ' * row.level}{row.span.name}  {words}" for row, words in drawn]
+    items = "".join(_item(row, words) for row, words in drawn)
+    html = f'{paragraph(head)}<ol class="trace-rows" role="tree" aria-label="{label}">{items}</ol>'
+    return Rendered(html, "\n".join([head, *lines]))
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    spans = [row.span for row in rows]
+    tokens = sum(span.prompt_tokens + span.completion_tokens for span in spans)
+    failed, traces = sum(bool(span.error) for span in spans), sum(not row.level for row in rows)
+    shown = f"{len(rows):,} spans" if len(rows) < MOST_SPANS else f"the first {MOST_SPANS:,} spans"
+    cost_usd = sum(span.cost_usd for span in spans)
+    return f"{shown}, {traces:,} traces, {failed:,} failed, {tokens:,} tokens, {cost_usd:.6f} dollars"
+
+
+def _item(row: Row, words: str) -> str:
+    kind = "failed" if row.span.error else row.span.kind if row.span.kind in (LM, TOOL) else "other"
+    return (
+        f'<li role="treeitem" aria-level="{row.level + 1}"><span class="trace-name" '
+        f'style="padding-left:{min(row.level, 12)}em">{escape(row.span.name)}</span>'
+        f'<span class="trace-track" aria-hidden="true"><i class="trace-{kind}" style="{row.bar}"></i></span>'
+        f"<span>{escape(words)}</span></li>"
+    )
+
+
+def show(row: Row, other: Row | None = None) -> Rendered:
+    """Show one span, or two side by side below what differs in what they were asked and answered."""
+    sides = {"this span": row} if other is None else {"first run": row, "second run": other}
+    facts = {side: each.facts() for side, each in sides.items()}
+    names = dict.fromkeys(name for told in facts.values() for name in told)
+    figures = [{"what": name, **{side: told.get(name) for side, told in facts.items()}} for name in names]
+    parts = [table(figures, caption=" > ".join([*(name for name, _ in row.place[:-1]), row.span.name]))]
+    if other is not None:
+        parts.append(_difference("asked", row.asked, other.asked))
+        parts.append(_difference("answered", row.answered, other.answered))
+    shown = _joined([*parts, *(_said(side, each) for side, each in sides.items())])
+    return Rendered(f'<div style="{INK};line-height:1.5">{shown.html}</div>', shown.text)
+
+
+def _joined(parts: Sequence[Rendered]) -> Rendered:
+    return Rendered("".join(part.html for part in parts), "\n\n".join(part.text for part in parts))
+
+
+def _difference(what: str, *texts: Texts) -> Rendered:
+    before, after = (
+        [line for label, text in each for line in (f"[{label}]", *text.split("\n"))][:_MOST_LINES]
+        for each in texts
+    )
+    found = "\n".join(differing(before, after, most=40)) or "nothing"
+    title = f"What differs in what was {what}:"
+    return Rendered(f'{paragraph(title)}<pre style="{PRE}">{escape(found)}</pre>', f"{title}\n{found}")
+
+
+def _said(side: str, row: Row) -> Rendered:
+    said = [{"role": label, "content": text} for label, text in (*row.asked, *row.answered)]
+    words = "No content is kept of this span; Tracer(content=True) keeps prompts and replies."
+    shown = show_messages(said) if said else Rendered(paragraph(words), words)
+    html = f'<section class="trace-said" aria-label="{side}">{shown.html}</section>'
+    return Rendered(html, f"== {side}\n{shown.text}")
+
+
+# -- the widget ----------------------------------------------------------------------------------------
+
+
+class Tree(anywidget.AnyWidget):
+    """The rows of a run in the browser, which tells which of them is opened."""
+
+    _esm, _css = STATIC / "trace_viewer.js", _CSS
+    html = traitlets.Unicode().tag(sync=True)
+    opened = traitlets.Int(-1).tag(sync=True)
+    found = traitlets.List(default_value=None, allow_none=True).tag(sync=True)
+
+
+class TraceViewer(Lab):
+    """The lab in the notebook."""
+
+    def __init__(self, *runs: list[Row]) -> None:
+        labels = ["This run"] if len(runs) == 1 else ["First run", "Second run"]
+        self.runs, self._drawn = runs, list(zip(runs, labels, _marks(runs), strict=True))
+        self._searched = [[row.searched() for row in rows] for rows in runs]
+        self._shown: list[Row] = []
+        self.trees = [Tree(html=draw(*drawn).html) for drawn in self._drawn]
+        self.search = widgets.Text(
+            description="search", placeholder="a name, or words of a prompt or a reply"
+        )
+        beside = widgets.Box(self.trees)
+        beside.add_class("trace-runs")
+        super().__init__(_INTRO, [self.search, beside])
+        self.search.observe(lambda _: self.find(), "value")
+        for tree in self.trees:
+            tree.observe(self._opened, "opened")
+        self.trees[0].opened = 0
+
+    def find(self) -> None:
+        """Leave only the rows in which the words of the search stand."""
+        words = self.search.value.casefold().strip()
+        found = [[at for at, text in enumerate(texts) if words in text] for texts in self._searched]
+        for tree, rows in zip(self.trees, found, strict=True):
+            tree.found = rows if words else None
+        self.say(f"Found: {' and '.join(f'{len(rows):,}' for rows in found)} rows.")
+
+    def _opened(self, change: Mapping[str, Any]) -> None:
+        """Tell the rows that are open now; a row of the first run opens its counterpart in the second."""
+        if change["owner"] is self.trees[0] and len(self.runs) > 1:
+            place = self.runs[0][change["new"]].place
+            others = enumerate(self.runs[1])
+            self.trees[1].opened = next((at for at, row in others if row.place == place), -1)
+        now = [
+            rows[tree.opened] for rows, tree in zip(self.runs, self.trees, strict=True) if tree.opened >= 0
+        ]
+        if now != self._shown:
+            self._shown = now
+            self.show(show(*now))
+            self.say("Below: " + " beside ".join(f"{row.span.name}, {row.words()}" for row in now))
+
+    def whole(self) -> Rendered:
+        """Return the first rows of each run, and what is open."""
+        drawn = _joined([draw(*each, most=_MOST_STORED) for each in self._drawn])
+        html = f"<style>{_CSS.read_text('utf-8')}</style>{drawn.html}{self.rendered.html}"
+        return Rendered(html, f"{drawn.text}\n\n{self.rendered.text}")
+
+
+def _marks(runs: Sequence[list[Row]]) -> list[list[str]]:
+    """Return what is said of rows that have no counterpart, or one that was asked something else."""
+    asked = [{row.place: row.asked for row in rows} for rows in runs]
+
+    def mark(row: Row, others: Mapping[Any, Texts]) -> str:
+        words = ", asked otherwise" if row.place in others else ", only here"
+        return words * (others.get(row.place) != row.asked)
+
+    return [[mark(row, others) for row in rows] for rows, others in zip(runs, reversed(asked), strict=True)]
+
+
+def trace_viewer(spans: Source, other: Source | None = None) -> TraceViewer:
+    """Show a run, or two side by side; choose with the mouse, or with Tab, the arrows and Enter.
+
+    Raises:
+        CourseError: there is no span, or something among them is none.
+    """
+    return TraceViewer(*(read(each) for each in (spans, other) if each is not None))
