@@ -7978,7 +7978,7 @@ def prepare(rows, demos=16, seed=0):
     return program, sorted(left, key=lambda row: hash((seed, row.id)))
 
 
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: rows left"
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: demos and rows left"
 # One row less: the first of those left is no demo, but the last one is lost.
 import random
 
@@ -8146,7 +8146,7 @@ class OrderBoard:
         return paid
 
 
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*OrderBoard: shown twice"
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*OrderBoard: look-ups of O-.* shown twice"
 # It looks up each time.
 class OrderBoard:
     """Show orders, and pay money back for them."""

@@ -133,10 +133,10 @@ def _by_dspy(model: str, send: Send, deadline_s: float) -> Handle:
 
 
 _SOUND = {
-    "that asks again for an answer that was cut": _Way().make_program,
     "that sorts before it answers, and raises where an answer was cut": _Way(
         sorts_first=True, repeats=(None, 429, 500, 503)
     ).make_program,
+    "that asks again for an answer that was cut": _Way().make_program,
     "made of the desk's Answer and Triage, with DSPy's own retries": _by_dspy,
 }
 
@@ -155,7 +155,7 @@ def _ended(chaos_test: Any, make_program: Any) -> tuple[str, Exception | None]:
 
 
 def _expect_passed(chaos_test: Any, make_program: Any, program: str) -> None:
-    for _ in range(3):  # a test may set a time in which a busy machine is not done
+    for _ in range(2):  # a test may set a time in which a busy machine is not done
         observed, error = _ended(chaos_test, make_program)
         if error is None:
             return
@@ -173,9 +173,15 @@ def _expect_found(chaos_test: Any, make_program: Any, weakness: str, hint: str, 
 
 
 def passes_sound(chaos_test: Any) -> None:
-    """It passes for every sound program, whatever was asked before."""
+    """It passes for a sound program, whatever was asked before."""
     _misbehave()
-    for program, make_program in _SOUND.items():
+    program, make_program = next(iter(_SOUND.items()))
+    _expect_passed(chaos_test, make_program, program)
+
+
+def passes_others(chaos_test: Any) -> None:
+    """It passes for sound programs that go about it in other ways."""
+    for program, make_program in list(_SOUND.items())[1:]:
         _expect_passed(chaos_test, make_program, program)
 
 
@@ -261,7 +267,15 @@ EXERCISE = Exercise(
         "For rule 4: hang_rate=1.0, a short deadline, and around the program `async with "
         "asyncio.timeout(deadline_s + 2) as patience:`. Its own error is fine; patience.expired() is not.",
     ),
-    checks=(finds_cut, finds_not_waiting, finds_giving_up, finds_sent_again, finds_no_deadline, passes_sound),
+    checks=(
+        passes_sound,
+        finds_cut,
+        finds_not_waiting,
+        finds_giving_up,
+        finds_sent_again,
+        finds_no_deadline,
+        passes_others,
+    ),
     deadline_s=90.0,
     why="A fault by count (`first`) hits the same request in each run, so the test repeats exactly. What it "
     "asserts is what a customer or the model's server would see, so every sound program passes. The verdict "
