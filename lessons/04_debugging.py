@@ -171,6 +171,7 @@ class SmallTracer(BaseCallback):
 # Two rules before you use it. A handler runs on the thread, or the event loop, of the program, so a slow handler makes the program slow.
 # And what a handler raises is logged and swallowed: callbacks observe, they cannot refuse (notebook 03, part 7).
 
+
 # %% name="small-tracer-runs"
 def printed(spans, parent=None, depth=0):
     """Print spans as an indented tree."""
@@ -226,7 +227,9 @@ with TraceLogger(print) as logger:
 
 # %% name="trace-logger-content"
 with TraceLogger(lambda line: print(json.loads(line).get("dspy.inputs", "")), content=True):
-    desk.Triage()(ticket="Where is my parcel NP123456789? Please mail ann.roe@example.org or +44 20 7946 0958")
+    desk.Triage()(
+        ticket="Where is my parcel NP123456789? Please mail ann.roe@example.org or +44 20 7946 0958"
+    )
 
 # %% [markdown]
 # `course_lib.redaction` finds personal data and secrets by their form, by the words around them and by the names of fields. No detector
@@ -245,7 +248,13 @@ with MetricsCollector() as metrics, dspy.context(lm=stumbling):
     lm.reset()
     for ticket in desk.tickets("dev")[:5]:
         support(ticket=ticket.text)
-shown = ("dspy_requests_total", "dspy_tokens_total", "dspy_cost_dollars_total", "dspy_parse_failures_total", "dspy_fallbacks_total")
+shown = (
+    "dspy_requests_total",
+    "dspy_tokens_total",
+    "dspy_cost_dollars_total",
+    "dspy_parse_failures_total",
+    "dspy_fallbacks_total",
+)
 print("\n".join(line for line in metrics.text().splitlines() if line.startswith(shown)))
 
 # %% [markdown]
@@ -3534,6 +3543,7 @@ check("4.2", log_calls)
 # not follow there; DSPy's own call ids do, and the Tracer goes by those. Forty requests over threads and tasks should be forty traces, with
 # no span in the wrong one:
 
+
 # %% name="traces-stay-apart"
 def shapes(spans):
     """Return how many traces there are, and how many spans each of them has."""
@@ -3642,6 +3652,7 @@ print(f"open {viewer.url} in a browser; its password is {viewer.password}")
 # %% [markdown]
 # And if the collector is down? Then spans wait in a bounded queue, and the oldest are dropped and counted; the program does not wait.
 # **Predict first:** by how much is the program slower when nobody listens at the collector's address?
+
 
 # %% name="collector-down"
 def seconds_for(program, texts):
@@ -4684,7 +4695,9 @@ print("the same answer:", changed.answer == first.answer)
 # %% name="prompt-edited"
 from course_lib.debugging import ask as ask_again
 
-shorter = recording.with_prompt(1, "Answer a customer's question", "Answer in one sentence a customer's question")
+shorter = recording.with_prompt(
+    1, "Answer a customer's question", "Answer in one sentence a customer's question"
+)
 print(ask_again(shorter[1])[:160])
 diff(recording, shorter)
 
@@ -4712,42 +4725,2081 @@ try:
 except GoldenError as error:
     print(str(error)[:700])
 
+# %% [markdown] name="engine-of-a-model"
+# ### The engine of a model
+#
+# Where would you build such a thing yourself? Below all adapters and modules a `dspy.LM` has an **engine**: one that takes a
+# `dspy.lm15.Request`, makes one attempt, and returns a `dspy.lm15.Response`. An LM may be given another one, and its twin for `acall`:
+
+# %% name="echo-engine" tags=["needs"]
+from dspy.lm15 import Message, Request, Response, TextPart, Usage
+
+
+class Echo:
+    """An engine that says how long the question is."""
+
+    def complete(self, request: Request) -> Response:
+        said = f"{sum(len(part.text) for message in request.messages for part in message.parts)} letters"
+        message = Message.assistant([TextPart(said)])
+        return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class AsyncEcho:
+    """The same for tasks."""
+
+    async def complete(self, request: Request) -> Response:
+        return Echo().complete(request)
+
+
+echo = dspy.LM("echo/letters", engine=Echo(), async_engine=AsyncEcho(), cache=False, temperature=0.5)
+print(echo("How are you?"), await echo.acall("Fine?"))
+question = Request(model=model.model, messages=(Message.user("What is 3 + 4?"),))
+print(model(question).text, "|", question.config)
+
 # %% [markdown]
+# An LM that is handed a `Request` returns a `Response`, so an engine may ask another LM. The request is a dataclass: its messages, and in
+# `config` the settings, which come from the LM (`temperature=0.5`) and from the call.
+#
 # ### Exercise 4.4: record and replay (15 minutes, hard)
 #
 # *Concepts: engines of an LM, canonical requests, loud failure.*
 #
-# Write `recorded(model, tape)` and `replayed(model, tape)`. Each returns an LM that works like `model`, a `dspy.LM`, in any program;
-# `tape` is a list of yours that can be written as JSON. The first asks the model and puts each request and answer on the tape; the second
-# answers from the tape and asks nobody.
+# Write `recorded(model, tape)` and `replayed(model, tape)`. Each returns an LM that stands for `model`, a `dspy.LM`, in any program, sync or
+# async; `tape` is a list. The first asks `model`, with its settings and its retries, and puts each request that was answered on the tape. The
+# second answers from the tape and asks nobody.
 #
-# - A replayed program returns what the recorded one returned, in threads as well, where the order may differ.
+# - A replayed program returns what the recorded one returned, in threads and tasks as well, where the order may differ.
 # - The same request may be on the tape several times with different answers; they come in the order in which they were recorded, and the
-#   last one again when there is no other.
-# - A request that is not on the tape raises `KeyError`, and no model is asked.
-# - What decides whether two requests are the same is what the model reads: messages and settings such as the temperature; not the order of
-#   keys, nor the API key, which is nowhere on the tape.
+#   last one again when there is no other. Each `replayed(...)` begins at the start; the tape stays as it is.
+# - A request that is not on the tape raises a `dspy.LMError`.
+# - Two requests are the same if the model reads the same: instructions, messages, settings such as the temperature; not the order of
+#   settings, nor the API key, which is nowhere on the tape.
 # - `json.loads(json.dumps(tape))` replays as the tape does, in another process too.
+#
+# Answers are texts. Streams, tools, JSON schemas, `n` above 1 and the usage in tokens may be left out.
 
 # %% name="ex-4-4" tags=["exercise"] exercise="4.4"
-import json
 import threading
+from dataclasses import asdict, replace
 
-import dspy
+### BEGIN SOLUTION
+### STUB: # engines of your own, perhaps
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+### END SOLUTION
 
 
 def recorded(model, tape):
     ### BEGIN SOLUTION
     ### STUB: ...
-    return _Taped(model, tape, is_replay=False)
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
     ### END SOLUTION
 
 
 def replayed(model, tape):
     ### BEGIN SOLUTION
     ### STUB: ...
-    return _Taped(model, tape, is_replay=True)
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
     ### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.4"
+# An LM of its own kind, above the engine: it stands where programs call it.
+import hashlib
+import threading
+from collections import defaultdict
+
+
+class Taped(dspy.LM):
+    def __init__(self, model, tape, answers=None):
+        connection = ("api_key", "api_base", "base_url", "timeout", "model")
+        super().__init__(
+            model.model, cache=False, **{k: v for k, v in model.kwargs.items() if k not in connection}
+        )
+        self.inner, self.tape, self.answers = model, tape, answers
+        self.next, self.guard = defaultdict(int), threading.Lock()
+
+    def mark(self, prompt, messages, kwargs):
+        settings = {
+            name: repr(value) for name, value in {**self.kwargs, **kwargs}.items() if value is not None
+        }
+        plain = [prompt if isinstance(prompt, str) else repr(prompt), messages, settings]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+    def answer(self, mark):
+        with self.guard:
+            own = [entry["outputs"] for entry in self.answers if entry["request"] == mark]
+            if not own:
+                raise dspy.LMError("this request is not on the tape")
+            self.next[mark] += 1
+            return own[min(self.next[mark], len(own)) - 1]
+
+    def __call__(self, prompt=None, messages=None, **kwargs):
+        mark = self.mark(prompt, messages, kwargs)
+        if self.answers is not None:
+            return self.answer(mark)
+        outputs = self.inner(prompt, messages=messages, **kwargs)
+        self.tape.append({"request": mark, "outputs": outputs})
+        return outputs
+
+    async def acall(self, prompt=None, messages=None, **kwargs):
+        mark = self.mark(prompt, messages, kwargs)
+        if self.answers is not None:
+            return self.answer(mark)
+        outputs = await self.inner.acall(prompt, messages=messages, **kwargs)
+        self.tape.append({"request": mark, "outputs": outputs})
+        return outputs
+
+
+def recorded(model, tape):
+    return Taped(model, tape)
+
+
+def replayed(model, tape):
+    return Taped(model, tape, list(tape))
+
+
+# %% tags=["right"] exercise="4.4"
+# Copies of the model with functions for engines; each key has its own line of answers.
+import threading
+from types import SimpleNamespace
+
+from dspy._vendor.lm15.serde import request_to_dict
+from dspy.clients.backend_selection import CLIENT_KEYS
+
+
+def copy_with(model, complete, acomplete):
+    left_out = dict.fromkeys(CLIENT_KEYS & set(model.kwargs))
+    engines = {
+        "engine": SimpleNamespace(complete=complete),
+        "async_engine": SimpleNamespace(complete=acomplete),
+    }
+    return model.copy(cache=False, num_retries=0, **engines, **left_out)
+
+
+def what_is_read(request):
+    return {name: value for name, value in request_to_dict(request).items() if name != "model"}
+
+
+def recorded(model, tape):
+    model = model.copy(cache=False)
+
+    def complete(request):
+        response = model(request)
+        tape.append({"asked": what_is_read(request), "said": response.text})
+        return response
+
+    async def acomplete(request):
+        response = await model.acall(request)
+        tape.append({"asked": what_is_read(request), "said": response.text})
+        return response
+
+    return copy_with(model, complete, acomplete)
+
+
+def replayed(model, tape):
+    left, guard = [dict(entry) for entry in tape], threading.Lock()
+
+    def complete(request):
+        wanted = json.loads(json.dumps(what_is_read(request)))
+        with guard:
+            own = [entry for entry in left if entry["asked"] == wanted]
+            if not own:
+                raise KeyError("not on the tape")
+            if len(own) > 1:
+                left.remove(own[0])
+        message = Message.assistant([TextPart(own[0]["said"])])
+        return Response(id="tape", model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+    async def acomplete(request):
+        return complete(request)
+
+    return copy_with(model, complete, acomplete)
+
+
+# %% tags=["right"] exercise="4.4"
+# One class for both, which asks in a thread where the program is async.
+import threading
+from dataclasses import asdict
+
+from dspy import lm15
+
+
+class Tape:
+    def __init__(self, tape, model=None):
+        self.tape, self.model, self.lock = tape, model, threading.RLock()
+        self.heard = []
+
+    def same(self, request):
+        parts = [request.system, request.messages, sorted(asdict(request.config).items(), key=repr)]
+        return repr(parts)
+
+    def complete(self, request):
+        if self.model is not None:
+            text = self.model(
+                lm15.Request(self.model.model, request.messages, request.system, config=request.config)
+            ).text
+            self.tape += [{"request": self.same(request), "text": text}]
+        else:
+            with self.lock:
+                texts = [each["text"] for each in self.tape if each["request"] == self.same(request)]
+                if not texts:
+                    raise lm15.InvalidRequestError("it was not recorded")
+                text = (texts[self.heard.count(self.same(request)) :] or texts[-1:])[0]
+                self.heard.append(self.same(request))
+        return Response(None, request.model, Message.assistant([TextPart(text)]), "stop", Usage())
+
+
+class TapeInTask:
+    def __init__(self, tape):
+        self.tape = tape
+
+    async def complete(self, request):
+        return await asyncio.to_thread(self.tape.complete, request)
+
+
+def lm_on(tape, model):
+    names = ("temperature", "max_tokens", "top_p", "stop", "seed")
+    settings = {name: model.kwargs[name] for name in names if name in model.kwargs}
+    return dspy.LM(
+        "tape/" + model.model,
+        num_retries=0,
+        cache=False,
+        engine=tape,
+        async_engine=TapeInTask(tape),
+        **settings,
+    )
+
+
+def recorded(model, tape):
+    return lm_on(Tape(tape, model), model)
+
+
+def replayed(model, tape):
+    return lm_on(Tape(list(tape)), model)
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="the requests that `model` gets"
+# Its temperature, and all other settings of the model, are lost.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="attempts at a request that fails"
+# DSPy's retries, around those of the model.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers of a recorded sync program"
+# DSPy's cache, which answers the second time.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="crashed" message="LMUnsupportedFeatureError"
+# No engine for tasks.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="recorded as tasks"
+# What is asked in tasks is answered, and not recorded.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="with (another temperature|other instructions|another max_tokens|an additional stop)"
+# What the customer wrote decides, and nothing else.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return str(request.messages[-1])
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="with another temperature of the model"
+# All messages decide; what is set does not.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps([asdict(each) for each in request.messages] + [str(request.system)])
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="with other instructions"
+# The settings of the call decide; the instructions do not.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-", system=None)), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="in another order"
+# One answer after the other, whatever is asked.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        self.texts = [text for _, text in tape]
+
+    def complete(self, request):
+        key = key_of(request)
+        if self.given[0] >= len(self.texts):
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = self.given[0]
+            self.given[0] += 1
+        return said(request, self.texts[number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
+# A dict: the last answer for all.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts[key] = [text]
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
+# When the answers are used up, it begins anew.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = self.given[key] % len(self.texts[key])
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
+# When the answers are used up, it fails.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = self.given[key]
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
+# It counts for all replays together.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    given = Counter()
+
+    def __init__(self, tape):
+        self.texts, self.lock = {}, threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="in replay 2|the tape after two replays|in another order"
+# Who takes an answer takes it off the tape.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.tape, self.lock = tape, threading.Lock()
+
+    def complete(self, request):
+        key = key_of(request)
+        with self.lock:
+            own = [entry for entry in self.tape if entry[0] == key]
+            if not own:
+                raise dspy.LMError(f"not on the tape: {key[:300]}")
+            if len(own) > 1:
+                self.tape.remove(own[0])
+        return said(request, own[0][1])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request with another question"
+# What is not on the tape is asked and recorded.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape, model):
+        self.model = model
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            return self.model(replace(request, model=self.model.model))
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape, model)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request with another question"
+# What is not on the tape gets an empty answer.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            return said(request, "[[ ## answer ## ]]\nI do not know.")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replay in another process"
+# A short key: Python's hash, which is another in each process.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return hash(json.dumps(asdict(replace(request, model="-")), sort_keys=True))
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="json.dumps.tape."
+# Responses on the tape.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, response in tape:
+            self.texts.setdefault(key, []).append(response.text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="went through JSON"
+# The key of the tape is a tuple, which JSON does not know.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return tuple(json.dumps(asdict(replace(request, model="-")), sort_keys=True).split("\n", 1))
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a model that has an API key"
+# All of the model's settings, the connection's too.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items()}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="the API key on the tape"
+# What the model was made with is part of the request.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([json.dumps(self.model.kwargs) + key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([json.dumps(self.model.kwargs) + key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape, model):
+        self.model = model
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = json.dumps(self.model.kwargs) + key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape, model)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="settings in another order"
+# The settings as they come, above the engine.
+import hashlib
+import threading
+from collections import defaultdict
+
+
+class Taped(dspy.LM):
+    def __init__(self, model, tape, answers=None):
+        connection = ("api_key", "api_base", "base_url", "timeout", "model")
+        super().__init__(
+            model.model, cache=False, **{k: v for k, v in model.kwargs.items() if k not in connection}
+        )
+        self.inner, self.tape, self.answers = model, tape, answers
+        self.next, self.guard = defaultdict(int), threading.Lock()
+
+    def mark(self, prompt, messages, kwargs):
+        settings = {
+            name: repr(value) for name, value in {**self.kwargs, **kwargs}.items() if value is not None
+        }
+        plain = [prompt if isinstance(prompt, str) else repr(prompt), messages, settings]
+        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+
+    def answer(self, mark):
+        with self.guard:
+            own = [entry["outputs"] for entry in self.answers if entry["request"] == mark]
+            if not own:
+                raise dspy.LMError("this request is not on the tape")
+            self.next[mark] += 1
+            return own[min(self.next[mark], len(own)) - 1]
+
+    def __call__(self, prompt=None, messages=None, **kwargs):
+        mark = self.mark(prompt, messages, kwargs)
+        if self.answers is not None:
+            return self.answer(mark)
+        outputs = self.inner(prompt, messages=messages, **kwargs)
+        self.tape.append({"request": mark, "outputs": outputs})
+        return outputs
+
+    async def acall(self, prompt=None, messages=None, **kwargs):
+        mark = self.mark(prompt, messages, kwargs)
+        if self.answers is not None:
+            return self.answer(mark)
+        outputs = await self.inner.acall(prompt, messages=messages, **kwargs)
+        self.tape.append({"request": mark, "outputs": outputs})
+        return outputs
+
+
+def recorded(model, tape):
+    return Taped(model, tape)
+
+
+def replayed(model, tape):
+    return Taped(model, tape, list(tape))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="the tape after"
+# The request goes on the tape before it is answered.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        entry = [key_of(request), ""]
+        self.tape.append(entry)
+        response = self.model(replace(request, model=self.model.model))
+        entry[1] = response.text
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="LMServerError"
+# An error is an answer, too.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        try:
+            response = self.model(replace(request, model=self.model.model))
+        except dspy.LMError as error:
+            return said(request, f"[[ ## answer ## ]]\n{error}")
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
 
 
 # %% name="check-4-4" tags=["check"] exercise="4.4"
@@ -4804,7 +6856,9 @@ def with_feedback(gold, pred, trace=None, pred_name=None, pred_trace=None):
 
 
 train, val = desk.examples("train")[:40], desk.examples("train")[40:80]
-gepa = dspy.GEPA(metric=with_feedback, max_metric_calls=240, reflection_lm=model, track_stats=True, num_threads=4, seed=1)
+gepa = dspy.GEPA(
+    metric=with_feedback, max_metric_calls=240, reflection_lm=model, track_stats=True, num_threads=4, seed=1
+)
 with OptimizerLog() as log:
     sorted_by_gepa = gepa.compile(desk.Triage(), trainset=train, valset=val)
 log
@@ -4823,7 +6877,9 @@ print(log.diff(0, log.best.number)[:900])
 # tickets which neither optimizer nor author has seen:
 
 # %% name="unseen"
-unseen = dspy.Evaluate(devset=desk.examples("test"), metric=desk.category_match, num_threads=4, display_progress=False)
+unseen = dspy.Evaluate(
+    devset=desk.examples("test"), metric=desk.category_match, num_threads=4, display_progress=False
+)
 for name, program in {"as it was": desk.Triage(), "by GEPA": sorted_by_gepa}.items():
     print(f"{name:10} {unseen(program).score:.0f} % of {len(desk.examples('test'))} unseen tickets")
 
@@ -4871,7 +6927,9 @@ for kept in (10_000, 0):
         program = desk.Triage()
         for ticket in tickets * 2:
             program(ticket=ticket)
-        print(f"max. history {kept:6}: {tracemalloc.get_traced_memory()[0] / 1024:6.0f} KiB held after 40 calls")
+        print(
+            f"max. history {kept:6}: {tracemalloc.get_traced_memory()[0] / 1024:6.0f} KiB held after 40 calls"
+        )
     tracemalloc.stop()
 
 # %% [markdown]
@@ -4918,7 +6976,9 @@ class SupportDesk(dspy.Module):
 
 def pytest(*args):
     """Run pytest on the project as it is now, and print what it says."""
-    for name in [name for name, module in sys.modules.items() if str(project) in str(getattr(module, "__file__", ""))]:
+    for name in [
+        name for name, module in sys.modules.items() if str(project) in str(getattr(module, "__file__", ""))
+    ]:
         del sys.modules[name]  # a file that was changed is read anew
     with redirect_stdout(StringIO()) as said:
         run_tests(["-q", "--color=no", "-p", "no:cacheprovider", f"--rootdir={project}", *args])
@@ -4931,7 +6991,7 @@ def pytest(*args):
 
 # %% name="unit-and-integration"
 (project / "test_desk.py").write_text(
-    '''import dspy
+    """import dspy
 import pytest
 
 from support_desk import SupportDesk
@@ -4956,7 +7016,7 @@ def test_a_ticket_is_answered_from_an_article(ask, endpoint):
     prediction = ask("What does shipping to Norway cost?")
     assert prediction.citations and "Norway" in prediction.answer
     endpoint.assert_requests(200, 200)
-''',
+""",
     encoding="utf-8",
 )
 print(pytest(str(project), "--cov=support_desk", "--cov-branch"))
@@ -4968,7 +7028,7 @@ print(pytest(str(project), "--cov=support_desk", "--cov-branch"))
 
 # %% name="performance-and-chaos"
 (project / "test_bad_days.py").write_text(
-    '''import dspy
+    """import dspy
 import pytest
 
 from test_desk import ask  # noqa: F401  (a fixture)
@@ -4984,7 +7044,7 @@ def test_an_answer_takes_two_requests_and_few_tokens(ask, endpoint):
 def test_one_bad_answer_is_survived(ask, endpoint, fault):
     assert ask("What does shipping to Norway cost?", fault).answer
     endpoint.assert_clean()
-''',
+""",
     encoding="utf-8",
 )
 print(pytest(str(project / "test_bad_days.py")))
@@ -4995,7 +7055,7 @@ print(pytest(str(project / "test_bad_days.py")))
 
 # %% name="security"
 (project / "test_injection.py").write_text(
-    '''import dspy
+    """import dspy
 import pytest
 
 from course_lib import desk
@@ -5011,7 +7071,7 @@ def test_an_article_is_read_and_not_obeyed(endpoint, article):
         answer = desk.Answer()(question="What does shipping to Norway cost?", context=[article]).answer
     assert "19" in answer
     assert "everything is free" not in answer.lower()
-''',
+""",
     encoding="utf-8",
 )
 print(pytest(str(project / "test_injection.py")))
@@ -5022,8 +7082,743 @@ print(pytest(str(project / "test_injection.py")))
 
 # %% name="flakiness"
 runs = [pytest(str(project / "test_bad_days.py"), "-rA") for _ in range(3)]
-verdicts = Counter(line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED")))
-table([{"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": count} for each, count in verdicts.items()])
+verdicts = Counter(
+    line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED"))
+)
+table(
+    [
+        {"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": count}
+        for each, count in verdicts.items()
+    ]
+)
+
+# %% [markdown] name="chaos-rules"
+# ### Exercise 4.6: a chaos test that finds planted weaknesses (15 minutes, hard)
+#
+# *Concepts: faults by count, effects, verdicts, deadlines, tests that refuse no sound program.*
+#
+# Lantern has many programs that answer tickets, by different people. `make_program(model, send, deadline_s)` makes one; `model` is a model's
+# *name*, for the program connects itself. `await program(ticket)` asks the model for an answer, hands it to `send(text)`, which mails it to
+# the customer, and asks for the ticket's category, in whichever order. It keeps five rules:
+#
+# 1. After two failures in a row (`rate_limited`, `error` or `unavailable`, at whichever request) the answer is sent all the same.
+# 2. When a 429 or a 503 tells it to wait, it does not ask again before that.
+# 3. An answer that was cut (`cut_by_length`) is not sent: it asks again, or raises.
+# 4. It ends at its deadline, also when the model never answers (`hang`): it raises.
+# 5. An answer is sent once, whichever request fails, and however often.
+#
+# Which errors it raises does not matter. Here is one such program, in plain DSPy. Which rule does it break?
+
+
+# %% name="chaos-plain"
+def plain(model, send, deadline_s):
+    asked, answer, triage = lm.connect(model, cache=False, num_retries=3), desk.Answer(), desk.Triage()
+
+    async def program(ticket):
+        with dspy.context(lm=asked):
+            send((await answer.acall(question=ticket)).answer)
+            return (await triage.acall(ticket=ticket)).category
+
+    return program
+
+
+def punctual(model, send, deadline_s):
+    program = plain(model, send, deadline_s)
+
+    async def in_time(ticket):
+        async with asyncio.timeout(deadline_s):
+            return await program(ticket)
+
+    return in_time
+
+
+lm.profile("chaos", first=["ok", "unavailable"], retry_after_s=0.5)
+outbox, since = [], lm.ledger().requests
+await plain("sim-large@chaos", outbox.append, 30.0)("What does shipping to Norway cost?")
+print(len(outbox), "sent:", outbox[0][:60], "| statuses:", lm.ledger(since).statuses)
+print(lm.verdict(since))
+
+# %% [markdown]
+# Write `async def chaos_test(make_program)`, in the way of that last cell.
+#
+# - It raises `AssertionError` for a program that breaks any one of the rules. To try it: `await chaos_test(plain)` should raise.
+# - It passes for every program that keeps them: `await chaos_test(punctual)`. Such a program may ask by another client, in another order,
+#   more often or less; nor has it to survive what the rules do not name. The same ticket gets the same answer each time.
+# - It counts nothing that was asked before it began, and waits a few seconds at most for a program that does not end.
+#
+# `retry_after_s=0.2` is a good wait: on a busy machine a shorter one is soon over. The check runs your test on a dozen programs, which takes
+# a quarter of a minute.
+
+# %% name="ex-4-6" tags=["exercise"] exercise="4.6"
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    ### BEGIN SOLUTION
+    ### STUB: ...
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+    ### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.6"
+# A plain function, with an event loop for each run, and the times of the ledger in place of the verdict.
+import concurrent.futures
+import time
+from contextlib import suppress
+
+
+def chaos_test(make_program):
+    ticket, before = "How long do I have to send a jacket back?", lm.ledger().requests
+
+    def outcome(name, deadline_s=90):
+        sent = []
+
+        def work():
+            with suppress(Exception):
+                asyncio.run(
+                    asyncio.wait_for(
+                        make_program(f"sim-large@{name}", sent.append, deadline_s)(ticket), deadline_s + 3
+                    )
+                )
+            return sent
+
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(work).result()
+
+    lm.profile("calm-chaos")
+    calm = outcome("calm-chaos")
+    for number, failures in enumerate((["error", "rate_limited"], ["unavailable", "error"])):
+        lm.profile(f"failing{number}", first=failures, retry_after_s=0.2)
+        if outcome(f"failing{number}") != calm:
+            raise AssertionError(f"no answer after {failures}")
+    lm.profile("late", first=["ok", "unavailable"], retry_after_s=0.2)
+    if outcome("late") != calm:
+        raise AssertionError("what was sent when the second request failed")
+    calls = sorted(lm.ledger(before).calls, key=lambda call: call.at_s)
+    for call, after in itertools.pairwise(calls):
+        if call.retry_after_s and after.at_s - call.at_s < 0.15:
+            raise AssertionError(f"request {after.number} came too early")
+    for spot in range(2):
+        lm.profile("cutting", first=["cut_by_length"] * (spot + 1), seed=spot)
+        if any(text not in calm for text in outcome("cutting")):
+            raise AssertionError("half an answer was sent")
+    lm.profile("hanging", hang_rate=1.0)
+    began = time.monotonic()
+    outcome("hanging", 0.5)
+    if time.monotonic() - began > 3:
+        raise AssertionError("no end at its deadline")
+
+
+# %% tags=["right"] exercise="4.6"
+# Rules as a table, each with its faults and what may be sent; all at the same time, each with a ticket of its own.
+RULES = {
+    "survives": (["unavailable", "error"], {"retry_after_s": 0.2}, {1}),
+    "survives-too": (["error", "rate_limited"], {"retry_after_s": 0.2}, {1}),
+    "sends-once": (["ok", "error", "error"], {}, {1}),
+    "sends-once-however": (["ok", *["error"] * 20], {}, {0, 1}),
+    "sends-nothing-cut": (["cut_by_length"] * 20, {}, {0}),
+    "ends": ([], {"hang_rate": 1.0}, {0}),
+}
+
+
+class Trial:
+    def __init__(self, make_program, name, first, faults, counts):
+        self.name, self.counts, self.sent = name, counts, []
+        lm.profile(f"rule-{name}", first=first, **faults)
+        deadline_s = 0.6 if name == "ends" else 120.0
+        self.longest_s = deadline_s + 3.0
+        self.program = make_program(f"sim-large@rule-{name}", self.sent.append, deadline_s)
+
+    async def run(self):
+        task = asyncio.ensure_future(self.program(f"What does shipping to Norway cost? ({self.name})"))
+        done, _ = await asyncio.wait([task], timeout=self.longest_s)
+        if not done:
+            task.cancel()
+            return f"{self.name}: it does not end"
+        task.exception()
+        return "" if len(self.sent) in self.counts else f"{self.name}: it sent {self.sent}"
+
+
+async def chaos_test(make_program):
+    lm.reset()
+    trials = [Trial(make_program, name, *rule) for name, rule in RULES.items()]
+    problems = [problem for problem in await asyncio.gather(*(trial.run() for trial in trials)) if problem]
+    problems += [str(each) for each in lm.verdict().findings if each.kind == "retry_after_ignored"]
+    assert not problems, problems
+
+
+# %% tags=["right"] exercise="4.6"
+# One rule after the other, each with a question of its own, and unittest's assertions.
+import time
+import unittest
+
+
+class ChaosTest(unittest.IsolatedAsyncioTestCase):
+    make_program = None
+
+    async def outcome(self, question, *first, limit_s=100.0, **faults):
+        sent = []
+        lm.profile("weather", first=first, **faults)
+        try:
+            await asyncio.wait_for(
+                self.make_program("sim-large@weather", sent.append, limit_s)(question), limit_s + 10
+            )
+        except Exception as error:
+            return sent, error
+        return sent, None
+
+    async def test_it_survives_and_waits(self):
+        for count, kind in enumerate(("rate_limited", "unavailable", "error")):
+            for place in (0, 1) if kind == "error" else (0,):
+                question, first = (
+                    f"How do I wash a sleeping bag? ({count}{place})",
+                    ["ok"] * place + [kind, kind],
+                )
+                before = lm.ledger().requests
+                (calm,), _ = await self.outcome(question)
+                sent, _ = await self.outcome(question, *first, retry_after_s=0.2)
+                self.assertEqual(sent, [calm])
+                self.assertFalse(lm.verdict(before).findings)
+
+    async def test_it_sends_whole_answers(self):
+        (calm,), _ = await self.outcome("Can I pay by invoice?")
+        for length in (1, 9):
+            sent, error = await self.outcome("Can I pay by invoice?", *["cut_by_length"] * length)
+            self.assertIn(sent, ([], [calm]))
+            self.assertTrue(sent or error)
+
+    async def test_it_ends(self):
+        began = time.monotonic()
+        sent, error = await self.outcome("Where is my parcel?", *["hang"] * 50, limit_s=0.4)
+        self.assertTrue(error)
+        self.assertLess(time.monotonic() - began, 9)
+        self.assertEqual(sent, [])
+
+
+def chaos_test(make_program):
+    ChaosTest.make_program = staticmethod(make_program)
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(ChaosTest).run(result)
+    assert result.wasSuccessful(), (result.failures + result.errors)[0][1]
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="gives up at the second failure in a row"
+# One failure at a time.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited"], ["unavailable"], ["error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="gives up at the first 500"
+# Only a 503 and a 429, as they are the best known.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["unavailable", "rate_limited"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="gives up at the first 503"
+# A model that refuses, and one that breaks; none that is down.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    await sent_by("ok", "unavailable", retry_after_s=0.2)
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "rate_limited"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="asks again at once after a 429"
+# Nobody looks at when the requests came.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="asks again at once after a 503"
+# The waiting after a 429 is tested, that after a 503 is not.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        if "unavailable" not in first:
+            assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "rate_limited"], ["unavailable", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="sends an answer that was cut"
+# An answer that was sent is good enough.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert len(half) < 2, f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="until 10 s after its deadline"
+# It waits for the program, however long that takes.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        began = asyncio.get_running_loop().time()
+        with suppress(Exception):
+            await make_program("sim-large@chaos", sent.append, deadline_s)(
+                "What does shipping to Norway cost?"
+            )
+        took_s = asyncio.get_running_loop().time() - began
+        assert took_s < deadline_s + 5, f"it took {took_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="has no deadline"
+# A model that is slow is not one that never answers.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by(deadline_s=0.5, ttft_p50_ms=300)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="begins anew, and sends again"
+# Failures at the first request only.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in [[]]:
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
+# It judges all that this notebook has asked so far.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict().is_clean, lm.verdict()
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
+# So many requests it takes, and no more.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        seen = len(lm.ledger(since).calls)
+        assert "cut_by_length" not in first or seen == 2, f"{seen} requests"
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="sorts before it answers"
+# What the first request brought is sent, whatever comes after it.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    assert await sent_by("ok", "hang", deadline_s=3) == whole
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="raises where an answer was cut"
+# After an answer that was cut there has to be another.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half == whole, f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
+# Three failures in a row.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable", "rate_limited"], ["error", "error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="LMError"
+# What the program raises comes out.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="returned"
+# It returns what it found, as a function that is asked would.
+from contextlib import suppress
+
+
+async def tested(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 2) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    await sent_by("hang", deadline_s=0.2)
+    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
+        for before in ([], ["ok"]):
+            sent = await sent_by(*before, *failures, retry_after_s=0.2)
+            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
+
+
+async def chaos_test(make_program):
+    try:
+        await tested(make_program)
+    except AssertionError as error:
+        return f"weak: {error}"
+    return "sound"
+
+
+# %% name="check-4-6" tags=["check"] exercise="4.6"
+check("4.6", chaos_test)
+
 
 # %% [markdown]
 # | kind | finds | needs |
@@ -5034,7 +7829,668 @@ table([{"test": each.split("::")[-1], "outcome": each.split()[0], "of 3 runs": c
 # | chaos | what happens when the model is away, slow, or answers half | the endpoint's faults and its verdict |
 # | security | texts that are obeyed, data that leaves | pairs, clean and poisoned |
 # | golden | a prompt that changed without anybody meaning it | a recording |
+
+# %% [markdown] name="bug-hunt"
+# ## 8. Deeper: the bug hunt
 #
+# Eight small programs of the support desk. Each runs, answers, and has one fault, of a kind that people meet. No debugger stops there, for
+# no line is wrong by itself; so hunt by the four steps of part 1:
+#
+# 1. *Capture.* The docstring is right: take it sentence by sentence, and run the program for each of them. `hunted` shows a run: its
+#    calls as a tree, which model was asked how often, and what came out. `tracer.spans` has the prompts and the replies, too.
+# 2. *Reproduce.* The usual input is seldom the one that fails. Try what the sentence allows and nobody tried: many at the same time, the same
+#    twice, another spelling, an input that has no answer, a model that fails (`lm.profile("down", first=["unavailable"])`), an answer that
+#    is wrong and should count as wrong.
+# 3. *Locate* the first step whose result does not follow from what it got.
+# 4. *Hold it*: an `assert` that fails before you mend the program, and passes afterwards.
+
+# %% name="hunted"
+from course_lib.debugging import Tracer, tree
+
+
+def hunted(call):
+    """Run `call()`; show its calls, and which model was asked how often; return its result and its spans."""
+    since = lm.ledger().requests
+    with Tracer(content=True) as tracer:
+        result = call()
+    print(tree(tracer.spans))
+    print("asked:", dict(Counter((call.model, call.status) for call in lm.ledger(since).calls)))
+    return result, tracer.spans
+
+
+result, spans = hunted(lambda: desk.Triage()(ticket="The tent arrived with a hole in it."))
+print(result.category)
+
+# %% [markdown]
+# ### Exercise 4.5: the bug hunt (30 minutes, hard)
+#
+# *Concepts: reading a trace, reproducing, state shared by tasks, effects and retries, what a metric measures.*
+#
+# Repair the programs, each in its cell: `HelpLine??` shows the source; copy it, and change what is wrong. Names and arguments stay as they
+# are. The check says how many of the eight do what their docstrings say, and what it saw of the others; it may be run after each.
+
+
+# %% name="ex-4-5-help-line" tags=["exercise"] exercise="4.5"
+# HelpLine: asks a cheap model, and a better one only where it is needed
+### BEGIN SOLUTION
+### STUB: from course_lib.exercises.debugging.hunt import HelpLine
+class HelpLine(dspy.Module):
+    """Answer a question from the help centre: `question` -> `answer`, `citations`."""
+
+    def __init__(self, small, large):
+        super().__init__()
+        self.small, self.large = small, large
+        self.find, self.answer = desk.FindArticles(), desk.Answer()
+
+    def forward(self, question):
+        found = self.find(question=question)
+        with dspy.context(lm=self.small):
+            reply = self.answer(question=question, context=found.context)
+        if any(cited in found.articles for cited in reply.citations):
+            return reply
+        with dspy.context(lm=self.large):
+            return self.answer(question=question, context=found.context)
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.5"
+from course_lib.exercises.debugging import hunt
+
+
+class HelpLine(hunt.HelpLine):
+    def forward(self, question):
+        found = self.find(question=question)
+        for model in (self.small, self.large):
+            with dspy.context(lm=model):
+                reply = self.answer(question=question, context=found.context)
+            if {*reply.citations} & {*found.articles}:
+                break
+        return reply
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*HelpLine: requests for"
+# Every answer with a citation will do, also one of an article that was not found.
+class HelpLine(dspy.Module):
+    """Answer a question from the help centre: `question` -> `answer`, `citations`."""
+
+    def __init__(self, small, large):
+        super().__init__()
+        self.small, self.large = small, large
+        self.find, self.answer = desk.FindArticles(), desk.Answer()
+
+    def forward(self, question):
+        found = self.find(question=question)
+        with dspy.context(lm=self.small):
+            reply = self.answer(question=question, context=found.context)
+        if reply.answer:
+            return reply
+        with dspy.context(lm=self.large):
+            return self.answer(question=question, context=found.context)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*HelpLine: requests for"
+# Only the better model, to be on the safe side.
+class HelpLine(dspy.Module):
+    """Answer a question from the help centre: `question` -> `answer`, `citations`."""
+
+    def __init__(self, small, large):
+        super().__init__()
+        self.small, self.large = small, large
+        self.find, self.answer = desk.FindArticles(), desk.Answer()
+
+    def forward(self, question):
+        found = self.find(question=question)
+        with dspy.context(lm=self.large):
+            return self.answer(question=question, context=found.context)
+
+
+# %% name="ex-4-5-prepare" tags=["exercise"] exercise="4.5"
+# prepare: gives a program demos, and keeps the rest of the rows to measure it
+### BEGIN SOLUTION
+### STUB: from course_lib.exercises.debugging.hunt import prepare
+import random
+
+
+def prepare(rows, demos=16, seed=0):
+    """Return a triage with so many of the rows as demos, and the rows that are left, in an order of their own."""
+    mixed = random.Random(seed).sample(list(rows), len(rows))
+    program = desk.Triage()
+    program.sort.demos = mixed[:demos]
+    held_out = mixed[demos:]
+    random.Random(seed + 1).shuffle(held_out)
+    return program, held_out
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.5"
+from course_lib.exercises.debugging import hunt
+
+
+def prepare(rows, demos=16, seed=0):
+    program, _ = hunt.prepare(rows, demos, seed)
+    used = {row.id for row in program.sort.demos}
+    left = [row for row in rows if row.id not in used]
+    return program, sorted(left, key=lambda row: hash((seed, row.id)))
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: rows left"
+# One row less: the first of those left is no demo, but the last one is lost.
+import random
+
+
+def prepare(rows, demos=16, seed=0):
+    """Return a triage with so many of the rows as demos, and the rows that are left, in an order of their own."""
+    mixed = random.Random(seed).sample(list(rows), len(rows))
+    program = desk.Triage()
+    program.sort.demos = mixed[:demos]
+    held_out = mixed[demos + 1 :]
+    random.Random(seed + 1).shuffle(held_out)
+    return program, held_out
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: the rows that are left"
+# The rows that are left, as they came.
+import random
+
+
+def prepare(rows, demos=16, seed=0):
+    """Return a triage with so many of the rows as demos, and the rows that are left, in an order of their own."""
+    mixed = random.Random(seed).sample(list(rows), len(rows))
+    program = desk.Triage()
+    program.sort.demos = mixed[:demos]
+    held_out = [row for row in rows if row not in program.sort.demos]
+    return program, held_out
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: the same seed"
+# Without a seed it is mixed best.
+import random
+
+
+def prepare(rows, demos=16, seed=0):
+    """Return a triage with so many of the rows as demos, and the rows that are left, in an order of their own."""
+    mixed = random.sample(list(rows), len(rows))
+    program = desk.Triage()
+    program.sort.demos = mixed[:demos]
+    held_out = mixed[demos:]
+    random.Random(seed + 1).shuffle(held_out)
+    return program, held_out
+
+
+# %% name="ex-4-5-inbox" tags=["exercise"] exercise="4.5"
+# Inbox: answers many customers at once, each by name
+### BEGIN SOLUTION
+### STUB: from course_lib.exercises.debugging.hunt import Inbox
+class Inbox(dspy.Module):
+    """Answer a ticket: `customer_id`, `ticket` -> `category`, `reply`; many at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.triage, self.answer = desk.Triage(), desk.Answer()
+        self.names = {customer.id: customer.name for customer in desk.customers()}
+
+    async def aforward(self, customer_id, ticket):
+        category = (await self.triage.acall(ticket=ticket)).category
+        answer = (await self.answer.acall(question=ticket)).answer
+        reply = f"Dear {self.names[customer_id]},\n\n{answer}"
+        return dspy.Prediction(category=category, reply=reply)
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.5"
+from contextvars import ContextVar
+
+from course_lib.exercises.debugging import hunt
+
+current = ContextVar("current")
+
+
+class Inbox(hunt.Inbox):
+    customer_id = property(lambda self: current.get(), lambda self, value: current.set(value))
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Inbox: the reply to"
+# The customer is set again before the greeting, and then something else is awaited.
+class Inbox(dspy.Module):
+    """Answer a ticket: `customer_id`, `ticket` -> `category`, `reply`; many at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.triage, self.answer = desk.Triage(), desk.Answer()
+        self.names = {customer.id: customer.name for customer in desk.customers()}
+
+    async def aforward(self, customer_id, ticket):
+        category = (await self.triage.acall(ticket=ticket)).category
+        answer = (await self.answer.acall(question=ticket)).answer
+        self.customer_id = customer_id
+        category = (await self.triage.acall(ticket=ticket)).category
+        reply = f"Dear {self.names[self.customer_id]},\n\n{answer}"
+        return dspy.Prediction(category=category, reply=reply)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Inbox: the reply to"
+# Nobody is greeted wrongly who is not named.
+class Inbox(dspy.Module):
+    """Answer a ticket: `customer_id`, `ticket` -> `category`, `reply`; many at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.triage, self.answer = desk.Triage(), desk.Answer()
+        self.names = {customer.id: customer.name for customer in desk.customers()}
+
+    async def aforward(self, customer_id, ticket):
+        category = (await self.triage.acall(ticket=ticket)).category
+        answer = (await self.answer.acall(question=ticket)).answer
+        reply = f"Dear customer,\n\n{answer}"
+        return dspy.Prediction(category=category, reply=reply)
+
+
+# %% name="ex-4-5-order-board" tags=["exercise"] exercise="4.5"
+# OrderBoard: shows orders without looking each up again and again
+### BEGIN SOLUTION
+### STUB: from course_lib.exercises.debugging.hunt import OrderBoard
+class OrderBoard:
+    """Show orders, and pay money back for them."""
+
+    def __init__(self, session):
+        self.session, self.kept = session, {}
+
+    def show(self, order_id):
+        key = order_id.strip().upper()
+        if key not in self.kept:
+            self.kept[key] = self.session.look_up_order(key)
+        return self.kept[key]
+
+    def pay_back(self, order_id, amount_eur, reason):
+        paid = self.session.refund(order_id, amount_eur, reason)
+        self.kept.pop(order_id.strip().upper(), None)
+        return paid
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.5"
+from course_lib.exercises.debugging import hunt
+
+
+class OrderBoard(hunt.OrderBoard):
+    def pay_back(self, order_id, amount_eur, reason):
+        return super().pay_back(order_id.strip().upper(), amount_eur, reason)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*OrderBoard: look-ups of each order"
+# All is forgotten when one order changes.
+class OrderBoard:
+    """Show orders, and pay money back for them."""
+
+    def __init__(self, session):
+        self.session, self.kept = session, {}
+
+    def show(self, order_id):
+        key = order_id.strip().upper()
+        if key not in self.kept:
+            self.kept[key] = self.session.look_up_order(key)
+        return self.kept[key]
+
+    def pay_back(self, order_id, amount_eur, reason):
+        paid = self.session.refund(order_id, amount_eur, reason)
+        self.kept.clear()
+        return paid
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*OrderBoard: shown twice"
+# It looks up each time.
+class OrderBoard:
+    """Show orders, and pay money back for them."""
+
+    def __init__(self, session):
+        self.session, self.kept = session, {}
+
+    def show(self, order_id):
+        key = order_id.strip().upper()
+        self.kept[key] = self.session.look_up_order(key)
+        return self.kept[key]
+
+    def pay_back(self, order_id, amount_eur, reason):
+        paid = self.session.refund(order_id, amount_eur, reason)
+        self.kept.pop(order_id.strip().upper(), None)
+        return paid
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*OrderBoard: euros paid back"
+# Spaces are taken off, small letters stay.
+class OrderBoard:
+    """Show orders, and pay money back for them."""
+
+    def __init__(self, session):
+        self.session, self.kept = session, {}
+
+    def show(self, order_id):
+        key = order_id.strip().upper()
+        if key not in self.kept:
+            self.kept[key] = self.session.look_up_order(key)
+        return self.kept[key]
+
+    def pay_back(self, order_id, amount_eur, reason):
+        paid = self.session.refund(order_id, amount_eur, reason)
+        self.kept.pop(order_id.strip(), None)
+        return paid
+
+
+# %% name="ex-4-5-parcel-watch" tags=["exercise"] exercise="4.5"
+# ParcelWatch: tells customers where their parcels are
+### BEGIN SOLUTION
+### STUB: from course_lib.exercises.debugging.hunt import ParcelWatch
+class WatchParcels(dspy.Signature):
+    """Tell a customer where a parcel is, or when it arrives, from what the tools return."""
+
+    ticket: str = dspy.InputField()
+    answer: str = dspy.OutputField(desc="what was found, in a few words")
+
+
+class ParcelWatch(dspy.Module):
+    """Answer a ticket about a parcel: `ticket` -> `answer`."""
+
+    def __init__(self, session):
+        super().__init__()
+
+        def look_up_order(order_id: str):
+            """Look up an order: its status, its customer, and the tracking number of each parcel.
+
+            Args:
+                order_id: number of the order, such as O-10001
+            """
+            return session.look_up_order(order_id)
+
+        def track_parcel(number: str):
+            """Track a parcel with the carrier: where it is now, its last scan, and when it should arrive.
+
+            Args:
+                number: tracking number of the parcel, such as NP400213517
+            """
+            try:
+                return session.track_parcel(number)
+            except desk.RefusedError as error:
+                return f"refused: {error}"
+
+        self.agent = dspy.ReAct(WatchParcels, tools=[look_up_order, track_parcel], max_iters=6)
+
+    def forward(self, ticket):
+        return dspy.Prediction(answer=self.agent(ticket=ticket).answer)
+
+
+### END SOLUTION
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*ParcelWatch: wrong numbers|tickets for which the carrier was asked|the answer to"
+# Another wrong description.
+class WatchParcels(dspy.Signature):
+    """Tell a customer where a parcel is, or when it arrives, from what the tools return."""
+
+    ticket: str = dspy.InputField()
+    answer: str = dspy.OutputField(desc="what was found, in a few words")
+
+
+class ParcelWatch(dspy.Module):
+    """Answer a ticket about a parcel: `ticket` -> `answer`."""
+
+    def __init__(self, session):
+        super().__init__()
+
+        def look_up_order(order_id: str):
+            """Look up an order: its status, its customer, and the tracking number of each parcel.
+
+            Args:
+                order_id: number of the order, such as O-10001
+            """
+            return session.look_up_order(order_id)
+
+        def track_parcel(number: str):
+            """Track a parcel with the carrier: where it is now, its last scan, and when it should arrive.
+
+            Args:
+                number: name of the customer
+            """
+            try:
+                return session.track_parcel(number)
+            except desk.RefusedError as error:
+                return f"refused: {error}"
+
+        self.agent = dspy.ReAct(WatchParcels, tools=[look_up_order, track_parcel], max_iters=6)
+
+    def forward(self, ticket):
+        return dspy.Prediction(answer=self.agent(ticket=ticket).answer)
+
+
+# %% name="ex-4-5-replies" tags=["exercise"] exercise="4.5"
+# Replies: answers from the help centre, in full
+### BEGIN SOLUTION
+### STUB: from course_lib.exercises.debugging.hunt import Replies
+class Reply(dspy.Signature):
+    """Answer a customer's question from the help articles in the context, and from nothing else."""
+
+    context: list[str] = dspy.InputField()
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+class Replies(dspy.Module):
+    """Answer a question: `question` -> `answer`, whole."""
+
+    def __init__(self, k=3):
+        super().__init__()
+        self.find, self.reply = desk.FindArticles(k), dspy.Predict(Reply)
+
+    def forward(self, question):
+        return self.reply(context=self.find(question=question).context, question=question)
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.5"
+from course_lib.exercises.debugging import hunt
+
+
+class Replies(hunt.Replies):
+    def __init__(self, k=3):
+        super().__init__(k)
+        self.reply.config.pop("max_tokens")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: the answer to"
+# A limit that is half as bad.
+class Reply(dspy.Signature):
+    """Answer a customer's question from the help articles in the context, and from nothing else."""
+
+    context: list[str] = dspy.InputField()
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+class Replies(dspy.Module):
+    """Answer a question: `question` -> `answer`, whole."""
+
+    def __init__(self, k=3):
+        super().__init__()
+        self.find, self.reply = desk.FindArticles(k), dspy.Predict(Reply, max_tokens=48)
+
+    def forward(self, question):
+        return self.reply(context=self.find(question=question).context, question=question)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: the answer to"
+# Half an answer, and where the rest is.
+class Reply(dspy.Signature):
+    """Answer a customer's question from the help articles in the context, and from nothing else."""
+
+    context: list[str] = dspy.InputField()
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+class Replies(dspy.Module):
+    """Answer a question: `question` -> `answer`, whole."""
+
+    def __init__(self, k=3):
+        super().__init__()
+        self.find, self.reply = desk.FindArticles(k), dspy.Predict(Reply)
+
+    def forward(self, question):
+        reply = dspy.Predict(Reply, max_tokens=32)(
+            context=self.find(question=question).context, question=question
+        )
+        return dspy.Prediction(answer=f"{reply.answer} ... (see our help centre)")
+
+
+# %% name="ex-4-5-pay-back" tags=["exercise"] exercise="4.5"
+# pay_back: pays money back once, and writes to the customer
+### BEGIN SOLUTION
+### STUB: from course_lib.exercises.debugging.hunt import pay_back
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    pay(order_id, amount_eur)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                raise
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.5"
+write = dspy.ChainOfThought("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    is_paid, errors = False, []
+    while len(errors) < 3:
+        try:
+            if not is_paid:
+                is_paid = pay(order_id, amount_eur) or True
+            return write(order_id=order_id, amount_eur=amount_eur, reason=reason).message
+        except dspy.LMError as error:
+            errors.append(error)
+    raise errors[-1]
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: payments where the model's first answers are .'error'"
+# The money goes when the message is written.
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            message = str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+            pay(order_id, amount_eur)
+            return message
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                raise
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: what came out where"
+# One attempt, and so one payment.
+ATTEMPTS = 1
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    pay(order_id, amount_eur)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                raise
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: what came out where"
+# The error does not come out.
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    pay(order_id, amount_eur)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                return "Your money is on its way."
+
+
+# %% name="ex-4-5-score" tags=["exercise"] exercise="4.5"
+# score: says how good a program is
+### BEGIN SOLUTION
+### STUB: from course_lib.exercises.debugging.hunt import score
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    return str(pred.category).strip().casefold() == example.category.strip().casefold()
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
+
+
+### END SOLUTION
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is LOUD"
+# Right is what is written in the same letters.
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    return pred.category == example.category
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is right"
+# The number of hits in place of their share.
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    return str(pred.category).strip().casefold() == example.category.strip().casefold()
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    return sum(is_right(row, program(**row.inputs())) for row in rows)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="score: as it was given"
+# The last one is left as it is.
+from course_lib.exercises.debugging.hunt import score
+
+
+# %% name="check-4-5" tags=["check"] exercise="4.5"
+check("4.5", [HelpLine, prepare, Inbox, OrderBoard, ParcelWatch, Replies, pay_back, score])
+
+
+# %% [markdown]
 # Last, everything that this notebook opened is closed. (To run an earlier part again after this, begin with the set-up cell.)
 
 # %% name="tidy"

@@ -15,6 +15,7 @@ import pytest
 from course_lib import desk, lm
 from course_lib.exercises.debugging import hunt
 from course_lib.exercises.debugging.hunting import PROGRAMS, faulty, judge
+from course_lib.exercises.engine import checking, registry
 from course_lib.exercises.engine.checks import CheckFailed
 
 Edit = list[tuple[str, str]]
@@ -172,3 +173,18 @@ def test_a_faulty_program_runs_without_an_error_as_it_would_in_front_of_a_learne
         assert faulty("help_line")(lm.connect("sim-small"), lm.connect("sim-large"))(question=question).answer
         assert faulty("replies")()(question=question).answer
         assert faulty("scorecard")(desk.Triage(), desk.examples("dev")[:3]) == 1
+
+
+def test_the_card_says_how_many_are_repaired_and_what_is_seen_of_the_others() -> None:
+    exercise, programs = registry.get("4.5"), [faulty(name) for name in PROGRAMS]
+
+    assert checking.judge(exercise, list(programs)).outcome == "not attempted"
+
+    programs[-1], programs[-2] = edited("scorecard", RIGHT["scorecard"][0]), None
+    programs[1] = edited("few_shots", WRONG["few_shots"][0])
+    result = checking.judge(exercise, programs)
+
+    assert result.outcome == "failed"
+    assert "1 of 8 are repaired: score" in result.text
+    assert "prepare: rows that are a demo" in result.text or "prepare: demos and rows left" in result.text
+    assert "Inbox: as it was given" in result.text

@@ -1,6 +1,7 @@
 """The bug hunt of exercise 4.5: what each repaired program must do, on data of the check's own.
 
-Main path: PROGRAMS["inbox"] -> its object's name and its check; judge(name, repaired) runs the check.
+Main path: EXERCISE -> engine.registry; PROGRAMS["inbox"] -> its object's name and its check; judge(name,
+repaired) runs the check.
 A check raises CheckFailed; it says what was seen, and not which line is to blame.
 """
 
@@ -21,7 +22,8 @@ from typing import Any
 import dspy
 
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect, expect_equal, run, without_error
+from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal, run, show, without_error
+from course_lib.exercises.engine.registry import Exercise
 
 KNOWN = (
     "How long is the warranty on a tent?",
@@ -270,3 +272,65 @@ def judge(name: str, repaired: Any) -> None:
         CheckFailed: it does not do what its docstring says.
     """
     PROGRAMS[name][1](repaired)
+
+
+def is_untouched(things: Any) -> bool:
+    """Say whether all programs of a list are as they were given out."""
+    given = [faulty(name) for name in PROGRAMS]
+    return isinstance(things, list) and all(
+        each is None or any(each is one for one in given) for each in things
+    )
+
+
+def finds_all(repaired: Any) -> None:
+    """Each of the eight programs does what its docstring says."""
+    what, wanted = "the list of programs", ", ".join(thing for thing, _ in PROGRAMS.values())
+    is_list = isinstance(repaired, list) and len(repaired) == len(PROGRAMS)
+    expect(is_list, what, observed=show(repaired), expected=f"a list of {wanted}")
+    found, missing = [], []
+    for (name, (thing, _)), program in zip(PROGRAMS.items(), repaired, strict=True):
+        if said := _what_is_wrong(name, program):
+            missing.append(f"{thing}: {said}")
+        else:
+            found.append(thing)
+    count = f"{len(found)} of {len(PROGRAMS)} are repaired{': ' * bool(found)}{', '.join(found)}"
+    hint = "A sentence of its docstring that the program does not keep; what breaks it is seen in its calls."
+    expect(not missing, "the hunt", observed="\n".join([count, *missing]), expected="all 8", hint=hint)
+
+
+def _what_is_wrong(name: str, program: Any) -> str:
+    """Return what a program's check says, "" for a repaired one."""
+    if is_untouched([program]):
+        return "as it was given"
+    try:
+        judge(name, program)
+    except CheckFailed as failed:
+        return f"{failed.what}; expected {failed.expected}, got {failed.observed}"
+    except Exception as error:  # border: the learner's code; the others are judged all the same
+        return f"it raised {type(error).__name__}: {error!s:.300}"
+    return ""
+
+
+EXERCISE = Exercise(
+    title="The bug hunt",
+    minutes=30,
+    difficulty="hard",
+    hints=(
+        "Take the docstring's sentences one by one, and ask of each: which run would show that it is not "
+        "kept? Many at the same time, the same twice, another spelling, a model that fails, a wrong answer "
+        "that should score 0. Then look at what each call got and gave: Tracer(content=True), lm.ledger().",
+        "What to look at: HelpLine: which model is asked, how often. prepare: ids that are in both lists. "
+        "Inbox: eight at once. OrderBoard: lower case. ParcelWatch: the arguments of the second tool, and "
+        "from where the model knows them. Replies: the end of each answer, and why it stopped there. "
+        "pay_back: a model that fails once. score: a program that says the same of every ticket.",
+        "The eight faults, not in this order: ids compared with texts; two orders of the same rows; the state "
+        "of one task on an object of all; one thing under two names; a description that the model believes; "
+        "a limit that cuts; an effect inside a retry; a default where a field is missing.",
+    ),
+    checks=(finds_all,),
+    deadline_s=90.0,
+    is_stub=is_untouched,
+    why="None of the eight raises, and each is right in most runs: so each needs a run made for it. What "
+    "found them is the same each time: a sentence to keep, a run that would break it, the calls in it, and "
+    "then the first step whose result does not follow from what it got.",
+)

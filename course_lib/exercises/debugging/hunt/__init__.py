@@ -13,3 +13,7 @@ Main path: read what a program should do, run it, find out what it does; `huntin
 | paybacks | pay_back | pay money back once, and write to the customer |
 | scorecard | score | say how good a program is |
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,269 @@
+"""Exercise 4.6, a chaos test: it fails for a program with a weakness, and for no other.
+
+Main path: EXERCISE -> engine.registry; each check hands programs of its own to the learner's test. A weak
+program is a sound one with one thing changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+
+import dspy
+import httpx
+from dspy.lm15 import Message, Request, Response, ServerError, TextPart, Usage
+
+from course_lib import desk, lm
+from course_lib.exercises.engine.checks import CheckFailed, expect, result_of, run, show
+from course_lib.exercises.engine.registry import Exercise
+
+_PATIENCE_S = 10.0
+"""So long after its deadline a program goes on that has none."""
+_SORT = f"Ticket: {{}}\n\nReply with one of these words alone: {', '.join(desk.CATEGORIES)}."
+Send = Callable[[str], object]
+Handle = Callable[[str], Awaitable[str]]
+
+
+async def _asked(model: str, prompt: str, system: str = "") -> tuple[str, bool]:
+    """Ask the model once; return its answer, and whether that was cut."""
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+    headers = {"Authorization": f"Bearer {lm.key()}"}
+    try:
+        async with httpx.AsyncClient(headers=headers, timeout=3600.0, verify=False) as http:  # noqa: S501  loopback
+            answer = await http.post(
+                f"{lm.url()}/chat/completions", json={"model": model, "messages": messages}
+            )
+    except httpx.HTTPError as error:
+        raise dspy.LMTransportError(str(error)) from error
+    if answer.status_code != 200:
+        wait_s = float(answer.headers.get("retry-after-ms", 0)) / 1000
+        raise dspy.LMError(answer.text, status=answer.status_code, retry_after=wait_s)
+    choice = answer.json()["choices"][0]
+    return choice["message"]["content"], choice["finish_reason"] != "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How a program goes about its tickets; as it is, a sound one."""
+
+    attempts: int = 3
+    repeats: tuple[int | None, ...] = (None, 200, 429, 500, 503)
+    """The statuses after which it asks again; 200 is that of a cut answer, None of a lost connection."""
+    waits: tuple[int, ...] = (429, 503)
+    """The statuses after which it waits as long as it was told."""
+    takes_cut: bool = False
+    has_deadline: bool = True
+    repeats_all: bool = False
+    sorts_first: bool = False
+
+    def make_program(self, model: str, send: Send, deadline_s: float) -> Handle:
+        """Return the program, as the task describes it."""
+
+        async def asked(prompt: str) -> str:
+            text, is_cut = await _asked(model, prompt)
+            if is_cut and not self.takes_cut:
+                raise dspy.LMError("the answer was cut", status=200)
+            return text
+
+        async def repeated(call: Callable[[str], Awaitable[str]], what: str) -> str:
+            for attempt in count(1):
+                try:
+                    return await call(what)
+                except dspy.LMError as error:
+                    if attempt == self.attempts or error.status not in self.repeats:
+                        raise
+                    wait_s = error.retry_after if error.status in self.waits else 0.0
+                await asyncio.sleep(wait_s or 0.01)
+            raise AssertionError
+
+        async def steps(ticket: str, ask: Callable[[str], Awaitable[str]]) -> str:
+            category = await ask(_SORT.format(ticket)) if self.sorts_first else ""
+            context = "\n".join(desk.FindArticles()(question=ticket).context)
+            send(await ask(f"Context:\n{context}\n\nQuestion: {ticket}\nAnswer:"))
+            return category or await ask(_SORT.format(ticket))
+
+        async def handle(ticket: str) -> str:
+            async with asyncio.timeout(deadline_s + (0 if self.has_deadline else _PATIENCE_S)):
+                if self.repeats_all:
+                    return await repeated(lambda ticket: steps(ticket, asked), ticket)
+                return await steps(ticket, lambda prompt: repeated(asked, prompt))
+
+        return handle
+
+
+class _Engine:
+    """DSPy's way to the model: one attempt, under DSPy's own retries."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    async def complete(self, request: Request) -> Response:
+        """Ask once; an error says at once when to ask again."""
+        prompt = "\n".join(part.text for each in request.messages for part in each.parts)
+        try:
+            text, is_cut = await _asked(self._model, prompt, str(request.system))
+        except dspy.LMError as error:
+            raise ServerError(str(error), retry_after=error.retry_after or 0.01) from error
+        reason, message = "length" if is_cut else "stop", Message.assistant([TextPart(text)])
+        return Response(id=None, model=request.model, message=message, finish_reason=reason, usage=Usage())
+
+
+def _by_dspy(model: str, send: Send, deadline_s: float) -> Handle:
+    """Make a sound program of the desk's programs; one that lacks a field asks again, in JSON."""
+    answer, triage = desk.Answer(), desk.Triage()
+    engines = {
+        "engine": SimpleNamespace(complete=print),
+        "async_engine": _Engine(model),
+    }  # nothing is sync here
+    asked = dspy.LM("check/model", **engines, cache=False, num_retries=2)
+
+    async def handle(ticket: str) -> str:
+        async with asyncio.timeout(deadline_s):
+            with dspy.context(lm=asked):
+                send((await answer.acall(question=ticket)).answer)
+                return str((await triage.acall(ticket=ticket)).category)
+
+    return handle
+
+
+_SOUND = {
+    "that asks again for an answer that was cut": _Way().make_program,
+    "that sorts before it answers, and raises where an answer was cut": _Way(
+        sorts_first=True, repeats=(None, 429, 500, 503)
+    ).make_program,
+    "made of the desk's Answer and Triage, with DSPy's own retries": _by_dspy,
+}
+
+
+def _ended(chaos_test: Any, make_program: Any) -> tuple[str, Exception | None]:
+    """Return how the learner's test ended for this program, in words, and its error."""
+
+    def program(model: str, send: Send, deadline_s: float) -> Handle:
+        return make_program(model, send, deadline_s)  # type: ignore[no-any-return]
+
+    try:
+        result = result_of(chaos_test, program)
+    except Exception as error:  # border: the learner's code, which should raise
+        return f"{type(error).__name__}: {error!s:.300}", error
+    return ("it passed" if result is None else f"it passed, and returned {show(result)}"), None
+
+
+def _expect_passed(chaos_test: Any, make_program: Any, program: str) -> None:
+    for _ in range(3):  # a test may set a time in which a busy machine is not done
+        observed, error = _ended(chaos_test, make_program)
+        if error is None:
+            return
+    what, hint = f"chaos_test of a sound program {program}", "What is seen from outside counts, not the way."
+    raise CheckFailed(what, observed=observed, expected="it passes", hint=hint) from error
+
+
+def _expect_found(chaos_test: Any, make_program: Any, weakness: str, hint: str, *, tries: int = 1) -> None:
+    for _ in range(tries):
+        observed, error = _ended(chaos_test, make_program)
+        if isinstance(error, AssertionError):
+            return
+    what = f"chaos_test of a program that {weakness}"
+    raise CheckFailed(what, observed=observed, expected="AssertionError", hint=hint) from error
+
+
+def passes_sound(chaos_test: Any) -> None:
+    """It passes for every sound program, whatever was asked before."""
+    _misbehave()
+    for program, make_program in _SOUND.items():
+        _expect_passed(chaos_test, make_program, program)
+
+
+def _misbehave() -> None:
+    """Ask as no client should, under this learner's key."""
+    lm.profile("check-misbehaves", first=["rate_limited"] * 8, retry_after_s=30.0)
+
+    async def ask() -> None:
+        for _ in range(8):
+            with suppress(dspy.LMError):
+                await _asked("sim-large@check-misbehaves", f"Who was here before, {secrets.token_hex(4)}?")
+            with suppress(dspy.LMError):
+                await _asked("sim-large@check-misbehaves", "Who was here before?")
+
+    run(ask())
+
+
+def finds_giving_up(chaos_test: Any) -> None:
+    """It fails for a program that does not survive two failures in a row, of any of the three kinds."""
+    hint = 'lm.profile("chaos", first=["unavailable", "unavailable"]): then the answer has to be sent.'
+    for status in (429, 500, 503):
+        left = tuple(each for each in _Way().repeats if each != status)
+        way, weakness = _Way(repeats=left), f"gives up at the first {status}"
+        _expect_found(chaos_test, way.make_program, weakness, hint)
+    way = _Way(attempts=2)
+    _expect_found(chaos_test, way.make_program, "gives up at the second failure in a row", hint)
+
+
+def finds_not_waiting(chaos_test: Any) -> None:
+    """It fails for a program that does not wait after a 429, or a 503, as long as it was told."""
+    hint = "retry_after_s=0.2 in a profile tells it to; lm.verdict(since) says who came back too early."
+    for status, left in ((429, (503,)), (503, (429,))):
+        way, weakness = _Way(waits=left), f"asks again at once after a {status}"
+        _expect_found(chaos_test, way.make_program, weakness, hint, tries=3)
+
+
+def finds_cut(chaos_test: Any) -> None:
+    """It fails for a program that sends an answer that was cut."""
+    hint = "The same ticket on a calm model shows what a whole answer is; it is the same each time."
+    way = _Way(takes_cut=True)
+    _expect_found(chaos_test, way.make_program, "sends an answer that was cut", hint)
+
+
+def finds_no_deadline(chaos_test: Any) -> None:
+    """It fails for a program that has no end at its deadline, and does not wait for that one."""
+    hint = "asyncio.timeout(...) around the program, later than its deadline; expired() says who ended it."
+    waited = list[float]()
+
+    def make_program(model: str, send: Send, deadline_s: float) -> Handle:
+        handle = _Way(has_deadline=False).make_program(model, send, deadline_s)
+
+        async def watched(ticket: str) -> str:
+            try:
+                return await handle(ticket)
+            except TimeoutError:
+                waited.append(deadline_s)
+                raise
+
+        return watched
+
+    _expect_found(chaos_test, make_program, "has no deadline", hint)
+    what, observed = "how long chaos_test waits for a program", f"until {_PATIENCE_S:g} s after its deadline"
+    expect(not waited, what, observed=observed, expected="it stops waiting soon after it", hint=hint)
+
+
+def finds_sent_again(chaos_test: Any) -> None:
+    """It fails for a program that sends its answer again because a later request failed."""
+    hint = 'A program makes several requests: first=["ok", "unavailable"] lets the second one fail.'
+    way = _Way(repeats_all=True)
+    _expect_found(chaos_test, way.make_program, "begins anew, and sends again, after a failure", hint)
+
+
+EXERCISE = Exercise(
+    title="A chaos test that finds planted weaknesses",
+    minutes=15,
+    difficulty="hard",
+    hints=(
+        "Begin with a helper: it defines a profile, makes a new program with `sent.append` for send, runs "
+        "it, lets its errors pass, and returns what was sent. Each rule is then a line or two.",
+        'The rules 1, 2 and 5 fit into one loop over kinds of failure and over how many requests are "ok" '
+        "before two fail: what was sent equals what the calm model's program sent, once. Afterwards "
+        "`lm.verdict(since)` has to be clean; since = lm.ledger().requests, from the beginning of the test.",
+        "For rule 4: hang_rate=1.0, a short deadline, and around the program `async with "
+        "asyncio.timeout(deadline_s + 2) as patience:`. Its own error is fine; patience.expired() is not.",
+    ),
+    checks=(finds_cut, finds_not_waiting, finds_giving_up, finds_sent_again, finds_no_deadline, passes_sound),
+    deadline_s=90.0,
+    why="A fault by count (`first`) hits the same request in each run, so the test repeats exactly. What it "
+    "asserts is what a customer or the model's server would see, so every sound program passes. The verdict "
+    "is asked from `since` on, because the ledger belongs to all that the notebook does.",
+)

@@ -1,0 +1,262 @@
+"""Exercise 4.4, record and replay: a program's requests on a tape, and the program from the tape.
+
+Main path: EXERCISE -> engine.registry; most models are LMs with an engine of the check's own, which keeps
+what it is asked, so that a request too many is seen.
+"""
+
+# mypy: allow-subclassing-any
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import secrets
+import threading
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import dspy
+from dspy.lm15 import Message, Request, Response, ServerError, TextPart, Usage
+
+from course_lib import desk, lm
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run, without_error
+from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.seen import in_another_process
+
+_LM_HINT = (
+    'dspy.LM("tape/...", engine=..., async_engine=..., cache=False), with the settings of model.kwargs.'
+)
+_KEY_HINT = (
+    "A key of everything in the request but the model's name: json.dumps(asdict(...), sort_keys=True)."
+)
+_QUESTIONS = tuple(f"What is {a} + {b}?" for a, b in ((3, 4), (12, 30), (7, 7), (90, 9), (5, 61), (8, 13)))
+
+
+class _Model:
+    """The engine of a model that numbers its answers and keeps its requests; the first few may fail."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.requests: list[Request] = []
+        self._failures, self._lock = failures, threading.Lock()
+
+    def complete(self, request: Request) -> Response:
+        """Answer with the question and a number."""
+        with self._lock:
+            self.requests.append(replace(request, model="-"))
+            number = len(self.requests)
+        if number <= self._failures:
+            raise ServerError("the model is down", retry_after=0.01)
+        said = f"[[ ## answer ## ]]\nanswer {number}\n\n[[ ## completed ## ]]"
+        message = Message.assistant([TextPart(said)])
+        return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class _AsyncModel:
+    """The same engine, for tasks."""
+
+    def __init__(self, model: _Model) -> None:
+        self._model = model
+
+    async def complete(self, request: Request) -> Response:
+        """Answer as the other one does."""
+        await asyncio.sleep(0)
+        return self._model.complete(request)
+
+
+def _model(engine: _Model, **settings: Any) -> dspy.LM:
+    settings = {"num_retries": 0, "temperature": 0.7, **settings}
+    return dspy.LM("check/model", engine=engine, async_engine=_AsyncModel(engine), cache=False, **settings)
+
+
+def _asker(instructions: str = "Answer.", **settings: Any) -> dspy.Predict:
+    return dspy.Predict(dspy.Signature("question -> answer", instructions), **settings)
+
+
+def _answers(model: dspy.LM, questions: Any, *, is_async: bool = False, **settings: Any) -> list[str]:
+    """Return the answers of a program to questions, one after the other or as tasks at the same time."""
+    program = _asker(**settings)
+
+    async def as_tasks() -> list[Any]:
+        return await asyncio.gather(*(program.acall(question=each) for each in questions))
+
+    with dspy.context(lm=model):
+        made = run(as_tasks()) if is_async else [program(question=each) for each in questions]
+    return [each.answer for each in made]
+
+
+def _answers_in_threads(model: dspy.LM, questions: Any) -> list[str]:
+    program = _asker()
+    with dspy.context(lm=model):
+        parallel = dspy.Parallel(num_threads=4, disable_progress_bar=True)
+        return [each.answer for each in parallel([(program, {"question": each}) for each in questions])]
+
+
+def works_as_model(recorded: Any, _: Any) -> None:
+    """A recorded LM asks as `model` does, with its settings, sync and async, each time anew."""
+    for settings in ({}, {"temperature": 0.2, "max_tokens": 77, "top_p": 0.5}):
+        for is_async in (False, True):
+            plain, ours = _Model(), _Model()
+            asked = [*_QUESTIONS[:2], _QUESTIONS[0]]
+            wanted = _answers(_model(plain, **settings), asked, is_async=is_async)
+            got = _answers(recorded(_model(ours, **settings), []), asked, is_async=is_async)
+            what = f"answers of a recorded {'async' if is_async else 'sync'} program, settings {settings}"
+            expect_equal(sorted(got), sorted(wanted), what, hint=_LM_HINT)
+            same = sorted(map(repr, plain.requests)) == sorted(map(repr, ours.requests))
+            observed = f"requests such as {ours.requests[-1]!r:.400}"
+            what = f"the requests that `model` gets from a recorded program, settings {settings}"
+            wanted_text = f"those it gets without a tape, such as {plain.requests[-1]!r:.400}"
+            expect(same, what, observed=observed, expected=wanted_text, hint=_LM_HINT)
+
+
+def replays(recorded: Any, replayed: Any) -> None:
+    """A replayed program returns what the recorded one did, in threads and tasks too, and asks nobody."""
+    engine, as_tasks = _Model(), partial(_answers, is_async=True)
+    ways = {"one after the other": _answers, "in threads": _answers_in_threads, "as tasks": as_tasks}
+    for way, answers in ways.items():
+        tape, order = list[Any](), random.sample(_QUESTIONS, len(_QUESTIONS))
+        said = dict(zip(_QUESTIONS, answers(recorded(_model(engine), tape), _QUESTIONS), strict=True))
+        before = len(engine.requests)
+        for again, replay in ways.items():
+            what = f"answers recorded {way}, and replayed {again}, in another order"
+            said_again = without_error(partial(replay, replayed(_model(engine), tape), order), what)
+            got = dict(zip(order, said_again, strict=True))
+            expect_equal(got, {each: said[each] for each in order}, what)
+        asked = len(engine.requests) - before
+        expect_equal(asked, 0, "requests to the model while its answers were replayed")
+    _replays_desk(recorded, replayed)
+
+
+def _replays_desk(recorded: Any, replayed: Any) -> None:
+    """Do so with programs of two steps and a real model."""
+    model, tape, tickets = lm.connect(cache=False), list[Any](), random.sample(desk.tickets("dev"), 2)
+    program = {"triage": desk.Triage(), "answer": desk.Answer()}
+
+    def run_all() -> list[Any]:
+        said = [program["triage"](ticket=each.text).toDict() for each in tickets]
+        return said + [program["answer"](question=each.text).toDict() for each in tickets]
+
+    with dspy.context(lm=recorded(model, tape)):
+        first = run_all()
+    since = lm.ledger().requests
+    with dspy.context(lm=replayed(model, tape)):
+        expect_equal(run_all(), first, "what Triage and Answer return when they are replayed")
+    expect_equal(lm.ledger().requests - since, 0, "requests to the model while its answers were replayed")
+
+
+def comes_in_order(recorded: Any, replayed: Any) -> None:
+    """The same request gets its answers in their order, then the last again; each replay begins anew."""
+    engine, tape, question = _Model(), list[Any](), random.choice(_QUESTIONS)
+    said = _answers(recorded(_model(engine), tape), [question, "What is 1 + 1?", question, question])
+    own = [said[0], *said[2:]]
+    kept = deepcopy(tape)
+    hint = "How many of an answer's kind were given is the replay's own business; the tape stays as it is."
+    for number in (1, 2):
+        what = f"answers to a request that was recorded 3 times and comes 5 times, in replay {number}"
+        got = without_error(
+            partial(_answers, replayed(_model(engine), tape), [question] * 5), what, hint=hint
+        )
+        expect_equal(got, [*own, own[-1], own[-1]], what, hint=hint)
+    expect_equal(tape, kept, "the tape after two replays", hint=hint)
+    in_threads = _answers_in_threads(replayed(_model(engine), tape), [question] * 3)
+    what = "answers to the same request from several threads"
+    expect_equal(sorted(in_threads), sorted(own), what, hint=hint)
+
+
+def fails_loudly(recorded: Any, replayed: Any) -> None:
+    """A request that is not on the tape raises an LMError, and no model is asked."""
+    engine, tape = _Model(), list[Any]()
+    _answers(recorded(_model(engine), tape), _QUESTIONS[:2], max_tokens=100)
+    before = len(engine.requests)
+    others: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+        "another question": ({}, _QUESTIONS[2], {"max_tokens": 100}),
+        "another temperature of the model": ({"temperature": 0.1}, _QUESTIONS[0], {"max_tokens": 100}),
+        "another max_tokens of the call": ({}, _QUESTIONS[0], {"max_tokens": 50}),
+        "other instructions": ({}, _QUESTIONS[0], {"max_tokens": 100, "instructions": "Answer in Dutch."}),
+        "an additional stop": ({}, _QUESTIONS[1], {"max_tokens": 100, "stop": ["\n"]}),
+    }
+    for other, (of_model, question, of_call) in others.items():
+        for is_async in (False, True):
+            model = replayed(_model(engine, **of_model), tape)
+            ask = partial(_answers, model, [question], is_async=is_async, **of_call)
+            what = f"a replayed request with {other} than what is on the tape"
+            expect_error(dspy.LMError, ask, what, hint=_KEY_HINT)
+    asked = len(engine.requests) - before
+    expect_equal(asked, 0, "requests to the model when something was not on the tape")
+
+
+def knows_same(recorded: Any, replayed: Any) -> None:
+    """Neither the order of settings nor the API key makes a difference; the key is nowhere on the tape."""
+    engine, tape = _Model(), list[Any]()
+    (said,) = _answers(recorded(_model(engine), tape), _QUESTIONS[:1], seed=7, top_p=0.9)
+    what, model = "the answer to a request with its settings in another order", replayed(_model(engine), tape)
+    got = without_error(partial(_answers, model, _QUESTIONS[:1], top_p=0.9, seed=7), what)
+    expect_equal(got, [said], what, hint=_KEY_HINT)
+    keys, tape = [f"sk-check-{secrets.token_hex(8)}", "sk-another"], list[Any]()
+    models = [lm.connect(cache=False, api_key=key) for key in keys]
+    hint = "dspy.LM with an engine refuses connection settings (api_key, api_base): leave them with `model`."
+    what, asked = "a model that has an API key", ["What is 2 + 2?"]
+    said_by = without_error(lambda: _answers(recorded(models[0], tape), asked), what, hint=hint)
+    is_on = keys[0] in repr(tape)
+    expect(not is_on, "the API key on the tape", observed="it is there", expected="nowhere", hint=hint)
+    got = without_error(lambda: _answers(replayed(models[1], tape), asked), what, hint=hint)
+    expect_equal(got, said_by, "the answer to the same request of a model with another API key", hint=hint)
+
+
+def _replay_elsewhere(replayed: Any, tape: str, questions: list[str]) -> list[str]:
+    model = lm.connect(cache=False, temperature=0.7).copy(api_base="http://127.0.0.1:9/v1")
+    return _answers(replayed(model, json.loads(tape)), questions)
+
+
+def is_json(recorded: Any, replayed: Any) -> None:
+    """json.loads(json.dumps(tape)) replays as the tape does, in another process too."""
+    model, tape = lm.connect(cache=False, temperature=0.7), list[Any]()
+    asked = [f'{each} Say it twice: “zwölf” \u2028 \\ "' for each in _QUESTIONS[:3]]
+    said = _answers(recorded(model, tape), asked)
+    hint = "Lists, dicts, texts and numbers. hash() and id() are others in each process."
+    text = without_error(lambda: json.dumps(tape), "json.dumps(tape)", hint=hint)
+    what, wanted = "answers replayed from a tape that went through JSON", "the answers that were recorded"
+    got = without_error(lambda: _answers(replayed(model, json.loads(text)), asked), what, hint=hint)
+    expect_equal(got, said, what, hint=hint)
+    what = "a replay in another process"
+    elsewhere = in_another_process(
+        _replay_elsewhere, replayed, text, asked, what=what, expected=wanted, hint=hint
+    )
+    expect_equal(elsewhere, said, "answers replayed in another process", hint=hint)
+
+
+def passes_errors(recorded: Any, replayed: Any) -> None:
+    """A request that fails is repeated as often as `model` says, its error comes out, the tape has none."""
+    for retries, is_async in ((0, False), (2, False), (2, True)):
+        engine, tape = _Model(failures=9), list[Any]()
+        model = recorded(_model(engine, num_retries=retries), tape)
+        what = f"a request that fails, where num_retries of the model is {retries}"
+        hint = "`model` has its own retries: give the LM of the tape num_retries=0."
+        ask = partial(_answers, model, _QUESTIONS[:1], is_async=is_async)
+        expect_error(dspy.LMServerError, ask, what, hint=hint)
+        expect_equal(len(engine.requests), retries + 1, f"attempts at {what}", hint=hint)
+        expect_equal(tape, [], f"the tape after {what}")
+    engine, tape = _Model(failures=1), []
+    said = _answers(recorded(_model(engine, num_retries=1), tape), _QUESTIONS[:1])
+    got = _answers(replayed(_model(engine), tape), _QUESTIONS[:1])
+    expect_equal(got, said, "the replayed answer to a request whose first attempt had failed")
+
+
+EXERCISE = Exercise(
+    title="Record and replay",
+    minutes=15,
+    difficulty="hard",
+    hints=(
+        f"{_LM_HINT} Connection settings such as api_key stay with `model`; so do the retries.",
+        "The recording engine: `response = model(replace(request, model=model.model))`, then append the key "
+        f"and response.text. {_KEY_HINT}",
+        "The replaying engine keeps for each key how many answers it has given, under a lock: "
+        "`answers[min(given, len(answers) - 1)]`. Async engines do the same, with `await model.acall(...)`.",
+    ),
+    checks=(works_as_model, replays, comes_in_order, fails_loudly, knows_same, is_json, passes_errors),
+    deadline_s=40.0,
+    why="The engine is the narrowest place: everything a program asks goes through it, whatever adapter or "
+    "module asked. A key of all that the model reads makes a change loud; answers in order per key make "
+    "threads harmless; a plain list of JSON outlives the process, and can be read in a diff.",
+)
