@@ -1601,8 +1601,8 @@ check("4.1", CostOf)
 # - A text longer than 500 characters is cut to its first 500, *after* it was redacted.
 # - What `program` gets, returns and raises is the same as without the log, also if `write` or `redact` raises an `Exception`. A text that
 #   `redact` did not take is in no line.
-# - A call makes one call, `program(...)`, and `acall` one `program.acall(...)`, so that DSPy's callbacks hear the program. Calls may run at
-#   the same time, in tasks and in threads.
+# - A call of the module is one `program(...)`, and its `acall` one `program.acall(...)`, so that DSPy's callbacks hear the program. Calls may
+#   run at the same time, in tasks and in threads.
 
 # %% name="ex-4-2" tags=["exercise"] exercise="4.2"
 import json
