@@ -323,8 +323,8 @@ EXERCISE = Exercise(
         "Inbox: eight at once. OrderBoard: lower case. ParcelWatch: the arguments of the second tool, and "
         "from where the model knows them. Replies: the end of each answer, and why it stopped there. "
         "pay_back: a model that fails once. score: a program that says the same of every ticket.",
-        "The eight faults, not in this order: ids compared with texts; two orders of the same rows; the state "
-        "of one task on an object of all; one thing under two names; a description that the model believes; "
+        "The eight faults, in no order: ids compared with texts; two orders of the same rows; the state of "
+        "one task on an object of all; one thing under two names; a description that the model believes; "
         "a limit that cuts; an effect inside a retry; a default where a field is missing.",
     ),
     checks=(finds_all,),

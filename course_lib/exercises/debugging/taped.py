@@ -12,6 +12,7 @@ import json
 import random
 import secrets
 import threading
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -113,7 +114,11 @@ def works_as_model(recorded: Any, _: Any) -> None:
 def replays(recorded: Any, replayed: Any) -> None:
     """A replayed program returns what the recorded one did, in threads and tasks too, and asks nobody."""
     engine, as_tasks = _Model(), partial(_answers, is_async=True)
-    ways = {"one after the other": _answers, "in threads": _answers_in_threads, "as tasks": as_tasks}
+    ways: dict[str, Callable[..., list[str]]] = {
+        "one after the other": _answers,
+        "in threads": _answers_in_threads,
+        "as tasks": as_tasks,
+    }
     for way, answers in ways.items():
         tape, order = list[Any](), random.sample(_QUESTIONS, len(_QUESTIONS))
         said = dict(zip(_QUESTIONS, answers(recorded(_model(engine), tape), _QUESTIONS), strict=True))
@@ -131,11 +136,12 @@ def replays(recorded: Any, replayed: Any) -> None:
 def _replays_desk(recorded: Any, replayed: Any) -> None:
     """Do so with programs of two steps and a real model."""
     model, tape, tickets = lm.connect(cache=False), list[Any](), random.sample(desk.tickets("dev"), 2)
-    program = {"triage": desk.Triage(), "answer": desk.Answer()}
+    triage, answer = desk.Triage(), desk.Answer()
 
     def run_all() -> list[Any]:
-        said = [program["triage"](ticket=each.text).toDict() for each in tickets]
-        return said + [program["answer"](question=each.text).toDict() for each in tickets]
+        texts = [each.text for each in tickets]
+        both = [(triage(ticket=text), answer(question=text)) for text in texts]
+        return [each.toDict() for pair in both for each in pair]
 
     with dspy.context(lm=recorded(model, tape)):
         first = run_all()
