@@ -3569,14 +3569,14 @@ server_side = Tracer(service="support")
 
 
 async def answer(request):
-    with server_side:
-        prediction = await support.acall(ticket=(await request.json())["ticket"])
+    prediction = await support.acall(ticket=(await request.json())["ticket"])
     return JSONResponse({"answer": prediction.answer})
 
 
 app = Starlette(routes=[Route("/answer", answer, methods=["POST"])])
 app.add_middleware(TracedRequests, tracer=server_side)
-service = serve(app)
+with dspy.context(callbacks=[server_side]):  # installed for good, since many requests come at once
+    service = serve(app)  # its requests see the context of this place
 
 # %% name="one-trace-over-http"
 with Tracer(service="shop") as shop_side, shop_side.span("customer asks"):
@@ -3612,14 +3612,15 @@ handled = asyncio.Event()
 
 
 async def sort_later(event):
-    with worker_side, worker_side.span("sort later", of=event.data, kind=SpanKind.CONSUMER):
+    with worker_side.span("sort later", of=event.data, kind=SpanKind.CONSUMER):
         await support.triage.acall(ticket=event.data["ticket"])
     handled.set()
 
 
 async with aclosing(EventStream(running_redis().url, f"later-{secrets.token_hex(4)}")) as stream:
     consumer = Consumer(stream, sort_later)
-    consuming = asyncio.create_task(consumer.run())
+    with dspy.context(callbacks=[worker_side]):
+        consuming = asyncio.create_task(consumer.run())
     with Tracer(service="shop") as shop_side, shop_side.span("customer writes"):
         await stream.publish(Event("ticket", shop_side.inject({"ticket": tickets[1]})))
     await asyncio.wait_for(handled.wait(), 10)
@@ -8173,6 +8174,10 @@ class OrderBoard:
         paid = self.session.refund(order_id, amount_eur, reason)
         self.kept.pop(order_id.strip(), None)
         return paid
+
+
+# %% [markdown]
+# Half of them. In the next four, look at what a step was *given*, at where an answer ends, and at what a score is made of.
 
 
 # %% name="ex-4-5-parcel-watch" tags=["exercise"] exercise="4.5"
