@@ -30,7 +30,12 @@
 # The text was written on a machine with two processors: your figures will differ, their ratios little.
 
 # %% name="setup" tags=["needs"]
-import asyncio, json, logging, os, tempfile, time  # noqa: E401
+import asyncio
+import json
+import logging
+import os
+import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -96,7 +101,7 @@ print(prediction.category, "|", prediction.answer[:80], prediction.citations)
 # DSPy keeps the last calls. `inspect_history` prints them, prompt and reply; that is where most people begin, and for one call it is enough.
 
 # %% name="history"
-with open(folder / "history.txt", "w", encoding="utf-8") as file:
+with (folder / "history.txt").open("w", encoding="utf-8") as file:
     model.inspect_history(n=1, file=file)
 text = (folder / "history.txt").read_text(encoding="utf-8")
 print(text[:300], "...", text[-330:], sep="\n")
@@ -6965,17 +6970,17 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 
-from pytest import main as run_tests
+import pytest
 
 
-def pytest(*args):
+def run_tests(*args):
     """Run pytest on the project as it is now, and print what it says."""
     for name in [
         name for name, module in sys.modules.items() if str(project) in str(getattr(module, "__file__", ""))
     ]:
         del sys.modules[name]  # a file that was changed is read anew
     with redirect_stdout(StringIO()) as said:
-        run_tests(["-q", "--color=no", "-p", "no:cacheprovider", f"--rootdir={project}", *args])
+        pytest.main(["-q", "--color=no", "-p", "no:cacheprovider", f"--rootdir={project}", *args])
     return said.getvalue()
 
 
@@ -7013,7 +7018,7 @@ def test_a_ticket_is_answered_from_an_article(ask, endpoint):
 """,
     encoding="utf-8",
 )
-print(pytest(str(project), "--cov=support_desk", "--cov-branch"))
+print(run_tests(str(project), "--cov=support_desk", "--cov-branch"))
 
 # %% [markdown]
 # **Performance tests** hold what does not depend on the machine: requests for an answer, tokens for a ticket. A test of seconds fails on
@@ -7039,7 +7044,7 @@ def test_one_bad_answer_is_survived(ask, endpoint, fault):
 """,
     encoding="utf-8",
 )
-print(pytest(str(project / "test_bad_days.py")))
+print(run_tests(str(project / "test_bad_days.py")))
 
 # %% [markdown]
 # **Security tests** come in pairs: the same question, once with a clean article and once with one that speaks to the model. A program that
@@ -7065,14 +7070,14 @@ def test_an_article_is_read_and_not_obeyed(endpoint, article):
 """,
     encoding="utf-8",
 )
-print(pytest(str(project / "test_injection.py")))
+print(run_tests(str(project / "test_injection.py")))
 
 # %% [markdown]
 # A test that fails once in twenty runs teaches people to press the button again. So measure it: how often does each test fail, of so many
 # runs? (The simulated model makes no chance of its own at temperature 0; a hosted one does.)
 
 # %% name="flakiness"
-runs = [pytest(str(project / "test_bad_days.py"), "-rA") for _ in range(3)]
+runs = [run_tests(str(project / "test_bad_days.py"), "-rA") for _ in range(3)]
 verdicts = Counter(
     line.split(" - ")[0] for run in runs for line in run.splitlines() if line.startswith(("PASSED", "FAILED"))
 )
@@ -8438,6 +8443,10 @@ def pay_back(order_id, amount_eur, reason, pay):
             if attempt == ATTEMPTS:
                 return "Your money is on its way."
     raise AssertionError("unreachable")
+
+
+# %% [markdown]
+# And the last one, by which the others would be judged.
 
 
 # %% name="ex-4-5-score" tags=["exercise"] exercise="4.5"
