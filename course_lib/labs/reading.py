@@ -93,13 +93,18 @@ def table(rows: Sequence[Any], *, caption: str = "") -> Rendered:
     return Rendered(html, _text_table(plain, caption))
 
 
-def _content(message: Mapping[str, Any]) -> str:
+def words_of(message: Mapping[str, Any]) -> str:
     """Return what a message says, in words: text parts as they are, everything else as JSON."""
-    content = message.get("content") or ""
-    parts = [content] if isinstance(content, str) else content
-    texts = [part if isinstance(part, str) else part.get("text") or json.dumps(part) for part in parts]
+    content = message.get("content") or message.get("parts") or ""
+    texts = [_part(part) for part in (content if isinstance(content, list) else [content])]
     texts += [f"calls tool: {json.dumps(call)}" for call in message.get("tool_calls") or ()]
     return "\n".join(word for word in texts if word)
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, Mapping):  # OpenTelemetry calls "content" what the model's API calls "text"
+        part = part.get("text") or part.get("content") or part
+    return part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
 
 
 def _field(call: Any, name: str) -> Any:
@@ -121,7 +126,7 @@ def _messages(call: Any) -> list[tuple[str, str]]:
             f"show_messages() takes a call of lm.ledger().calls, an entry of lm.history, "
             f"or a list of messages; got {call!r:.80}"
         )
-    pairs = [(str(message.get("role", "?")), _content(message)) for message in messages]
+    pairs = [(str(message.get("role", "?")), words_of(message)) for message in messages]
     return [*pairs, ("reply", str(reply))] if reply else pairs
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import traitlets
 
 from course_lib.debugging.steps import LM, TOOL, Span, below, spans_of
 from course_lib.errors import CourseError
-from course_lib.labs.reading import INK, PRE, STATIC, Rendered, paragraph, show_messages, table
+from course_lib.labs.reading import INK, PRE, STATIC, Rendered, paragraph, show_messages, table, words_of
 from course_lib.labs.widget import Lab
 from course_lib.lm.recordings import differing
 
@@ -35,16 +35,14 @@ _ANSWERED = {"gen_ai.output.messages": "reply", "gen_ai.tool.call.result": "resu
 _CSS = STATIC / "trace_viewer.css"
 _INTRO = (
     "Each call stands below the one that made it, with the part of its trace's time in which it was under "
-    "way. Click a row, or reach it with Tab and the arrow keys and press Enter, to read it. "
-    "Left and right fold and unfold. Of two runs, a row of the first opens its counterpart in the second."
+    "way. Click a row, or reach it with Tab and the arrow keys and press Enter, to read it. Of two runs, a "
+    "row of the first opens its counterpart in the second too; 'differs' marks what was asked something else."
 )
 
-Texts = list[tuple[str, str]]
-"""What each text is, and the text."""
+Source = str | Path | Iterable[Any]
+Messages = list[Mapping[str, Any]]
 Place = tuple[tuple[str, int], ...]
 """From the outermost call to this one: each one's name, and its number among its neighbours of that name."""
-Source = str | Path | Iterable[Any]
-"""A tracer's spans, or a file of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +53,8 @@ class Row:
     place: Place
     bar: str
     """When in its trace it was under way, as CSS."""
-    asked: Texts
-    answered: Texts
-
-    @property
-    def level(self) -> int:
-        """How many calls it stands below."""
-        return len(self.place) - 1
+    asked: Messages
+    answered: Messages
 
     def words(self) -> str:
         """Return what it took, and whether it failed."""
@@ -81,11 +74,6 @@ class Row:
         told["attributes"] = _listed({name: span.attributes[name] for name in sorted(others)})
         return {name: text for name, text in told.items() if text}
 
-    def searched(self) -> str:
-        """Return the text in which a search looks."""
-        said = (text for _, text in (*self.asked, *self.answered))
-        return "\n".join([self.span.name, *said, *self.facts().values()]).casefold()
-
 
 def read(source: Source) -> list[Row]:
     """Return spans in their places, each behind the one that it stands below; at most MOST_SPANS.
@@ -96,56 +84,51 @@ def read(source: Source) -> list[Row]:
     placed = list(islice(_walk(below(spans_of(source))), MOST_SPANS))
     if not placed:
         raise CourseError("there is no span; run a program within `with Tracer(content=True) as tracer:`")
-    begin_s, end_s = dict[Any, float](), dict[Any, float]()
-    for span, (trace, *_) in placed:
-        begin_s.setdefault(trace, span.start_s)
-        end_s[trace] = max(span.end_s, end_s.get(trace, 0.0))
     rows = []
-    for span, place in placed:
-        trace_s = end_s[place[0]] - begin_s[place[0]] or 1.0
-        left, width = (span.start_s - begin_s[place[0]]) / trace_s, span.took_s / trace_s
-        bar = f"left:{left:.2%};width:{width:.2%}"
-        rows.append(Row(span, place, bar, _texts(span, _ASKED), _texts(span, _ANSWERED)))
+    for _, trace in groupby(placed, key=lambda each: each[1][0]):
+        spans = list(trace)
+        begin_s = spans[0][0].start_s
+        trace_s = max(span.end_s for span, _ in spans) - begin_s or 1.0
+        for span, place in spans:
+            bar = f"left:{(span.start_s - begin_s) / trace_s:.2%};width:{span.took_s / trace_s:.2%}"
+            rows.append(Row(span, place, bar, _messages(span, _ASKED), _messages(span, _ANSWERED)))
     return rows
 
 
 def _walk(children: Mapping[str | None, Sequence[Span]]) -> Iterator[tuple[Span, Place]]:
-    def placed(parent: str | None, place: Place) -> list[tuple[Span, Place]]:
-        found, numbers = [], Counter[str]()
-        for span in children.get(parent, ()):
-            name = LM if span.kind == LM else span.name  # two runs may have asked different models
-            found.append((span, (*place, (name, numbers[name]))))
-            numbers[name] += 1
-        return found[::-1]
-
-    waiting = placed(None, ())
+    waiting: list[tuple[Span | None, Place]] = [(None, ())]
     while waiting:
         span, place = waiting.pop()
-        yield span, place
-        waiting += placed(span.id, place)
+        if span:
+            yield span, place
+        found, numbers = [], Counter[str]()
+        for each in children.get(span.id if span else None, ()):
+            name = LM if each.kind == LM else each.name  # two runs may have asked different models
+            found.append((each, (*place, (name, numbers[name]))))
+            numbers[name] += 1
+        waiting += reversed(found)
 
 
-def _texts(span: Span, labels: Mapping[str, str]) -> Texts:
-    """Return content as texts: messages with their role, fields with their name."""
-    found: Texts = []
+def _messages(span: Span, labels: Mapping[str, str]) -> Messages:
+    """Return content as messages; of what is none, each field or value becomes one."""
+    found: Messages = []
     for name, label in labels.items():
         value = span.content(name) or span.attributes.get(name)
         if isinstance(value, Mapping):
-            found += [(f"{label} {field}", _plain(each)) for field, each in value.items()]
+            found += [{"role": f"{label} {field}", "content": _plain(each)} for field, each in value.items()]
         elif isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
-            found += [(f"{label} {each.get('role', '')}", _message(each)) for each in value]
+            found += value
         elif value is not None:
-            found.append((label, _plain(value)))
+            found.append({"role": label, "content": _plain(value)})
     return found
 
 
-def _message(message: Mapping[str, Any]) -> str:
-    parts = message.get("parts") or message.get("content")
-    texts = (
-        part.get("content") or part.get("text") or part if isinstance(part, Mapping) else part
-        for part in (parts if isinstance(parts, list) else [parts])
-    )
-    return "\n".join(map(_plain, texts))
+def _lines(messages: Messages) -> list[str]:
+    return [line for each in messages for line in (f"[{each.get('role')}]", *words_of(each).split("\n"))]
+
+
+def _searched(row: Row) -> str:
+    return "\n".join([row.span.name, *row.facts().values(), *_lines(row.asked + row.answered)]).casefold()
 
 
 def _plain(value: Any) -> str:
@@ -164,7 +147,7 @@ def draw(rows: Sequence[Row], label: str, marks: Sequence[str], *, most: int = M
     drawn = [(row, row.words() + mark) for row, mark in zip(rows[:most], marks, strict=False)]
     left = len(rows) - len(drawn)
     head = f"{label}: {_summary(rows)}" + f"; {left:,} of them are not drawn here" * bool(left)
-    lines = [f"{'  ' * row.level}{row.span.name}  {words}" for row, words in drawn]
+    lines = [f"{'  ' * len(row.place)}{row.span.name}  {words}" for row, words in drawn]
     items = "".join(_item(row, words) for row, words in drawn)
     html = f'{paragraph(head)}<ol class="trace-rows" role="tree" aria-label="{label}">{items}</ol>'
     return Rendered(html, "\n".join([head, *lines]))
@@ -173,7 +156,7 @@ def draw(rows: Sequence[Row], label: str, marks: Sequence[str], *, most: int = M
 def _summary(rows: Sequence[Row]) -> str:
     spans = [row.span for row in rows]
     tokens = sum(span.prompt_tokens + span.completion_tokens for span in spans)
-    failed, traces = sum(bool(span.error) for span in spans), sum(not row.level for row in rows)
+    failed, traces = sum(bool(span.error) for span in spans), sum(len(row.place) == 1 for row in rows)
     shown = f"{len(rows):,} spans" if len(rows) < MOST_SPANS else f"the first {MOST_SPANS:,} spans"
     cost_usd = sum(span.cost_usd for span in spans)
     return f"{shown}, {traces:,} traces, {failed:,} failed, {tokens:,} tokens, {cost_usd:.6f} dollars"
@@ -182,8 +165,8 @@ def _summary(rows: Sequence[Row]) -> str:
 def _item(row: Row, words: str) -> str:
     kind = "failed" if row.span.error else row.span.kind if row.span.kind in (LM, TOOL) else "other"
     return (
-        f'<li role="treeitem" aria-level="{row.level + 1}"><span class="trace-name" '
-        f'style="padding-left:{min(row.level, 12)}em">{escape(row.span.name)}</span>'
+        f'<li role="treeitem" aria-level="{len(row.place)}"><span class="trace-name" '
+        f'style="padding-left:{min(len(row.place), 12)}em">{escape(row.span.name)}</span>'
         f'<span class="trace-track" aria-hidden="true"><i class="trace-{kind}" style="{row.bar}"></i></span>'
         f"<span>{escape(words)}</span></li>"
     )
@@ -207,19 +190,16 @@ def _joined(parts: Sequence[Rendered]) -> Rendered:
     return Rendered("".join(part.html for part in parts), "\n\n".join(part.text for part in parts))
 
 
-def _difference(what: str, *texts: Texts) -> Rendered:
-    before, after = (
-        [line for label, text in each for line in (f"[{label}]", *text.split("\n"))][:_MOST_LINES]
-        for each in texts
-    )
+def _difference(what: str, *runs: Messages) -> Rendered:
+    before, after = (_lines(each)[:_MOST_LINES] for each in runs)
     found = "\n".join(differing(before, after, most=40)) or "nothing"
     title = f"What differs in what was {what}:"
     return Rendered(f'{paragraph(title)}<pre style="{PRE}">{escape(found)}</pre>', f"{title}\n{found}")
 
 
 def _said(side: str, row: Row) -> Rendered:
-    said = [{"role": label, "content": text} for label, text in (*row.asked, *row.answered)]
-    words = "No content is kept of this span; Tracer(content=True) keeps prompts and replies."
+    words = "No texts: Tracer(content=True) keeps what modules, models and tools are given and return."
+    said = row.asked + row.answered
     shown = show_messages(said) if said else Rendered(paragraph(words), words)
     html = f'<section class="trace-said" aria-label="{side}">{shown.html}</section>'
     return Rendered(html, f"== {side}\n{shown.text}")
@@ -243,19 +223,17 @@ class TraceViewer(Lab):
     def __init__(self, *runs: list[Row]) -> None:
         labels = ["This run"] if len(runs) == 1 else ["First run", "Second run"]
         self.runs, self._drawn = runs, list(zip(runs, labels, _marks(runs), strict=True))
-        self._searched = [[row.searched() for row in rows] for rows in runs]
-        self._shown: list[Row] = []
+        self._searched = [[_searched(row) for row in rows] for rows in runs]
         self.trees = [Tree(html=draw(*drawn).html) for drawn in self._drawn]
-        self.search = widgets.Text(
-            description="search", placeholder="a name, or words of a prompt or a reply"
-        )
+        where = {"placeholder": "a name, or words of a prompt or a reply", "layout": {"width": "28em"}}
+        self.search = widgets.Text(description="search", **where)
         beside = widgets.Box(self.trees)
         beside.add_class("trace-runs")
         super().__init__(_INTRO, [self.search, beside])
         self.search.observe(lambda _: self.find(), "value")
         for tree in self.trees:
             tree.observe(self._opened, "opened")
-        self.trees[0].opened = 0
+        self.trees[0].opened = next((at for at, row in enumerate(runs[0]) if row.span.kind == LM), 0)
 
     def find(self) -> None:
         """Leave only the rows in which the words of the search stand."""
@@ -267,17 +245,19 @@ class TraceViewer(Lab):
 
     def _opened(self, change: Mapping[str, Any]) -> None:
         """Tell the rows that are open now; a row of the first run opens its counterpart in the second."""
-        if change["owner"] is self.trees[0] and len(self.runs) > 1:
-            place = self.runs[0][change["new"]].place
-            others = enumerate(self.runs[1])
-            self.trees[1].opened = next((at for at, row in others if row.place == place), -1)
-        now = [
-            rows[tree.opened] for rows, tree in zip(self.runs, self.trees, strict=True) if tree.opened >= 0
-        ]
-        if now != self._shown:
-            self._shown = now
-            self.show(show(*now))
-            self.say("Below: " + " beside ".join(f"{row.span.name}, {row.words()}" for row in now))
+        first, last = self.trees[0], self.trees[-1]
+        if change["owner"] is first is not last:
+            place, others = self.runs[0][first.opened].place, enumerate(self.runs[1])
+            beside, last.opened = last.opened, next((at for at, row in others if row.place == place), -1)
+            if last.opened != beside:
+                return  # the change of that one has told both
+        opened = zip(self.runs, self.trees, strict=True)
+        now = [rows[tree.opened] for rows, tree in opened if tree.opened >= 0]
+        self.rendered = show(*now)
+        self._out.value = (
+            self.rendered.html
+        )  # what is stored stays as it was: it would lay out all rows again
+        self.say("Below: " + " beside ".join(f"{row.span.name}, {row.words()}" for row in now))
 
     def whole(self) -> Rendered:
         """Return the first rows of each run, and what is open."""
@@ -289,12 +269,11 @@ class TraceViewer(Lab):
 def _marks(runs: Sequence[list[Row]]) -> list[list[str]]:
     """Return what is said of rows that have no counterpart, or one that was asked something else."""
     asked = [{row.place: row.asked for row in rows} for rows in runs]
-
-    def mark(row: Row, others: Mapping[Any, Texts]) -> str:
-        words = ", asked otherwise" if row.place in others else ", only here"
-        return words * (others.get(row.place) != row.asked)
-
-    return [[mark(row, others) for row in rows] for rows, others in zip(runs, reversed(asked), strict=True)]
+    words = {True: ", differs", False: ", only here"}
+    return [
+        ["" if row.asked == others.get(row.place) else words[row.place in others] for row in rows]
+        for rows, others in zip(runs, reversed(asked), strict=True)
+    ]
 
 
 def trace_viewer(spans: Source, other: Source | None = None) -> TraceViewer:

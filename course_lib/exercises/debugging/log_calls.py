@@ -37,6 +37,8 @@ class _Person(BaseModel):
 class _Program(dspy.Module):  # type: ignore[misc]
     """Returns or raises `end`; keeps what it was asked and how long it took. `is_last` waits for others."""
 
+    pause_s = 0.0
+
     def __init__(self, end: Any) -> None:
         super().__init__()
         self.end, self.asked, self.took_ms = end, list[Any](), dict[bool, float]()
@@ -51,7 +53,7 @@ class _Program(dspy.Module):  # type: ignore[misc]
     def forward(self, is_last: bool = False, **inputs: Any) -> Any:
         began = time.perf_counter()
         self.asked.append(("forward", inputs))
-        time.sleep(0.03)
+        time.sleep(self.pause_s)
         if is_last:
             self.others_ended.wait(5.0)
         return self._ends(began, is_last)
@@ -59,7 +61,7 @@ class _Program(dspy.Module):  # type: ignore[misc]
     async def aforward(self, is_last: bool = False, **inputs: Any) -> Any:
         began = time.perf_counter()
         self.asked.append(("aforward", inputs))
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(self.pause_s)
         if is_last:
             await until(self.others_ended.is_set)
         return self._ends(began, is_last)
@@ -250,6 +252,7 @@ async def keeps_calls_apart(log_calls: Any) -> None:
     hint = "What belongs to one call is in variables of its own, not in the module's."
     for how in ("acall", "threads"):
         written, program = list[Any](), _program(dspy.Prediction(answer="a"))
+        program.pause_s = 0.03
         module, what = log_calls(program, written.append, _redacted), f"of 2 calls at once by {how}"
         first = asyncio.ensure_future(_took_ms(module, how, {"is_last": True, "ticket": "first"}))
         await until(lambda program=program, first=first: program.asked or first.done())  # type: ignore[misc]
