@@ -4751,6 +4751,7 @@ class AsyncEcho:
         return Echo().complete(request)
 
 
+# %% name="echo-asked"
 echo = dspy.LM("echo/letters", engine=Echo(), async_engine=AsyncEcho(), cache=False, temperature=0.5)
 print(echo("How are you?"), await echo.acall("Fine?"))
 question = Request(model=model.model, messages=(Message.user("What is 3 + 4?"),))
@@ -7103,7 +7104,7 @@ table(
 # 4. It ends at its deadline, also when the model never answers (`hang`): it raises.
 # 5. An answer is sent once, whichever request fails, and however often.
 #
-# Which errors it raises does not matter. Here is one such program, in plain DSPy. Which rule does it break?
+# Which errors it raises does not matter. Here is one such program in plain DSPy, which breaks one rule. Which? The second one keeps them all.
 
 
 # %% name="chaos-plain"
@@ -7128,6 +7129,7 @@ def punctual(model, send, deadline_s):
     return in_time
 
 
+# %% name="chaos-tried"
 lm.profile("chaos", first=["ok", "unavailable"], retry_after_s=0.5)
 outbox, since = [], lm.ledger().requests
 await plain("sim-large@chaos", outbox.append, 30.0)("What does shipping to Norway cost?")
@@ -7279,7 +7281,7 @@ class ChaosTest(unittest.IsolatedAsyncioTestCase):
         lm.profile("weather", first=first, **faults)
         try:
             await asyncio.wait_for(
-                self.make_program("sim-large@weather", sent.append, limit_s)(question), limit_s + 10
+                self.make_program("sim-large@weather", sent.append, limit_s)(question), limit_s + 4
             )
         except Exception as error:
             return sent, error
@@ -7309,7 +7311,7 @@ class ChaosTest(unittest.IsolatedAsyncioTestCase):
         began = time.monotonic()
         sent, error = await self.outcome("Where is my parcel?", *["hang"] * 50, limit_s=0.4)
         assert error
-        assert time.monotonic() - began < 9
+        assert time.monotonic() - began < 4
         assert sent == []
 
 
@@ -7501,7 +7503,7 @@ async def chaos_test(make_program):
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="until 10 s after its deadline"
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="until 8 s after its deadline"
 # It waits for the program, however long that takes.
 from contextlib import suppress
 
