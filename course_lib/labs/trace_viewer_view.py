@@ -169,7 +169,7 @@ def _item(row: Row, words: str) -> str:
         f'<li role="treeitem" aria-level="{len(row.place)}"><span class="trace-name" '
         f'style="padding-left:{min(len(row.place), 12)}em">{escape(row.span.name)}</span>'
         f'<span class="trace-track" aria-hidden="true"><i class="trace-{kind}" style="{row.bar}"></i></span>'
-        f"<span>{escape(words)}</span></li>"
+        f" <span>{escape(words)}</span></li>"  # the space is for those who hear it
     )
 
 
