@@ -1,8 +1,9 @@
 """Another way to find personal data, for bench_redaction: Presidio's patterns, without a model of language.
 
-Presidio finds names with a model of spaCy's, which is no package of an index, and takes 300 MB itself: too much
-for the dev extra. A virtual environment of its own, with this project in it, runs the bench with it. The corpus
-is ours, with what ours looks for: what Presidio leaves of it says where they differ, not which is better.
+Presidio finds names with a model of spaCy's, which is no package of an index, and takes 300 MB itself:
+too much for the dev extra. A virtual environment of its own, with this project in it, runs the bench
+with it. The corpus is ours, with what ours looks for: what Presidio leaves of it says where they differ,
+not which is better.
 """
 
 from __future__ import annotations
