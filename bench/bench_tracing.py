@@ -15,12 +15,14 @@ from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+from bench import tracing_peers
 from bench.bench_batch import canned
 from bench.ratio import paired, report
 
 SPAN_AT_MOST_MS = 0.2
 PREDICT_AT_MOST = 1.05
 COLLECTOR_AT_MOST = 1.05
+PEER_AT_MOST = 1.0
 CALLS, SPANS = 40, 4
 """Calls of a round; spans of one: the Predict, the adapter's two, the model's."""
 DEAD = "http://127.0.0.1:9"
@@ -56,6 +58,39 @@ def seconds(
         for ticket in tickets:
             program(ticket=ticket)
     return (clock() - begun) / len(tickets)
+
+
+def to_peers(predict: Any, tickets: list[str]) -> list[bool]:
+    """Compare each way to trace with none; and ours, with content and an exporter as theirs, with theirs.
+
+    Theirs redact nothing, so the one that is compared does not either; what redaction adds is shown.
+    """
+    import dspy
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from course_lib import lm
+    from course_lib.debugging import Tracer
+
+    def timed(tracing: Callable[[], Any]) -> Callable[[], float]:
+        def once() -> float:
+            with tracing(), dspy.context(lm=lm.connect("sim-large", cache=False)):
+                return seconds(predict, tickets)
+
+        return once
+
+    def beside(name: str, ours: Any, other: str, theirs: Any, at_most: float | None = None) -> bool:
+        ratio = paired(timed(ours), timed(theirs), rounds=9)
+        return report(f"Predict on loopback, {name} to {other}", ratio, unit="s a Predict", at_most=at_most)
+
+    tracer = Tracer(InMemorySpanExporter(), content=True, redact=lambda value: value)
+    redacting = Tracer(InMemorySpanExporter(), content=True)
+    beside("Tracer with content", lambda: tracer, "no tracing", nullcontext)
+    beside("Tracer with redacted content", lambda: redacting, "no tracing", nullcontext)
+    results = []
+    for name, tracing in tracing_peers.installed().items():
+        beside(name, tracing, "no tracing", nullcontext)
+        results.append(beside("Tracer with content", lambda: tracer, name, tracing, PEER_AT_MOST))
+    return results
 
 
 def main() -> bool:
@@ -110,6 +145,7 @@ def main() -> bool:
     lm.profile("bench-tracing", ttft_p50_ms=100, ttft_p99_ms=101)
     with dspy.context(lm=lm.connect("sim-large@bench-tracing", cache=False)):
         to_nothing("traced Predict, first token after 100 ms,", Tracer, rounds=2)
+    results += to_peers(predict, tickets[:10])
     return all(results)
 
 

@@ -32,6 +32,7 @@ MOST_SPANS = 2_000
 _MOST_STORED, _MOST_LINES, _LONGEST_FACT = 100, 1_000, 300
 _ASKED = {"gen_ai.input.messages": "prompt", "gen_ai.tool.call.arguments": "argument", "dspy.inputs": "input"}
 _ANSWERED = {"gen_ai.output.messages": "reply", "gen_ai.tool.call.result": "result", "dspy.outputs": "output"}
+_TOLD = {f"gen_ai.usage.{name}" for name in ("input_tokens", "output_tokens", "cost")}
 _CSS = STATIC / "trace_viewer.css"
 _INTRO = (
     "Each call stands below the one that made it, with the part of its trace's time in which it was under "
@@ -70,7 +71,7 @@ class Row:
             told["tokens"] = f"{span.prompt_tokens:,} in, {span.completion_tokens:,} out"
             told["cost"] = f"{span.cost_usd:.6f} dollars"
         told |= {f"event {at} {name}": _listed(facts) for at, (name, facts) in enumerate(span.events, 1)}
-        others = span.attributes.keys() - _ASKED.keys() - _ANSWERED.keys()
+        others = span.attributes.keys() - _ASKED.keys() - _ANSWERED.keys() - _TOLD
         told["attributes"] = _listed({name: span.attributes[name] for name in sorted(others)})
         return {name: text for name, text in told.items() if text}
 
@@ -168,7 +169,7 @@ def _item(row: Row, words: str) -> str:
         f'<li role="treeitem" aria-level="{len(row.place)}"><span class="trace-name" '
         f'style="padding-left:{min(len(row.place), 12)}em">{escape(row.span.name)}</span>'
         f'<span class="trace-track" aria-hidden="true"><i class="trace-{kind}" style="{row.bar}"></i></span>'
-        f"<span>{escape(words)}</span></li>"
+        f" <span>{escape(words)}</span></li>"  # the space is for those who hear it
     )
 
 
