@@ -65,7 +65,7 @@ def _is_local(address: object) -> bool:
 def what_a_file_leaves() -> Iterator[None]:
     """Collect what a file leaves behind, so that no later test is blamed for it.
 
-    DSPy's async transport leaves the connection of a cancelled call to the collector, its loop closed by then.
+    DSPy's async transport leaves a cancelled call's connection to the collector, its loop closed by then.
     """
     yield
     with warnings.catch_warnings():
