@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import ipaddress
 import multiprocessing.util
 import os
 import re
 import socket
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,18 +57,6 @@ def _is_local(address: object) -> bool:
         return ipaddress.ip_address(address[0]).is_loopback
     except ValueError:
         return address[0] == "localhost"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def what_a_file_leaves() -> Iterator[None]:
-    """Collect what a file leaves behind, so that no later test is blamed for it.
-
-    DSPy's async transport leaves a cancelled call's connection to the collector, its loop closed by then.
-    """
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture(autouse=True, scope="session")
