@@ -235,7 +235,7 @@ def _reader(annotation: Any) -> tuple[pydantic.TypeAdapter[Any], type[float | De
         hash(annotation)
     except TypeError:  # annotated with a list, say
         return _new_reader(annotation)
-    return _kept_reader(annotation)
+    return _kept_reader(annotation, repr(annotation))  # int | float equals float | int, and reads otherwise
 
 
 def _new_reader(annotation: Any) -> tuple[pydantic.TypeAdapter[Any], type[float | Decimal]]:
@@ -243,7 +243,9 @@ def _new_reader(annotation: Any) -> tuple[pydantic.TypeAdapter[Any], type[float 
     return adapter, Decimal if "'decimal'" in str(adapter.core_schema) else float  # a float would round
 
 
-_kept_reader = lru_cache(maxsize=256)(_new_reader)  # a type is made once, and read with many times
+@lru_cache(maxsize=256)
+def _kept_reader(annotation: Any, _written: str) -> tuple[pydantic.TypeAdapter[Any], type[float | Decimal]]:
+    return _new_reader(annotation)
 
 
 def _typed(text: str, annotation: Any) -> Any:
