@@ -34,6 +34,8 @@ class MetricsCollector(CallListener):
     was answered.
     """
 
+    EVERYWHERE = frozenset({"breaker"})
+
     def __init__(self) -> None:
         super().__init__()
         self.registry = CollectorRegistry()
@@ -127,15 +129,14 @@ class MetricsCollector(CallListener):
             self._first_s.labels(model).observe(heard.first_token_s - call.begun_s)
 
     def noted(self, call: Call | None, name: str, facts: Mapping[str, Fact]) -> None:
-        """Count a note; of a call that is not heard here, only a breaker's, which is the whole process's."""
+        """Count a note."""
         if name == "breaker":
             gauge = self._breaker.labels(self._bounded("breaker", facts["breaker"]))
             gauge.set(_BREAKER.get(str(facts["state"]), 1.0))
-        elif call is None:
-            return
         elif name == "cache.hit":
             self._hits.labels(self._bounded("tier", facts["tier"])).inc()
-            call.data = call.data or "hit"
+            if call is not None:
+                call.data = call.data or "hit"
         elif name == "cache.miss":
             self._misses.inc()
         elif name in ("fallback", "adapter.fallback"):

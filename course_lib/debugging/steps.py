@@ -41,6 +41,7 @@ class Span:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     error: str = ""
+    """The class of an error, and what it said where content is kept; "" for a call that did not fail."""
 
     @property
     def took_s(self) -> float:
@@ -108,11 +109,21 @@ def spans_of(source: str | Path | Iterable[Any]) -> list[Span]:
     """Return spans, the first begun first: those of a tracer, or of a file that holds a JSON object a line.
 
     Raises:
-        SpanError: something among them is no span, or has not ended.
+        SpanError: something among them is no span, or has not ended; a line of the file is no JSON.
     """
     if isinstance(source, str | Path):
-        source = [json.loads(line) for line in Path(source).read_text("utf-8").splitlines()]
+        source = _lines(Path(source))
     return sorted(map(_span, source), key=lambda span: span.start_s)
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    for number, line in enumerate(path.read_text("utf-8", "replace").split("\n"), 1):
+        try:
+            if line:
+                yield json.loads(line)
+        except ValueError as error:
+            what = f"{path}, line {number}: no JSON ({error}): {line!r:.80}"
+            raise SpanError(f"{what}; a run that was stopped may have left half a line: delete it") from None
 
 
 def _span(one: Any) -> Span:
@@ -132,7 +143,7 @@ def _span(one: Any) -> Span:
             end_s=_seconds(plain["end_time"]),
             attributes=attributes,
             events=events,
-            error=is_error * str(attributes.get("error.type") or status.get("description") or "error"),
+            error=is_error * str(status.get("description") or attributes.get("error.type") or "error"),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SpanError(

@@ -60,7 +60,7 @@ class Row:
     def words(self) -> str:
         """Return what it took, and whether it failed."""
         span, tokens = self.span, self.span.prompt_tokens + self.span.completion_tokens
-        parts = [f"{tokens:,} tokens" * bool(tokens), "cached" * span.is_cached, span.error]
+        parts = [f"{tokens:,} tokens" * bool(tokens), "cached" * span.is_cached, span.error.partition(":")[0]]
         return ", ".join(filter(None, [f"{1000 * span.took_s:,.1f} ms", *parts]))
 
     def facts(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partialmethod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import dspy
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
@@ -140,6 +140,9 @@ class CallListener(BaseCallback):
     moment at which it is called.
     """
 
+    EVERYWHERE: ClassVar[frozenset[str]] = frozenset()
+    """Names of notes that it takes wherever they are told."""
+
     def __init__(self) -> None:
         super().__init__()
         self._open: dict[str, Call] = {}
@@ -177,7 +180,7 @@ class CallListener(BaseCallback):
         """Take a call that has ended."""
 
     def noted(self, call: Call | None, name: str, facts: Mapping[str, notes.Fact]) -> None:
-        """Take a note; `call` is the one that it was told in, None for none that is known here."""
+        """Take a note told in a call known here; `call` is None for one of EVERYWHERE told elsewhere."""
 
     # -- what DSPy calls, on the thread or task of the call ------------------------------------------
 
@@ -247,4 +250,6 @@ class CallListener(BaseCallback):
             yield
 
     def _hear_note(self, name: str, facts: Mapping[str, notes.Fact]) -> None:
-        self.noted(self.current(), name, facts)
+        call = self.current()
+        if call is not None or name in self.EVERYWHERE:
+            self.noted(call, name, facts)

@@ -232,3 +232,25 @@ def test_long_prompts_that_begin_alike_are_not_taken_for_equal_ones() -> None:
 
 def test_the_time_between_two_runs_is_not_counted() -> None:
     assert bottlenecks([lm_span(1, 0, 1), lm_span(2, 9_000, 9_001), lm_span(3, 9_000.5, 9_002)]).took_s == 3
+
+
+def test_a_torn_line_is_refused_with_its_file_and_number(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with Tracer(file=path) as tracer:
+        desk.Triage()(ticket="Where is my parcel?")
+    tracer.flush()
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:40])
+
+    with pytest.raises(SpanError, match=rf"run.jsonl, line {len(whole.splitlines()) + 1}: no JSON"):
+        spans_of(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"), [(True, "LookupError: no such order"), (False, "LookupError")]
+)
+def test_a_span_has_the_error_s_words_where_content_is_kept(content: bool, wanted: str) -> None:
+    with Tracer(content=content) as tracer, pytest.raises(LookupError), tracer.span("a step"):
+        raise LookupError("no such order")
+
+    assert [span.error for span in spans_of(tracer.spans)] == [wanted]
