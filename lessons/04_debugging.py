@@ -511,48 +511,6 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle"
-# Only the outermost module pays.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() or {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
 # %% tags=["wrong"] exercise="4.1" outcome="failed" message="after Leaf.. has asked another model as well"
 # The model that was asked first has the price of all.
 import threading
@@ -831,90 +789,6 @@ class CostOf(BaseCallback):
     def on_lm_end(self, call_id, outputs, exception=None):
         model, above, messages = self._asked.pop(call_id)
         entry = next((each for each in reversed(model.history) if each["messages"] == messages), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of One and Two that ask .41, 43. in threads"
-# The entry that has the same answer.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] == outputs), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of One and Two that ask|of One and Two that ask at the same time"
-# What has come into the history since it began.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around(), len(instance.history)
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above, begun = self._asked.pop(call_id)
-        entry = next(iter(model.history[begun:]), None)
         if exception or not entry or not entry["usage"]:
             return
         dollars = self._price(entry["model"], entry["usage"])
@@ -1353,118 +1227,6 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="nothing is kept of calls that have ended"
-# A call that failed is kept for ever.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        if exception:
-            return
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
-        if not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of one Top that is called three times at once|asks the same three times, of a cache|`cost` of Same"
-# The modules' own histories, from begin to end.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, {type(instance).__name__}, len(instance.history)
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        instance, above, begun = self._asked.pop(call_id)
-        for entry in instance.history[begun:]:
-            if entry["usage"]:
-                for name in above:
-                    self.cost[name] = self.cost.get(name, 0.0) + self._price(entry["model"], entry["usage"])
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle"
-# Rounded to cents on the way.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = round(self.cost.get(name, 0.0) + dollars, 2)
-
-
 # %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle.*programs.Top"
 # The class's name with all that it stands in.
 import threading
@@ -1492,86 +1254,6 @@ class CostOf(BaseCallback):
         self._above.pop(call_id, None)
 
     on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of One and Two that ask .41, 43. in threads"
-# The first entry that nobody has taken yet.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-        self._taken = set()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in model.history if each["uuid"] not in self._taken), None)
-        self._taken.add(entry and entry["uuid"])
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="at the same time, in tasks|at once, in tasks"
-# A stack for each thread: all tasks are in one thread.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-        self._stack = threading.local()
-
-    def _around(self):
-        return frozenset(getattr(self._stack, "names", ()))
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._stack.names = [*getattr(self._stack, "names", ()), type(instance).__name__]
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._stack.names.pop()
 
     def on_lm_start(self, call_id, instance, inputs):
         self._asked[call_id] = instance, self._around()
@@ -2576,57 +2258,6 @@ def log_calls(program, write, redact):
     return Logged()
 
 
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="lines written for a call by acall, an answer; expected 1, got 0"
-# What JSON does not know ends the line.
-import json
-import time
-import uuid
-
-import dspy
-
-
-def log_calls(program, write, redact):
-    def clean(value):
-        if isinstance(value, dict):
-            return {name: clean(each) for name, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(each) for each in value]
-        return redact(value)[:500] if isinstance(value, str) else value
-
-    def tell(began, inputs, outputs, error):
-        try:
-            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
-            line["ms"] = 1000 * (time.perf_counter() - began)
-            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
-            write(json.dumps(line))
-        except Exception:
-            pass
-
-    class Logged(dspy.Module):
-        def forward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = program(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-        async def aforward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = await program.acall(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-    return Logged()
-
-
 # %% tags=["wrong"] exercise="4.2" outcome="failed" message="last 30 and number of characters in inputs"
 # Cut first: half a number is no number.
 import json
@@ -2949,60 +2580,6 @@ def log_calls(program, write, redact):
     return Logged()
 
 
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="what the program was asked|the answer itself, of a call|inputs of .*, each text redacted"
-# Lists are redacted where they are, in the prediction itself.
-import json
-import time
-import uuid
-
-import dspy
-
-
-def log_calls(program, write, redact):
-    def clean(value):
-        if isinstance(value, dict):
-            return {name: clean(each) for name, each in value.items()}
-        if isinstance(value, list | tuple):
-            value[:] = [clean(each) for each in value]
-            return value
-        if value is None or isinstance(value, int | float):
-            return value
-        return redact(str(value))[:500]
-
-    def tell(began, inputs, outputs, error):
-        try:
-            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
-            line["ms"] = 1000 * (time.perf_counter() - began)
-            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
-            write(json.dumps(line))
-        except Exception:
-            pass
-
-    class Logged(dspy.Module):
-        def forward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = program(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-        async def aforward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = await program.acall(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-    return Logged()
-
-
 # %% tags=["wrong"] exercise="4.2" outcome="failed" message="the end of a call by __call__ where write fails; expected the Prediction itself, got OSError"
 # A disk that is full ends the program.
 import json
@@ -3028,59 +2605,6 @@ def log_calls(program, write, redact):
         line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
         line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
         write(json.dumps(line))
-
-    class Logged(dspy.Module):
-        def forward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = program(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-        async def aforward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = await program.acall(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-    return Logged()
-
-
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="what the program was asked, of a call by __call__ where write fails"
-# A log that failed asks the program again.
-import json
-import time
-import uuid
-
-import dspy
-
-
-def log_calls(program, write, redact):
-    def clean(value):
-        if isinstance(value, dict):
-            return {name: clean(each) for name, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(each) for each in value]
-        if value is None or isinstance(value, int | float):
-            return value
-        return redact(str(value))[:500]
-
-    def tell(began, inputs, outputs, error):
-        try:
-            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
-            line["ms"] = 1000 * (time.perf_counter() - began)
-            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
-            write(json.dumps(line))
-        except OSError:
-            return program(**inputs)
 
     class Logged(dspy.Module):
         def forward(self, **inputs):
@@ -3209,59 +2733,6 @@ def log_calls(program, write, redact):
 
 
 # %% tags=["wrong"] exercise="4.2" outcome="failed" message="ms of 2 calls at once by acall"
-# When it began is kept in the module, where the next call overwrites it.
-import json
-import time
-import uuid
-
-import dspy
-
-
-def log_calls(program, write, redact):
-    def clean(value):
-        if isinstance(value, dict):
-            return {name: clean(each) for name, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(each) for each in value]
-        if value is None or isinstance(value, int | float):
-            return value
-        return redact(str(value))[:500]
-
-    def tell(began, inputs, outputs, error):
-        try:
-            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
-            line["ms"] = 1000 * (time.perf_counter() - began)
-            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
-            write(json.dumps(line))
-        except Exception:
-            pass
-
-    class Logged(dspy.Module):
-        def forward(self, **inputs):
-            self.began = time.perf_counter()
-            try:
-                prediction = program(**inputs)
-            except BaseException as error:
-                tell(self.began, inputs, {}, error)
-                raise
-            tell(self.began, inputs, dict(prediction), None)
-            return prediction
-
-        async def aforward(self, **inputs):
-            self.began = time.perf_counter()
-            try:
-                prediction = await program.acall(**inputs)
-            except BaseException as error:
-                tell(self.began, inputs, {}, error)
-                raise
-            tell(self.began, inputs, dict(prediction), None)
-            return prediction
-
-    return Logged()
-
-
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="ms of 2 calls at once by acall"
 # Seconds.
 import json
 import time
@@ -3284,167 +2755,6 @@ def log_calls(program, write, redact):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = time.perf_counter() - began
-            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
-            write(json.dumps(line))
-        except Exception:
-            pass
-
-    class Logged(dspy.Module):
-        def forward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = program(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-        async def aforward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = await program.acall(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-    return Logged()
-
-
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the line of a field with .'PIN-.*, 1.; expected its text, redacted"
-# Lists, but no tuples: json.dumps writes those as they are.
-import json
-import time
-import uuid
-
-import dspy
-
-
-def log_calls(program, write, redact):
-    def clean(value):
-        if isinstance(value, dict):
-            return {name: clean(each) for name, each in value.items()}
-        if isinstance(value, tuple):
-            return value
-        if isinstance(value, list):
-            return [clean(each) for each in value]
-        if value is None or isinstance(value, int | float):
-            return value
-        return redact(str(value))[:500]
-
-    def tell(began, inputs, outputs, error):
-        try:
-            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
-            line["ms"] = 1000 * (time.perf_counter() - began)
-            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
-            write(json.dumps(line))
-        except Exception:
-            pass
-
-    class Logged(dspy.Module):
-        def forward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = program(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-        async def aforward(self, **inputs):
-            began = time.perf_counter()
-            try:
-                prediction = await program.acall(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-    return Logged()
-
-
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="ms of 2 calls at once by acall"
-# Processor time in place of time.
-import json
-import time
-import uuid
-
-import dspy
-
-
-def log_calls(program, write, redact):
-    def clean(value):
-        if isinstance(value, dict):
-            return {name: clean(each) for name, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(each) for each in value]
-        if value is None or isinstance(value, int | float):
-            return value
-        return redact(str(value))[:500]
-
-    def tell(began, inputs, outputs, error):
-        try:
-            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
-            line["ms"] = 1000 * (time.process_time() - began)
-            line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
-            write(json.dumps(line))
-        except Exception:
-            pass
-
-    class Logged(dspy.Module):
-        def forward(self, **inputs):
-            began = time.process_time()
-            try:
-                prediction = program(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-        async def aforward(self, **inputs):
-            began = time.process_time()
-            try:
-                prediction = await program.acall(**inputs)
-            except BaseException as error:
-                tell(began, inputs, {}, error)
-                raise
-            tell(began, inputs, dict(prediction), None)
-            return prediction
-
-    return Logged()
-
-
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="inputs of .*, each text redacted"
-# Redacted once more when the line is made.
-import json
-import time
-import uuid
-
-import dspy
-
-
-def log_calls(program, write, redact):
-    def clean(value):
-        if isinstance(value, dict):
-            return {name: clean(each) for name, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(each) for each in value]
-        if value is None or isinstance(value, int | float):
-            return value
-        return redact(redact(str(value)))[:500]
-
-    def tell(began, inputs, outputs, error):
-        try:
-            line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
-            line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
             line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
             write(json.dumps(line))
@@ -3861,24 +3171,6 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of a request that is sent within no span"
-# No span of its own: the header names the caller's.
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    return await client.post(path, json=body, headers=tracer.inject({}))
-
-
-def handler(tracer, program):
-    async def handle(request):
-        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
-            prediction = await program.acall(**await request.json())
-        return dict(prediction.items())
-
-    return handle
-
-
 # %% tags=["wrong"] exercise="4.3" outcome="failed" message="http.response.status_code of a request answered with 200; expected 200, got None"
 # The response's status is set when the span has ended.
 from opentelemetry.trace import SpanKind
@@ -3985,27 +3277,6 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="kinds of the spans POST and answer"
-# Client and server the wrong way round.
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.SERVER) as span:
-        response = await client.post(path, json=body, headers=tracer.inject({}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        with tracer.span("answer", of=request.headers, kind=SpanKind.CLIENT):
-            prediction = await program.acall(**await request.json())
-        return dict(prediction.items())
-
-    return handle
-
-
 # %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of a request that is sent within no span; expected .'POST > answer.*got .'POST /answer"
 # The span is named by the path.
 from opentelemetry.trace import SpanKind
@@ -4014,28 +3285,6 @@ from opentelemetry.trace import SpanKind
 async def ask(client, tracer, path, body):
     with tracer.span(f"POST {path}", kind=SpanKind.CLIENT) as span:
         response = await client.post(path, json=body, headers=tracer.inject({}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
-            prediction = await program.acall(**await request.json())
-        return dict(prediction.items())
-
-    return handle
-
-
-# %% tags=["wrong"] exercise="4.3" outcome="crashed" message="what ask returns|UnsupportedProtocol|no exception"
-# A new client: its address is another one.
-import httpx
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
-        response = await httpx.AsyncClient().post(path, json=body, headers=tracer.inject({}))
         span.set_attribute("http.response.status_code", response.status_code)
     return response
 
@@ -4091,29 +3340,6 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON and content-type of the request; expected .*got .*'traceparent': '00-"
-# In the body, and taken out again.
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
-        response = await client.post(path, json=tracer.inject({**body}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        body = await request.json()
-        sent = {"traceparent": body.pop("traceparent", "")}
-        with tracer.span("answer", of=sent, kind=SpanKind.SERVER):
-            prediction = await program.acall(**body)
-        return dict(prediction.items())
-
-    return handle
-
-
 # %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of a request that is sent within no span"
 # The program runs after the span.
 from opentelemetry.trace import SpanKind
@@ -4151,48 +3377,6 @@ def handler(tracer, program):
     async def handle(request):
         with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
             return await program.acall(**await request.json())
-
-    return handle
-
-
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what the handler returned"
-# The answer alone.
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
-        response = await client.post(path, json=body, headers=tracer.inject({}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
-            prediction = await program.acall(**await request.json())
-        return {"answer": prediction.answer}
-
-    return handle
-
-
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what the handler returned"
-# The sync form is called.
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
-        response = await client.post(path, json=body, headers=tracer.inject({}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
-            prediction = program(**await request.json())
-        return dict(prediction.items())
 
     return handle
 
@@ -4333,29 +3517,6 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what came out of the handler without traceparent|what came out of the handler with traceparent"
-# A request without a valid header is refused.
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
-        response = await client.post(path, json=body, headers=tracer.inject({}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        if len(request.headers.get("traceparent", "")) != 55:
-            raise PermissionError("no traceparent")
-        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
-            prediction = await program.acall(**await request.json())
-        return dict(prediction.items())
-
-    return handle
-
-
 # %% tags=["wrong"] exercise="4.3" outcome="failed" message="what comes out of the handler when the program raises ValueError"
 # The program's error becomes an answer.
 from opentelemetry.trace import SpanKind
@@ -4400,30 +3561,6 @@ def handler(tracer, program):
                 failed = error
         if failed:
             raise failed
-        return dict(prediction.items())
-
-    return handle
-
-
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what comes out of the handler when the program raises ValueError"
-# Another error comes out of the handler.
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
-        response = await client.post(path, json=body, headers=tracer.inject({}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        try:
-            with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
-                prediction = await program.acall(**await request.json())
-        except ValueError as error:
-            raise RuntimeError("the program failed") from error
         return dict(prediction.items())
 
     return handle
@@ -4496,28 +3633,6 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what of path, body and answer is in the span"
-# What came is in the span.
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
-        response = await client.post(path, json=body, headers=tracer.inject({}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER) as span:
-            prediction = await program.acall(**await request.json())
-            span.add_event("answered", dict(prediction.items()))
-        return dict(prediction.items())
-
-    return handle
-
-
 # %% tags=["wrong"] exercise="4.3" outcome="failed" message="spans of 12 requests at once|answers to 12 requests at once"
 # The request is kept beside the handler, where the next one replaces it.
 from opentelemetry.trace import SpanKind
@@ -4538,30 +3653,6 @@ def handler(tracer, program):
         body = await request.json()
         with tracer.span("answer", of=now["headers"], kind=SpanKind.SERVER):
             prediction = await program.acall(**body)
-        return dict(prediction.items())
-
-    return handle
-
-
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="trace and span above the answer to a request|spans of 12 requests at once"
-# The parent is remembered in the process: no header is read.
-from opentelemetry.trace import SpanKind
-
-sent = {}
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
-        sent.update(tracer.inject({}))
-        response = await client.post(path, json=body, headers=tracer.inject({}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        with tracer.span("answer", of=sent, kind=SpanKind.SERVER):
-            prediction = await program.acall(**await request.json())
         return dict(prediction.items())
 
     return handle
@@ -4609,30 +3700,6 @@ def handler(tracer, program):
         with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
             prediction = await program.acall(**await request.json())
         return dict(prediction.items())
-
-    return handle
-
-
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what of path, body and answer is in the span answer"
-# The error's words are in the span.
-from opentelemetry.trace import SpanKind
-
-
-async def ask(client, tracer, path, body):
-    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
-        response = await client.post(path, json=body, headers=tracer.inject({}))
-        span.set_attribute("http.response.status_code", response.status_code)
-    return response
-
-
-def handler(tracer, program):
-    async def handle(request):
-        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER) as span:
-            try:
-                return dict((await program.acall(**await request.json())).items())
-            except Exception as error:
-                span.add_event("exception", {"exception.message": str(error)})
-                raise
 
     return handle
 
@@ -5340,79 +4407,6 @@ def replayed(model, tape):
     return taped(model, replaying, AsyncReplaying(replaying))
 
 
-# %% tags=["wrong"] exercise="4.4" outcome="failed" message="recorded as tasks"
-# What is asked in tasks is answered, and not recorded.
-import threading
-from dataclasses import asdict, replace
-
-CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
-
-
-def key_of(request):
-    """Return all that the model reads, as text; only the model's name is left out."""
-    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
-
-
-def said(request, text):
-    message = Message.assistant([TextPart(text)])
-    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
-
-
-class Recording:
-    def __init__(self, model, tape):
-        self.model, self.tape = model, tape
-
-    def complete(self, request):
-        response = self.model(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class AsyncRecording(Recording):
-    async def complete(self, request):
-        response = await self.model.acall(replace(request, model=self.model.model))
-        return said(request, response.text)
-
-
-class Replaying:
-    def __init__(self, tape):
-        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
-        for key, text in tape:
-            self.texts.setdefault(key, []).append(text)
-
-    def complete(self, request):
-        key = key_of(request)
-        if key not in self.texts:
-            raise dspy.LMError(f"not on the tape: {key[:300]}")
-        with self.lock:
-            number = min(self.given[key], len(self.texts[key]) - 1)
-            self.given[key] += 1
-        return said(request, self.texts[key][number])
-
-
-class AsyncReplaying:
-    def __init__(self, replaying):
-        self.replaying = replaying
-
-    async def complete(self, request):
-        return self.replaying.complete(request)
-
-
-def taped(model, engine, async_engine):
-    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
-    engines = {"engine": engine, "async_engine": async_engine}
-    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
-def recorded(model, tape):
-    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
-
-
-def replayed(model, tape):
-    replaying = Replaying(tape)
-    return taped(model, replaying, AsyncReplaying(replaying))
-
-
 # %% tags=["wrong"] exercise="4.4" outcome="failed" message="with (another temperature|other instructions|another max_tokens|an additional stop)"
 # What the customer wrote decides, and nothing else.
 import threading
@@ -5561,153 +4555,6 @@ def replayed(model, tape):
     return taped(model, replaying, AsyncReplaying(replaying))
 
 
-# %% tags=["wrong"] exercise="4.4" outcome="failed" message="with other instructions"
-# The settings of the call decide; the instructions do not.
-import threading
-from dataclasses import asdict, replace
-
-CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
-
-
-def key_of(request):
-    """Return all that the model reads, as text; only the model's name is left out."""
-    return json.dumps(asdict(replace(request, model="-", system=None)), sort_keys=True)
-
-
-def said(request, text):
-    message = Message.assistant([TextPart(text)])
-    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
-
-
-class Recording:
-    def __init__(self, model, tape):
-        self.model, self.tape = model, tape
-
-    def complete(self, request):
-        response = self.model(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class AsyncRecording(Recording):
-    async def complete(self, request):
-        response = await self.model.acall(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class Replaying:
-    def __init__(self, tape):
-        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
-        for key, text in tape:
-            self.texts.setdefault(key, []).append(text)
-
-    def complete(self, request):
-        key = key_of(request)
-        if key not in self.texts:
-            raise dspy.LMError(f"not on the tape: {key[:300]}")
-        with self.lock:
-            number = min(self.given[key], len(self.texts[key]) - 1)
-            self.given[key] += 1
-        return said(request, self.texts[key][number])
-
-
-class AsyncReplaying:
-    def __init__(self, replaying):
-        self.replaying = replaying
-
-    async def complete(self, request):
-        return self.replaying.complete(request)
-
-
-def taped(model, engine, async_engine):
-    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
-    engines = {"engine": engine, "async_engine": async_engine}
-    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
-def recorded(model, tape):
-    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
-
-
-def replayed(model, tape):
-    replaying = Replaying(tape)
-    return taped(model, replaying, AsyncReplaying(replaying))
-
-
-# %% tags=["wrong"] exercise="4.4" outcome="failed" message="in another order"
-# One answer after the other, whatever is asked.
-import threading
-from dataclasses import asdict, replace
-
-CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
-
-
-def key_of(request):
-    """Return all that the model reads, as text; only the model's name is left out."""
-    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
-
-
-def said(request, text):
-    message = Message.assistant([TextPart(text)])
-    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
-
-
-class Recording:
-    def __init__(self, model, tape):
-        self.model, self.tape = model, tape
-
-    def complete(self, request):
-        response = self.model(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class AsyncRecording(Recording):
-    async def complete(self, request):
-        response = await self.model.acall(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class Replaying:
-    def __init__(self, tape):
-        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
-        self.texts = [text for _, text in tape]
-
-    def complete(self, request):
-        key = key_of(request)
-        if self.given[0] >= len(self.texts):
-            raise dspy.LMError(f"not on the tape: {key[:300]}")
-        with self.lock:
-            number = self.given[0]
-            self.given[0] += 1
-        return said(request, self.texts[number])
-
-
-class AsyncReplaying:
-    def __init__(self, replaying):
-        self.replaying = replaying
-
-    async def complete(self, request):
-        return self.replaying.complete(request)
-
-
-def taped(model, engine, async_engine):
-    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
-    engines = {"engine": engine, "async_engine": async_engine}
-    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
-def recorded(model, tape):
-    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
-
-
-def replayed(model, tape):
-    replaying = Replaying(tape)
-    return taped(model, replaying, AsyncReplaying(replaying))
-
-
 # %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
 # A dict: the last answer for all.
 import threading
@@ -5755,80 +4602,6 @@ class Replaying:
             raise dspy.LMError(f"not on the tape: {key[:300]}")
         with self.lock:
             number = min(self.given[key], len(self.texts[key]) - 1)
-            self.given[key] += 1
-        return said(request, self.texts[key][number])
-
-
-class AsyncReplaying:
-    def __init__(self, replaying):
-        self.replaying = replaying
-
-    async def complete(self, request):
-        return self.replaying.complete(request)
-
-
-def taped(model, engine, async_engine):
-    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
-    engines = {"engine": engine, "async_engine": async_engine}
-    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
-def recorded(model, tape):
-    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
-
-
-def replayed(model, tape):
-    replaying = Replaying(tape)
-    return taped(model, replaying, AsyncReplaying(replaying))
-
-
-# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded"
-# When the answers are used up, it begins anew.
-import threading
-from dataclasses import asdict, replace
-
-CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
-
-
-def key_of(request):
-    """Return all that the model reads, as text; only the model's name is left out."""
-    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
-
-
-def said(request, text):
-    message = Message.assistant([TextPart(text)])
-    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
-
-
-class Recording:
-    def __init__(self, model, tape):
-        self.model, self.tape = model, tape
-
-    def complete(self, request):
-        response = self.model(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class AsyncRecording(Recording):
-    async def complete(self, request):
-        response = await self.model.acall(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class Replaying:
-    def __init__(self, tape):
-        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
-        for key, text in tape:
-            self.texts.setdefault(key, []).append(text)
-
-    def complete(self, request):
-        key = key_of(request)
-        if key not in self.texts:
-            raise dspy.LMError(f"not on the tape: {key[:300]}")
-        with self.lock:
-            number = self.given[key] % len(self.texts[key])
             self.given[key] += 1
         return said(request, self.texts[key][number])
 
@@ -6155,80 +4928,6 @@ def replayed(model, tape):
     return taped(model, replaying, AsyncReplaying(replaying))
 
 
-# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request with another question"
-# What is not on the tape gets an empty answer.
-import threading
-from dataclasses import asdict, replace
-
-CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
-
-
-def key_of(request):
-    """Return all that the model reads, as text; only the model's name is left out."""
-    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
-
-
-def said(request, text):
-    message = Message.assistant([TextPart(text)])
-    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
-
-
-class Recording:
-    def __init__(self, model, tape):
-        self.model, self.tape = model, tape
-
-    def complete(self, request):
-        response = self.model(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class AsyncRecording(Recording):
-    async def complete(self, request):
-        response = await self.model.acall(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class Replaying:
-    def __init__(self, tape):
-        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
-        for key, text in tape:
-            self.texts.setdefault(key, []).append(text)
-
-    def complete(self, request):
-        key = key_of(request)
-        if key not in self.texts:
-            return said(request, "[[ ## answer ## ]]\nI do not know.")
-        with self.lock:
-            number = min(self.given[key], len(self.texts[key]) - 1)
-            self.given[key] += 1
-        return said(request, self.texts[key][number])
-
-
-class AsyncReplaying:
-    def __init__(self, replaying):
-        self.replaying = replaying
-
-    async def complete(self, request):
-        return self.replaying.complete(request)
-
-
-def taped(model, engine, async_engine):
-    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
-    engines = {"engine": engine, "async_engine": async_engine}
-    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
-def recorded(model, tape):
-    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
-
-
-def replayed(model, tape):
-    replaying = Replaying(tape)
-    return taped(model, replaying, AsyncReplaying(replaying))
-
-
 # %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replay in another process"
 # A short key: Python's hash, which is another in each process.
 import threading
@@ -6377,80 +5076,6 @@ def replayed(model, tape):
     return taped(model, replaying, AsyncReplaying(replaying))
 
 
-# %% tags=["wrong"] exercise="4.4" outcome="failed" message="went through JSON"
-# The key of the tape is a tuple, which JSON does not know.
-import threading
-from dataclasses import asdict, replace
-
-CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
-
-
-def key_of(request):
-    """Return all that the model reads, as text; only the model's name is left out."""
-    return tuple(json.dumps(asdict(replace(request, model="-")), sort_keys=True).split("\n", 1))
-
-
-def said(request, text):
-    message = Message.assistant([TextPart(text)])
-    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
-
-
-class Recording:
-    def __init__(self, model, tape):
-        self.model, self.tape = model, tape
-
-    def complete(self, request):
-        response = self.model(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class AsyncRecording(Recording):
-    async def complete(self, request):
-        response = await self.model.acall(replace(request, model=self.model.model))
-        self.tape.append([key_of(request), response.text])
-        return said(request, response.text)
-
-
-class Replaying:
-    def __init__(self, tape):
-        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
-        for key, text in tape:
-            self.texts.setdefault(key, []).append(text)
-
-    def complete(self, request):
-        key = key_of(request)
-        if key not in self.texts:
-            raise dspy.LMError(f"not on the tape: {key[:300]}")
-        with self.lock:
-            number = min(self.given[key], len(self.texts[key]) - 1)
-            self.given[key] += 1
-        return said(request, self.texts[key][number])
-
-
-class AsyncReplaying:
-    def __init__(self, replaying):
-        self.replaying = replaying
-
-    async def complete(self, request):
-        return self.replaying.complete(request)
-
-
-def taped(model, engine, async_engine):
-    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
-    engines = {"engine": engine, "async_engine": async_engine}
-    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
-def recorded(model, tape):
-    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
-
-
-def replayed(model, tape):
-    replaying = Replaying(tape)
-    return taped(model, replaying, AsyncReplaying(replaying))
-
-
 # %% tags=["wrong"] exercise="4.4" outcome="failed" message="a model that has an API key"
 # All of the model's settings, the connection's too.
 import threading
@@ -6522,81 +5147,6 @@ def recorded(model, tape):
 
 def replayed(model, tape):
     replaying = Replaying(tape)
-    return taped(model, replaying, AsyncReplaying(replaying))
-
-
-# %% tags=["wrong"] exercise="4.4" outcome="failed" message="the API key on the tape"
-# What the model was made with is part of the request.
-import threading
-from dataclasses import asdict, replace
-
-CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
-
-
-def key_of(request):
-    """Return all that the model reads, as text; only the model's name is left out."""
-    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
-
-
-def said(request, text):
-    message = Message.assistant([TextPart(text)])
-    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
-
-
-class Recording:
-    def __init__(self, model, tape):
-        self.model, self.tape = model, tape
-
-    def complete(self, request):
-        response = self.model(replace(request, model=self.model.model))
-        self.tape.append([json.dumps(self.model.kwargs) + key_of(request), response.text])
-        return said(request, response.text)
-
-
-class AsyncRecording(Recording):
-    async def complete(self, request):
-        response = await self.model.acall(replace(request, model=self.model.model))
-        self.tape.append([json.dumps(self.model.kwargs) + key_of(request), response.text])
-        return said(request, response.text)
-
-
-class Replaying:
-    def __init__(self, tape, model):
-        self.model = model
-        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
-        for key, text in tape:
-            self.texts.setdefault(key, []).append(text)
-
-    def complete(self, request):
-        key = json.dumps(self.model.kwargs) + key_of(request)
-        if key not in self.texts:
-            raise dspy.LMError(f"not on the tape: {key[:300]}")
-        with self.lock:
-            number = min(self.given[key], len(self.texts[key]) - 1)
-            self.given[key] += 1
-        return said(request, self.texts[key][number])
-
-
-class AsyncReplaying:
-    def __init__(self, replaying):
-        self.replaying = replaying
-
-    async def complete(self, request):
-        return self.replaying.complete(request)
-
-
-def taped(model, engine, async_engine):
-    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
-    engines = {"engine": engine, "async_engine": async_engine}
-    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
-def recorded(model, tape):
-    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
-
-
-def replayed(model, tape):
-    replaying = Replaying(tape, model)
     return taped(model, replaying, AsyncReplaying(replaying))
 
 
@@ -7276,61 +5826,6 @@ async def chaos_test(make_program):
     assert not problems, problems
 
 
-# %% tags=["right"] exercise="4.6"
-# One rule after the other, each with a question of its own, in a class of unittest.
-import time
-import unittest
-
-
-class ChaosTest(unittest.IsolatedAsyncioTestCase):
-    make_program = None
-
-    async def outcome(self, question, *first, limit_s=100.0, **faults):
-        sent = []
-        lm.profile("weather", first=first, **faults)
-        try:
-            await asyncio.wait_for(
-                self.make_program("sim-large@weather", sent.append, limit_s)(question), limit_s + 4
-            )
-        except Exception as error:
-            return sent, error
-        return sent, None
-
-    async def test_it_survives_and_waits(self):
-        for count, kind in enumerate(("rate_limited", "unavailable", "error")):
-            for place in (0, 1) if kind == "error" else (0,):
-                question, first = (
-                    f"How do I wash a sleeping bag? ({count}{place})",
-                    ["ok"] * place + [kind, kind],
-                )
-                before = lm.ledger().requests
-                (calm,), _ = await self.outcome(question)
-                sent, _ = await self.outcome(question, *first, retry_after_s=0.2)
-                assert sent == [calm]
-                assert lm.verdict(before).is_clean
-
-    async def test_it_sends_whole_answers(self):
-        (calm,), _ = await self.outcome("Can I pay by invoice?")
-        for length in (1, 9):
-            sent, error = await self.outcome("Can I pay by invoice?", *["cut_by_length"] * length)
-            assert sent in ([], [calm])
-            assert sent or error
-
-    async def test_it_ends(self):
-        began = time.monotonic()
-        sent, error = await self.outcome("Where is my parcel?", *["hang"] * 50, limit_s=0.4)
-        assert error
-        assert time.monotonic() - began < 4
-        assert sent == []
-
-
-def chaos_test(make_program):
-    ChaosTest.make_program = staticmethod(make_program)
-    result = unittest.TestResult()
-    unittest.defaultTestLoader.loadTestsFromTestCase(ChaosTest).run(result)
-    assert result.wasSuccessful(), (result.failures + result.errors)[0][1]
-
-
 # %% tags=["wrong"] exercise="4.6" outcome="failed" message="gives up at the second failure in a row"
 # One failure at a time.
 from contextlib import suppress
@@ -7391,37 +5886,6 @@ async def chaos_test(make_program):
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="gives up at the first 503"
-# A model that refuses, and one that breaks; none that is down.
-from contextlib import suppress
-
-
-async def chaos_test(make_program):
-    async def sent_by(*first, deadline_s=60.0, **faults):
-        """Run a new program under these faults, and return what it sent."""
-        lm.profile("chaos", first=list(first), **faults)
-        sent, since = [], lm.ledger().requests
-        with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 2) as patience:
-                await make_program("sim-large@chaos", sent.append, deadline_s)(
-                    "What does shipping to Norway cost?"
-                )
-        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
-        assert lm.verdict(since).is_clean, lm.verdict(since)
-        return sent
-
-    whole = await sent_by()
-    await sent_by("ok", "unavailable", retry_after_s=0.2)
-    assert len(whole) == 1, f"sent on a calm day: {whole}"
-    half = await sent_by("cut_by_length")
-    assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.2)
-    for failures in (["rate_limited", "rate_limited"], ["error", "error"]):
-        for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.2)
-            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
-
-
 # %% tags=["wrong"] exercise="4.6" outcome="failed" message="asks again at once after a 429"
 # Nobody looks at when the requests came.
 from contextlib import suppress
@@ -7446,37 +5910,6 @@ async def chaos_test(make_program):
     assert half in ([], whole), f"sent when an answer was cut: {half}"
     await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
-        for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.2)
-            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
-
-
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="asks again at once after a 503"
-# The waiting after a 429 is tested, that after a 503 is not.
-from contextlib import suppress
-
-
-async def chaos_test(make_program):
-    async def sent_by(*first, deadline_s=60.0, **faults):
-        """Run a new program under these faults, and return what it sent."""
-        lm.profile("chaos", first=list(first), **faults)
-        sent, since = [], lm.ledger().requests
-        with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 2) as patience:
-                await make_program("sim-large@chaos", sent.append, deadline_s)(
-                    "What does shipping to Norway cost?"
-                )
-        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
-        if "unavailable" not in first:
-            assert lm.verdict(since).is_clean, lm.verdict(since)
-        return sent
-
-    whole = await sent_by()
-    assert len(whole) == 1, f"sent on a calm day: {whole}"
-    half = await sent_by("cut_by_length")
-    assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.2)
-    for failures in (["rate_limited", "rate_limited"], ["unavailable", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
             sent = await sent_by(*before, *failures, retry_after_s=0.2)
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
@@ -7512,7 +5945,7 @@ async def chaos_test(make_program):
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="until 8 s after its deadline"
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="until 6 s after its deadline"
 # It waits for the program, however long that takes.
 from contextlib import suppress
 
@@ -7537,36 +5970,6 @@ async def chaos_test(make_program):
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
     await sent_by("hang", deadline_s=0.2)
-    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
-        for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.2)
-            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
-
-
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="has no deadline"
-# A model that is slow is not one that never answers.
-from contextlib import suppress
-
-
-async def chaos_test(make_program):
-    async def sent_by(*first, deadline_s=60.0, **faults):
-        """Run a new program under these faults, and return what it sent."""
-        lm.profile("chaos", first=list(first), **faults)
-        sent, since = [], lm.ledger().requests
-        with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 2) as patience:
-                await make_program("sim-large@chaos", sent.append, deadline_s)(
-                    "What does shipping to Norway cost?"
-                )
-        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
-        assert lm.verdict(since).is_clean, lm.verdict(since)
-        return sent
-
-    whole = await sent_by()
-    assert len(whole) == 1, f"sent on a calm day: {whole}"
-    half = await sent_by("cut_by_length")
-    assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by(deadline_s=0.5, ttft_p50_ms=300)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
             sent = await sent_by(*before, *failures, retry_after_s=0.2)
@@ -7633,38 +6036,6 @@ async def chaos_test(make_program):
             assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
 
 
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program"
-# So many requests it takes, and no more.
-from contextlib import suppress
-
-
-async def chaos_test(make_program):
-    async def sent_by(*first, deadline_s=60.0, **faults):
-        """Run a new program under these faults, and return what it sent."""
-        lm.profile("chaos", first=list(first), **faults)
-        sent, since = [], lm.ledger().requests
-        with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 2) as patience:
-                await make_program("sim-large@chaos", sent.append, deadline_s)(
-                    "What does shipping to Norway cost?"
-                )
-        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
-        assert lm.verdict(since).is_clean, lm.verdict(since)
-        seen = len(lm.ledger(since).calls)
-        assert "cut_by_length" not in first or seen == 2, f"{seen} requests"
-        return sent
-
-    whole = await sent_by()
-    assert len(whole) == 1, f"sent on a calm day: {whole}"
-    half = await sent_by("cut_by_length")
-    assert half in ([], whole), f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.2)
-    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
-        for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.2)
-            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
-
-
 # %% tags=["wrong"] exercise="4.6" outcome="failed" message="sorts before it answers"
 # What the first request brought is sent, whatever comes after it.
 from contextlib import suppress
@@ -7690,36 +6061,6 @@ async def chaos_test(make_program):
     assert half in ([], whole), f"sent when an answer was cut: {half}"
     await sent_by("hang", deadline_s=0.2)
     assert await sent_by("ok", "hang", deadline_s=3) == whole
-    for failures in (["rate_limited", "unavailable"], ["error", "error"]):
-        for before in ([], ["ok"]):
-            sent = await sent_by(*before, *failures, retry_after_s=0.2)
-            assert sent == whole, f"sent when the first requests are {before + failures}: {sent}"
-
-
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="raises where an answer was cut"
-# After an answer that was cut there has to be another.
-from contextlib import suppress
-
-
-async def chaos_test(make_program):
-    async def sent_by(*first, deadline_s=60.0, **faults):
-        """Run a new program under these faults, and return what it sent."""
-        lm.profile("chaos", first=list(first), **faults)
-        sent, since = [], lm.ledger().requests
-        with suppress(Exception):
-            async with asyncio.timeout(deadline_s + 2) as patience:
-                await make_program("sim-large@chaos", sent.append, deadline_s)(
-                    "What does shipping to Norway cost?"
-                )
-        assert not patience.expired(), f"it goes on 2 s after its deadline of {deadline_s} s"
-        assert lm.verdict(since).is_clean, lm.verdict(since)
-        return sent
-
-    whole = await sent_by()
-    assert len(whole) == 1, f"sent on a calm day: {whole}"
-    half = await sent_by("cut_by_length")
-    assert half == whole, f"sent when an answer was cut: {half}"
-    await sent_by("hang", deadline_s=0.2)
     for failures in (["rate_limited", "unavailable"], ["error", "error"]):
         for before in ([], ["ok"]):
             sent = await sent_by(*before, *failures, retry_after_s=0.2)
@@ -7964,17 +6305,6 @@ def prepare(rows, demos=16, seed=0):
 ### END SOLUTION
 
 
-# %% tags=["right"] exercise="4.5"
-from course_lib.exercises.debugging import hunt
-
-
-def prepare(rows, demos=16, seed=0):
-    program, _ = hunt.prepare(rows, demos, seed)
-    used = {row.id for row in program.sort.demos}
-    left = [row for row in rows if row.id not in used]
-    return program, sorted(left, key=lambda row: hash((seed, row.id)))
-
-
 # %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: demos and rows left"
 # One row less: the first of those left is no demo, but the last one is lost.
 import random
@@ -8063,16 +6393,6 @@ class Inbox(hunt.Inbox):
         return dspy.Prediction(category=category, reply=f"{self.greeting()}\n\n{answer}")
 
 
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Inbox: the reply to"
-# Nobody is greeted wrongly who is not named.
-from course_lib.exercises.debugging import hunt
-
-
-class Inbox(hunt.Inbox):
-    def greeting(self):
-        return "Dear customer,"
-
-
 # %% name="ex-4-5-order-board" tags=["exercise"] exercise="4.5"
 # OrderBoard: shows orders without looking each up again and again
 ### BEGIN SOLUTION
@@ -8096,35 +6416,6 @@ class OrderBoard:
 
 
 ### END SOLUTION
-
-
-# %% tags=["right"] exercise="4.5"
-from course_lib.exercises.debugging import hunt
-
-
-class OrderBoard(hunt.OrderBoard):
-    def pay_back(self, order_id, amount_eur, reason):
-        return super().pay_back(order_id.strip().upper(), amount_eur, reason)
-
-
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*OrderBoard: look-ups of each order"
-# All is forgotten when one order changes.
-class OrderBoard:
-    """Show orders, and pay money back for them."""
-
-    def __init__(self, session):
-        self.session, self.kept = session, {}
-
-    def show(self, order_id):
-        key = order_id.strip().upper()
-        if key not in self.kept:
-            self.kept[key] = self.session.look_up_order(key)
-        return self.kept[key]
-
-    def pay_back(self, order_id, amount_eur, reason):
-        paid = self.session.refund(order_id, amount_eur, reason)
-        self.kept.clear()
-        return paid
 
 
 # %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*OrderBoard: look-ups of O-.* shown twice"
@@ -8241,16 +6532,6 @@ class Replies(hunt.Replies):
 ### END SOLUTION
 
 
-# %% tags=["right"] exercise="4.5"
-from course_lib.exercises.debugging import hunt
-
-
-class Replies(hunt.Replies):
-    def __init__(self, k=3):
-        super().__init__(k)
-        self.reply.config.pop("max_tokens")
-
-
 # %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: the answer to"
 # A limit that is half as bad.
 from course_lib.exercises.debugging import hunt
@@ -8260,16 +6541,6 @@ class Replies(hunt.Replies):
     def __init__(self, k=3):
         super().__init__(k)
         self.reply = dspy.Predict(self.reply.signature, max_tokens=48)
-
-
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: the answer to"
-# Half an answer, and where the rest is.
-from course_lib.exercises.debugging import hunt
-
-
-class Replies(hunt.Replies):
-    def forward(self, question):
-        return dspy.Prediction(answer=f"{super().forward(question).answer} ... (see our help centre)")
 
 
 # %% name="ex-4-5-pay-back" tags=["exercise"] exercise="4.5"

@@ -7,7 +7,6 @@ program is a sound one with one thing changed.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from course_lib import desk, lm
 from course_lib.exercises.engine.checks import CheckFailed, expect, result_of, run, show
 from course_lib.exercises.engine.registry import Exercise
 
-_PATIENCE_S = 8.0
+_PATIENCE_S = 6.0
 """So long after its deadline a program goes on that has none."""
 _SORT = f"Ticket: {{}}\n\nReply with one of these words alone: {', '.join(desk.CATEGORIES)}."
 Send = Callable[[str], object]
@@ -132,15 +131,6 @@ def _by_dspy(model: str, send: Send, deadline_s: float) -> Handle:
     return handle
 
 
-_SOUND = {
-    "that sorts before it answers, and raises where an answer was cut": _Way(
-        sorts_first=True, repeats=(None, 429, 500, 503)
-    ).make_program,
-    "that asks again for an answer that was cut": _Way().make_program,
-    "made of the desk's Answer and Triage, with DSPy's own retries": _by_dspy,
-}
-
-
 def _ended(chaos_test: Any, make_program: Any) -> tuple[str, Exception | None]:
     """Return how the learner's test ended for this program, in words, and its error."""
 
@@ -155,7 +145,7 @@ def _ended(chaos_test: Any, make_program: Any) -> tuple[str, Exception | None]:
 
 
 def _expect_passed(chaos_test: Any, make_program: Any, program: str) -> None:
-    for _ in range(3):  # a test may set a time in which a busy machine is not done
+    for _ in range(2):  # a test may set a time in which a busy machine is not done
         observed, error = _ended(chaos_test, make_program)
         if error is None:
             return
@@ -174,40 +164,29 @@ def _expect_found(chaos_test: Any, make_program: Any, weakness: str, hint: str, 
 
 def passes_sound(chaos_test: Any) -> None:
     """It passes for a sound program, whatever was asked before."""
-    _misbehave()
-    program, make_program = next(iter(_SOUND.items()))
-    _expect_passed(chaos_test, make_program, program)
+    lm.profile("check-misbehaves", first=["rate_limited"] * 2, retry_after_s=30.0)
+    for _ in range(2):  # as no client should, under this learner's key
+        with suppress(dspy.LMError):
+            run(_asked("sim-large@check-misbehaves", "Who was here before?"))
+    way = _Way(sorts_first=True, repeats=(None, 429, 500, 503))
+    what = "that sorts before it answers, and raises where an answer was cut"
+    _expect_passed(chaos_test, way.make_program, what)
 
 
 def passes_others(chaos_test: Any) -> None:
-    """It passes for sound programs that go about it in other ways."""
-    for program, make_program in list(_SOUND.items())[1:]:
-        _expect_passed(chaos_test, make_program, program)
-
-
-def _misbehave() -> None:
-    """Ask as no client should, under this learner's key."""
-    lm.profile("check-misbehaves", first=["rate_limited"] * 8, retry_after_s=30.0)
-
-    async def ask() -> None:
-        for _ in range(8):
-            with suppress(dspy.LMError):
-                await _asked("sim-large@check-misbehaves", f"Who was here before, {secrets.token_hex(4)}?")
-            with suppress(dspy.LMError):
-                await _asked("sim-large@check-misbehaves", "Who was here before?")
-
-    run(ask())
+    """It passes for a sound program that goes about it in another way."""
+    what = "made of the desk's Answer and Triage, with DSPy's own retries"
+    _expect_passed(chaos_test, _by_dspy, what)
 
 
 def finds_giving_up(chaos_test: Any) -> None:
     """It fails for a program that does not survive two failures in a row, of any of the three kinds."""
     hint = 'lm.profile("chaos", first=["unavailable", "unavailable"]): then the answer has to be sent.'
+    weak = {"gives up at the second failure in a row": _Way(attempts=2)}
     for status in (429, 500, 503):
-        left = tuple(each for each in _Way().repeats if each != status)
-        way, weakness = _Way(repeats=left), f"gives up at the first {status}"
+        weak[f"gives up at the first {status}"] = _Way(repeats=tuple({*_Way().repeats} - {status}))
+    for weakness, way in weak.items():
         _expect_found(chaos_test, way.make_program, weakness, hint)
-    way = _Way(attempts=2)
-    _expect_found(chaos_test, way.make_program, "gives up at the second failure in a row", hint)
 
 
 def finds_not_waiting(chaos_test: Any) -> None:
@@ -215,7 +194,7 @@ def finds_not_waiting(chaos_test: Any) -> None:
     hint = "retry_after_s=0.2 in a profile tells it to; lm.verdict(since) says who came back too early."
     for status, left in ((429, (503,)), (503, (429,))):
         way, weakness = _Way(waits=left), f"asks again at once after a {status}"
-        _expect_found(chaos_test, way.make_program, weakness, hint, tries=3)
+        _expect_found(chaos_test, way.make_program, weakness, hint, tries=2)
 
 
 def finds_cut(chaos_test: Any) -> None:

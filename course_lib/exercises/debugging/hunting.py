@@ -162,7 +162,7 @@ def parcel_watch(repaired: Any) -> None:
     with tempfile.TemporaryDirectory() as folder, desk.running_carrier() as url:
         session = _Tracking(audit=Path(folder) / "audit.jsonl", carrier_url=url)
         watch = repaired(session)
-        for ticket, number in (*random.sample(by_parcel, 2), *random.sample(by_order, 4)):
+        for ticket, number in (*random.sample(by_parcel, 1), *random.sample(by_order, 3)):
             session.asked = []
             with dspy.context(lm=lm.connect("sim-large")):
                 answer = str(watch(ticket=ticket.text).answer)
@@ -176,7 +176,7 @@ def parcel_watch(repaired: Any) -> None:
             if number.startswith("NP"):
                 expect(is_told, f"the answer to {ticket.text!r}", observed=answer, expected=ticket.says[0][0])
     expect(
-        tracked > 2, "tickets for which the carrier was asked", observed=tracked, expected="more than 2 of 6"
+        tracked > 1, "tickets for which the carrier was asked", observed=tracked, expected="more than 1 of 4"
     )
 
 

@@ -260,7 +260,7 @@ EXERCISE = Exercise(
         "The replaying engine keeps for each key how many answers it has given, under a lock: "
         "`answers[min(given, len(answers) - 1)]`. Async engines do the same, with `await model.acall(...)`.",
     ),
-    checks=(works_as_model, replays, comes_in_order, fails_loudly, knows_same, is_json, passes_errors),
+    checks=(works_as_model, replays, comes_in_order, fails_loudly, knows_same, passes_errors, is_json),
     deadline_s=40.0,
     why="The engine is the narrowest place: everything a program asks goes through it, whatever adapter or "
     "module asked. A key of all that the model reads makes a change loud; answers in order per key make "
