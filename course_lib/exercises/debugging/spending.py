@@ -1,23 +1,59 @@
-"""A model that spends so many tokens as a question says, with no server: for checks of costs.
+"""Models with an engine of a check's own and no server; one spends so many tokens as a question says.
 
-Main path: spending_model() -> a dspy.LM; ask it "spend 17". "spend ?" spends 10 for the first request, 20 for
-the second, ...; "fail" fails, "garble" is answered with nothing.
+Main path: a subclass of CheckEngine -> its lm("check/model"); spending_model() -> a dspy.LM; ask it "spend
+17". "spend ?" spends 10 for the first request, 20 for the second, ...; "fail" fails, "garble" is answered
+with nothing.
 Source: the contract of engines in dspy/clients/engines/base.py (DSPy 3.4.1).
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+from typing import Any
 
 import dspy
 from dspy.lm15 import Message, RateLimitError, Request, Response, TextPart, Usage
 
 from course_lib.exercises.concurrency.watched import until
 
-_ANSWER = "[[ ## answer ## ]]\nspend 5\n\n[[ ## completed ## ]]"
+
+def response(request: Request, answer: str, spent: int = 0) -> Response:
+    """Return an answer as `question -> answer` reads it; empty for an empty one."""
+    text = f"[[ ## answer ## ]]\n{answer}\n\n[[ ## completed ## ]]" if answer else ""
+    usage = Usage(input_tokens=spent, output_tokens=1, total_tokens=spent + 1)
+    made = Message.assistant([TextPart(text=text)])
+    return Response(id="1", model=request.model, message=made, finish_reason="stop", usage=usage)
 
 
-class _Engine:
+class CheckEngine:
+    """An engine of a check's own; `answered` is what its twin for tasks waits for, behind each answer."""
+
+    def complete(self, request: Request) -> Response:
+        """Answer one request."""
+        raise NotImplementedError
+
+    async def answered(self) -> None:
+        """Let others have their turn."""
+        await asyncio.sleep(0)
+
+    def lm(self, name: str, **settings: Any) -> dspy.LM:
+        """Return a model that asks this engine, sync and async; its other settings are dspy.LM's."""
+        both = {"engine": self, "async_engine": _ForTasks(self)}
+        return dspy.LM(name, **{"cache": False, "num_retries": 0, **settings}, **both)
+
+
+class _ForTasks:
+    def __init__(self, engine: CheckEngine) -> None:
+        self._engine = engine
+
+    async def complete(self, request: Request) -> Response:
+        made = self._engine.complete(request)
+        await self._engine.answered()
+        return made
+
+
+class _Spending(CheckEngine):
     """Answers one request after another, and counts them."""
 
     def __init__(self, wanted: int) -> None:
@@ -29,23 +65,12 @@ class _Engine:
         if asked[1]:
             raise RateLimitError("busy")
         spent = 10 * self.asked if asked[0] == "?" else int(asked[0] or 2)
-        made = Message.assistant([TextPart(text="" if asked[2] else _ANSWER)])
-        usage = Usage(input_tokens=spent, output_tokens=1, total_tokens=spent + 1)
-        return Response(id="1", model=request.model, message=made, finish_reason="stop", usage=usage)
+        return response(request, "" if asked[2] else "spend 5", spent)
 
-
-class _AsyncEngine:
-    def __init__(self, engine: _Engine) -> None:
-        self._engine = engine
-
-    async def complete(self, request: Request) -> Response:
-        response = self._engine.complete(request)
-        await until(lambda: self._engine.asked >= self._engine.wanted)
-        return response
+    async def answered(self) -> None:
+        await until(lambda: self.asked >= self.wanted)
 
 
 def spending_model(name: str = "large", *, wanted: int = 0, cache: bool = False) -> dspy.LM:
     """Return `paid/NAME`; for `acall` it answers when so many have asked as are wanted."""
-    engine = _Engine(wanted)
-    both = {"engine": engine, "async_engine": _AsyncEngine(engine)}
-    return dspy.LM(f"paid/{name}", cache=cache, num_retries=0, **both)
+    return _Spending(wanted).lm(f"paid/{name}", cache=cache)

@@ -19,9 +19,10 @@ from functools import partial
 from typing import Any
 
 import dspy
-from dspy.lm15 import Message, Request, Response, ServerError, TextPart, Usage
+from dspy.lm15 import Request, Response, ServerError
 
-from course_lib import desk, lm
+from course_lib import lm
+from course_lib.exercises.debugging.spending import CheckEngine, response
 from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run, without_error
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import in_another_process
@@ -35,7 +36,7 @@ _KEY_HINT = (
 _QUESTIONS = tuple(f"What is {a} + {b}?" for a, b in ((3, 4), (12, 30), (7, 7), (90, 9), (5, 61), (8, 13)))
 
 
-class _Model:
+class _Model(CheckEngine):
     """The engine of a model that numbers its answers and keeps its requests; the first few may fail."""
 
     def __init__(self, failures: int = 0) -> None:
@@ -43,32 +44,17 @@ class _Model:
         self._failures, self._lock = failures, threading.Lock()
 
     def complete(self, request: Request) -> Response:
-        """Answer with the question and a number."""
+        """Answer with a number."""
         with self._lock:
             self.requests.append(replace(request, model="-"))
             number = len(self.requests)
         if number <= self._failures:
             raise ServerError("the model is down", retry_after=0.01)
-        said = f"[[ ## answer ## ]]\nanswer {number}\n\n[[ ## completed ## ]]"
-        message = Message.assistant([TextPart(said)])
-        return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
-
-
-class _AsyncModel:
-    """The same engine, for tasks."""
-
-    def __init__(self, model: _Model) -> None:
-        self._model = model
-
-    async def complete(self, request: Request) -> Response:
-        """Answer as the other one does."""
-        await asyncio.sleep(0)
-        return self._model.complete(request)
+        return response(request, f"answer {number}")
 
 
 def _model(engine: _Model, **settings: Any) -> dspy.LM:
-    settings = {"num_retries": 0, "temperature": 0.7, **settings}
-    return dspy.LM("check/model", engine=engine, async_engine=_AsyncModel(engine), cache=False, **settings)
+    return engine.lm("check/model", **{"temperature": 0.7, **settings})
 
 
 def _asker(instructions: str = "Answer.", **settings: Any) -> dspy.Predict:
@@ -130,25 +116,6 @@ def replays(recorded: Any, replayed: Any) -> None:
             expect_equal(got, {each: said[each] for each in order}, what)
         asked = len(engine.requests) - before
         expect_equal(asked, 0, "requests to the model while its answers were replayed")
-    _replays_desk(recorded, replayed)
-
-
-def _replays_desk(recorded: Any, replayed: Any) -> None:
-    """Do so with programs of two steps and a real model."""
-    model, tape, tickets = lm.connect(cache=False), list[Any](), random.sample(desk.tickets("dev"), 2)
-    triage, answer = desk.Triage(), desk.Answer()
-
-    def run_all() -> list[Any]:
-        texts = [each.text for each in tickets]
-        both = [(triage(ticket=text), answer(question=text)) for text in texts]
-        return [each.toDict() for pair in both for each in pair]
-
-    with dspy.context(lm=recorded(model, tape)):
-        first = run_all()
-    since = lm.ledger().requests
-    with dspy.context(lm=replayed(model, tape)):
-        expect_equal(run_all(), first, "what Triage and Answer return when they are replayed")
-    expect_equal(lm.ledger().requests - since, 0, "requests to the model while its answers were replayed")
 
 
 def comes_in_order(recorded: Any, replayed: Any) -> None:
