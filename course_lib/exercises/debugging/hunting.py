@@ -12,8 +12,8 @@ import random
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -34,13 +34,9 @@ KNOWN = (
 UNKNOWN = "Who won the football match yesterday evening?"
 
 
-def _models(*names: str) -> list[dspy.LM]:
-    return [lm.connect(name, cache=False, num_retries=0) for name in names]
-
-
 def help_line(repaired: Any) -> None:
     """Cited answers of the small model go out as they are; for all others the large model is asked."""
-    small, large = _models("sim-small", "sim-large")
+    small, large = (lm.connect(name, cache=False, num_retries=0) for name in ("sim-small", "sim-large"))
     line, plain, find = repaired(small, large), desk.Answer(), desk.FindArticles()
     for question in (*random.sample(KNOWN, 2), UNKNOWN):
         found = find(question=question)
@@ -95,60 +91,61 @@ def inbox(repaired: Any) -> None:
             expect_equal(got.category, triage(ticket=ticket.text).category, f"the category of {ticket.id}")
 
 
-class _Counting(desk.Session):
-    """A session that counts how often each order is looked up."""
+class _Watched(desk.Session):
+    """A session that keeps which orders were looked up, and with which numbers the carrier was asked."""
 
-    looked_up: Counter[str]
+    looked_up: list[str]
+    asked: list[str]
 
     def look_up_order(self, order_id: str) -> dict[str, Any]:
-        """Look an order up, and count it."""
-        self.looked_up[order_id.strip().upper()] += 1
+        """Look an order up, and keep its number."""
+        self.looked_up.append(order_id.strip().upper())
         return super().look_up_order(order_id)
-
-
-def order_board(repaired: Any) -> None:
-    """After money was paid back the board shows it, and what has not changed is not looked up again."""
-    with tempfile.TemporaryDirectory() as folder:
-        session = _Counting(audit=Path(folder) / "audit.jsonl")
-        session.looked_up = Counter()
-        board, orders = repaired(session), random.sample(_refundable(), 3)
-        for order_id, spelling in zip(orders, ("{}", " {} ", "{}"), strict=True):
-            written = spelling.format(order_id if spelling == "{}" else order_id.lower())
-            before = board.show(written)["refunded_eur"]
-            board.show(order_id)
-            expect_equal(session.looked_up[order_id], 1, f"look-ups of {order_id} that was shown twice")
-            board.pay_back(written, 1.0, "a test")
-            after = board.show(order_id)["refunded_eur"]
-            expect_equal(after, before + 1.0, f"euros paid back for {order_id}, spelled {written!r}")
-            board.show(written)
-            expect_equal(session.looked_up[order_id], 2, f"look-ups of {order_id}, which changed once")
-        for order_id in orders:
-            board.show(order_id)
-        others = [session.looked_up[each] for each in orders]
-        expect_equal(others, [2, 2, 2], "look-ups of each order; one that has not changed stays kept")
-
-
-def _refundable() -> list[str]:
-    """Return orders for which a euro can be paid back."""
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        session = desk.Session(audit=Path(folder) / "audit.jsonl")
-        for order in desk.orders():
-            with suppress(desk.RefusedError):
-                session.refund(order.id, 1.0, "a trial")
-                found.append(order.id)
-    return found
-
-
-class _Tracking(desk.Session):
-    """A session that keeps with which numbers the carrier was asked."""
-
-    asked: list[str]
 
     def track_parcel(self, tracking_number: str) -> dict[str, Any]:
         """Track a parcel, and keep its number."""
         self.asked.append(tracking_number)
         return super().track_parcel(tracking_number)
+
+
+@contextmanager
+def _session(**settings: Any) -> Iterator[_Watched]:
+    with tempfile.TemporaryDirectory() as folder:
+        session = _Watched(audit=Path(folder) / "audit.jsonl", **settings)
+        session.looked_up, session.asked = [], []
+        yield session
+
+
+def order_board(repaired: Any) -> None:
+    """After money was paid back the board shows it, and what has not changed is not looked up again."""
+    with _session() as session:
+        board, orders = repaired(session), _refundable()
+        for order_id, written in zip(orders, (orders[0], f" {orders[1].lower()} ", orders[2]), strict=True):
+            before = board.show(written)["refunded_eur"]
+            board.show(order_id)
+            expect_equal(session.looked_up.count(order_id), 1, f"look-ups of {order_id} that was shown twice")
+            board.pay_back(written, 1.0, "a test")
+            after = board.show(order_id)["refunded_eur"]
+            expect_equal(after, before + 1.0, f"euros paid back for {order_id}, spelled {written!r}")
+            board.show(written)
+            expect_equal(session.looked_up.count(order_id), 2, f"look-ups of {order_id}, which changed once")
+        for order_id in orders:
+            board.show(order_id)
+        others = [session.looked_up.count(each) for each in orders]
+        expect_equal(others, [2, 2, 2], "look-ups of each order; one that has not changed stays kept")
+
+
+def _refundable() -> list[str]:
+    """Return three orders for which a euro can be paid back."""
+    found: list[str] = []
+    with _session() as session:
+        for order in random.sample(desk.orders(), len(desk.orders())):
+            with suppress(desk.RefusedError):
+                session.refund(order.id, 1.0, "a trial")
+                found.append(order.id)
+            if len(found) == 3:
+                break
+    return found
 
 
 def parcel_watch(repaired: Any) -> None:
@@ -159,8 +156,7 @@ def parcel_watch(repaired: Any) -> None:
     by_parcel = [(ticket, found[0]) for ticket, found in named if found and found[0].startswith("NP")]
     by_order = [(ticket, found[0]) for ticket, found in named if found and found[0].startswith("O-")]
     tracked = 0
-    with tempfile.TemporaryDirectory() as folder, desk.running_carrier() as url:
-        session = _Tracking(audit=Path(folder) / "audit.jsonl", carrier_url=url)
+    with desk.running_carrier() as url, _session(carrier_url=url) as session:
         watch = repaired(session)
         for ticket, number in (*random.sample(by_parcel, 1), *random.sample(by_order, 3)):
             session.asked = []
