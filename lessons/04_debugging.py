@@ -3846,11 +3846,12 @@ print(model(question).text, "|", question.config)
 # - The same request may be on the tape several times with different answers; they come in the order in which they were recorded, and the
 #   last one again when there is no other. Each `replayed(...)` begins at the start; the tape stays as it is.
 # - A request that is not on the tape raises a `dspy.LMError`.
-# - Two requests are the same if the model reads the same: instructions, messages, settings such as the temperature; not the order of
-#   settings, nor the API key, which is nowhere on the tape.
+# - Two requests are the same if the model reads the same: instructions, messages with their roles, settings such as the temperature; not the
+#   order of settings, nor the API key, of which nothing is on the tape.
 # - `json.loads(json.dumps(tape))` replays as the tape does, in another process too.
 #
-# Answers are texts. Streams, tools, JSON schemas, `n` above 1 and the usage in tokens may be left out.
+# Answers are texts. Streams, tools, JSON schemas, `n` above 1 and the usage in tokens may be left out. An LM with an engine takes no connection
+# settings (`api_key`, `api_base`, `timeout`): they stay with `model`.
 
 # %% name="ex-4-4" tags=["exercise"] exercise="4.4"
 import threading
@@ -4064,7 +4065,7 @@ class Tape:
         self.heard = []
 
     def same(self, request):
-        parts = [request.system, request.messages, sorted(asdict(request.config).items(), key=repr)]
+        parts = [request.system, request.messages, json.dumps(asdict(request.config), sort_keys=True)]
         return repr(parts)
 
     def complete(self, request):
@@ -4479,6 +4480,230 @@ def recorded(model, tape):
 def replayed(model, tape):
     replaying = Replaying(tape)
     return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="whose one message holds"
+# Who said what does not matter.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    read = asdict(replace(request, model="-"))
+    read["messages"] = "\n".join(part["text"] for each in read["messages"] for part in each["parts"])
+    return json.dumps(read, sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="with other white space"
+# White space is made even.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    text = json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+    return " ".join(text.replace("\\n", " ").split())
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="then from a task"
+# Programs that are sync and those that are async each begin at the start.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    message = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    return taped(model, Replaying(tape), AsyncReplaying(Replaying(tape)))
 
 
 # %% tags=["wrong"] exercise="4.4" outcome="failed" message="with another temperature of the model"

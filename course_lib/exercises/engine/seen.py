@@ -5,6 +5,7 @@ Main path: expect_requests(1, lambda: program(question), "requests of ...") -> t
 
 from __future__ import annotations
 
+import dis
 import json
 import os
 import subprocess
@@ -30,6 +31,9 @@ import cloudpickle
 function, args = cloudpickle.load(sys.stdin.buffer)
 json.dump(function(*args), answer)
 """
+
+_NAMES = (*cloudpickle.cloudpickle.GLOBAL_OPS, dis.opmap["LOAD_NAME"])
+"""What reads a global name; cloudpickle forgets those of a class within a function, such as annotations."""
 
 
 def counted(call: Callable[[], T]) -> tuple[T, list[lm.Call]]:
@@ -74,7 +78,8 @@ def in_another_process(
     sending = "your code can be sent to another process"
     locks = {type(make()): lambda _, make=make: (make, ()) for make in (threading.Lock, threading.RLock)}
     table = cloudpickle.Pickler.dispatch_table.new_child(locks)
-    with patch.object(cloudpickle.Pickler, "dispatch_table", table):
+    names = patch.object(cloudpickle.cloudpickle, "GLOBAL_OPS", _NAMES)
+    with patch.object(cloudpickle.Pickler, "dispatch_table", table), names:
         sent = without_error(lambda: cloudpickle.dumps((function, args)), sending, expected=wanted)
     env = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
     program = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]  # our own, in the same Python
