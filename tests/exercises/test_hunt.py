@@ -92,6 +92,7 @@ RIGHT: dict[str, list[Edit]] = {
             ("number: number of the order, such as O-10001", "tracking_number: number of the parcel, such as NP400213517"),
             ("session.track_parcel(number)", "session.track_parcel(tracking_number)"),
         ],
+        [("number: number of the order, such as O-10001", "number: the parcel's tracking number")],
     ],
     "replies": [[(", max_tokens=32", "")], [("max_tokens=32", "max_tokens=2000")]],
     "paybacks": [
@@ -108,6 +109,8 @@ WRONG: dict[str, list[Edit]] = {
         [("if any(cited in found.context for cited in reply.citations)", "if True")],
         [("if any(cited in found.context for cited in reply.citations)", "if reply.answer")],
         [("with dspy.context(lm=self.small)", "with dspy.context(lm=self.large)")],
+        [("cited in found.context for", "cited in ' '.join(found.context) for")],
+        [("if any(cited in found.context for cited in reply.citations)", "if reply.citations and reply.citations[0] in found.articles")],
     ],
     "few_shots": [
         [("_mixed(rows, seed + 1)[demos:]", "_mixed(rows, seed)[demos + 1:]")],
@@ -118,13 +121,21 @@ WRONG: dict[str, list[Edit]] = {
     "inbox": [
         [("        self.customer_id = customer_id\n", "        self.customer_id = customer_id\n        import asyncio; await asyncio.sleep(0)\n")],
         [('f"{self.greeting()}\\n\\n{answer}"', 'f"Dear customer,\\n\\n{answer}"')],
+        [
+            ("super().__init__()", "super().__init__()\n        import asyncio; self.one = asyncio.Lock()"),
+            ("async def aforward(", "async def aforward(self, **given):\n        async with self.one:\n            return await self.one_by_one(**given)\n\n    async def one_by_one("),
+        ],
     ],
     "order_board": [
         [("if key not in self._kept:", "if True:")],
         [("self._kept.pop(order_id, None)", "self._kept.clear()")],
+        [("paid = self.session.refund(", "self._kept.pop(order_id.strip().upper(), None)\n        paid = self.session.refund(")],
         [("self._kept.pop(order_id, None)", "self._kept.pop(order_id.strip(), None)")],
     ],
-    "parcel_watch": [[("number: number of the order, such as O-10001", "number: the customer's name")]],
+    "parcel_watch": [
+        [("number: number of the order, such as O-10001", "number: number of the order, such as O-10178")],
+        [("tools=[look_up_order, track_parcel]", "tools=[look_up_order]")],
+    ],
     "replies": [
         [("max_tokens=32", "max_tokens=48")],
         [("return self.reply(context=context, question=question)", 'return dspy.Prediction(answer="See our help centre.")')],
@@ -142,6 +153,11 @@ WRONG: dict[str, list[Edit]] = {
     "scorecard": [
         [("return category == wanted", "return False")],
         [('str(example.get("label", category)).strip().casefold()', "example.category"), ("str(pred.category).strip().casefold()", "pred.category")],
+        [
+            ('example.get("label", category)', "example.category"),
+            ("    right = sum(", "    from contextlib import suppress\n    found = []\n    for row in rows:\n        with suppress(Exception):\n            found.append("),
+            (" for row in rows)\n    return right / len(rows)", ")\n    return sum(found) / len(found)"),
+        ],
         [("right / len(rows)", "right"), ('example.get("label", category)', "example.category")],
     ],
 }  # fmt: skip

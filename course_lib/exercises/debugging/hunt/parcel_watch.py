@@ -20,8 +20,8 @@ class WatchParcels(dspy.Signature):
 class ParcelWatch(dspy.Module):
     """Answer a ticket about a parcel: `ticket` -> `answer`.
 
-    A ticket names the order or the parcel. The order is looked up for the numbers of its parcels, and the
-    carrier is asked with the number of the parcel.
+    A ticket names the order or the parcel. The carrier is asked with the tracking number of the parcel, such
+    as NP400213517, for it knows no orders; the tracking numbers of an order are found by looking it up.
     """
 
     def __init__(self, session: desk.Session) -> None:

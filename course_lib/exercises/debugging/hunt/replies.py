@@ -17,10 +17,7 @@ class Reply(dspy.Signature):
 
 
 class Replies(dspy.Module):
-    """Answer a question: `question` -> `answer`, everything that the model has to say.
-
-    Customers get the answer as it is: it is whole, or there is none and the error says why.
-    """
+    """Answer a question: `question` -> `answer`, everything that the model has to say, to its last word."""
 
     def __init__(self, k: int = 3) -> None:
         super().__init__()
