@@ -278,14 +278,14 @@ print("requests that failed:", observable.metrics.value("dspy_requests_total", e
 # Write `CostOf(price)`, a callback that adds up what the model calls below each module cost.
 #
 # - Its `cost` is a dict: the name of a module's class, and the dollars of all model calls within calls of that class, at any depth, also
-#   below tools and adapters. Below two nested modules of one class a call counts once for it. Outside of every module it counts nowhere.
-# - A model call costs `price(entry["model"], entry["usage"])`; `entry` is what the model that was asked keeps of the call in its `history`.
-#   Threads share that history: its last entry may be another call's, even one that asked the same. (A `price` for the course's models is
+#   below tools, adapters and evaluations. Below two nested modules of one class a call counts once for it. Outside of every module it
+#   counts nowhere.
+# - A model call costs `price(entry["model"], entry["usage"])`. `entry` is what the model that was asked keeps of the call in its `history`:
+#   a dict with `model`, `usage`, `prompt`, `messages`, and `outputs`, which is the very list that `on_lm_end` gets. Threads share that
+#   history: its last entry may be another call's, even one that asked the same. (A `price` for the course's models is
 #   `lambda model, usage: usage_of([(model, usage)]).cost_usd`, of `course_lib.measure`.)
 # - A call that fails costs nothing, and has no entry. Nor does one that a cache answers: its `usage` is empty.
-# - It is right in tasks and in the threads of `dspy.Parallel`, and for several programs side by side. Two `CostOf` share nothing.
-# - No handler raises, also where listening begins within a program, or where DSPy keeps no history (`disable_history=True`). Of calls that
-#   have ended nothing is kept but the sums.
+# - It is right in tasks and in the threads of `dspy.Parallel`, for several programs side by side, and where two `CostOf` listen.
 
 # %% name="ex-4-1" tags=["exercise"] exercise="4.1"
 import threading
@@ -450,7 +450,8 @@ class CostOf(BaseCallback):
     def on_tool_end(self, call_id, outputs, exception=None):
         del self.stands_in[call_id]
 
-    on_adapter_parse_start, on_adapter_parse_end, on_module_end = on_tool_start, on_tool_end, on_tool_end
+    on_adapter_parse_start = on_evaluate_start = on_tool_start
+    on_adapter_parse_end = on_evaluate_end = on_module_end = on_tool_end
 
     def on_lm_start(self, call_id, instance, inputs):
         self.on_tool_start(call_id, instance, inputs)
@@ -673,6 +674,48 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Agent that asks, and uses an evaluation which calls Leaf"
+# An evaluation stands between.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around()
+
+    on_adapter_format_start = on_adapter_parse_start = on_tool_start
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
 # %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Reader, whose adapter asks a second model"
 # An adapter that asks stands between.
 import threading
@@ -694,6 +737,8 @@ class CostOf(BaseCallback):
     def on_tool_start(self, call_id, instance, inputs):
         self._above[call_id] = self._around()
 
+    on_evaluate_start = on_tool_start
+
     def on_module_end(self, call_id, outputs, exception=None):
         self._above.pop(call_id, None)
 
@@ -708,6 +753,91 @@ class CostOf(BaseCallback):
         if exception or not entry or not entry["usage"]:
             return
         dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="by the second of two CostOf that listen"
+# A mark in the history that all share says what is counted.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around()
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"] or entry.get("counted"):
+            return
+        entry["counted"] = True
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="no price of a model .paid/large-2026"
+# The model's name as the answer tells it.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self._above[call_id] = self._around()
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["response_model"], entry["usage"])
         with self._lock:
             for name in above:
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
@@ -1054,7 +1184,7 @@ class CostOf(BaseCallback):
             self.cost[name] = self.cost.get(name, 0.0) + self._price(entry["model"], entry["usage"])
 
 
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle.*by acall"
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle"
 # One dict for all objects.
 import threading
 
@@ -1081,135 +1211,6 @@ class CostOf(BaseCallback):
 
     def on_module_end(self, call_id, outputs, exception=None):
         self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="handlers that raised, for the cost of Leaf and of a call of the model, where listening begins within a program"
-# A parent that was not heard is taken for one that was.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        parent = ACTIVE_CALL_ID.get()
-        return self._above[parent] if parent else frozenset()
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
-        if exception or not entry or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="handlers that raised, for the cost of Leaf, where DSPy keeps no history"
-# Without a history there is no entry.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self._above.pop(call_id, None)
-
-    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self._asked[call_id] = instance, self._around()
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        model, above = self._asked.pop(call_id)
-        if exception:
-            return
-        entry = next(each for each in reversed(model.history) if each["outputs"] is outputs)
-        if exception or not entry["usage"]:
-            return
-        dollars = self._price(entry["model"], entry["usage"])
-        with self._lock:
-            for name in above:
-                self.cost[name] = self.cost.get(name, 0.0) + dollars
-
-
-# %% tags=["wrong"] exercise="4.1" outcome="failed" message="nothing is kept of calls that have ended"
-# Parents are kept for ever.
-import threading
-
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
-
-
-class CostOf(BaseCallback):
-    def __init__(self, price):
-        self.cost = {}
-        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
-
-    def _around(self):
-        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
-
-    def on_module_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around() | {type(instance).__name__}
-
-    def on_tool_start(self, call_id, instance, inputs):
-        self._above[call_id] = self._around()
-
-    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        pass
 
     on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
 
