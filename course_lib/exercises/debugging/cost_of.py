@@ -7,44 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import dspy
 from dspy.clients.cache import Cache
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+from dspy.utils.callback import BaseCallback
 
-from course_lib.exercises.concurrency.watched import until
 from course_lib.exercises.debugging.spending import spending_model
-from course_lib.exercises.engine.checks import (
-    expect,
-    expect_equal,
-    expect_nothing_kept,
-    show,
-    without_error,
-)
+from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import under_dspy
 
-_HOWS = "__call__", "acall"
+_Costs = Mapping[str, float]
 _FEE_USD = 0.001
 _RATES_USD = {"paid/large": 0.000_007, "paid/small": 0.000_003}
+_LOGGED = "DSPy logs what a handler raises, and goes on without what it would have counted."
 
 
 def _price(model: str, usage: Mapping[str, Any]) -> float:
-    """Return a fee for each request, and a rate for what it spent."""
+    """Return a fee for each request, and a rate for what it spent; others have their turn meanwhile."""
+    time.sleep(0.001)
+    if model not in _RATES_USD:
+        raise LookupError(f"no price of a model {model!r}")
     return _FEE_USD + _RATES_USD[model] * int(usage.get("prompt_tokens", 0))
-
-
-def _slow_price(model: str, usage: Mapping[str, Any]) -> float:
-    time.sleep(0.01)
-    return _price(model, usage)
 
 
 class _Node(dspy.Module):  # type: ignore[misc]
@@ -79,36 +71,7 @@ def _costs(*spent: int, model: str = "paid/large") -> float:
     return sum(_price(model, {"prompt_tokens": each}) for each in spent)
 
 
-@contextmanager
-def _no_handler_raises(what: str) -> Iterator[None]:
-    """Fail the check if DSPy tells in this block that a callback raised."""
-    told, log = list[str](), logging.getLogger("dspy.utils.callback")
-
-    def keep(record: logging.LogRecord) -> bool:
-        told.append(record.getMessage())
-        return False
-
-    log.addFilter(keep)
-    try:
-        yield
-    finally:
-        log.removeFilter(keep)
-        hint = "DSPy logs what a handler raises, and goes on without what it would have counted."
-        expect_equal(told[:1], [], f"handlers that raised, for the cost {what}", hint=hint)
-
-
-@contextmanager
-def _counting(cost_of: Any, what: str, *, price: Any = _price, **settings: Any) -> Iterator[Any]:
-    """Let a new CostOf listen in this block, behind other callbacks, and yield it."""
-    counter = cost_of(price)
-    is_one = isinstance(counter, BaseCallback)
-    expect(is_one, "what CostOf(price) is", observed=show(counter), expected="a BaseCallback")
-    settings = {"lm": spending_model(), **settings, "callbacks": [*settings.get("callbacks", ()), counter]}
-    with _no_handler_raises(what), dspy.context(**settings):
-        yield counter
-
-
-def _expect_cost(counter: Any, wanted: Mapping[str, float], what: str, hint: str = "") -> None:
+def _expect_cost(counter: Any, wanted: _Costs, what: str, hint: str) -> None:
     """Fail the check unless these are the costs; a module without any may be there with 0, or not."""
     cost = counter.cost
     expect(isinstance(cost, dict), f"`cost` {what}", observed=show(cost), expected="a dict")
@@ -119,17 +82,28 @@ def _expect_cost(counter: Any, wanted: Mapping[str, float], what: str, hint: str
     expect_equal(got, want, f"`cost` {what}", hint=hint)
 
 
-async def _expect(
-    cost_of: Any, programs: Sequence[Any], wanted: Mapping[str, float], what: str, hint: str, **settings: Any
-) -> None:
-    """Fail the check unless these are the costs of programs that run by `acall`, beside each other."""
-    with _counting(cost_of, what, **settings) as counter:
-        ends = await asyncio.gather(*(program.acall() for program in programs), return_exceptions=True)
-        unexpected = [
-            end for end in ends if isinstance(end, Exception) and not isinstance(end, dspy.DSPyError)
-        ]
-        expect_equal(unexpected, [], f"errors {what}")
-        _expect_cost(counter, wanted, what, hint)
+@contextmanager
+def _counting(cost_of: Any, what: str, **settings: Any) -> Iterator[Any]:
+    """Let two new CostOf listen in this block, behind other callbacks; yield what compares their costs."""
+    counters, told = [cost_of(_price), cost_of(_price)], list[str]()
+
+    def expect_cost(wanted: _Costs, hint: str = "", after: str = "") -> None:
+        expect_equal(told[:1], [], f"handlers that raised, for the cost {what}", hint=_LOGGED)
+        _expect_cost(counters[0], wanted, what + after, hint)
+        hint = "What a call cost is kept in `self`; the model's history is everybody's."
+        _expect_cost(counters[1], wanted, f"{what}{after}, by the second of two CostOf that listen", hint)
+
+    settings = {"lm": spending_model(), **settings, "callbacks": [*settings.get("callbacks", ()), *counters]}
+    with patch("dspy.utils.callback.logger.warning", told.append), dspy.context(**settings):
+        yield expect_cost
+
+
+def _expect(cost_of: Any, program: Any, wanted: _Costs, what: str, hint: str, **settings: Any) -> None:
+    """Fail the check unless these are the costs of a program that is called, and that may fail."""
+    with _counting(cost_of, what, **settings) as expect_cost:
+        with suppress(dspy.DSPyError):
+            program()
+        expect_cost(wanted, hint)
 
 
 def _amounts(count: int) -> list[int]:
@@ -140,195 +114,117 @@ async def adds_up(cost_of: Any) -> None:
     """Each class gets the price of all model calls within calls of it, at any depth, each call once."""
     a, b, c = _amounts(3)
     one, two, three = (f"{name}{random.randint(10, 99)}" for name in ("Top", "Middle", "Leaf"))
-    for how in _HOWS:
+    for how in ("__call__", "acall"):
         what = f"of {one} that asks, and calls {two}, which asks twice and calls {three}, by {how}"
-        with _counting(cost_of, what) as counter:
+        with _counting(cost_of, what) as expect_cost:
             leaf = _node(three, c)
             top = _node(one, a, below=(_node(two, b, b, below=(leaf,)),))
             await top.acall() if how == "acall" else top()
             wanted = {one: _costs(a, b, b, c), two: _costs(b, b, c), three: _costs(c)}
-            _expect_cost(counter, {**wanted, "Predict": wanted[one]}, what)
+            expect_cost({**wanted, "Predict": wanted[one]})
             with dspy.context(lm=spending_model("small")):
                 leaf()
             more = _costs(c, model="paid/small")
             wanted |= {three: wanted[three] + more, "Predict": wanted[one] + more}
-            _expect_cost(counter, wanted, f"after {three} has asked another model as well")
+            expect_cost(wanted, after=f", after {three} has asked another model as well")
 
 
 async def counts_once(cost_of: Any) -> None:
     """Below two nested modules of one class a call counts once; outside of every module, nowhere."""
     a, b = _amounts(2)
-    model, what = spending_model(), "of Same that asks, and calls another Same, which asks"
-    with _counting(cost_of, what, lm=model) as counter:
+    model = spending_model()
+    with _counting(cost_of, "of Same that asks, and calls another Same, which asks", lm=model) as expect_cost:
         inner = _node("Same", b)
         type(inner)([f"spend {a}"], (inner,))()
         wanted = {"Same": _costs(a, b), "Predict": _costs(a, b)}
-        _expect_cost(counter, wanted, what, "A set of the names above has each of them once.")
+        expect_cost(wanted, "A set of the names above has each of them once.")
         model("spend 50")
         await model.acall("spend 50")
-        _expect_cost(counter, wanted, f"{what}, and of two calls of the model itself")
+        expect_cost(wanted, after=", and of two calls of the model itself")
 
 
-async def sees_through_others(cost_of: Any) -> None:
-    """What stands below a tool or an adapter of a module stands below the module."""
+def sees_through_others(cost_of: Any) -> None:
+    """What stands below a tool, an adapter or an evaluation of a module stands below the module."""
     a, b = _amounts(2)
-    hint = "Its parent is the call of a tool or an adapter, which has a parent of its own."
-    what = "of Agent that asks, and uses a tool which calls Leaf"
-    agent = _node("Agent", a, below=(dspy.Tool(_node("Leaf", b), name="leaf"),))
+    hint = "Its parent is the call of a tool, an adapter or an evaluation, which has a parent of its own."
+    leaf, rows = _node("Leaf", b), [dspy.Example().with_inputs()]
+    evaluate = dspy.Evaluate(devset=rows, metric=lambda *_: 1.0, num_threads=1, display_progress=False)
     wanted = {"Agent": _costs(a, b), "Leaf": _costs(b), "Predict": _costs(a, b)}
-    await _expect(cost_of, [agent], wanted, what, hint)
+    for name, below in (("a tool", dspy.Tool(leaf, name="leaf")), ("an evaluation", partial(evaluate, leaf))):
+        what = f"of Agent that asks, and uses {name} which calls Leaf"
+        _expect(cost_of, _node("Agent", a, below=(below,)), wanted, what, hint)
     what = "of Reader, whose adapter asks a second model to read what the first one wrote"
-    with _counting(cost_of, what, adapter=dspy.TwoStepAdapter(spending_model("small"))) as counter:
-        _node("Reader", a)()
-        both = _costs(a) + _costs(5, model="paid/small")
-        _expect_cost(counter, {"Reader": both, "Predict": both}, what, hint)
+    both = _costs(a) + _costs(5, model="paid/small")
+    adapter = dspy.TwoStepAdapter(spending_model("small"))
+    _expect(cost_of, _node("Reader", a), {"Reader": both, "Predict": both}, what, hint, adapter=adapter)
 
 
-async def counts_what_was_paid(cost_of: Any) -> None:
+def counts_what_was_paid(cost_of: Any) -> None:
     """What fails costs nothing, nor does a hit of the cache; an answer that could not be read is paid."""
     (a,) = _amounts(1)
     wanted = {"Top": _costs(a), "Predict": _costs(a)}
-    hint = "on_lm_end tells of a failure in `exception`."
-    what = "of Top that asks, and asks again and fails"
-    await _expect(cost_of, [_node("Top", a, "fail")], wanted, what, hint)
+    what, hint = "of Top that asks, and asks again and fails", "on_lm_end tells of a failure in `exception`."
+    _expect(cost_of, _node("Top", a, "fail"), wanted, what, hint)
+    what, hint = "of Top that asks the same three times, of a cache", "The entry of a hit has an empty usage."
     with under_dspy(Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)):
-        what, hint = (
-            "of Top that asks the same three times, of a cache",
-            "The entry of a hit has an empty usage.",
-        )
-        await _expect(cost_of, [_node("Top", a, a, a)], wanted, what, hint, lm=spending_model(cache=True))
+        _expect(cost_of, _node("Top", a, a, a), wanted, what, hint, lm=spending_model(cache=True))
     what, model = "of Top whose model answers with nothing, so that DSPy asks again", spending_model()
-    with _counting(cost_of, what, lm=model) as counter:
+    with _counting(cost_of, what, lm=model) as expect_cost:
         with suppress(dspy.DSPyError):
             _node("Top", "garble")()
         paid = model.engine.asked * _costs(2)
-        _expect_cost(counter, {"Top": paid, "Predict": paid}, what)
+        expect_cost({"Top": paid, "Predict": paid})
 
 
 async def is_right_in_tasks(cost_of: Any) -> None:
     """Programs that run side by side in tasks stay apart, and so do calls of one program."""
     a, b = _amounts(2)
     hint = "A handler learns from ACTIVE_CALL_ID where it stands; what it keeps in `self` is everybody's."
-    wanted = {"One": _costs(a), "Two": _costs(b), "Predict": _costs(a, b)}
-    what, programs = "of One and Two that ask at the same time, in tasks", [_node("One", a), _node("Two", b)]
-    await _expect(cost_of, programs, wanted, what, hint, lm=spending_model(wanted=2))
-    what, programs = "of one Top that is called three times at once, in tasks", [_node("Top", a)] * 3
-    wanted = {"Top": _costs(a, a, a), "Predict": _costs(a, a, a)}
-    await _expect(cost_of, programs, wanted, what, hint, lm=spending_model(wanted=3))
+    one, two, top = _node("One", a), _node("Two", b), _node("Top", a)
+    for what, programs, wanted in (
+        ("of One and Two that ask", [one, two], {"One": _costs(a), "Two": _costs(b)}),
+        ("of one Top that is called three times", [top, top, top], {"Top": _costs(a, a, a)}),
+    ):
+        model = spending_model(wanted=len(programs))
+        with _counting(cost_of, f"{what} at the same time, in tasks", lm=model) as expect_cost:
+            await asyncio.gather(*(program.acall() for program in programs))
+            expect_cost({**wanted, "Predict": sum(wanted.values())}, hint)
 
 
-class _Slow(BaseCallback):  # type: ignore[misc]
-    """Another one who listens, and who holds up the call that is the first."""
+class _Between(BaseCallback):  # type: ignore[misc]
+    """Another one who listens: when the first call of a model has ended, it lets a thread run to its end."""
 
-    def __init__(self) -> None:
-        self.is_first = contextvars.ContextVar("is_first", default=False)
-        self.ended, self.may_go = threading.Event(), threading.Event()
+    thread: threading.Thread | None = None
 
-    def on_lm_end(self, *_: Any, **__: Any) -> None:
-        if self.is_first.get():
-            self.ended.set()
-            self.may_go.wait(5.0)
+    def on_lm_end(self, **_: Any) -> None:
+        thread, self.thread = self.thread, None
+        if thread:
+            thread.start()
+            thread.join()
 
 
-async def finds_its_entry(cost_of: Any) -> None:
+def finds_its_entry(cost_of: Any) -> None:
     """The entry of the call counts, not the last one, nor another one that asked the same."""
     hint = "The list that on_lm_end gets is the very list that stands in the entry as `outputs`."
-    cases: list[tuple[tuple[int | str, int | str], tuple[int, int]]] = [
-        ((41, 43), (41, 43)),
-        (("spend ?", "spend ?"), (10, 20)),
-    ]
-    for asks, spent in cases:
+    for asks, first, second in ((41, 43), 41, 43), (("spend ?", "spend ?"), 10, 20):
         what = f"of One and Two that ask {asks} in threads, where One's call is heard after Two's"
-        slow, one, two = _Slow(), _node("One", asks[0]), _node("Two", asks[1])
-        with _counting(cost_of, what, callbacks=[slow]) as counter:
-            slow.is_first.set(True)
-            first = asyncio.ensure_future(asyncio.to_thread(one))
-            slow.is_first.set(False)
-            await until(slow.ended.is_set)
-            await asyncio.to_thread(two)
-            slow.may_go.set()
-            await first
-            wanted = {"One": _costs(spent[0]), "Two": _costs(spent[1]), "Predict": _costs(*spent)}
-            _expect_cost(counter, wanted, what, hint)
+        between, (one, two) = _Between(), map(_node, ("One", "Two"), asks)
+        with _counting(cost_of, what, callbacks=[between]) as expect_cost:
+            between.thread = threading.Thread(target=contextvars.copy_context().run, args=(two,))
+            one()
+            wanted = {"One": _costs(first), "Two": _costs(second), "Predict": _costs(first, second)}
+            expect_cost(wanted, hint)
 
 
-class Many(dspy.Module):  # type: ignore[misc]
-    """Calls programs in threads."""
-
-    def forward(self, programs: Sequence[Any]) -> Any:
-        """Call them."""
-        pairs: list[Any] = [(each, {}) for each in programs]
-        return dspy.Parallel(num_threads=6, disable_progress_bar=True)(pairs)
-
-
-async def is_right_in_threads(cost_of: Any) -> None:
-    """It is right in the threads of dspy.Parallel; two that listen share nothing."""
+def is_right_in_threads(cost_of: Any) -> None:
+    """It is right in the threads of dspy.Parallel."""
     amounts = _amounts(12)
+    leaves: list[Any] = [(_node("Leaf", each), {}) for each in amounts]
+    parallel = partial(dspy.Parallel(num_threads=6, disable_progress_bar=True), leaves)
     hint = "dspy.Parallel carries DSPy's settings and ACTIVE_CALL_ID to its threads, and no other variable."
     what = "of Many that calls 12 Leaf in the threads of dspy.Parallel"
-    with _counting(cost_of, what, price=_slow_price) as counter:
-        await asyncio.to_thread(Many(), [_node("Leaf", each) for each in amounts])
-        wanted = {name: _costs(*amounts) for name in ("Many", "Leaf", "Predict")}
-        _expect_cost(counter, wanted, what, hint)
-        paid, what = {"Leaf": _costs(10), "Predict": _costs(10)}, "of one Leaf, by a second CostOf"
-        await _expect(cost_of, [_node("Leaf", 10)], paid, what, "What is summed up is made in __init__.")
-        _expect_cost(counter, wanted, "of the first CostOf, which did not listen meanwhile")
-
-
-class Late(dspy.Module):  # type: ignore[misc]
-    """Listens to what it does itself."""
-
-    async def aforward(self, cost_of: Any, asks: int) -> None:
-        """Ask the model, then have a module ask it."""
-        what, model = (
-            "of Leaf and of a call of the model, where listening begins within a program",
-            spending_model(),
-        )
-        with _counting(cost_of, what, lm=model) as counter:
-            await model.acall("spend 50")
-            await _node("Leaf", asks).acall()
-            _expect_cost(counter, {"Leaf": _costs(asks), "Predict": _costs(asks)}, what)
-
-
-async def raises_nothing(cost_of: Any) -> None:
-    """No handler raises where listening begins within a program, or where there is no history."""
-    (a,) = _amounts(1)
-    with dspy.context(callbacks=[BaseCallback()]):
-        await Late().acall(cost_of, a)
-    with _counting(cost_of, "of Leaf, where DSPy keeps no history", disable_history=True):
-        _node("Leaf", a)()
-        await _node("Leaf", a).acall()
-
-
-def keeps_the_sum_alone(cost_of: Any) -> None:
-    """Of calls that have ended nothing is kept but the sums."""
-    counter, model = cost_of(_price), spending_model()
-    kinds = ("module", _node("Top")), ("tool", dspy.Tool(len)), ("lm", model)
-    told = [
-        (kind, instance, getattr(counter, f"on_{kind}_start"), getattr(counter, f"on_{kind}_end"))
-        for kind, instance in kinds
-    ]
-
-    def call(number: int, above: str | None = None, depth: int = 0) -> None:
-        """Tell of a module, of a tool in it and of a call of the model in that, as DSPy does."""
-        kind, instance, start, end = told[depth]
-        call_id, error = f"{kind}-{number}", ValueError("busy") if number % 3 == 0 else None
-        start(call_id=call_id, instance=instance, inputs={"prompt": "a", "messages": None})
-        ACTIVE_CALL_ID.set(call_id)
-        if kind != "lm":
-            call(number, call_id, depth + 1)
-        ACTIVE_CALL_ID.set(above)
-        outputs = None if error else model.history[0]["outputs"]
-        end(call_id=call_id, outputs=outputs, exception=error)
-
-    def use(numbers: range) -> None:
-        for number in numbers:
-            paid = {"usage": {"prompt_tokens": 3}, "model": model.model, "messages": None, "prompt": "a"}
-            model.history = [{"outputs": ["answer"], "uuid": str(number), "cost": None, **paid}]
-            without_error(partial(call, number), "handlers that are called as DSPy calls them")
-
-    hint = "What a start put into a dict its end takes out again, for a call that failed as well."
-    expect_nothing_kept(use, "calls that have ended", hint=hint)
+    wanted = {name: _costs(*amounts) for name in ("Many", "Leaf", "Predict")}
+    _expect(cost_of, _node("Many", below=(parallel,)), wanted, what, hint)
 
 
 EXERCISE = Exercise(
@@ -338,17 +234,16 @@ EXERCISE = Exercise(
     hints=(
         "When a call begins, ACTIVE_CALL_ID.get() is the id of the call around it. Keep for each call under "
         "way the set of classes that it stands in: those of its parent, and its own if it is a module.",
-        "Tools and adapters stand between, so they inherit the set and add nothing: on_tool_start = "
-        "on_adapter_parse_start = ... on_lm_start keeps the set and the model; the end takes both out.",
+        "What stands between inherits the set and adds nothing: on_tool_start = on_adapter_parse_start = "
+        "on_evaluate_start = ... on_lm_start keeps the set and the model; the end takes both out.",
         'The entry is the one where entry["outputs"] is the list that on_lm_end gets: '
         '`next((each for each in reversed(model.history) if each["outputs"] is outputs), None)`.',
     ),
     checks=(
-        *(adds_up, counts_once, sees_through_others, counts_what_was_paid, is_right_in_tasks),
-        *(finds_its_entry, is_right_in_threads, raises_nothing, keeps_the_sum_alone),
+        *(adds_up, counts_once, sees_through_others, counts_what_was_paid),
+        *(is_right_in_tasks, finds_its_entry, is_right_in_threads),
     ),
     deadline_s=20.0,
     why="Where a call stands is known when it begins, so the set of classes is found in one step. What came "
-    "out says which entry it is; what was asked does not. MetricsCollector hears the usage as it is "
-    "reported, and needs no history.",
+    "out says which entry it is; what was asked does not. MetricsCollector needs no history.",
 )

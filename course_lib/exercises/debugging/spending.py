@@ -23,7 +23,8 @@ def response(request: Request, answer: str, spent: int = 0) -> Response:
     text = f"[[ ## answer ## ]]\n{answer}\n\n[[ ## completed ## ]]" if answer else ""
     usage = Usage(input_tokens=spent, output_tokens=1, total_tokens=spent + 1)
     made = Message.assistant([TextPart(text=text)])
-    return Response(id="1", model=request.model, message=made, finish_reason="stop", usage=usage)
+    dated = f"{request.model}-2026-01-15"  # the model that was asked has another name
+    return Response(id="1", model=dated, message=made, finish_reason="stop", usage=usage)
 
 
 class CheckEngine:
