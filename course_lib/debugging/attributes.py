@@ -18,6 +18,7 @@ from pydantic_core import to_jsonable_python
 from course_lib.debugging.spans import Span
 from course_lib.lm import prices
 from course_lib.measure.calls import COMPILE, EVALUATE, FORMAT, LM, MODULE, PARSE, TOOL, Call
+from course_lib.measure.usage import Usage
 from course_lib.redaction.values import LOOKED_AT
 
 Attributes = dict[str, Any]
@@ -123,11 +124,10 @@ def _answer_of(call: Call, outputs: Any) -> Attributes:
     return {"gen_ai.response.finish_reasons": [str(each) for each in reasons]} if any(reasons) else {}
 
 
-def cost_usd(call: Call) -> float:
+def cost_usd(usage: Usage) -> float:
     """Return what a model's call costs; without a listed price a high one is assumed, for caps."""
-    usage = call.heard.usage if call.heard else None
-    if usage is None or not usage.unpriced_calls:
-        return usage.cost_usd if usage else 0.0
+    if not usage.unpriced_calls:
+        return usage.cost_usd
     rate = prices.ASSUMED
     return (usage.prompt_tokens * rate.prompt_usd + usage.completion_tokens * rate.completion_usd) / 1e6
 
