@@ -77,7 +77,7 @@ class Tracer(CallListener):
         super().__init__()
         to: list[tuple[str, SpanExporter]] = [(type(each).__name__, each) for each in more]
         to += [(str(file), JsonLines(file))] if file else []
-        to += [(collector, exporters.collector(collector, headers))] if collector else []
+        to += [(exporters.shown(collector), exporters.collector(collector, headers))] if collector else []
         self.resource = Resource({"service.name": service, "telemetry.sdk.language": "python"})
         self._memory: deque[Span] = deque(maxlen=kept)
         self._batches = [Batches(each, name, self.resource) for name, each in to]
