@@ -13,7 +13,7 @@ from typing import Any
 from course_lib.debugging.steps import FORMAT, LM, PARSE, TOOL, Step, spans_of, steps_of
 
 _SHAPES = {LM: '[("{}")]', TOOL: '{{{{"{}"}}}}'}
-_QUOTED = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "\n": " "})
+_QUOTED = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "\n": " ", "\r": " "})
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,7 +46,7 @@ def execution_graph(
     ids = {path: f"n{number}" for number, path in enumerate(steps)}
     text = [f"{'  ' * (len(path) - 1)}{step.name}: {_figures(step)}" for path, step in steps.items()]
     described = "; ".join(line.strip() for line in text).translate(_QUOTED).replace(";", ",")
-    lines = ["flowchart TD", f"    accTitle: {title}", f"    accDescr: {described}"]
+    lines = ["flowchart TD", f"    accTitle: {title.translate(_QUOTED)}", f"    accDescr: {described}"]
     for path, step in steps.items():
         shape = _SHAPES.get(step.kind, '["{}"]')
         label = f"{step.name.translate(_QUOTED)}<br>{_figures(step).translate(_QUOTED)}"
