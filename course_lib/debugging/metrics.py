@@ -30,8 +30,8 @@ _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 class MetricsCollector(CallListener):
     """Counts what DSPy does, in bounded memory. Labels are names of classes and models, never content.
 
-    A request is a call of the outermost module. An error's label is its class; it is empty for a call that
-    was answered.
+    A request is a call of the outermost module; an ObservableModule counts as its program. An error's label
+    is its class; it is empty for a call that was answered.
     """
 
     EVERYWHERE = frozenset({"breaker"})
@@ -71,6 +71,17 @@ class MetricsCollector(CallListener):
     def _histogram(self, name: str, words: str, *labels: str) -> Histogram:
         return Histogram(name, words, labels, buckets=_BUCKETS_S, registry=self.registry)
 
+    def _begin_anew(self) -> None:
+        """Open in a forked child the locks of the library, which a thread of the parent may have held."""
+        waiting: list[Any] = [self.registry, *self.registry._names_to_collectors.values()]  # noqa: SLF001
+        while waiting:
+            thing = waiting.pop()
+            waiting += getattr(thing, "_metrics", {}).values()
+            values = (getattr(thing, name, None) for name in ("_value", "_sum"))
+            for each in (thing, *values, *getattr(thing, "_buckets", ())):
+                if lock := getattr(each, "_lock", None):
+                    lock._at_fork_reinit()  # noqa: SLF001
+
     def text(self) -> str:
         """Return all of it as Prometheus reads it."""
         return generate_latest(self.registry).decode()
@@ -92,7 +103,8 @@ class MetricsCollector(CallListener):
     def began(self, call: Call, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002
         """Count a request that begins."""
         if call.kind == MODULE and call.is_outermost:
-            call.data = self._bounded("program", call.name)
+            named = getattr(call.instance, "observed_program", call.instance)
+            call.data = self._bounded("program", type(named).__name__)
             self._in_flight.labels(call.data).inc()
 
     def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:  # noqa: ARG002

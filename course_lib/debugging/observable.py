@@ -153,6 +153,11 @@ class ObservableModule(dspy.Module):
         copied.program = self.program.deepcopy()
         return copied
 
+    @property
+    def observed_program(self) -> dspy.Module:
+        """The program, also of one that is wrapped twice: metrics count under its name."""
+        return getattr(self.program, "observed_program", self.program)
+
     def forward(self, **inputs: Any) -> Any:
         """Run the program.
 
@@ -202,9 +207,6 @@ class _Attempts:
 
     def __init__(self, backend: Any, model: str) -> None:
         self._backend, self._model = backend, model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
 
     @contextmanager
     def _attempt(self, asked: Request | Mapping[str, Any]) -> Iterator[list[str]]:

@@ -54,7 +54,6 @@ class Tracer(CallListener):
         redact: Callable[[Any], Any] = redact_value,
         kept: int = 10_000,
         service: str = "course",
-        joined: bool = False,
     ) -> None:
         """Say where spans go, beside memory.
 
@@ -67,9 +66,6 @@ class Tracer(CallListener):
             redact: takes personal data and secrets out of content: of JSON values, nested.
             kept: so many spans are kept in memory, the last ones.
             service: the resource's `service.name`.
-            joined: whether a span that another library has opened with OpenTelemetry's own API (a web
-                framework's) becomes the parent of ours, and a block of ours that of its spans. Send both to
-                one collector.
 
         Raises:
             ExporterError: a file that cannot be written, or an address that is none.
@@ -81,7 +77,7 @@ class Tracer(CallListener):
         self.resource = Resource({"service.name": service, "telemetry.sdk.language": "python"})
         self._memory: deque[Span] = deque(maxlen=kept)
         self._batches = [Batches(each, name, self.resource) for name, each in to]
-        self._content, self._redact, self._is_joined = content, redact, joined
+        self._content, self._redact = content, redact
         self._file = str(file)
 
     # -- what was seen -------------------------------------------------------------------------------
@@ -138,7 +134,7 @@ class Tracer(CallListener):
 
         Args:
             name: without personal data: not the path of a request, but its route.
-            of: what inject() wrote, in another process perhaps: headers, or an event's data.
+            of: what inject() wrote, or OpenTelemetry's own, perhaps in another process: headers, a message.
             kind: SpanKind.SERVER for a request that is answered, SpanKind.CONSUMER for an event.
             facts: attributes.
         """
@@ -147,7 +143,7 @@ class Tracer(CallListener):
         span.attributes |= {"dspy.kind": BLOCK, **facts}
         span.redact = self._redact
         try:
-            with self.opened(call), self._shown_to_others(span):
+            with self.opened(call):
                 yield span
         except BaseException as error:
             self._fail(span, error)
@@ -219,18 +215,7 @@ class Tracer(CallListener):
 
     def _place_of(self, call: Call | None) -> Place | None:
         data = call.data if call else None
-        if data is None and self._is_joined:
-            theirs = trace.get_current_span().get_span_context()
-            return Place(theirs.trace_id, theirs.span_id) if theirs.is_valid else None
         return data.place if isinstance(data, Span) else data
-
-    @contextmanager
-    def _shown_to_others(self, span: Span) -> Iterator[None]:
-        if not self._is_joined:
-            yield
-            return
-        with trace.use_span(NonRecordingSpan(span.place.context()), record_exception=False):
-            yield
 
 
 def _as_context(place: Place) -> Context:
