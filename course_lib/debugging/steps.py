@@ -188,17 +188,24 @@ def below(spans: Sequence[Span]) -> dict[str | None, list[Span]]:
     return found
 
 
+def walk(spans: Sequence[Span]) -> Iterator[tuple[tuple[str, ...], Span, Sequence[Span]]]:
+    """Yield each call behind the one that it stands in: all names down to its own, it, and the calls in it."""
+    children = below(spans)
+    waiting: list[tuple[tuple[str, ...], Span]] = [((), span) for span in reversed(children[None])]
+    while waiting:
+        above, span = waiting.pop()
+        path, within = (*above, span.name), children.get(span.id, [])
+        yield path, span, within
+        waiting += ((path, each) for each in reversed(within))
+
+
 def steps_of(spans: Sequence[Span]) -> dict[tuple[str, ...], Step]:
     """Return the places from which the calls came, each behind the one that it stands in."""
-    children, steps = below(spans), dict[tuple[str, ...], Step]()
-    waiting: list[tuple[Span, tuple[str, ...]]] = [(span, ()) for span in reversed(children[None])]
-    while waiting:
-        span, above = waiting.pop()
-        path, within = (*above, span.name), children.get(span.id, [])
+    steps = dict[tuple[str, ...], Step]()
+    for path, span, within in walk(spans):
         step = steps.setdefault(path, Step(path, span.kind))
         step.calls.append(span)
         step.self_s += span.took_s - covered_s(within, span.end_s)
-        waiting += ((each, path) for each in reversed(within))
     return steps
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from course_lib.debugging import attributes, exporters
 from course_lib.debugging.exporters import Batches, JsonLines
 from course_lib.debugging.spans import Place, Span
+from course_lib.debugging.steps import spans_of, walk
 from course_lib.measure.calls import BLOCK, LM, Call, CallListener
 from course_lib.notes import Fact
 from course_lib.redaction import redact_value
@@ -157,7 +158,8 @@ class Tracer(CallListener):
         `httpx.get(url, headers=tracer.inject({}))`; the other side opens `span(name, of=request.headers)`.
         """
         if place := self._place_of(self.current()):
-            _W3C.inject(carrier, _as_context(place))
+            span = NonRecordingSpan(place.context())
+            _W3C.inject(carrier, trace.set_span_in_context(span, Context()))
         return carrier
 
     # -- what CallListener says ----------------------------------------------------------------------
@@ -218,10 +220,6 @@ class Tracer(CallListener):
         return data.place if isinstance(data, Span) else data
 
 
-def _as_context(place: Place) -> Context:
-    return trace.set_span_in_context(NonRecordingSpan(place.context()), Context())
-
-
 def _sent(carrier: Mapping[str, Any] | None) -> Place | None:
     """Return the place that a carrier names; None for none, and for what is no `traceparent`."""
     given = (carrier or {}).get("traceparent")
@@ -276,20 +274,11 @@ class Tracing:
             self._tracer.__exit__(*error)
 
 
-def tree(spans: Sequence[ReadableSpan]) -> str:
-    """Return spans as an indented text, each with its time and what happened in it."""
-    known = {span.context.span_id for span in spans if span.context}
-    below: dict[int | None, list[ReadableSpan]] = {}
-    for span in sorted(spans, key=lambda each: each.start_time or 0):
-        parent = span.parent.span_id if span.parent and span.parent.span_id in known else None
-        below.setdefault(parent, []).append(span)
-
-    def lines(parent: int | None, depth: int) -> Iterator[str]:
-        for span in below.get(parent, ()):
-            took_ms = ((span.end_time or 0) - (span.start_time or 0)) / 1e6
-            failed = str((span.attributes or {}).get("error.type", ""))
-            happened = [failed, *(event.name for event in span.events)]
-            yield f"{'  ' * depth}{span.name}  {took_ms:.1f} ms  {', '.join(filter(None, happened))}".rstrip()
-            yield from lines(span.context.span_id if span.context else None, depth + 1)
-
-    return "\n".join(lines(None, 0))
+def tree(spans: str | Path | Iterable[Any]) -> str:
+    """Return a tracer's spans, or a file of them, as an indented text, each with its time and its events."""
+    lines = []
+    for path, span, _ in walk(spans_of(spans)):
+        happened = [str(span.attributes.get("error.type", "")), *(name for name, _ in span.events)]
+        facts = f"{1000 * span.took_s:.1f} ms  {', '.join(filter(None, happened))}".rstrip()
+        lines.append(f"{'  ' * (len(path) - 1)}{span.name}  {facts}")
+    return "\n".join(lines)

@@ -12,7 +12,7 @@ import dspy
 import pytest
 
 from course_lib import desk, lm
-from course_lib.debugging import Tracer, bottlenecks, execution_graph
+from course_lib.debugging import Tracer, bottlenecks, execution_graph, tree
 from course_lib.debugging.steps import Span, SpanError, spans_of, steps_of
 
 QUESTIONS = ["How long is the warranty of a tent?", "When is my refund paid out?"]
@@ -294,6 +294,7 @@ def test_deep_wide_and_doubled_runs_are_reported_soon() -> None:
     deep = [written(n, f"{n - 1}" if n else None, name=f"n{n % 3}") for n in range(1_500)]
     assert len(execution_graph(deep + deep).text.splitlines()) == len(spans_of(deep + deep)) == 1_500
     assert bottlenecks(deep).calls == 0
+    assert len(tree(deep).splitlines()) == 1_500
 
     wide = [Span("r", None, "module", "r", 0, 2_000)]
     for number in range(2_000):
