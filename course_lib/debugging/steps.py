@@ -189,7 +189,7 @@ def below(spans: Sequence[Span]) -> dict[str | None, list[Span]]:
 
 
 def walk(spans: Sequence[Span]) -> Iterator[tuple[tuple[str, ...], Span, Sequence[Span]]]:
-    """Yield each call behind the one that it stands in: all names down to its own, it, and the calls in it."""
+    """Yield each call behind the one that it stands in: the names down to its own, it, its own calls."""
     children = below(spans)
     waiting: list[tuple[tuple[str, ...], Span]] = [((), span) for span in reversed(children[None])]
     while waiting:
