@@ -1,11 +1,10 @@
 from .advice import Advice, Bottlenecks, bottlenecks
 from .graph import Graph, execution_graph
-from .kept_runs import GoldenError, golden
 from .metrics import MetricsCollector
 from .observable import Budget, BudgetExceeded, ObservableModule, observed
 from .optimizing import Candidate, OptimizerLog
 from .quality import Confusion, ErrorAnalysis, confusion, error_analysis
-from .recording import Recording, ask, diff, record, replay
+from .recording import GoldenError, Recording, ask, diff, golden, record, replay
 from .requests import TracedRequests
 from .tracer import DistributedTracer, TraceLogger, Tracer, Tracing, tree
 

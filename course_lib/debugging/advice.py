@@ -7,10 +7,10 @@ requests and calls that need not wait for one another.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from course_lib.debugging.steps import (
     EVALUATE,
@@ -34,6 +34,8 @@ _LONG_PROMPT = 10
 _INPUTS = ("dspy.inputs", "gen_ai.input.messages")
 _OUTPUTS = ("dspy.outputs", "gen_ai.output.messages")
 _TELLING_CHARS = 8
+_MOST_TOGETHER = 100
+"""With so many neighbours a call is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +173,9 @@ def _sequential(run: _Run) -> Iterable[Advice]:
             has_model.add(span.parent)
     groups: dict[tuple[str, ...], list[list[Span]]] = defaultdict(list)
     for parent in (span for span in run.spans if span.kind != EVALUATE):
-        group: list[Span] = []
-        for span in [
-            each for each in children.get(parent.id, ()) if each.id in has_model and each.kind != LM
-        ]:
-            if not all(_is_free(span, before) for before in group):
-                groups[parent.name, *_names(group)].append(group)
-                group = []
-            if not any(span.content(*_INPUTS) == each.content(*_INPUTS) for each in group):  # else `repeated`
-                group.append(span)
-        groups[parent.name, *_names(group)].append(group)
+        within = [each for each in children.get(parent.id, ()) if each.id in has_model and each.kind != LM]
+        for group in _together(within):
+            groups[parent.name, *_names(group)].append(group)
     for (parent_name, *names), found in groups.items():
         if len(found[0]) > 1:
             seen = f"{', '.join(names)} wait in {parent_name}, and none is given another's result"
@@ -191,22 +186,49 @@ def _sequential(run: _Run) -> Iterable[Advice]:
             yield Advice("sequential", seen, do, saves_s, 0, _ids(span for group in found for span in group))
 
 
+class _Told(NamedTuple):
+    """What a call was given, and the texts in that and in what it returned; None where a span has neither."""
+
+    span: Span
+    asked: Any
+    given: list[str] | None
+    returned: list[str] | None
+
+    @classmethod
+    def by(cls, span: Span) -> _Told:
+        asked, returned = span.content(*_INPUTS), span.content(*_OUTPUTS)
+        texts = (None if each is None else list(texts_in(each)) for each in (asked, returned))
+        return cls(span, asked, *texts)
+
+
+def _together(spans: Iterable[Span]) -> Iterator[list[Span]]:
+    """Yield groups of neighbours that could have run together."""
+    group: list[_Told] = []
+    for span in spans:
+        told = _Told.by(span)
+        if len(group) == _MOST_TOGETHER or not all(_is_free(told, before) for before in group):
+            yield [each.span for each in group]
+            group = []
+        if not any(told.asked == each.asked for each in group):  # else `repeated`
+            group.append(told)
+    yield [each.span for each in group]
+
+
 def _names(group: Sequence[Span]) -> tuple[str, ...]:
     counts = Counter(span.name for span in group)
     return tuple(f"{count} x {name}" if count > 1 else name for name, count in counts.items())
 
 
-def _is_free(span: Span, before: Span) -> bool:
-    """Return whether `span` came after `before`, and was given nothing that that one returned."""
-    returned, given = before.content(*_OUTPUTS), span.content(*_INPUTS)
-    if returned is None or given is None or span.start_s < before.end_s:
+def _is_free(told: _Told, before: _Told) -> bool:
+    """Return whether a call came after `before`, and was given nothing that that one returned."""
+    if before.returned is None or told.given is None or told.span.start_s < before.span.end_s:
         return False
-    old, new = list(texts_in(before.content(*_INPUTS))), list(texts_in(given))
+    old, new = before.given or [], told.given
     old_text, new_text = " ".join(old), " ".join(new)
     return not any(
         (text in new and text not in old)
         or (len(text) >= _TELLING_CHARS and new_text.count(text) > old_text.count(text))
-        for text in texts_in(returned)
+        for text in before.returned
     )
 
 
@@ -228,8 +250,8 @@ def _adapter_fallback(run: _Run) -> Iterable[Advice]:
 
 def _retries(run: _Run) -> Iterable[Advice]:
     """Time spent on waiting for another attempt."""
-    waits = [(span, facts) for span in run.spans for name, facts in span.events if name == "retry"]
-    waited_s = sum(float(facts.get("wait_s", 0)) for _, facts in waits)
+    waits = [(span, wait_s) for span in run.spans for wait_s in span.waits_s]
+    waited_s = sum(wait_s for _, wait_s in waits)
     if waits:
         seen = f"{len(waits)} attempts failed and were repeated after {waited_s:.1f} s of waiting"
         do = "Ask less often than the model's limit, or have another model to fall back on"

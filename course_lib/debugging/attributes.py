@@ -18,6 +18,7 @@ from pydantic_core import to_jsonable_python
 from course_lib.debugging.spans import Span
 from course_lib.lm import prices
 from course_lib.measure.calls import COMPILE, EVALUATE, FORMAT, LM, MODULE, PARSE, TOOL, Call
+from course_lib.measure.usage import Usage
 from course_lib.redaction.values import LOOKED_AT
 
 Attributes = dict[str, Any]
@@ -123,11 +124,10 @@ def _answer_of(call: Call, outputs: Any) -> Attributes:
     return {"gen_ai.response.finish_reasons": [str(each) for each in reasons]} if any(reasons) else {}
 
 
-def cost_usd(call: Call) -> float:
+def cost_usd(usage: Usage) -> float:
     """Return what a model's call costs; without a listed price a high one is assumed, for caps."""
-    usage = call.heard.usage if call.heard else None
-    if usage is None or not usage.unpriced_calls:
-        return usage.cost_usd if usage else 0.0
+    if not usage.unpriced_calls:
+        return usage.cost_usd
     rate = prices.ASSUMED
     return (usage.prompt_tokens * rate.prompt_usd + usage.completion_tokens * rate.completion_usd) / 1e6
 
@@ -176,7 +176,8 @@ def _message(message: Any) -> Any:
 def _kept(value: Any) -> Any:
     """Return a value as JSON has it, a copy: it may change later; of very long ones the beginning."""
     try:
-        return _trimmed(plain(value), [LONGEST_CONTENT])
+        plain = to_jsonable_python(value, fallback=_fields, inf_nan_mode="constants", by_alias=False)
+        return _trimmed(plain, [LONGEST_CONTENT])
     except Exception as error:  # border: how a value becomes a text is its class's
         return f"(a {type(value).__name__} that cannot be shown: {type(error).__name__})"
 
@@ -204,12 +205,8 @@ def text_of(error: BaseException) -> str:
         return f"(words that cannot be shown: {type(other).__name__})"
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it: predictions and examples as their fields, what else there is as text."""
-    return to_jsonable_python(value, fallback=_fields, inf_nan_mode="constants", by_alias=False)
-
-
 def _fields(value: Any) -> Any:
+    """Return predictions and examples as their fields, what else JSON has no form for as text."""
     if isinstance(value, dspy.Example):  # a Prediction is one
         return {str(name): each for name, each in value.items()}
     return getattr(value, "__name__", None) or str(value)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import multiprocessing
 import os
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,10 +37,15 @@ MOST_QUEUED = 4_096
 _BATCH, _EVERY_S, _IDLE_S = 256, 0.5, 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 _AT_EXIT_S = 2.0
+_MOST_ANSWERED = 65_536
+_THREAD = "spans to "
 
 _log = logging.getLogger("course_lib.debugging")
-for _name in ("opentelemetry.exporter.otlp", "opentelemetry.sdk"):  # Batches says it once
+for _name in ("opentelemetry.exporter.otlp", "opentelemetry.sdk"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
+logging.getLogger(OTLPSpanExporter.__module__).addFilter(  # Batches says it once
+    lambda record: not (record.threadName or "").startswith(_THREAD)
+)
 
 
 class ExporterError(CourseError):
@@ -76,7 +84,7 @@ class Batches:
                 return
             self._queue.append(span)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"spans to {self.name}", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=f"{_THREAD}{self.name}", daemon=True)
                 self._thread.start()
             elif len(self._queue) in (1, _BATCH):
                 self._lock.notify_all()
@@ -150,7 +158,15 @@ def _flush_all() -> None:
         batches.flush(max(0.0, end_s - time.monotonic()))
 
 
+def _flush_in_worker(_: object = None) -> None:
+    """Have multiprocessing do so at the end of a worker, where Python's atexit does not run."""
+    util.Finalize(None, _flush_all, exitpriority=100)
+
+
 atexit.register(_flush_all)
+util.register_after_fork(_open, _flush_in_worker)
+if multiprocessing.parent_process():
+    _flush_in_worker()
 
 
 class JsonLines(SpanExporter):
@@ -164,9 +180,7 @@ class JsonLines(SpanExporter):
         """
         self._path = Path(path)
         try:
-            with self._opened() as file:
-                if file.tell() and not self._path.read_bytes().endswith(b"\n"):
-                    file.write(b"\n")  # a process that was killed left half a line
+            self._append("")
         except OSError as error:
             raise ExporterError(
                 f"spans cannot be written to {self._path}: {error.strerror}; name a file in a folder that "
@@ -175,26 +189,55 @@ class JsonLines(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Append a batch in one write."""
-        lines = "".join(f"{span.to_json(indent=None)}\n" for span in spans)
-        with self._opened() as file:
-            file.write(lines.encode())
+        self._append("".join(f"{span.to_json(indent=None)}\n" for span in spans))
         return SpanExportResult.SUCCESS
 
-    def _opened(self) -> Any:
+    def _append(self, lines: str) -> None:
         # for its owner alone: with content on, it holds what people wrote
-        return open(self._path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
+        with open(self._path, "ab+", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":  # a full disk, or a process that was killed, left half a line
+                    lines = f"\n{lines}"
+            file.write(lines.encode())
+
+
+class _Session(requests.Session):
+    """Follows nobody elsewhere, reads little of an answer, and connects anew in a forked child."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_pid, self._of_the_parent = os.getpid(), self.adapters
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        if self._of_pid != os.getpid():  # two processes must not write to one connection
+            self._of_pid, self._of_the_parent = os.getpid(), self.adapters
+            self.adapters = requests.Session().adapters
+        with super().send(request, **{**options, "stream": True}) as response:
+            response.raw.read(_MOST_ANSWERED)
+        if 300 <= response.status_code < 400:  # OpenTelemetry's exporter would call it a success
+            raise requests.TooManyRedirects(f"answered {response.status_code}; name the address it leads to")
+        return response
+
+
+def shown(url: str) -> str:
+    """Return an address without the name and password that may stand before its host."""
+    return re.sub(r"//[^/]*@", "//", url)
 
 
 def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporter:
     """Return the exporter to an OTLP collector over HTTP; `url` is its base, or the whole of .../v1/traces.
 
     Raises:
-        ExporterError: it is no http address.
+        ExporterError: it is no http address, or a header cannot be sent.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ExporterError(f"{url!r} is no collector's address; give one like http://127.0.0.1:4318")
-    session = requests.Session()
+        raise ExporterError(f"{shown(url)!r} is no collector's address; give one like http://127.0.0.1:4318")
+    sent = {name: value.strip() for name, value in (headers or {}).items()}
+    if odd := [name for name, value in sent.items() if not value.isprintable()]:
+        raise ExporterError(f"the header {odd[0]!r} cannot be sent: its value is not one line of text")
+    session = _Session()
     session.trust_env = parts.hostname not in ("127.0.0.1", "localhost", "::1")  # else a proxy's
     endpoint = url if parts.path.rstrip("/").endswith("/v1/traces") else f"{url.rstrip('/')}/v1/traces"
-    return OTLPSpanExporter(endpoint, headers=dict(headers or {}), timeout=10, session=session)
+    return OTLPSpanExporter(endpoint, headers=sent, timeout=10, session=session)

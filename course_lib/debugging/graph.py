@@ -13,7 +13,7 @@ from typing import Any
 from course_lib.debugging.steps import FORMAT, LM, PARSE, TOOL, Step, spans_of, steps_of
 
 _SHAPES = {LM: '[("{}")]', TOOL: '{{{{"{}"}}}}'}
-_QUOTED = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "\n": " "})
+_QUOTED = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "\n": " ", "\r": " "})
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -31,22 +31,19 @@ class Graph:
         return {"text/vnd.mermaid": self.mermaid, "text/plain": self.text}
 
 
-def execution_graph(
-    spans: str | Path | Iterable[Any], *, title: str = "What the program did", adapters: bool = False
-) -> Graph:
-    """Return the graph of a run, or of several runs together.
+def execution_graph(spans: str | Path | Iterable[Any], *, title: str = "What the program did") -> Graph:
+    """Return the graph of a run, or of several runs together; adapters' format and parse are left out.
 
     Args:
         spans: a tracer's, or a file of them.
         title: for those who do not see the picture.
-        adapters: whether the adapters' format and parse are shown.
     """
-    hidden = () if adapters else (FORMAT, PARSE)
-    steps = {path: step for path, step in steps_of(spans_of(spans)).items() if step.kind not in hidden}
+    found = steps_of(spans_of(spans))
+    steps = {path: step for path, step in found.items() if step.kind not in (FORMAT, PARSE)}
     ids = {path: f"n{number}" for number, path in enumerate(steps)}
     text = [f"{'  ' * (len(path) - 1)}{step.name}: {_figures(step)}" for path, step in steps.items()]
     described = "; ".join(line.strip() for line in text).translate(_QUOTED).replace(";", ",")
-    lines = ["flowchart TD", f"    accTitle: {title}", f"    accDescr: {described}"]
+    lines = ["flowchart TD", f"    accTitle: {title.translate(_QUOTED)}", f"    accDescr: {described}"]
     for path, step in steps.items():
         shape = _SHAPES.get(step.kind, '["{}"]')
         label = f"{step.name.translate(_QUOTED)}<br>{_figures(step).translate(_QUOTED)}"

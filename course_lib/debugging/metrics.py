@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -30,8 +31,8 @@ _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 class MetricsCollector(CallListener):
     """Counts what DSPy does, in bounded memory. Labels are names of classes and models, never content.
 
-    A request is a call of the outermost module. An error's label is its class; it is empty for a call that
-    was answered.
+    A request is a call of the outermost module; an ObservableModule counts as its program. An error's label
+    is its class; it is empty for a call that was answered.
     """
 
     EVERYWHERE = frozenset({"breaker"})
@@ -43,33 +44,33 @@ class MetricsCollector(CallListener):
         self._seen: dict[str, set[str]] = {}
         self._lock = threading.Lock()
         forks.things.add(self)
-        self._requests = self._counter("dspy_requests", "Requests that ended", "program", "error")
-        self._in_flight = self._gauge("dspy_requests_in_flight", "Requests under way", "program")
-        self._request_s = self._histogram("dspy_request_duration_seconds", "From call to end", "program")
-        self._model_calls = self._counter(
-            "dspy_model_calls", "Calls not answered by a cache", "model", "error"
-        )
-        self._model_s = self._histogram("dspy_model_duration_seconds", "Of an answered call", "model")
-        self._first_s = self._histogram("dspy_first_token_seconds", "To a stream's first text", "model")
-        self._tokens = self._counter("dspy_tokens", "Tokens reported", "model", "direction")
-        self._cost = self._counter("dspy_cost_dollars", "Priced by the list", "model")
-        self._hits = self._counter("dspy_cache_hits", "Answers of a cache", "tier")
-        self._misses = self._counter("dspy_cache_misses", "Looked for in TieredCache and not there")
-        self._unparsed = self._counter(
-            "dspy_parse_failures", "Replies without the fields asked for", "adapter"
-        )
-        self._fallbacks = self._counter("dspy_fallbacks", "Another adapter or model was asked", "kind")
-        self._retries = self._counter("dspy_retries", "Attempts that failed or were repeated", "error")
-        self._breaker = self._gauge("dspy_breaker_open", "1 open, 0.5 half-open, 0 closed", "breaker")
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, buckets=_BUCKETS_S, registry=self.registry)
+        self._requests = counter("dspy_requests", "Requests that ended", ["program", "error"])
+        self._in_flight = gauge("dspy_requests_in_flight", "Requests under way", ["program"])
+        self._request_s = histogram("dspy_request_duration_seconds", "From call to end", ["program"])
+        self._model_calls = counter("dspy_model_calls", "Calls not answered by a cache", ["model", "error"])
+        self._model_s = histogram("dspy_model_duration_seconds", "Of an answered call", ["model"])
+        self._first_s = histogram("dspy_first_token_seconds", "To a stream's first text", ["model"])
+        self._tokens = counter("dspy_tokens", "Tokens reported", ["model", "direction"])
+        self._cost = counter("dspy_cost_dollars", "Priced by the list", ["model"])
+        self._hits = counter("dspy_cache_hits", "Answers of a cache", ["tier"])
+        self._misses = counter("dspy_cache_misses", "Looked for in TieredCache and not there")
+        self._unparsed = counter("dspy_parse_failures", "Replies without the fields asked for", ["adapter"])
+        self._fallbacks = counter("dspy_fallbacks", "Another adapter or model was asked", ["kind"])
+        self._retries = counter("dspy_retries", "Attempts that failed or were repeated", ["error"])
+        self._breaker = gauge("dspy_breaker_open", "1 open, 0.5 half-open, 0 closed", ["breaker"])
 
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(name, words, labels, registry=self.registry)
-
-    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
-        return Gauge(name, words, labels, registry=self.registry)
-
-    def _histogram(self, name: str, words: str, *labels: str) -> Histogram:
-        return Histogram(name, words, labels, buckets=_BUCKETS_S, registry=self.registry)
+    def _begin_anew(self) -> None:
+        """Open in a forked child the locks of the library, which a thread of the parent may have held."""
+        waiting: list[Any] = [self.registry, *self.registry._names_to_collectors.values()]  # noqa: SLF001
+        while waiting:
+            thing = waiting.pop()
+            waiting += getattr(thing, "_metrics", {}).values()
+            values = (getattr(thing, name, None) for name in ("_value", "_sum"))
+            for each in (thing, *values, *getattr(thing, "_buckets", ())):
+                if lock := getattr(each, "_lock", None):
+                    lock._at_fork_reinit()  # noqa: SLF001
 
     def text(self) -> str:
         """Return all of it as Prometheus reads it."""
@@ -92,7 +93,8 @@ class MetricsCollector(CallListener):
     def began(self, call: Call, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002
         """Count a request that begins."""
         if call.kind == MODULE and call.is_outermost:
-            call.data = self._bounded("program", call.name)
+            named = getattr(call.instance, "observed_program", call.instance)
+            call.data = self._bounded("program", type(named).__name__)
             self._in_flight.labels(call.data).inc()
 
     def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:  # noqa: ARG002

@@ -2,8 +2,9 @@
 
 Main path: ObservableModule(program, per_request=Budget(cost_usd=0.02)) is a dspy.Module like the program;
 observable.metrics counts it.
-DSPy swallows what a callback raises, so a budget is looked at in the engine of the model: before each
-attempt, under the cache, where a raised error is an LM's error like any other.
+Source: dspy.clients.execution._engine (DSPy 3.4.1), by which every model takes its engine. DSPy swallows what
+a callback raises, and a program may ask any model, so budgets stand there: before each attempt, under the
+cache, where a raised error is an LM's error like any other.
 """
 
 # mypy: allow-subclassing-any
@@ -11,25 +12,30 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 import dspy
 from cachetools import TTLCache
+from dspy.clients import execution
+from dspy.clients.lm15_boundary import history_messages
 from dspy.lm15 import Request, Response
 
 from course_lib.debugging.attributes import cost_usd
 from course_lib.debugging.metrics import MetricsCollector
+from course_lib.debugging.steps import texts_in
 from course_lib.errors import CourseError
 from course_lib.measure.calls import LM, Call, CallListener
-from course_lib.measure.engines import Engine, engine_of, with_engines
+from course_lib.measure.engines import Engine
+from course_lib.measure.usage import Usage, usage_of
 from course_lib.notes import note
 from course_lib.resilience import forks
 
-_SPENT = "course_spent"
-_MOST_TENANTS = 10_000
+_SPENT, _IS_OBSERVED = "course_spent", "course_is_observed"
+_MOST_TENANTS = 100_000
+_TOKEN_CHARS = 4
 DAY_S = 86_400.0
 
 
@@ -39,7 +45,11 @@ class BudgetExceeded(dspy.LMError, CourseError):  # noqa: N818  (says what happe
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be spent; looked at before each attempt at a model, so that calls under way may exceed it."""
+    """What may be spent; looked at before each attempt at a model, so that calls under way may exceed it.
+
+    Of a call that is cancelled nobody reports the tokens: those sent are estimated, and the pieces that came
+    are counted. Threads that a program starts by itself are not watched: DSPy's settings do not reach them.
+    """
 
     _: KW_ONLY
     attempts: float = math.inf
@@ -81,11 +91,11 @@ class _Spent:
                     )
             self._used["attempts"] += 1
 
-    def add(self, tokens: int, dollars: float) -> None:
+    def add(self, usage: Usage) -> None:
         """Count what a call has used."""
         with self._lock:
-            self._used["tokens"] += tokens
-            self._used["cost_usd"] += dollars
+            self._used["tokens"] += usage.tokens
+            self._used["cost_usd"] += cost_usd(usage)
 
 
 class _Counting(CallListener):
@@ -94,7 +104,7 @@ class _Counting(CallListener):
     def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:  # noqa: ARG002
         if call.kind == LM and call.heard and call.heard.usage:
             for spent in dspy.settings.get(_SPENT) or ():
-                spent.add(call.heard.usage.tokens, cost_usd(call))
+                spent.add(call.heard.usage)
 
 
 _counting = _Counting()  # one for all, so that nested modules count a call once
@@ -113,17 +123,20 @@ class ObservableModule(dspy.Module):
         tenant: Callable[[], str | None] = lambda: None,
         period_s: float = DAY_S,
     ) -> None:
-        """Wrap a program; models that it holds are replaced by observed() ones, in place.
+        """Wrap a program; whatever models it asks, each attempt is seen.
 
         Args:
             program: any module.
             listeners: such as a Tracer; also those that are configured already are heard, and once.
             metrics: where to count; without one, a collector of this module's own.
             per_request: what one call may spend.
-            per_tenant: what all calls of one tenant may spend in a period, in this process.
+            per_tenant: what all calls of one tenant may spend in a period, in this process; 100,000 tenants
+                are known at a time, and with more of them the one not seen for longest begins anew.
             tenant: returns the tenant of the call: `lambda: current_scope().tenant`.
             period_s: begins with a tenant's first call.
         """
+        if not period_s > 0:  # nor is NaN
+            raise ValueError(f"a period of {period_s!r} s never holds; give seconds above 0")
         super().__init__()
         self.program, self.metrics = program, metrics or MetricsCollector()
         self._listeners = (self.metrics, *listeners, _counting)
@@ -131,10 +144,6 @@ class ObservableModule(dspy.Module):
         self._tenants: TTLCache[str | None, _Spent] = TTLCache(_MOST_TENANTS, period_s)
         self._lock = threading.Lock()
         forks.things.add(self)
-        for _, module in program.named_sub_modules():
-            for name, held in list(vars(module).items()):
-                if isinstance(held, dspy.LM):
-                    setattr(module, name, observed(held))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ObservableModule:
         """Copy the program, for an optimizer; what listens and what is spent stays one."""
@@ -143,6 +152,11 @@ class ObservableModule(dspy.Module):
         copied.__dict__.update(self.__dict__)
         copied.program = self.program.deepcopy()
         return copied
+
+    @property
+    def observed_program(self) -> dspy.Module:
+        """The program, also of one that is wrapped twice: metrics count under its name."""
+        return getattr(self.program, "observed_program", self.program)
 
     def forward(self, **inputs: Any) -> Any:
         """Run the program.
@@ -163,8 +177,6 @@ class ObservableModule(dspy.Module):
         present = dspy.settings.callbacks
         new = [each for each in self._listeners if each not in present]
         settings: dict[str, Any] = {"callbacks": [*present, *new]}
-        if isinstance(dspy.settings.lm, dspy.LM):
-            settings["lm"] = observed(dspy.settings.lm)
         settings[_SPENT] = (*(dspy.settings.get(_SPENT) or ()), *self._budgets())
         with dspy.context(**settings):
             yield
@@ -179,52 +191,92 @@ class ObservableModule(dspy.Module):
 
 
 def observed(lm: dspy.LM) -> dspy.LM:
-    """Return a copy of `lm` whose every attempt asks the budgets around it, and is noted if it fails.
+    """Return a copy of `lm` whose every attempt is noted if it fails, as in an ObservableModule.
 
     So DSPy's own retries are seen, which callbacks do not hear of. Answers of a cache are no attempts.
     """
-    if isinstance(lm.engine, _Observed):
+    if getattr(lm, _IS_OBSERVED, False):
         return lm
-    return with_engines(lm, _SyncEngine(lm), _AsyncEngine(lm))
+    seen = lm.copy()
+    setattr(seen, _IS_OBSERVED, True)
+    return seen
 
 
-class _Observed(Engine):
-    def __init__(self, lm: dspy.LM) -> None:
-        super().__init__(lm)
-        self._lm = lm
+class _Attempts:
+    """Stands for the engine that DSPy took: asks the budgets before each attempt, and notes a failed one."""
+
+    def __init__(self, backend: Any, model: str) -> None:
+        self._backend, self._model = backend, model
 
     @contextmanager
-    def _attempt(self) -> Iterator[None]:
-        for spent in dspy.settings.get(_SPENT) or ():
+    def _attempt(self, asked: Request | Mapping[str, Any]) -> Iterator[list[str]]:
+        """Make an attempt; what is yielded takes the type of each event that came."""
+        budgets, came = dspy.settings.get(_SPENT) or (), list[str]()
+        for spent in budgets:
             spent.begin_attempt()
         try:
-            yield
-        except Exception as error:
-            note("attempt.failed", error=type(error).__name__)
+            yield came
+        except BaseException as error:
+            if isinstance(error, Exception):
+                note("attempt.failed", error=type(error).__name__)
+            elif "end" not in came:  # cancelled before its usage was reported
+                for spent in budgets:
+                    spent.add(self._until_cancelled(asked, came))
             raise
 
+    def _until_cancelled(self, asked: Request | Mapping[str, Any], came: list[str]) -> Usage:
+        messages = history_messages(asked) if isinstance(asked, Request) else asked.get("messages")
+        sent = sum(map(len, texts_in(messages))) // _TOKEN_CHARS
+        return usage_of([(self._model, {"prompt_tokens": sent, "completion_tokens": came.count("delta")})])
 
-class _SyncEngine(_Observed):
+
+class _SyncAttempts(_Attempts):
     def complete(self, request: Request) -> Response:
-        backend, request = engine_of(self._lm, request, in_task=False)
-        with self._attempt():
-            return backend.complete(request)
+        with self._attempt(request):
+            return self._backend.complete(request)
+
+    def complete_legacy(self, lm: Any, request: Mapping[str, Any], **given: Any) -> Any:
+        with self._attempt(request):
+            return self._backend.complete_legacy(lm, request, **given)
 
     def stream(self, request: Request) -> Iterator[Any]:
-        backend, request = engine_of(self._lm, request, in_task=False)
-        with self._attempt(), closing(backend.stream(request)) as events:
-            yield from events
+        with self._attempt(request) as came, closing(self._backend.stream(request)) as events:
+            for event in events:
+                came.append(event.type)
+                yield event
 
 
-class _AsyncEngine(_Observed):
+class _AsyncAttempts(_Attempts):
     async def complete(self, request: Request) -> Response:
-        backend, request = engine_of(self._lm, request, in_task=True)
-        with self._attempt():
-            return await backend.complete(request)
+        with self._attempt(request):
+            return await self._backend.complete(request)
+
+    async def complete_legacy(self, lm: Any, request: Mapping[str, Any], **given: Any) -> Any:
+        with self._attempt(request):
+            return await self._backend.complete_legacy(lm, request, **given)
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
-        backend, request = engine_of(self._lm, request, in_task=True)
-        with self._attempt():
-            async with aclosing(backend.stream(request)) as events:
+        with self._attempt(request) as came:
+            async with aclosing(self._backend.stream(request)) as events:
                 async for event in events:
+                    came.append(event.type)
                     yield event
+
+
+_dspys_engine = execution._engine  # noqa: SLF001
+
+
+def _engine(lm: Any, call: Any, asynchronous: bool) -> tuple[Any, Any, Any]:
+    """Do as DSPy's, and put our own around it where attempts are to be seen.
+
+    Within an ObservableModule an engine of ours (a limiter, a chain of models) is left as it is: each engine
+    that it asks comes through here.
+    """
+    backend, request, provider = _dspys_engine(lm, call, asynchronous)
+    is_within = dspy.settings.get(_SPENT) is not None
+    if not isinstance(backend, Engine) if is_within else getattr(lm, _IS_OBSERVED, False):
+        backend = (_AsyncAttempts if asynchronous else _SyncAttempts)(backend, lm.model)
+    return backend, request, provider
+
+
+execution._engine = _engine  # noqa: SLF001  (DSPy offers no place of its own from which a call can be refused)

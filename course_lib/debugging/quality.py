@@ -40,12 +40,6 @@ class ErrorAnalysis:
     """For how many examples a step came to be judged, with all before it right."""
     examples: int
 
-    @property
-    def worst(self) -> str:
-        """The step at which most examples are lost; empty if none is."""
-        step = max(self.first_wrong, key=lambda each: len(self.first_wrong[each]), default="")
-        return step if step and self.first_wrong[step] else ""
-
     def __repr__(self) -> str:
         lost = sum(map(len, self.first_wrong.values()))
         rows = [
@@ -103,28 +97,6 @@ class Confusion:
         """Share of the examples that are right; 0 without any."""
         right = sum(row[at] for at, row in enumerate(self.counts))
         return right / self.total if self.total else 0.0
-
-    def precision(self, label: str) -> float:
-        """Return the share of the predictions of a label that are right; 0 without any."""
-        at = self.labels.index(label)
-        predicted = sum(row[at] for row in self.counts)
-        return self.counts[at][at] / predicted if predicted else 0.0
-
-    def recall(self, label: str) -> float:
-        """Return the share of the examples of a label that are found; 0 without any."""
-        at = self.labels.index(label)
-        return self.counts[at][at] / sum(self.counts[at]) if any(self.counts[at]) else 0.0
-
-    @property
-    def mix_ups(self) -> list[tuple[str, str, int]]:
-        """Each true label, what it was taken for, and how often; most first."""
-        found = [
-            (true, taken, self.counts[row][column])
-            for row, true in enumerate(self.labels)
-            for column, taken in enumerate(self.labels)
-            if row != column and self.counts[row][column]
-        ]
-        return sorted(found, key=lambda each: -each[2])
 
     def __repr__(self) -> str:
         width = max(map(len, (*self.labels, "true \\ predicted")))

@@ -1,12 +1,15 @@
 """A run captured at the model's boundary: replayed without a model, walked through, edited, compared.
 
-Main path: with record("run.jsonl"): ...; with replay("run.jsonl"): ...; diff(before, after).
+Main path: with record("run.jsonl"): ...; with replay("run.jsonl"): ...; diff(before, after). In a test,
+`with golden("tests/golden/triage.jsonl"): program(...)`; GoldenError says what differs from the kept run.
 The endpoint writes and answers (lm.taping); here DSPy's own cache is put aside, since what a cache answers
 reaches no endpoint, and the recording becomes an object.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -237,3 +240,42 @@ def _asked(step: Recorded) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+# -- a run that is kept, a regression test for prompts and answers ---------------------------------------
+
+UPDATE = "COURSE_GOLDEN"
+"""With `COURSE_GOLDEN=update` in the environment, kept runs are written anew."""
+
+
+class GoldenError(AssertionError):
+    """A run differs from the kept one, or there is none; pytest shows it as a failed test."""
+
+
+@contextmanager
+def golden(path: str | Path, *, in_order: bool = True) -> Iterator[None]:
+    """Compare what the block asks the model, and what it answers, with a run that is kept in a file.
+
+    Args:
+        path: the kept run, a recording. Where it is missing, `COURSE_GOLDEN=update` writes it.
+        in_order: whether the order counts; in a program that asks several things at once it does not.
+
+    Raises:
+        GoldenError: something differs. The message shows each step: prompt by line, and answer.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory() as folder:
+        with record(Path(folder) / "run.jsonl") as file:
+            yield
+        run = Recording.load(file)
+    how = f"run again with {UPDATE}=update, look at the difference, and commit the file"
+    if os.environ.get(UPDATE) == "update":
+        run.save(path)
+        return
+    if not path.exists():
+        raise GoldenError(f"there is no kept run {path}; {how}")
+    kept = Recording.load(path)
+    if not in_order:
+        kept, run = (Recording(sorted(each, key=lambda step: (step.key, step.reply))) for each in (kept, run))
+    if found := diff(kept, run):
+        raise GoldenError(f"this run is not the one in {path}. {found}\nIf that is right, {how}.")

@@ -6,6 +6,8 @@ Source: OpenTelemetry's HTTP conventions. A span is named by route, never by the
 
 from __future__ import annotations
 
+from http import HTTPMethod
+
 from opentelemetry.trace import SpanKind
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,6 +49,4 @@ class TracedRequests:
                     span.set_attribute("http.route", route)
 
 
-_METHODS = frozenset(
-    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "WEBSOCKET"]
-)
+_METHODS = frozenset([*HTTPMethod, "WEBSOCKET"])

@@ -47,9 +47,9 @@ class Place(NamedTuple):
         trace_id = parent.trace_id if parent else _random.getrandbits(128) or 1
         return cls(trace_id, _random.getrandbits(64) or 1)
 
-    def context(self, *, is_remote: bool = False) -> SpanContext:
+    def context(self) -> SpanContext:
         """Return it as OpenTelemetry has it."""
-        return SpanContext(self.trace_id, self.span_id, is_remote, _SAMPLED)
+        return SpanContext(self.trace_id, self.span_id, is_remote=False, trace_flags=_SAMPLED)
 
 
 class Span:

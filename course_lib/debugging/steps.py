@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ class Span:
         """True when a cache answered in the model's place."""
         return bool(self.attributes.get("dspy.cache.hit"))
 
+    @property
+    def waits_s(self) -> list[float]:
+        """Seconds for which it waited before each further attempt."""
+        return [float(facts.get("wait_s") or 0) for name, facts in self.events if name == "retry"]
+
     def content(self, *names: str) -> Any:
         """Return the first of these attributes as the JSON that it holds; None where none is whole."""
         text = next((self.attributes[name] for name in names if name in self.attributes), "")
@@ -75,7 +81,7 @@ class Span:
             return None
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
 
 
@@ -108,12 +114,20 @@ class Step:
 def spans_of(source: str | Path | Iterable[Any]) -> list[Span]:
     """Return spans, the first begun first: those of a tracer, or of a file that holds a JSON object a line.
 
+    One that is there twice is taken once.
+
     Raises:
-        SpanError: something among them is no span, or has not ended; a line of the file is no JSON.
+        SpanError: something among them is no span, or has not ended; a line of the file is no JSON; spans
+            are one another's parents.
     """
     if isinstance(source, str | Path):
         source = _lines(Path(source))
-    return sorted(map(_span, source), key=lambda span: span.start_s)
+    spans = {span.id: span for span in map(_span, source)}
+    try:
+        TopologicalSorter({span.id: [span.parent] for span in spans.values()}).prepare()
+    except CycleError as error:
+        raise SpanError(f"each of these spans stands in the next: {error.args[1]!r:.200}") from None
+    return sorted(spans.values(), key=lambda span: span.start_s)
 
 
 def _lines(path: Path) -> Iterator[Any]:
@@ -121,7 +135,7 @@ def _lines(path: Path) -> Iterator[Any]:
         try:
             if line:
                 yield json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             what = f"{path}, line {number}: no JSON ({error}): {line!r:.80}"
             raise SpanError(f"{what}; a run that was stopped may have left half a line: delete it") from None
 
@@ -131,10 +145,12 @@ def _span(one: Any) -> Span:
         return one
     try:
         plain = one if isinstance(one, Mapping) else json.loads(one.to_json(indent=None))
-        events = tuple((each["name"], each.get("attributes") or {}) for each in plain.get("events") or ())
+        events = tuple(
+            (each["name"], dict(each.get("attributes") or {})) for each in plain.get("events") or ()
+        )
         attributes, status = plain.get("attributes") or {}, plain.get("status") or {}
         is_error = status.get("status_code") == "ERROR"
-        return Span(
+        span = Span(
             id=plain["context"]["span_id"],
             parent=plain.get("parent_id"),
             kind=attributes.get("dspy.kind", "block"),
@@ -145,10 +161,19 @@ def _span(one: Any) -> Span:
             events=events,
             error=is_error * str(status.get("description") or attributes.get("error.type") or "error"),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        _check(span)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise SpanError(
             f"{one!r:.200} is no span that has ended ({error!r}); give tracer.spans, or a file of them"
         ) from None
+    return span
+
+
+def _check(span: Span) -> None:
+    if not all(isinstance(each, str) for each in (span.id, span.name, span.kind, span.parent or "")):
+        raise TypeError("an id or a name that is no text")
+    if not math.isfinite(sum([span.prompt_tokens, span.completion_tokens, span.cost_usd, *span.waits_s])):
+        raise ValueError("a number that is none")
 
 
 def _seconds(time: str) -> float:
@@ -163,18 +188,24 @@ def below(spans: Sequence[Span]) -> dict[str | None, list[Span]]:
     return found
 
 
+def walk(spans: Sequence[Span]) -> Iterator[tuple[tuple[str, ...], Span, Sequence[Span]]]:
+    """Yield each call behind the one that it stands in: the names down to its own, it, its own calls."""
+    children = below(spans)
+    waiting: list[tuple[tuple[str, ...], Span]] = [((), span) for span in reversed(children[None])]
+    while waiting:
+        above, span = waiting.pop()
+        path, within = (*above, span.name), children.get(span.id, [])
+        yield path, span, within
+        waiting += ((path, each) for each in reversed(within))
+
+
 def steps_of(spans: Sequence[Span]) -> dict[tuple[str, ...], Step]:
     """Return the places from which the calls came, each behind the one that it stands in."""
-    children, steps = below(spans), dict[tuple[str, ...], Step]()
-
-    def walk(parent: str | None, path: tuple[str, ...]) -> None:
-        for span in children.get(parent, ()):
-            step = steps.setdefault((*path, span.name), Step((*path, span.name), span.kind))
-            step.calls.append(span)
-            step.self_s += span.took_s - covered_s(children.get(span.id, ()), span.end_s)
-            walk(span.id, step.path)
-
-    walk(None, ())
+    steps = dict[tuple[str, ...], Step]()
+    for path, span, within in walk(spans):
+        step = steps.setdefault(path, Step(path, span.kind))
+        step.calls.append(span)
+        step.self_s += span.took_s - covered_s(within, span.end_s)
     return steps
 
 
@@ -190,10 +221,12 @@ def covered_s(spans: Iterable[Span], end_s: float = math.inf) -> float:
 
 def texts_in(value: Any) -> Iterator[str]:
     """Yield every text and number in plain values, as text."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        for one in value:
-            yield from texts_in(one)
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            one = list(one.values())
+        if isinstance(one, list):
+            waiting += reversed(one)
+        elif one is not None and not isinstance(one, bool):
+            yield str(one)

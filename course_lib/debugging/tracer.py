@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from course_lib.debugging import attributes, exporters
 from course_lib.debugging.exporters import Batches, JsonLines
 from course_lib.debugging.spans import Place, Span
+from course_lib.debugging.steps import spans_of, walk
 from course_lib.measure.calls import BLOCK, LM, Call, CallListener
 from course_lib.notes import Fact
 from course_lib.redaction import redact_value
@@ -54,7 +55,6 @@ class Tracer(CallListener):
         redact: Callable[[Any], Any] = redact_value,
         kept: int = 10_000,
         service: str = "course",
-        joined: bool = False,
     ) -> None:
         """Say where spans go, beside memory.
 
@@ -67,9 +67,6 @@ class Tracer(CallListener):
             redact: takes personal data and secrets out of content: of JSON values, nested.
             kept: so many spans are kept in memory, the last ones.
             service: the resource's `service.name`.
-            joined: whether a span that another library has opened with OpenTelemetry's own API (a web
-                framework's) becomes the parent of ours, and a block of ours that of its spans. Send both to
-                one collector.
 
         Raises:
             ExporterError: a file that cannot be written, or an address that is none.
@@ -77,11 +74,11 @@ class Tracer(CallListener):
         super().__init__()
         to: list[tuple[str, SpanExporter]] = [(type(each).__name__, each) for each in more]
         to += [(str(file), JsonLines(file))] if file else []
-        to += [(collector, exporters.collector(collector, headers))] if collector else []
+        to += [(exporters.shown(collector), exporters.collector(collector, headers))] if collector else []
         self.resource = Resource({"service.name": service, "telemetry.sdk.language": "python"})
         self._memory: deque[Span] = deque(maxlen=kept)
         self._batches = [Batches(each, name, self.resource) for name, each in to]
-        self._content, self._redact, self._is_joined = content, redact, joined
+        self._content, self._redact = content, redact
         self._file = str(file)
 
     # -- what was seen -------------------------------------------------------------------------------
@@ -138,7 +135,7 @@ class Tracer(CallListener):
 
         Args:
             name: without personal data: not the path of a request, but its route.
-            of: what inject() wrote, in another process perhaps: headers, or an event's data.
+            of: what inject() wrote, or OpenTelemetry's own, perhaps in another process: headers, a message.
             kind: SpanKind.SERVER for a request that is answered, SpanKind.CONSUMER for an event.
             facts: attributes.
         """
@@ -147,7 +144,7 @@ class Tracer(CallListener):
         span.attributes |= {"dspy.kind": BLOCK, **facts}
         span.redact = self._redact
         try:
-            with self.opened(call), self._shown_to_others(span):
+            with self.opened(call):
                 yield span
         except BaseException as error:
             self._fail(span, error)
@@ -161,7 +158,8 @@ class Tracer(CallListener):
         `httpx.get(url, headers=tracer.inject({}))`; the other side opens `span(name, of=request.headers)`.
         """
         if place := self._place_of(self.current()):
-            _W3C.inject(carrier, _as_context(place))
+            span = NonRecordingSpan(place.context())
+            _W3C.inject(carrier, trace.set_span_in_context(span, Context()))
         return carrier
 
     # -- what CallListener says ----------------------------------------------------------------------
@@ -219,22 +217,7 @@ class Tracer(CallListener):
 
     def _place_of(self, call: Call | None) -> Place | None:
         data = call.data if call else None
-        if data is None and self._is_joined:
-            theirs = trace.get_current_span().get_span_context()
-            return Place(theirs.trace_id, theirs.span_id) if theirs.is_valid else None
         return data.place if isinstance(data, Span) else data
-
-    @contextmanager
-    def _shown_to_others(self, span: Span) -> Iterator[None]:
-        if not self._is_joined:
-            yield
-            return
-        with trace.use_span(NonRecordingSpan(span.place.context()), record_exception=False):
-            yield
-
-
-def _as_context(place: Place) -> Context:
-    return trace.set_span_in_context(NonRecordingSpan(place.context()), Context())
 
 
 def _sent(carrier: Mapping[str, Any] | None) -> Place | None:
@@ -291,20 +274,11 @@ class Tracing:
             self._tracer.__exit__(*error)
 
 
-def tree(spans: Sequence[ReadableSpan]) -> str:
-    """Return spans as an indented text, each with its time and what happened in it."""
-    known = {span.context.span_id for span in spans if span.context}
-    below: dict[int | None, list[ReadableSpan]] = {}
-    for span in sorted(spans, key=lambda each: each.start_time or 0):
-        parent = span.parent.span_id if span.parent and span.parent.span_id in known else None
-        below.setdefault(parent, []).append(span)
-
-    def lines(parent: int | None, depth: int) -> Iterator[str]:
-        for span in below.get(parent, ()):
-            took_ms = ((span.end_time or 0) - (span.start_time or 0)) / 1e6
-            failed = str((span.attributes or {}).get("error.type", ""))
-            happened = [failed, *(event.name for event in span.events)]
-            yield f"{'  ' * depth}{span.name}  {took_ms:.1f} ms  {', '.join(filter(None, happened))}".rstrip()
-            yield from lines(span.context.span_id if span.context else None, depth + 1)
-
-    return "\n".join(lines(None, 0))
+def tree(spans: str | Path | Iterable[Any]) -> str:
+    """Return a tracer's spans, or a file of them, as an indented text, each with its time and its events."""
+    lines = []
+    for path, span, _ in walk(spans_of(spans)):
+        happened = [str(span.attributes.get("error.type", "")), *(name for name, _ in span.events)]
+        facts = f"{1000 * span.took_s:.1f} ms  {', '.join(filter(None, happened))}".rstrip()
+        lines.append(f"{'  ' * (len(path) - 1)}{span.name}  {facts}")
+    return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -16,12 +16,16 @@ class Collector(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *, status: int = 200, wait_s: float = 0.0) -> None:
-        self.status, self.wait_s = status, wait_s
+    def __init__(
+        self, *, status: int = 200, wait_s: float = 0.0, answer_bytes: int = 0, keeps_alive: bool = False
+    ) -> None:
+        self.status, self.wait_s, self.answer_bytes = status, wait_s, answer_bytes
+        self.ports: list[int] = []
+        """From which each request came."""
         self.names: list[str] = []
         self.services: set[str] = set()
         self.headers: list[dict[str, str]] = []
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _KeepsAlive if keeps_alive else _Handler)
 
     @property
     def url(self) -> str:
@@ -34,6 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         time.sleep(self.server.wait_s)
+        self.server.ports.append(self.client_address[1])
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         if self.server.status == 200:
             asked = ExportTraceServiceRequest.FromString(body)
@@ -43,11 +48,19 @@ class _Handler(BaseHTTPRequestHandler):
                 }
                 self.server.names += [span.name for scope in each.scope_spans for span in scope.spans]
         self.send_response(self.server.status)
-        self.send_header("content-length", "0")
+        self.send_header("content-length", str(self.server.answer_bytes))
+        self.send_header("location", "http://127.0.0.1:9")
         self.end_headers()
+        with suppress(OSError):  # who asked has enough
+            for _ in range(self.server.answer_bytes // 1_000):
+                self.wfile.write(b"a" * 1_000)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+class _KeepsAlive(_Handler):
+    protocol_version = "HTTP/1.1"
 
 
 @contextmanager

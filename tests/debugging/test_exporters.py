@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import stat
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import pytest
 
@@ -80,7 +82,7 @@ def test_a_bad_collector_slows_and_breaks_nothing_and_memory_is_bounded(how):
 
 
 def test_what_is_wrong_is_told_once_and_ends_when_the_collector_is_back(caplog):
-    with collecting(status=403) as collector, caplog.at_level(logging.WARNING, "course_lib.debugging"):
+    with collecting(status=403) as collector, caplog.at_level(logging.WARNING):
         tracer = Tracer(collector=collector.url)
         for _ in range(3):
             make_spans(tracer, 1)
@@ -91,7 +93,8 @@ def test_what_is_wrong_is_told_once_and_ends_when_the_collector_is_back(caplog):
         assert tracer.flush(5)
 
     assert (tracer.dropped, tracer.last_error, collector.names) == (3, "", ["block 0"])
-    assert len([record for record in caplog.records if "are dropped" in record.message]) == 1
+    assert [record.name for record in caplog.records] == ["course_lib.debugging"]
+    assert "are dropped" in caplog.text
 
 
 def test_an_exporter_that_raises_is_no_reason_to_stop():
@@ -117,6 +120,44 @@ def test_an_address_that_is_none_is_refused_at_once(url):
             Tracer(collector=url)
 
 
+def test_no_password_and_no_key_is_told(caplog):
+    with collecting(status=403) as collector, caplog.at_level(logging.WARNING):
+        named, key = collector.url.replace("//", "//bob:hunter2@"), {"X-Key": "hunter2\n"}
+        tracer = Tracer(collector=named, headers=key)
+        make_spans(tracer, 1)
+        assert tracer.flush(5)
+        with pytest.raises(ExporterError, match="'ftp://h' is no") as address:
+            Tracer(collector="ftp://bob:hunter2@h")
+        with pytest.raises(ExporterError, match="'X-Key' cannot be sent") as header:
+            Tracer(collector=DEAD, headers={"X-Key": "hunter2\nhunter2"})
+
+    assert collector.headers[0]["x-key"] == "hunter2"
+    assert collector.url in caplog.text
+    assert "hunter2" not in f"{caplog.text} {tracer.last_error} {address.value} {header.value}"
+
+
+def test_spans_that_a_collector_sends_elsewhere_are_dropped():
+    with collecting(status=307) as collector:
+        tracer = Tracer(collector=collector.url)
+        make_spans(tracer, 3)
+        assert tracer.flush(5)
+
+    assert tracer.dropped == 3
+
+
+def test_an_answer_without_end_is_not_read():
+    with collecting(status=400, answer_bytes=20_000_000) as collector:
+        tracer = Tracer(collector=collector.url)
+        tracemalloc.start()
+        make_spans(tracer, 1)
+        assert tracer.flush(10)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert tracer.dropped == 1
+    assert most < 5_000_000
+
+
 # -- a file ----------------------------------------------------------------------------------------------
 
 
@@ -139,6 +180,33 @@ def test_a_file_is_complete_when_the_block_ends_and_for_its_owner_alone(tmp_path
     with Tracer(file=tmp_path / "new.jsonl") as tracer, tracer.span("one"):
         pass
     assert stat.S_IMODE((tmp_path / "new.jsonl").stat().st_mode) == 0o600
+
+
+def test_half_a_line_of_a_full_disk_stands_alone(tmp_path):
+    path = tmp_path / "run.jsonl"
+    tracer = Tracer(file=path)
+    make_spans(tracer, 1)
+    tracer.flush(5)
+    with path.open("a") as full:
+        full.write('{"torn')
+    make_spans(tracer, 1)
+    tracer.flush(5)
+
+    first, torn, last = path.read_text("utf-8").splitlines()
+    assert torn == '{"torn'
+    assert json.loads(first)["name"] == json.loads(last)["name"] == "block 0"
+
+
+def test_a_large_old_file_is_not_read(tmp_path):
+    path = tmp_path / "run.jsonl"
+    with path.open("wb") as old:
+        old.truncate(200_000_000)  # takes no room on the disk
+    tracemalloc.start()
+    Tracer(file=path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 5_000_000
 
 
 def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path):
@@ -214,6 +282,56 @@ assert os.waitpid(child, 0)[1] == 0
 
     names = sorted(json.loads(line)["name"] for line in path.read_text().splitlines())
     assert names == ["of the child", "of the parent"]
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_worker_hands_over_its_spans_when_it_ends(method, tmp_path):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip("the system has no fork")
+    code = f"""
+import multiprocessing, sys
+def work(path):
+    from course_lib.debugging import Tracer
+    with Tracer(file=path).span("of the worker"):
+        pass
+if __name__ == "__main__":
+    if {method == "fork"}:
+        import course_lib.debugging.exporters
+    worker = multiprocessing.get_context({method!r}).Process(target=work, args=[sys.argv[1]])
+    worker.start()
+    worker.join()
+"""
+    (tmp_path / "run.py").write_text(code)
+    subprocess.run([sys.executable, tmp_path / "run.py", tmp_path / "run.jsonl"], check=True, timeout=60)
+
+    assert [json.loads(line)["name"] for line in (tmp_path / "run.jsonl").read_text().splitlines()] == [
+        "of the worker"
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_has_a_connection_of_its_own():
+    code = """
+import os, sys
+from course_lib.debugging import Tracer
+tracer = Tracer(collector=sys.argv[1])
+def send(name):
+    with tracer.span(name):
+        pass
+    return tracer.flush(10) and not tracer.dropped
+assert send("of the parent")
+child = os.fork()
+if child == 0:
+    os._exit(0 if send("of the child") else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert send("of the parent again")
+"""
+    with collecting(keeps_alive=True) as collector:
+        subprocess.run([sys.executable, "-c", code, collector.url], check=True, timeout=60)
+
+    assert collector.names == ["of the parent", "of the child", "of the parent again"]
+    first, second, third = collector.ports
+    assert first == third != second
 
 
 def test_an_idle_thread_ends(monkeypatch):

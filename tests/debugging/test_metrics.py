@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import dspy
 import pytest
@@ -125,3 +128,50 @@ def test_nothing_personal_is_in_any_metric():
 
     assert "anna" not in metrics.text()
     assert list(text_string_to_metric_families(metrics.text()))
+
+
+def test_a_wrapped_program_counts_under_its_own_name_wherever_the_collector_is():
+    metrics = MetricsCollector()
+    inner = ObservableModule(desk.Triage(), metrics=metrics)
+    with dspy.context(callbacks=[metrics]):
+        for program in (inner, ObservableModule(inner, metrics=metrics)):
+            program(ticket=TICKETS[0])
+    inner(ticket=TICKETS[0])
+
+    assert metrics.value("dspy_requests_total", program="Triage") == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_child_forked_while_metrics_are_read_counts_on():
+    code = """
+import os, threading, time
+import dspy
+from course_lib.debugging import MetricsCollector
+from dspy.utils import DummyLM
+dspy.configure(lm=DummyLM([{"answer": "x"}] * 1_000), callbacks=[metrics := MetricsCollector()])
+program = dspy.Predict("question -> answer")
+program(question="?")
+locked, forked = threading.Event(), threading.Event()
+def read():
+    thing = metrics._requests
+    child = thing.labels("Predict", "")
+    with metrics.registry._lock, thing._lock, child._value._lock:
+        locked.set()
+        forked.wait(30)
+threading.Thread(target=read).start()
+locked.wait(30)
+child = os.fork()
+if child == 0:
+    program(question="?")
+    os._exit(int(metrics.value("dspy_requests_total")))
+forked.set()
+for _ in range(200):
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, 9)
+assert os.waitstatus_to_exitcode(status) == 2
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

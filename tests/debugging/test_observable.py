@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import copy
 
+import anyio
 import dspy
 import pytest
+from dspy.utils import DummyLM
 
 from course_lib import desk, lm
 from course_lib.caching import current_scope, scope
-from course_lib.concurrency import ResilientProcessor, stream
+from course_lib.concurrency import RateLimit, ResilientProcessor, limited, resilient, stream
 from course_lib.debugging import Budget, BudgetExceeded, MetricsCollector, ObservableModule, Tracer, observed
 from course_lib.errors import CourseError
 from tests.debugging.traces import named, traces
@@ -158,6 +160,77 @@ def test_a_budget_reaches_threads_models_of_the_programs_own_and_models_that_fal
     assert lm.ledger().requests == 5
 
 
+WAYS = {
+    "in the context": lambda predict, model: lambda q: _within(model, predict, q),
+    "as an argument": lambda predict, model: lambda q: predict(question=q, lm=model),
+    "directly": lambda predict, model: model,
+    "by hand, of the old kind": lambda predict, model: (
+        lambda q: predict(question=q, lm=DummyLM([{"answer": q}]))
+    ),
+}
+
+
+def _within(model, predict, question):
+    with dspy.context(lm=model):
+        return predict(question=question)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_no_other_model_leads_past_a_budget(way):
+    asked = []
+
+    class Asks(dspy.Module):
+        def forward(self, question):
+            ask = way(dspy.Predict("question -> answer"), lm.connect("sim-small", cache=False))
+            for number in range(4):
+                ask(f"{question} {number}")
+                asked.append(number)
+
+    program = ObservableModule(Asks(), per_request=Budget(attempts=2))
+
+    with pytest.raises(BudgetExceeded):
+        program(question="How much?")
+    assert asked == [0, 1]
+
+
+@pytest.mark.parametrize("wrap", [lambda model: limited(model, RateLimit(1_000)), resilient])
+def test_an_attempt_below_an_engine_of_ours_counts_once(wrap):
+    program = ObservableModule(Loops(), per_request=Budget(attempts=2))
+
+    with dspy.context(lm=wrap(lm.connect("sim-large", cache=False))), pytest.raises(BudgetExceeded):
+        program(ticket=TICKETS[0])
+    assert lm.ledger().requests == 2
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_calls_that_are_cancelled_spend_too(is_stream):
+    lm.profile("late", ttft_p50_ms=0 if is_stream else 2_000, speed_p50_tokens_per_s=20)
+    program = ObservableModule(desk.Triage(), per_tenant=Budget(tokens=1_000), tenant=lambda: "one")
+
+    async def given_up(number):
+        answering = asyncio.ensure_future(program.acall(ticket=TICKETS[number]))
+        done, _ = await asyncio.wait([answering], timeout=0.3)
+        answering.cancel()
+        await asyncio.wait([answering])
+        return [type(each.exception()) for each in done]
+
+    async def ask():
+        send, receive = anyio.create_memory_object_stream(1_000)
+        model, stream = lm.connect("sim-large@late", cache=False), send if is_stream else None
+        with send, receive, dspy.context(lm=model, send_stream=stream):
+            ended = [await given_up(number) for number in range(8)]
+            return ended, receive.statistics().current_buffer_used
+
+    ended, pieces = asyncio.run(ask())
+
+    least = 1 + 1_000 // (lm.ledger().prompt_tokens / lm.ledger().requests)
+    assert (pieces > 8) == is_stream
+    stopped = ended.index([BudgetExceeded])
+    assert ended[stopped:] == [[BudgetExceeded]] * (8 - stopped)
+    assert abs(stopped - least) <= 2
+    assert lm.ledger().requests <= stopped
+
+
 def test_nested_budgets_count_a_call_once_each():
     inner = ObservableModule(Loops(3), per_request=Budget(attempts=100))
     outer = ObservableModule(inner, per_request=Budget(tokens=100_000))
@@ -196,6 +269,12 @@ def test_a_copy_for_an_optimizer_counts_with_the_first():
 def test_a_budget_that_allows_nothing_is_refused(value):
     with pytest.raises(ValueError, match="give a number above 0"):
         Budget(tokens=value)
+
+
+@pytest.mark.parametrize("period_s", [0, -1, float("nan")])
+def test_a_period_that_never_holds_is_refused(period_s):
+    with pytest.raises(ValueError, match="give seconds above 0"):
+        ObservableModule(desk.Triage(), period_s=period_s)
 
 
 def test_failed_attempts_are_seen_in_the_trace_of_a_watched_program():

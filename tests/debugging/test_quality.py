@@ -35,7 +35,6 @@ def test_each_example_counts_for_the_first_step_that_went_wrong_in_it() -> None:
     assert analysis.first_wrong["label"] == (PAIRS[2],)
     assert analysis.reached == {"find": 5, "label": 3, "cite": 2}
     assert "2 of 5 examples are right in every step" in repr(analysis)
-    assert error_analysis(PAIRS[:1], STEPS).worst == ""
     with pytest.raises(CourseError, match="at least one step"):
         error_analysis(PAIRS, {})
 
@@ -46,8 +45,6 @@ def test_the_confusion_matrix_counts_each_label_for_each_other_one() -> None:
     assert matrix.labels == ("b", "a", "c", "(none)")
     assert matrix.counts == ((1, 1, 0, 0), (1, 1, 0, 0), (0, 0, 0, 1), (0, 0, 0, 0))
     assert (matrix.total, matrix.accuracy) == (5, 0.4)
-    assert (matrix.precision("a"), matrix.recall("b"), matrix.precision("c")) == (0.5, 0.5, 0)
-    assert matrix.mix_ups[0] in [("b", "a", 1), ("a", "b", 1), ("c", "(none)", 1)]
     assert "40% of 5 right" in repr(matrix)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import dspy
 import pytest
 
 from course_lib import desk, lm
-from course_lib.debugging import Tracer, bottlenecks, execution_graph
+from course_lib.debugging import Tracer, bottlenecks, execution_graph, tree
 from course_lib.debugging.steps import Span, SpanError, spans_of, steps_of
 
 QUESTIONS = ["How long is the warranty of a tent?", "When is my refund paid out?"]
@@ -74,16 +75,15 @@ def test_the_graph_shows_who_called_whom_how_often_with_a_title_and_a_text() -> 
     assert graph._repr_mimebundle_()["text/vnd.mermaid"] == graph.mermaid
 
 
-def test_adapters_are_shown_on_wish_and_no_name_breaks_the_drawing() -> None:
+def test_adapters_are_left_out_and_no_name_breaks_the_drawing() -> None:
     spans = [
         Span("1", None, "module", 'a "b" <c>; d', 0, 1),
         Span("2", "1", "format", "ChatAdapter.format", 0, 1),
     ]
 
-    assert "ChatAdapter" not in execution_graph(spans).mermaid
-    drawn = execution_graph(spans, adapters=True).mermaid
+    drawn = execution_graph(spans).mermaid
+    assert "ChatAdapter" not in drawn
     assert 'n0["a #quot;b#quot; #lt;c#gt;; d<br>1,000 ms"]' in drawn
-    assert "ChatAdapter.format" in drawn
 
 
 # -- advice ----------------------------------------------------------------------------------------------
@@ -254,3 +254,58 @@ def test_a_span_has_the_error_s_words_where_content_is_kept(content: bool, wante
         raise LookupError("no such order")
 
     assert [span.error for span in spans_of(tracer.spans)] == [wanted]
+
+
+def written(number: int, parent: str | None = None, **changed: Any) -> dict[str, Any]:
+    """Return a span as it stands in a file."""
+    begun = f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z"
+    times = {"start_time": begun, "end_time": begun}
+    return {"name": "n", "context": {"span_id": f"{number}"}, "parent_id": parent, **times, **changed}
+
+
+ODD = {
+    "tokens in words": {"attributes": {"gen_ai.usage.input_tokens": "many"}},
+    "tokens that are no number": {"attributes": {"gen_ai.usage.output_tokens": float("nan")}},
+    "a cost without end": {"attributes": {"gen_ai.usage.cost": "inf"}},
+    "a name that is no text": {"name": 5},
+    "a list as parent": {"parent_id": ["1"]},
+    "facts that are none": {"events": [{"name": "retry", "attributes": "soon"}]},
+    "a wait in words": {"events": [{"name": "retry", "attributes": {"wait_s": "soon"}}]},
+    "its own parent": {"parent_id": "1"},
+}
+
+
+@pytest.mark.parametrize("changed", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("report", [bottlenecks, execution_graph])
+def test_an_odd_span_is_refused(changed: dict[str, Any], report: Any) -> None:
+    with pytest.raises(SpanError):
+        report([written(1, **changed), written(2)])
+
+
+def test_spans_that_stand_in_one_another_and_endless_nesting_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpanError, match="stands in the next"):
+        spans_of([written(1, "2"), written(2, "3"), written(3, "1"), written(4)])
+    (tmp_path / "run.jsonl").write_text("[" * 100_000)
+    with pytest.raises(SpanError, match="line 1: no JSON"):
+        spans_of(tmp_path / "run.jsonl")
+
+
+def test_deep_wide_and_doubled_runs_are_reported_soon() -> None:
+    deep = [written(n, f"{n - 1}" if n else None, name=f"n{n % 3}") for n in range(1_500)]
+    assert len(execution_graph(deep + deep).text.splitlines()) == len(spans_of(deep + deep)) == 1_500
+    assert bottlenecks(deep).calls == 0
+    assert len(tree(deep).splitlines()) == 1_500
+
+    wide = [Span("r", None, "module", "r", 0, 2_000)]
+    for number in range(2_000):
+        told = {"dspy.inputs": json.dumps({"q": f"{number}?"}), "dspy.outputs": json.dumps("yes")}
+        wide.append(Span(f"m{number}", "r", "module", "m", number, number + 1, told))
+        wide.append(Span(f"l{number}", f"m{number}", "lm", "chat", number, number + 1))
+    begun = time.process_time()
+    (advice,) = [each for each in bottlenecks(wide).advice if each.kind == "sequential"]
+    assert time.process_time() - begun < 10
+    assert advice.saves_s == pytest.approx(1_980)
+
+
+def test_a_title_is_one_line_of_the_drawing() -> None:
+    assert "accTitle: T click n0\n" in execution_graph([written(1)], title="T\nclick n0").mermaid

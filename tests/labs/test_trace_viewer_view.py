@@ -101,7 +101,7 @@ def test_an_opened_row_of_the_first_run_opens_its_counterpart_and_tells_what_dif
 def test_a_row_without_a_counterpart_says_so_and_the_second_run_can_be_opened_alone():
     again = [
         *a_run(),
-        span("chat again", "sort", at_s=3.1, took_s=0.2, kind="lm", attributes=asked("Again?")),
+        span("again", "sort", at_s=3.1, took_s=0.2, kind="lm", attributes=asked("Again?")),
     ]
     lab = trace_viewer(again, a_run())
     lab.trees[0].opened = 3
