@@ -110,7 +110,10 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
 
 
 _MANNERS = {
-    "@asks": re.compile(r"\?"),
+    "@asks": re.compile(
+        r"\?|\bquestions?\b|^(?:what|who|when|where|which|how|why|can|could|do|does|is|are) ", re.IGNORECASE
+    ),
+    "@soon": re.compile(rf"\b(?:{ENGLISH['soon']})\b", re.IGNORECASE),
     "@exclaims": re.compile("!"),
     "@insists": re.compile(r"[!?]{2}|\b[A-Z]{4,}\b"),
     "@names a case": re.compile(r"[A-Z]-\d{2,}\b|#\d{2,}"),
