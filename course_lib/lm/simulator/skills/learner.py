@@ -35,6 +35,7 @@ NOT_NEARNESS = 0.13  # nearness of a text that is not what a field of True and F
 DEFAULT = 0.3  # head start of a label that means "nothing special"
 AGAINST, AGAINST_FROM = 2.0, 0.25  # how much an exception counts, and from which nearness on
 PREFERRED = 0.5  # head start of a label that the instructions prefer to others
+NEUTRAL = 0.6  # polarity below which a text is rather neutral, doubled
 FEELING = 3.0  # how much a kind or an unkind word speaks for a label that names praise or blame
 SHARE = 0.03  # how much a demo speaks for its label whatever the text, so that frequent labels are learned
 LIKE, LIKE_FROM, SAME_WORDS = 1.0, 0.1, 0.4  # a demo's likeness: in meaning, from which nearness on, in words
@@ -74,46 +75,48 @@ class Meaning:
                 self._starts[self.labels.index(rule.label)] += PREFERRED
         phrases = [phrase for rule in self.rules for phrase in rule.phrases]
         self._phrases = encoded(phrases, weak=weak)
-        self._ends = np.cumsum([len(rule.phrases) for rule in self.rules])
         self._words = _words_of(
             self.labels, tuple((r.label, r.condition) for r in self.rules if r.weight > 0)
         )
 
-    def own(self, text: str, features: Features) -> Array:
-        """Return how the labels' own meaning speaks for a text."""
-        scores = self._starts + NEAR * self._nearness(text)
-        for feature in filter(self._words.__contains__, features):
-            for at, weight in self._words[feature]:
-                scores[at] += WORDS * features[feature] * weight
+    def own(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
+        """Return how the labels' own meaning speaks for texts: a row a text, a column a label."""
+        scores: Array = self._starts + NEAR * self._nearness(texts)
+        for row, of_text in zip(scores, features, strict=True):
+            for feature in filter(self._words.__contains__, of_text):
+                for at, weight in self._words[feature]:
+                    row[at] += WORDS * of_text[feature] * weight
         if self._feels:
-            felt = max(-1.0, min(polarity(text), 1.0))
-            scores += FEELING * (self.sides * felt + (self.sides == 0) * (0.6 - abs(felt)))
+            felt = np.clip([[polarity(text)] for text in texts], -1.0, 1.0)
+            scores += FEELING * (self.sides * felt + (self.sides == 0) * (NEUTRAL - abs(felt)))
         return scores
 
     def speaks(self, word: str, label: str) -> bool:
         """Say whether a word of a text is one of the label's own words."""
         return any(self.labels[at] == label for at, _ in self._words.get(words.stem(word), ()))
 
-    def nearest(self, text: str) -> Array:
-        """Return the nearness of each rule's condition to a text."""
+    def nearest(self, texts: Sequence[str]) -> Array:
+        """Return the nearness of texts to each rule's condition, in which the nearest part counts most."""
         if not self.rules:
-            return np.zeros(0)
-        cosines = self._phrases @ encoded([text], weak=self.weak)[0]
-        parts = np.split(cosines, self._ends[:-1])
-        return np.array([_best_of(part) for part in parts])
+            return np.zeros((len(texts), 0))
+        sizes = np.array([len(rule.phrases) for rule in self.rules])
+        powers = np.exp(SHARPNESS * (encoded(texts, weak=self.weak) @ self._phrases.T))
+        nearness: Array = (
+            np.log(np.add.reduceat(powers, np.cumsum(sizes) - sizes, axis=1) / sizes) / SHARPNESS
+        )
+        return nearness
 
-    def _nearness(self, text: str) -> Array:
-        best = np.full(len(self.labels), -np.inf)
-        against = np.zeros(len(self.labels))
-        for rule, near in zip(self.rules, self.nearest(text), strict=True):
+    def _nearness(self, texts: Sequence[str]) -> Array:
+        best = np.full((len(texts), len(self.labels)), -np.inf)
+        against = np.zeros(best.shape)
+        for rule, near in zip(self.rules, self.nearest(texts).T, strict=True):
             at = self.labels.index(rule.label)
             if rule.weight > 0:
-                best[at] = max(best[at], near * rule.weight)
+                best[:, at] = np.maximum(best[:, at], near * rule.weight)
             else:
-                against[at] += AGAINST * max(near - AGAINST_FROM, 0.0)
+                against[:, at] += AGAINST * np.maximum(near - AGAINST_FROM, 0.0)
         best = np.maximum(best, self._floors)
-        best[np.isinf(best)] = 0.0
-        nearness: Array = best - against
+        nearness: Array = np.where(np.isinf(best), 0.0, best) - against
         return nearness
 
 
@@ -139,75 +142,76 @@ class Learner:
             )
             for feature, weight in features.items():
                 self._index.setdefault(feature, []).append((at, weight * self._gain[feature] / length))
+        self._labelled = np.array(
+            [[label == other for other in self.labels] for label in self.demo_labels], float
+        )
         self._pulls = np.zeros((len(demos), len(self.labels)))
-        self._trust = 1.0
+        self._trust = 1.0  # of the demos themselves
         self._scale = 1.0  # of the labels' own meaning
-        self._learn([text for text, _ in demos])
+        if demos:
+            self._learn([text for text, _ in demos])
         self.scores = lru_cache(maxsize=512)(self._scores)
 
     def _features(self, text: str) -> Features:
         return words.features(text, parts=not self.meaning.weak)
 
-    def likeness(self, text: str, features: Features) -> Array:
-        """Return the likeness of each demo to a text, in words and in meaning."""
-        alike = np.zeros(len(self.demo_labels))
-        squared = 0.0
-        for feature, weight in features.items():
-            gained = weight * self._gain.get(feature, self._unknown)
-            squared += gained * gained
-            for at, other in self._index.get(feature, ()):
-                alike[at] += gained * other
-        near = self._vectors @ encoded([text], weak=self.meaning.weak)[0]
-        likeness: Array = SAME_WORDS * alike / (math.sqrt(squared) or 1.0) + LIKE * np.maximum(
-            near - LIKE_FROM, 0.0
-        )
+    def _likeness(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
+        """Return the likeness of texts to each demo, in words and in meaning: a row a text."""
+        alike = np.zeros((len(texts), len(self.demo_labels)))
+        for row, of_text in zip(alike, features, strict=True):
+            squared = 0.0
+            for feature, weight in of_text.items():
+                gained = weight * self._gain.get(feature, self._unknown)
+                squared += gained * gained
+                for at, other in self._index.get(feature, ()):
+                    row[at] += gained * other
+            row /= math.sqrt(squared) or 1.0
+        near = np.maximum(encoded(texts, weak=self.meaning.weak) @ self._vectors.T - LIKE_FROM, 0.0)
+        likeness: Array = SAME_WORDS * alike + LIKE * near + SHARE
         return likeness
 
+    def _shown(self, alike: Array, *, themselves: bool = False) -> Array:
+        """Return for each label how its demos speak for a text; one without demos gets the mean."""
+        counted = np.ones(alike.shape) - np.eye(len(alike)) if themselves else np.ones(alike.shape)
+        counts = counted @ self._labelled
+        sums = (np.exp(SHARPNESS * alike) * counted) @ self._labelled
+        has = counts > 0
+        scores = SHOWN / SHARPNESS * np.log(np.where(has, sums, 1.0) / np.where(has, counts, 1.0))
+        means = scores.sum(1, keepdims=True) / np.maximum(has.sum(1, keepdims=True), 1)
+        shown: Array = np.where(has, scores, means)
+        return shown
+
     def _learn(self, texts: Sequence[str]) -> None:
-        if not texts:
-            return
-        own = np.array([self.meaning.own(*pair) for pair in zip(texts, self.demo_features, strict=True)])
-        kernel = SHARE + np.array(
-            [self.likeness(*pair) for pair in zip(texts, self.demo_features, strict=True)]
-        )
-        shown = np.array([self._shown(row, but=at) for at, row in enumerate(kernel)])
-        wanted = np.array([[label == other for other in self.labels] for label in self.demo_labels], float)
-        self._trust = float((own.argmax(1) != wanted.argmax(1)).mean())
-        shown = shown * self._trust
-        seen = wanted.any(0)  # a label that no demo shows is left to its own meaning, not taken for wrong
+        own = self.meaning.own(texts, self.demo_features)
+        kernel = self._likeness(texts, self.demo_features)
+        self._trust = float((own.argmax(1) != self._labelled.argmax(1)).mean())
+        shown = self._trust * self._shown(kernel, themselves=True)
+        seen = self._labelled.any(
+            0
+        )  # a label that no demo shows is left to its own meaning, not taken for wrong
         for _ in range(STEPS):
-            misses = (wanted - _softmax(self._scale * own + shown + kernel @ self._pulls)) * seen
+            misses = (self._labelled - _softmax(self._scale * own + shown + kernel @ self._pulls)) * seen
             self._pulls += RATE * misses
             self._scale = min(max(self._scale + SCALE_RATE * float((misses * own).sum(1).mean()), 0.0), 1.5)
 
-    def _shown(self, alike: Array, but: int = -1) -> Array:
-        """Return for each label how its demos, but one, speak for a text; one without demos gets the mean."""
-        scores = np.full(len(self.labels), np.nan)
-        for at, label in enumerate(self.labels):
-            own = [alike[n] for n, other in enumerate(self.demo_labels) if other == label and n != but]
-            if own:
-                scores[at] = SHOWN * _best_of(np.array(own))
-        return np.where(np.isnan(scores), 0.0 if np.isnan(scores).all() else np.nanmean(scores), scores)
-
     def _scores(self, text: str) -> dict[str, float]:
-        features = self._features(text)
-        scores = self._scale * self.meaning.own(text, features)
+        features = [self._features(text)]
+        scores = self._scale * self.meaning.own([text], features)
         if self.demo_labels:
-            alike = SHARE + self.likeness(text, features)
+            alike = self._likeness([text], features)
             scores = scores + self._trust * self._shown(alike) + alike @ self._pulls
-        return dict(zip(self.labels, scores.tolist(), strict=True))
+        return dict(zip(self.labels, scores[0].tolist(), strict=True))
 
     def because(self, name: str, chosen: str, text: str) -> str:
         """Say in a sentence what the choice rests on."""
-        features = self._features(text)
         if self.demo_labels:
-            alike = self.likeness(text, features)
+            alike = self._likeness([text], [self._features(text)])[0]
             best = int(alike.argmax())
             if self.demo_labels[best] == chosen:
                 shared = [w for w in _said(text) if words.stem(w) in self.demo_features[best]][:3]
                 sharing = f", sharing {_quoted(shared)}" if shared else ""
                 return f"the input is most like an example with {name} {chosen}{sharing}"
-        near = self.meaning.nearest(text)
+        near = self.meaning.nearest([text])[0]
         own = [
             (n, r)
             for n, r in zip(near, self.meaning.rules, strict=True)
@@ -252,11 +256,6 @@ def _words_of(
                 )
                 meaning.setdefault(feature, []).append((at, weight))
     return meaning
-
-
-def _best_of(nearness: Array) -> float:
-    """Return a mean in which the nearest counts most."""
-    return float(np.log(np.exp(SHARPNESS * nearness).mean()) / SHARPNESS)
 
 
 def _softmax(scores: Array) -> Array:
