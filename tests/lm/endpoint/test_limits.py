@@ -160,7 +160,7 @@ def test_an_answer_that_gets_further_with_each_try_is_made_in_the_end_but_not_fo
 ) -> None:
     tries = iter(range(steps))
 
-    def engine(_: Mapping[str, Any], *, sample: int) -> Reply:  # noqa: ARG001
+    def engine(_: Mapping[str, Any], *, sample: int) -> Reply:
         if next(tries, None) is not None:
             raise SlowError("not yet", gets_further=True)
         return Reply("done")

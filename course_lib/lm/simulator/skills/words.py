@@ -32,6 +32,7 @@ ENGLISH = data("english.json")
 STOP = frozenset(ENGLISH["stop"].split())
 _COMMON = frozenset(ENGLISH["common"].split())
 NUMBERS = {word: value for value, word in enumerate(ENGLISH["numbers"].split())}
+NUMBERS |= {word: 10 * value for value, word in enumerate(ENGLISH["tens"].split(), 3)}
 _ENDINGS = ENGLISH["endings"]
 _IRREGULAR = {form: root for root, forms in ENGLISH["irregular"].items() for form in forms.split()}
 
