@@ -13,8 +13,9 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Turn
 from course_lib.lm.simulator.prompts.values import labelled
+from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.learner import Learner, Meaning
-from course_lib.lm.simulator.skills.rules import read_rules
+from course_lib.lm.simulator.skills.rules import read_rules, read_ways
 from course_lib.lm.simulator.skills.work import Result, Work, is_reasoning
 
 WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
@@ -116,7 +117,8 @@ def _taught(
 
 @lru_cache(maxsize=256)
 def _meaning(key: tuple[str, ...], about: str, said: str, *, weak: bool) -> Meaning:
-    return Meaning(key, about, read_rules(said, key), weak=weak)
+    domain = next(iter(words.sentences(said)), "")
+    return Meaning(key, about, read_rules(said, key), read_ways(said), domain, weak=weak)
 
 
 def _about(name: str, desc: str) -> str:

@@ -27,8 +27,16 @@ from course_lib.lm.simulator.skills.rules import REST, Rule
 # Set on the desk's train and dev tickets and on two other small tasks, never on the desk's test tickets.
 NEAR = 12.0  # how much nearness in meaning weighs
 WORDS = 0.4  # how much the words of a label and of its conditions weigh
-IDEAS = 1.5  # how much more an idea weighs that both are about
+IDEAS, MANNERS = 1.5, 7.5  # how much more an idea weighs that both are about, or a manner of writing
+SHORT = 3.0  # words of a condition that count in full
 NAMED = 0.7  # nearness to a name alone, against nearness to a condition
+ALSO_NAMED = 0.5  # how much nearness to a label's name adds to that to its conditions
+EXCEPTION, EXCEPTION_FROM, EXCEPTION_LEAST = (
+    3.0,
+    0.25,
+    -0.02,
+)  # nearness to a rule where not all labels have one
+APART = 0.7  # how much nearness to what all texts are about is taken off, where that is asked for
 SHARPNESS = 10.0  # how much the nearest part of a condition counts against its other parts
 REST_NEARNESS = 0.3  # nearness of any text to "everything else"
 NOT_NEARNESS = 0.13  # nearness of a text that is not what a field of True and False asks
@@ -56,8 +64,17 @@ Features = Mapping[str, float]
 class Meaning:
     """What labels mean before any demo is seen."""
 
-    def __init__(self, labels: Sequence[str], about: str, rules: Sequence[Rule], *, weak: bool) -> None:
-        self.labels, self.weak = tuple(labels), weak
+    def __init__(
+        self,
+        labels: Sequence[str],
+        about: str,
+        rules: Sequence[Rule],
+        ways: frozenset[str],
+        domain: str,
+        *,
+        weak: bool,
+    ) -> None:
+        self.labels, self.weak, self._ways, self._domain = tuple(labels), weak, ways, domain
         ruled = {rule.label for rule in rules if rule.weight > 0}
         named = {label: label.replace("_", " ") for label in labels} | ({"True": about} if about else {})
         self.sides = np.array([side(named.get(label, label)) for label in labels])
@@ -69,10 +86,16 @@ class Meaning:
         rests = {rule.label: REST_NEARNESS for rule in rules if rule.condition == REST}
         rests = {"False": NOT_NEARNESS} | rests if about else rests
         self._floors = np.array([rests.get(label, -np.inf) for label in labels])
+        self._by_words = WORDS * (3.0 if "words" in ways else 0.3 if "meaning" in ways else 1.0)
         self._starts = np.array([DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in labels])
         for rule in rules:
             if not rule.condition:
                 self._starts[self.labels.index(rule.label)] += PREFERRED
+        self._named = [
+            at for at, label in enumerate(labels) if label in ruled and not self._feels and not about
+        ]
+        self._is_complete = set(labels) <= ruled | rests.keys()
+        self._names = encoded([named[labels[at]] for at in self._named], weak=weak)
         phrases = [phrase for rule in self.rules for phrase in rule.phrases]
         self._phrases = encoded(phrases, weak=weak)
         self._words = _words_of(
@@ -82,10 +105,14 @@ class Meaning:
     def own(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
         """Return how the labels' own meaning speaks for texts: a row a text, a column a label."""
         scores: Array = self._starts + NEAR * self._nearness(texts)
+        if "first" in self._ways:
+            scores += NEAR * self._nearness([(words.sentences(text) or (text,))[0] for text in texts])
+        if "apart" in self._ways:
+            scores -= APART * NEAR * self._nearness([self._domain])
         for row, of_text in zip(scores, features, strict=True):
             for feature in filter(self._words.__contains__, of_text):
                 for at, weight in self._words[feature]:
-                    row[at] += WORDS * of_text[feature] * weight
+                    row[at] += self._by_words * of_text[feature] * weight
         if self._feels:
             felt = np.clip([[polarity(text)] for text in texts], -1.0, 1.0)
             scores += FEELING * (self.sides * felt + (self.sides == 0) * (NEUTRAL - abs(felt)))
@@ -116,7 +143,14 @@ class Meaning:
             else:
                 against[:, at] += AGAINST * np.maximum(near - AGAINST_FROM, 0.0)
         best = np.maximum(best, self._floors)
+        if not self._is_complete:  # what the rules do not speak of is left to the names
+            best[:, self._named] = EXCEPTION * np.maximum(
+                best[:, self._named] - EXCEPTION_FROM, EXCEPTION_LEAST
+            )
         nearness: Array = np.where(np.isinf(best), 0.0, best) - against
+        if self._named:
+            weight = ALSO_NAMED if self._is_complete else NAMED
+            nearness[:, self._named] += weight * (encoded(texts, weak=self.weak) @ self._names.T)
         return nearness
 
 
@@ -240,21 +274,19 @@ def _words_of(
     per_label: list[dict[str, float]] = []
     for label in labels:
         own: dict[str, float] = dict(words.features(label.replace("_", " ")))
-        for text in (text for other, text in said if other == label):
-            for feature, weight in words.features(text).items():
-                own[feature] = max(own.get(feature, 0.0), weight)
+        condition = words.features(" ; ".join(text for other, text in said if other == label))
+        length = sum(feature[0] not in "@~" for feature in condition)  # a long list says less by each word
+        for feature, weight in condition.items():
+            own[feature] = max(own.get(feature, 0.0), weight * min(SHORT / max(length, 1), 1.0))
         per_label.append(own)
     shared = Counter(feature for own in per_label for feature in own)
     meaning: dict[str, list[tuple[int, float]]] = {}
     for at, own in enumerate(per_label):
         for feature, weight in own.items():
             if shared[feature] < max(2, len(labels)):
-                weight *= (
-                    math.log(1 + len(labels) / shared[feature])
-                    * (IDEAS if feature[0] == "@" else 1.0)
-                    * (5.0 if feature in words.MANNERS else 1.0)
-                )
-                meaning.setdefault(feature, []).append((at, weight))
+                kind = MANNERS if feature in words.MANNERS else IDEAS if feature[0] == "@" else 1.0
+                rarity = math.log(1 + len(labels) / shared[feature])
+                meaning.setdefault(feature, []).append((at, weight * rarity * kind))
     return meaning
 
 

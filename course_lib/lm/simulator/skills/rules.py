@@ -59,6 +59,33 @@ _GOES_ON = re.compile(r"\W*(?:also|this (?:includes|covers)|these|that includes|
 _SEVERAL = re.compile(r"\b(?:both|several|more than one|two)\b.*\bthese\b")
 
 
+WAYS = {
+    "apart": (
+        "What all of these texts have in common says nothing: look at what sets each one apart.",
+        re.compile(r"sets? (?:it|each one|them) apart|have in common says nothing|compare the labels"),
+    ),
+    "first": (
+        "The first sentence usually says what it is about, so give it more weight.",
+        re.compile(r"first sentence|opening (?:sentence|line)|beginning of the (?:text|message)"),
+    ),
+    "words": (
+        "Go by the words that are used.",
+        re.compile(r"by the words (?:that|which)|by key ?words|look (?:for|at) key ?words"),
+    ),
+    "meaning": (
+        "Read for the meaning as a whole, not for single words.",
+        re.compile(r"meaning as a whole|not (?:for|by|at) (?:single|individual) words"),
+    ),
+}
+"""Ways to read that an instruction may ask for: how it is said here, and what it is known by."""
+
+
+@lru_cache(maxsize=512)
+def read_ways(text: str) -> frozenset[str]:
+    """Return the ways to read that an instruction asks for."""
+    return frozenset(way for way, (_, pattern) in WAYS.items() if pattern.search(text.lower()))
+
+
 @lru_cache(maxsize=512)
 def read_rules(text: str, labels: tuple[str, ...]) -> tuple[Rule, ...]:
     """Return the rules that `text` lays down for `labels`, in its order."""
@@ -148,8 +175,9 @@ def _side(lead: Sequence[str], after: Sequence[str]) -> str:
     ends = not after or after[0] in _SETS["ends"]
     if all(token in _HANDLING for token in plain):
         return "before" if ends or quoted or after[0] in _SETS["after"] else ""
-    if plain[-1] == ":" and not ends and after[0] in _SETS["after"]:  # "Urgency, in this order: high for ..."
-        return "before"
+    joints = [at for at, sign in enumerate(plain) if sign in ":,"]
+    if joints and not ends and after[0] in _SETS["after"] and _HANDLING.issuperset(plain[joints[-1] :]):
+        return "before"  # "Urgency, in this order: high for ...", "For urgency, use high for ..."
     if plain[-1] == ",":
         return (
             "behind" if not after or after[0] == "." or plain[0] in ("if", "when", "whenever", "for") else ""

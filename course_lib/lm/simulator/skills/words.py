@@ -30,7 +30,7 @@ def data(name: str) -> dict[str, Any]:
 
 ENGLISH = data("english.json")
 STOP = frozenset(ENGLISH["stop"].split())
-_COMMON = frozenset(ENGLISH["common"].split())
+COMMON_WORDS = frozenset(ENGLISH["common"].split())
 NUMBERS = {word: value for value, word in enumerate(ENGLISH["numbers"].split())}
 NUMBERS |= {word: 10 * value for value, word in enumerate(ENGLISH["tens"].split(), 3)}
 _ENDINGS = ENGLISH["endings"]
@@ -102,7 +102,7 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     if word in STOP or root in STOP:
         return root, ()
     ideas = [(idea, IDEA) for idea in _lexicon()[0].get(root, ())]
-    if word in _COMMON:
+    if word in COMMON_WORDS:
         return root, ((root, COMMON), *ideas)
     parts: list[str] = []
     if len(root) >= 5 and not root.isdigit():
