@@ -28,6 +28,7 @@ from course_lib.lm.simulator.skills.rules import REST, Rule
 NEAR = 12.0  # how much nearness in meaning weighs
 WORDS = 0.4  # how much the words of a label and of its conditions weigh
 IDEAS, MANNERS = 1.5, 7.5  # how much more an idea weighs that both are about, or a manner of writing
+NAME_WORDS = 2.0  # how much the words and ideas of a label's name count against those of its conditions
 SHORT = 3.0  # words of a condition that count in full
 NAMED = 0.7  # nearness to a name alone, against nearness to a condition
 ALSO_NAMED = 0.5  # how much nearness to a label's name adds to that to its conditions
@@ -273,7 +274,8 @@ def _words_of(
     """Return {feature: [(label, weight)]} of the labels' names and conditions; what all share is left out."""
     per_label: list[dict[str, float]] = []
     for label in labels:
-        own: dict[str, float] = dict(words.features(label.replace("_", " ")))
+        name = words.features(label.replace("_", " "))
+        own = {feature: NAME_WORDS * weight for feature, weight in name.items()}
         condition = words.features(" ; ".join(text for other, text in said if other == label))
         length = sum(feature[0] not in "@~" for feature in condition)  # a long list says less by each word
         for feature, weight in condition.items():
