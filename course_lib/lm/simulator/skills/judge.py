@@ -166,13 +166,13 @@ def _share(wanted: Mapping[str, str], shown: Mapping[str, str]) -> float:
 
 def judge(field: Field, work: Work) -> Result | None:
     """Judge what was given by what is true; pass on fields that ask something else, or have demos."""
+    if not (_ASKS.search(f"{field.name} {field.desc}") or is_free_text(field)):
+        return None
     given, truth, question = _roles(work)
     if not given or not truth or any(field.name in turn.outputs for turn in work.task.demos):
         return None
     if is_free_text(field) and not closed_set(field, ()):
         return _in_words(field, given, truth, question, work)
-    if not _ASKS.search(f"{field.name} {field.desc}"):
-        return None
     score, why = _verdict(field.name, given, truth, question)
     labels = closed_set(field, ())
     if labels == (False, True):

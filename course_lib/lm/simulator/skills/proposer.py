@@ -12,8 +12,9 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,10 @@ def _with_feedback(text: str, given: str, out: str, feedback: str, known: set[st
     named = re.search(rf"{_CUE}({spelled})\b", said) or re.search(
         rf"{_CUE}([\w-]+(?: [\w-]+)?)['\"`*.,;\n]", said + "\n"
     )
-    is_wrong = re.search(
+    stated = re.search(
+        rf"(?:correct|right|expected|true|gold|actual) (?:{re.escape(out)}|label|answer|class)\b", said
+    )
+    is_wrong = stated or re.search(
         r"\b(?:incorrect|wrong|not correct|not right|score of 0(?:\.0)?\b|mistake|false)", said
     )
     if (
@@ -217,6 +221,7 @@ def _tellings(
 
 # -- writing ------------------------------------------------------------------------------------------------
 
+_PASSAGE = re.compile(r"(?m)^\[\d+\] \u00ab+\n?|\n?\u00bb+$")  # how DSPy writes a list of texts
 _RULE = re.compile(r"(?:For (\w+), use|Use) (?:\"([^\"]+)\"|(\S+)) for ((?:[^.]|\.(?=\w))+)\.")
 
 
@@ -261,10 +266,13 @@ def _merged(*parts: Mapping[tuple[str, str], Sequence[str]]) -> dict[tuple[str, 
 
 def propose(field: Field, work: Work) -> Result | None:
     """Fill a field that asks for instructions, or for what they are made from; pass on any other."""
-    for names, write in _WRITERS:
-        if names.fullmatch(field.name):
-            return write(work)
-    return None
+    write = _writer(field.name)
+    return write(work) if write else None
+
+
+@lru_cache(maxsize=512)
+def _writer(name: str) -> Callable[[Work], Result | None] | None:
+    return next((write for names, write in _WRITERS if names.fullmatch(name)), None)
 
 
 def reflect(text: str, work: Work) -> str | None:
@@ -296,7 +304,7 @@ def _best_so_far(inputs: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     """Return the instruction to start from, and those that were tried before."""
     said = inputs.get("attempted_instructions") or inputs.get("previous_instructions") or ""
     attempts = parsed(said, None)
-    text = "\n".join(map(str, attempts)) if isinstance(attempts, list) else said
+    text = "\n".join(map(str, attempts)) if isinstance(attempts, list) else _PASSAGE.sub("", said)
     scored = re.findall(
         r"(?s)Instruction #\d+: (.*?)\nPrefix #\d+: .*?\nResulting Score #\d+: ([\d.]+)", text
     )

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from course_lib.lm.simulator.skills import words
 
+NAMED_BY = 3  # words that may name the field before "is" and a label
 REST = "the rest"
 """The phrase of a rule for whatever no other rule is about."""
 
@@ -40,6 +41,7 @@ _SETS = {kind: frozenset(said.split()) for kind, said in words.ENGLISH["rules"].
 _LINKS, _OPENERS, _NEGATIONS, _MARKS = (_SETS[kind] for kind in ("links", "openers", "negations", "marks"))
 _HANDLING = _LINKS | _SETS["handling"]
 _STATEMENT = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)(?<=[.!?])[\"')\]*]*\s+|\n+")
+_WRAPPED = re.compile(r"(?<=[^\n]{50}[a-z,])\n(?=[a-z(](?!\w*\s*[:=|-]))")  # a line broken within a sentence
 _TOKEN = re.compile(r"[-=]+>|[^\W_](?:[\w'\u2019./-]*\w)?|[^\w\s]")
 _PARTS = re.compile(r"[,;:()|/]|\b(?:or|and|such as|for example|like|e\.g|including)\b")
 _LABEL = "[\ue000-\uefff]"
@@ -104,7 +106,7 @@ def _with_signs(text: str, signs: Mapping[str, str]) -> str:
     """Return the text in lower case, with one sign for each mention of a label."""
     spelled = (re.escape(name).replace("\\ ", "[ _-]") for name in sorted(signs, key=len, reverse=True))
     mention = re.compile(rf"(?<![\w-])(?:{'|'.join(spelled)})(?![\w-])")
-    marked = mention.sub(lambda found: signs[_plain(found[0])], text.lower())
+    marked = mention.sub(lambda found: signs[_plain(found[0])], _WRAPPED.sub(" ", text).lower())
     return re.sub(r"\b(?:rather than|instead of)\b", "not", marked)
 
 
@@ -175,6 +177,13 @@ def _side(lead: Sequence[str], after: Sequence[str]) -> str:
     ends = not after or after[0] in _SETS["ends"]
     if all(token in _HANDLING for token in plain):
         return "before" if ends or quoted or after[0] in _SETS["after"] else ""
+    if (
+        len(plain) <= NAMED_BY
+        and plain[-1] in ("is", "are", "be")
+        and after[:1]
+        and after[0] in ("for", "if", "when")
+    ):
+        return "before"  # "Urgency is high for ..."
     joints = [at for at, sign in enumerate(plain) if sign in ":,"]
     if joints and not ends and after[0] in _SETS["after"] and _HANDLING.issuperset(plain[joints[-1] :]):
         return "before"  # "Urgency, in this order: high for ...", "For urgency, use high for ..."
