@@ -72,27 +72,13 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
     for idea, members in data("lexicon.json").items():
         for member in [idea, *members.split(", ")]:
             roots = [stem(word) for word in words(member)]
-            if not roots or member.startswith("("):  # only loosely about the idea: see loose_ideas
+            if not roots:
                 continue
             ideas_by_stem = single if len(roots) == 1 else phrases.setdefault(roots[-1], {})
             named = ideas_by_stem.setdefault(roots[0], [])
             if f"@{idea}" not in named:
                 named.append(f"@{idea}")
     return single, phrases
-
-
-@cache
-def _loose() -> dict[str, list[str]]:
-    ideas: dict[str, list[str]] = {}
-    for idea, members in data("lexicon.json").items():
-        for member in re.findall(r"\((.+?)\)", members):
-            ideas.setdefault(stem(member), []).append(f"@{idea}")
-    return ideas
-
-
-def loose_ideas(text: str) -> list[str]:
-    """Return the ideas that a label may stand for without naming them, as `product` for sizes."""
-    return [idea for word in words(text) for idea in _loose().get(stem(word), ())]
 
 
 @lru_cache(maxsize=50_000)
