@@ -11,13 +11,15 @@ from course_lib.lm.simulator.skills.answers import answer_question, reply, summa
 from course_lib.lm.simulator.skills.arithmetic import aggregate
 from course_lib.lm.simulator.skills.candidates import within
 from course_lib.lm.simulator.skills.choice import classify
-from course_lib.lm.simulator.skills.quotation import judge, quote
+from course_lib.lm.simulator.skills.judge import judge
+from course_lib.lm.simulator.skills.proposer import propose
+from course_lib.lm.simulator.skills.quotation import quote
 from course_lib.lm.simulator.skills.shape import extract
 from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text, is_reasoning
 
 __all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]
 
-SKILLS: tuple[Skill, ...] = (judge, classify, quote, aggregate, answer_question, summarise, extract)
+SKILLS: tuple[Skill, ...] = (propose, judge, classify, quote, aggregate, answer_question, summarise, extract)
 
 
 def solve_all(work: Work) -> dict[str, object]:
