@@ -49,6 +49,8 @@ def written(value: float) -> str:
 
 
 _SPOKEN = (
+    (r"\bhalf of\b", "0.5 *"),
+    (r"\ba quarter of\b", "0.25 *"),
     (r"(\d+(?:\.\d+)?)\s*(?:%|percent)\s+of\b", r"\1 / 100 *"),
     (r"\b(?:plus|added to|and then add)\b", "+"),
     (r"\b(?:minus|less|take away)\b", "-"),
