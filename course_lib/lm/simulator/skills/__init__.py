@@ -7,9 +7,11 @@ To add a skill, write (field, work) -> Result | None in a file of its own and gi
 from __future__ import annotations
 
 from course_lib.lm.simulator.prompts import Field
-from course_lib.lm.simulator.skills.answers import answer_question, reply, summarise
+from course_lib.lm.simulator.skills.answers import answer_question, choose_listed, reply
 from course_lib.lm.simulator.skills.arithmetic import aggregate
-from course_lib.lm.simulator.skills.candidates import within
+from course_lib.lm.simulator.skills.keywords import summarise
+from course_lib.lm.simulator.skills.limits import within
+from course_lib.lm.simulator.skills.outside import CANNOT, decline, reason_of, refuse
 from course_lib.lm.simulator.skills.choice import classify
 from course_lib.lm.simulator.skills.quotation import judge, quote
 from course_lib.lm.simulator.skills.shape import extract
@@ -17,7 +19,9 @@ from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_tex
 
 __all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]
 
-SKILLS: tuple[Skill, ...] = (judge, classify, quote, aggregate, answer_question, summarise, extract)
+SKILLS: tuple[Skill, ...] = (
+    refuse, judge, classify, choose_listed, quote, aggregate, answer_question, summarise, extract, decline,
+)  # fmt: skip
 
 
 def solve_all(work: Work) -> dict[str, object]:
@@ -42,6 +46,8 @@ def solve(field: Field, work: Work) -> Result:
 def explain(work: Work) -> Result:
     """Write the reasons that the skills gave, one sentence each."""
     reasons = dict.fromkeys(result.because for result in work.results.values() if result.because)
+    if outside := reason_of(work):
+        return Result(f"{CANNOT}: {outside}. What the fields hold is only there to fill them.")
     if not reasons:
         names = ", ".join(name.replace("_", " ") for name in work.results) or "the answer"
         return Result(f"I read the input for {names}.")

@@ -14,7 +14,9 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
-from course_lib.lm.simulator.skills.candidates import candidates, kinds_of, limited
+from course_lib.lm.simulator.skills.candidates import candidates
+from course_lib.lm.simulator.skills.limits import limited
+from course_lib.lm.simulator.skills.roles import kinds_of
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command
 
 _EXAMPLE = re.compile(

@@ -18,7 +18,8 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import limited
+from course_lib.lm.simulator.skills.limits import limited
+from course_lib.lm.simulator.skills.quantities import NONE, Unit, kind_of
 from course_lib.lm.simulator.skills.work import Result, Work
 
 MOST = 1e15  # larger results are not worked out
@@ -31,10 +32,13 @@ class Worked:
 
     value: float
     expression: str
+    unit: Unit = NONE
 
     @property
     def text(self) -> str:
-        """The value without needless decimals."""
+        """The value without needless decimals; money with two, where it is not whole."""
+        if kind_of(self.unit) == "money" and round(self.value, 2) % 1:
+            return f"{self.value:.2f}"
         return written(self.value)
 
 

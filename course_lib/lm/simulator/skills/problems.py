@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.arithmetic import Worked, written
 from course_lib.lm.simulator.skills.quantities import (
     NONE,
     PERCENT,
@@ -24,32 +25,6 @@ from course_lib.lm.simulator.skills.quantities import (
     quantities,
     unit_of,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Worked:
-    """A result, and the expression that it comes from."""
-
-    value: float
-    expression: str
-    unit: Unit = NONE
-
-    @property
-    def text(self) -> str:
-        """The value without needless decimals; money with two, where it is not whole."""
-        if kind_of(self.unit) == "money" and round(self.value, 2) % 1:
-            return f"{self.value:.2f}"
-        return written(self.value)
-
-
-def written(value: float) -> str:
-    """Write a number without needless decimals.
-
-    >>> written(12.0), written(0.1 + 0.2)
-    ('12', '0.3')
-    """
-    rounded = round(value, 6)
-    return str(int(rounded)) if rounded == int(rounded) else f"{rounded:.6f}".rstrip("0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,290 @@
+"""Which piece of a text a field wants: by the kind that its name and description ask for, then by its role.
+
+Main path: text_leaf(schema, name, desc, text) and number_leaf(...): the piece, within the limits of the schema,
+or None where the text does not hold it. The role is told by the words beside a piece: `from Rome` is where one
+starts, `due 3 May` a deadline, `aged 47` an age. Where a name says no kind, meaning decides (`ingredients`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+
+from course_lib.lm.encoder import encode
+from course_lib.lm.simulator.prompts.schema import Schema
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.candidates import TABLES, Piece, candidates
+from course_lib.lm.simulator.skills.limits import UNSTATED, first_number, formatted, limited, matching, plainest, within
+from course_lib.lm.simulator.skills.quantities import NUMBER, factor, kind_of, number, quantities, unit_of
+
+MEANS = 0.4  # how near a phrase must be to a field's name to be of its kind
+_KINDS = {word: kind for kind, listed in reversed(TABLES["kinds"].items()) for word in listed.split()}
+_CUES = {word: tuple(words.stem(cue) for cue in listed.split()) for word, listed in TABLES["cues"].items()}
+_STRICT = frozenset("email url phone hashtag handle date time percent id gate zip street city country money duration number".split())
+"""Kinds that only a piece of theirs can fill."""
+_BEFORE = {"from": r"\bfrom $|\bleav\w+ $", "to": r"\b(?:to|for|into|until|till|through|towards) $|[-\u2013] ?$|\band $"}
+_SENTENCES = re.compile(
+    r"complaints?|problems?|issues?|reasons?|requests?|wish|claims?|statements?|questions?|points?|details?|needs?|concerns?"
+    r"|feedback|suggestions?|observations?|diagnosis|symptoms?|cause|evidence|quotes?|instructions?|action|next_step|decision"
+    r"|conclusion|finding|lesson|requirement|remarks?|comments?|notes?|message|sentence|description|rule|definition|event"
+)
+
+
+def spread(name: str) -> str:
+    """Return a field's name as words.
+
+    >>> spread("dueDate"), spread("customer_name")
+    ('due date', 'customer name')
+    """
+    return re.sub(r"([a-z])([A-Z])", r"\1 \2", name).replace("_", " ").replace("-", " ").lower().strip()
+
+
+@lru_cache(maxsize=1024)
+def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
+    """Return the kinds of piece that a field wants, best first: by its name, then by its description."""
+    said = spread(name)
+    kinds = _kinds_in(reversed(said.split()))  # the last word of a name is what it is
+    if re.search(r"\b(?:number|count|amount|quantity) of\b|\bhow many\b|^(?:num|n|no) ", f"{said} {desc.lower()}"):
+        kinds.insert(0, "number")
+    if not kinds:
+        kinds = _kinds_in(re.findall(r"[a-z-]+", re.split(r"[.;(]| of the | of ", desc.lower())[0]))
+    return tuple(dict.fromkeys(kinds))
+
+
+def _kinds_in(spoken: Iterable[str]) -> list[str]:
+    return [_KINDS[one] for word in spoken for one in (word, word.removesuffix("s")) if one in _KINDS]
+
+
+@lru_cache(maxsize=1024)
+def _wanted(name: str, desc: str) -> dict[str, float]:
+    """Return the words that speak for a piece when they stand beside it, with their weights."""
+    wanted: dict[str, float] = {}
+    for word in re.findall(r"[a-z]+", desc.lower()):
+        if word not in words.STOP:
+            wanted[words.stem(word)] = 0.4
+    for word in spread(name).split():
+        for cue in _CUES.get(word, ()):
+            wanted[cue] = 0.8
+        wanted[words.stem(word)] = 1.0
+    return wanted
+
+
+def _nearness(piece: Piece, wanted: dict[str, float], text: str) -> float:
+    """Return how strongly the words beside a piece speak for it; a word before it says more than one behind."""
+    score = 0.0
+    before = re.split(r"[.!?]\s|\n", text[max(piece.start - 80, 0) : piece.start])[-1]
+    after = re.split(r"[.!?,;]\s|\n", text[piece.end : piece.end + 50])[0]
+    for at, word in enumerate(reversed(re.findall(r"[^\W\d_][\w'-]*|[,;%°]", before.lower()))):
+        score += wanted.get(words.stem(word), 0.0) / (1 + at) - 0.02 * (word in ",;")
+    for at, word in enumerate(re.findall(r"[^\W\d_][\w'-]*|%|°", after.lower())):
+        score += 0.7 * wanted.get(words.stem(word), 0.0) / (1 + at)
+    inside = (words.stem(word) for word in re.findall(r"[a-z]+", piece.text.lower()))
+    return score + sum(0.5 * wanted.get(word, 0.0) for word in inside)
+
+
+def best(pieces: Sequence[Piece], name: str, desc: str, text: str, taken: Collection[object] = ()) -> Piece | None:
+    """Return the piece whose neighbours speak most for the field; the first on a tie, one not yet taken."""
+    wanted = _wanted(name, desc)
+    role = next((way for word in spread(name).split() for way in _role(word)), "")
+
+    def score(piece: Piece) -> float:
+        cued = role and re.search(_BEFORE[role], text[max(piece.start - 12, 0) : piece.start], re.IGNORECASE)
+        other = role and re.search(_BEFORE["to" if role == "from" else "from"], text[max(piece.start - 9, 0) : piece.start])
+        return _nearness(piece, wanted, text) + 2 * bool(cued) - bool(other) - 1.5 * (piece.text in taken)
+
+    return max(pieces, key=score, default=None)
+
+
+def _role(word: str) -> list[str]:
+    cues = _CUES.get(word, ())
+    return ["from"] if "from" in cues else ["to"] if "to" in cues else []
+
+
+# -- texts -------------------------------------------------------------------------------------------------
+
+
+def text_leaf(
+    schema: Schema, name: str, desc: str, text: str, *, must: bool = False, taken: Collection[object] = (), whole: bool = False
+) -> str | None:
+    """Return the text that the field wants, in the format of the schema; None if it is not there.
+
+    `whole`: the text is already the field's own part (the value of its line, an item of its list).
+    """
+    if wanted := schema.get("format"):
+        pieces = candidates(text).pieces({"date-time": "date", "date": "date"}.get(wanted, "time")) if "t" in wanted else ()
+        first = best(pieces, name, desc, text, taken) if len(pieces) > 1 and wanted in ("date", "time") else None
+        return formatted(wanted, first.text if first else text) or (plainest(wanted, name) if must else None)
+    if pattern := schema.get("pattern"):
+        return matching(pattern, text, must=must)
+    result = _text(name, desc, text, taken, whole=whole)
+    if result is None and not must:
+        return None
+    return within(schema, UNSTATED if result is None else result)
+
+
+def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: bool) -> str | None:
+    """Return the piece of `text` that a field of this name is about."""
+    if not text.strip():
+        return None
+    if shaped := _shaped_like(desc, text):
+        return shaped
+    kinds = kinds_of(name, desc)
+    for kind in kinds:
+        pieces = candidates(text).pieces(kind)
+        if kind == "id":
+            pieces = tuple(sorted(pieces, key=lambda piece: piece.text[:1].lower() != name[:1].lower()))
+        if kind == "number" and not whole and pieces:
+            continue
+        if pieces and (piece := best(pieces, name, desc, text, taken)):
+            return piece.text
+    if whole and len(text) <= 60 and "\n" not in text.strip():
+        return _bare(text)
+    if said := _said(name, text):
+        return said
+    if kinds and kinds[0] in _STRICT:
+        return None
+    if _SENTENCES.fullmatch(name) or _SENTENCES.fullmatch(name.rsplit("_", 1)[-1]):
+        return bearing_sentence(f"{spread(name)} {desc}", text)
+    found = _by_meaning(spread(name), candidates(text).phrases)
+    return found[0].text if found else None
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"^(?:an?|the)\s+", "", text.strip().strip("\"'*").rstrip(".,;"), flags=re.IGNORECASE)
+
+
+def _shaped_like(desc: str, text: str) -> str | None:
+    """Return the word of a text that is built like the example in a description (`looks like K-1234`)."""
+    example = re.search(r"(?:like|such as|as in|e\.g\.|for example|format:?|as)\s+[\"'`(]*((?=\S*\d)[\w#-]{3,20})", desc)
+    if not example:
+        return None
+    classes = (r"\d" if char.isdigit() else "[A-Z]" if char.isupper() else "[a-z]" if char.islower() else re.escape(char)
+               for char in example.group(1))  # fmt: skip
+    shape = re.sub(r"((?:\\d)+)", r"\\d+", "".join(classes))
+    found = re.search(rf"(?<![\w-]){shape}(?![\w-])", text)
+    return found.group() if found else None
+
+
+def _said(name: str, text: str) -> str | None:
+    """Return what the text says that the field is: `the breed is ...`, `breed: ...`, `of the breed ...`."""
+    spelled = spread(name).replace(" ", "[ _-]?")
+    said = re.search(
+        rf"\b{spelled}s?\b\s*(?:is|was|are|were|will be|=|:|\u2013|called|named)\s*(?:(?:now|an?|the)\s+)?([^.,;\n]{{2,60}})", text, re.I
+    )
+    return _bare(said.group(1)) if said else None
+
+
+def bearing_sentence(about: str, text: str) -> str:
+    """Return the sentence of `text` that is nearest to what the field is about."""
+    sentences = words.sentences(text)
+    if len(sentences) < 2:
+        return "".join(sentences)
+    return max(zip(encode(sentences) @ encode([about])[0], sentences, strict=True))[1]
+
+
+def _by_meaning(about: str, phrases: Sequence[Piece]) -> list[Piece]:
+    """Return the phrases that mean something of a kind, the nearest first."""
+    if not phrases:
+        return []
+    near = encode([phrase.text for phrase in phrases]) @ encode([about.removesuffix("s")])[0]
+    ranked = sorted(zip(near, range(len(phrases)), strict=True), key=lambda pair: (-pair[0], pair[1]))
+    return [phrases[at] for score, at in ranked if score >= MEANS]
+
+
+def texts_of(name: str, desc: str, text: str) -> list[str]:
+    """Return the texts that a field for a list wants: a list said to be one, pieces of its kind, or an enumeration."""
+    singular = spread(name).removesuffix("s")
+    listed = re.search(rf"\b{re.escape(singular)}s?\b[^.:\n]{{0,20}}[:=]\s*([^.\n]+(?:\n\s*[-*\u2022][^\n]+)*)", text, re.IGNORECASE)
+    if listed and (items := split_list(listed.group(1))):
+        return items
+    kinds = kinds_of(singular.replace(" ", "_"), "") or kinds_of(name, desc)
+    for kind in (kind for kind in kinds if kind not in ("thing", "title", "number")):
+        if pieces := candidates(text).of(kind):
+            return list(pieces)
+    if kinds and kinds[0] in _STRICT:
+        return []
+    return _enumerated(singular, text) or [piece.text for piece in sorted(
+        _by_meaning(singular, candidates(text).phrases), key=lambda piece: piece.start)]  # fmt: skip
+
+
+def split_list(text: str) -> list[str]:
+    """Cut an enumeration into its items."""
+    parts = re.split(r"\n\s*[-*\u2022]\s*|\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or|&)\s+", text.strip().strip("[]"))
+    return [bare for part in parts if (bare := _bare(part.strip("-* ")))]
+
+
+def _enumerated(about: str, text: str) -> list[str]:
+    """Return the items of the enumeration that is nearest in meaning, or the only one there is."""
+    runs = candidates(text).lists
+    if not runs:
+        return []
+    names = [" and ".join(piece.text for piece in run) for run in runs]
+    near = encode(names) @ encode([about])[0]
+    score, at = max(zip(near, range(len(runs)), strict=True), key=lambda pair: (pair[0], -pair[1]))
+    return [piece.text for piece in runs[at]] if score >= MEANS / 2 else []
+
+
+# -- numbers -----------------------------------------------------------------------------------------------
+
+
+def number_leaf(
+    schema: Schema, name: str, desc: str, text: str, taken: Collection[object] = (), *, whole: bool = False
+) -> int | float | None:
+    """Return the number that the field wants, moved into the schema's limits; None if the text has none."""
+    said = spread(name)
+    for kind in (kind for kind in kinds_of(name, desc) if kind in ("money", "percent", "time", "duration")):
+        pieces = candidates(text).pieces(kind)
+        fits = [piece for piece in pieces if first_number(piece.text) not in taken] or list(pieces)
+        if piece := best(fits, name, desc, text):
+            return limited(schema, _scaled(piece.text))
+    if re.search(r"\byear\b", said):
+        years = [Piece(m.group(), m.start(), m.end()) for m in re.finditer(r"\b(?:1\d|20)\d\d\b", text)]
+        if year := best(years, name, desc, text, {str(one) for one in taken}):
+            return limited(schema, float(year.text))
+    value = _counted(said, desc, text, taken, whole=whole)
+    return None if value is None else limited(schema, value)
+
+
+def _counted(said: str, desc: str, text: str, taken: Collection[object], *, whole: bool) -> float | None:
+    """Return the number whose unit, noun or neighbours fit a field; the only one there is for a plain count."""
+    measured = [(found, unit_of(word)) for word in said.split() if kind_of(unit_of(word)) for found in quantities(text)]
+    sized = [(found.value, by) for found, unit in measured if (by := factor(found.unit, unit)) and kind_of(unit)]
+    if len(sized) == 1:
+        return sized[0][0] * sized[0][1]
+    spoken = re.compile(NUMBER, re.IGNORECASE)
+    busy = candidates(text).busy
+    pieces = [Piece(m.group(), m.start(), m.end()) for m in spoken.finditer(text) if not any(a < m.end() and m.start() < b for a, b in busy)]
+    fits = [piece for piece in pieces if number(piece.text) not in taken] or pieces
+    piece = best(fits, said, desc, text)
+    if piece is None:
+        return None
+    is_general = re.search(r"\b(?:count|quantity|qty|number|amount|value|total|result|n|units?)\b", said)
+    is_told = _nearness(piece, _wanted(said, desc), text) > 0
+    return number(piece.text) if whole or is_told or is_general or len(pieces) == 1 and kinds_of(said, desc)[:1] == ("number",) else None
+
+
+def _scaled(text: str) -> float:
+    """Return the number in a piece, thousands and millions multiplied out."""
+    times = {"million": 1e6, "billion": 1e9}.get(next(iter(re.findall(r"million|billion", text)), ""), 1.0)
+    return (first_number(text) or 0.0) * (1e3 if re.search(r"\dk\b", text) else times)
+
+
+
+_LABEL = re.compile(
+    r"(?:^|(?<=[;|\n])|(?<=\. )|(?<=, ))[ \t*#-]*([A-Za-z][\w /'-]{0,30}?)[ \t*]*(?:\([^)]*\))?[ \t]*[:=][ \t]*"
+    r"(\S[^\n;|]*?)(?=\s*$|[;|\n]|\.\s|,\s+[A-Za-z][\w ]{0,20}[:=])",
+    re.MULTILINE,
+)
+
+
+def label_value(name: str, desc: str, text: str) -> str | None:
+    """Return the value of the line whose label means the field, such as `From: Otto` for a sender."""
+    wanted = _wanted(name, "")
+    found: tuple[float, str] = (0.0, "")
+    for label, value in _LABEL.findall(text):
+        roots = [words.stem(word) for word in re.findall(r"[a-z]+", label.lower()) if word not in words.STOP or word in ("from", "to")]
+        said = sum(wanted.get(root, 0.0) for root in roots) / len(roots) if roots else 0.0
+        if said > found[0]:
+            found = (said, value)
+    return found[1].strip("*") if found[0] >= 0.5 else None
