@@ -23,7 +23,7 @@ from course_lib.lm.simulator.skills.outside import CANNOT, declined, small_talk,
 from course_lib.lm.simulator.skills.problems import solve
 from course_lib.lm.simulator.skills.quantities import Quantity, kind_of, unit_of
 from course_lib.lm.simulator.skills.quotation import QUESTION, answer_from, is_question, passages_of
-from course_lib.lm.simulator.skills.roles import spread
+from course_lib.lm.simulator.skills.roles import kinds_of, spread
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 UNKNOWN = (
@@ -59,7 +59,7 @@ def answer_question(field: Field, work: Work) -> Result | None:
         return _as_answer(field, fact.short, fact.sentence)
     if talk := small_talk(question) if kind == "string" else ():
         return Result(work.vary(talk), "the question is about me")
-    if kind != "string":
+    if kind != "string" or kinds_of(field.name):
         return None
     if asked is not None and (_ANSWER.fullmatch(field.name) or is_question(asked)):
         return Result(work.vary(UNKNOWN), "this is not among the things I know, and no context is given")

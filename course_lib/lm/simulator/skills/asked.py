@@ -16,7 +16,7 @@ _DAYS = r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|(?:every |each )?week(?:d
 _MONTHS = r"(?:january|february|march|april|may|june|july|august|september|october|november|december)"
 _KINDS: tuple[tuple[str, str], ...] = (
     ("count", r"\bhow many (?!hours|minutes|days|weeks|months|years|miles|met\w+|kilo\w+|euros|dollars)"),
-    ("money", r"\bhow much (?:does|do|did|is|are|was|were|will|would|must|to|has)\b(?!.*\b(?:weigh|sleep|water|time)\b)|\b(?:price|cost|costs|fee|fine|fare|salary|rent|charge|wage)\b"),
+    ("money", r"\bhow much (?:does|do|did|is|are|was|were|will|would|must|to|has)\b(?!.*\b(?:weigh|sleep|water|time)\b)|\bhave to pay\b|\b(?:price|cost|costs|fee|fine|fare|salary|rent|charge|wage)\b"),
     ("age", r"\bhow old\b|\bminimum age\b|\bwhat age\b"),
     ("length", r"\bhow (?:far|tall|high|wide|deep|big|large)\b"),
     ("duration", r"\bhow (?:long|soon|late|early|quickly|often)\b|\bin advance\b|\bhow many (?:hours|minutes|days|weeks|months|years)\b"),
@@ -97,7 +97,7 @@ def _when(_question: str, sentence: str) -> list[str]:
 _TOLD = {
     "count": _count,
     "money": _money,
-    "age": lambda _, s: _all(rf"(?<=aged ){NUMBER}|{NUMBER}(?=[ -]years?[ -]old)|(?<=\b(?:is|was) ){NUMBER}(?=\W|$)|(?<=turned ){NUMBER}|at least {NUMBER} years", s),
+    "age": lambda _, s: _all(rf"(?:(?<=aged )|(?<=turned )){NUMBER}|{NUMBER}(?=[ -]years?[ -]old)|(?:(?<=is )|(?<=was )){NUMBER}(?=\W|$)|at least {NUMBER} years", s),
     "length": lambda _, s: _all(rf"{NUMBER}[ -]?(?:km|m|cm|mm|miles?|met(?:re|er)s?|kilomet(?:re|er)s?|feet|ft|inch(?:es)?|square \w+|hectares?|acres?|litres?|GB|MB)\b", s),
     "duration": lambda _, s: _all(rf"{NUMBER}[ -]?(?:working |business )?(?:seconds?|minutes?|min|hours?|h|days?|weeks?|months?|years?|km|m|met(?:re|er)s?|miles?|feet|cm)\b(?! old)|\b(?:once|twice) an? \w+|\bevery \w+", s),
     "percent": lambda _, s: list(candidates(s).of("percent")),

@@ -36,6 +36,16 @@ _PATTERNS = {
         rf"|\b{_FIGURES}(?:\s(?:million|billion))?\s?(?:[€£$]|(?:{_CURRENCY})\b)",
         re.IGNORECASE,
     ),
+    "currency": re.compile(rf"[$€£¥]|\b(?:{_CURRENCY}|yen|rupees?)\b", re.IGNORECASE),
+    "day": re.compile(
+        rf"\b\d{{1,2}}(?:st|nd|rd|th)?\.? (?:of )?{_MONTH}\b(?:,? \d{{4}})?|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}})?"
+        r"|\b(?:next |this |last |on )?((?:mon|tues|wednes|thurs|fri|satur|sun)day)\b|\b(?:today|tomorrow|tonight|yesterday)\b",
+        re.IGNORECASE,
+    ),
+    "job": re.compile(
+        r"\b(?:looking for|seeking|hiring|hire|as|worked as|works as|position of|role of|need|job of) (?:an? |the )?([a-z][\w/-]*(?: [a-z][\w/-]*){0,2}?)"
+        r"(?=[.,;:!?\n]| at\b| in\b| for\b| with\b| to\b| who\b| and\b|$)"
+    ),
     "percent": re.compile(r"(?:-|(?<!\d))\d+(?:\.\d+)?\s?(?:%|percent\b|per cent\b)"),
     "time": re.compile(
         r"\b\d{1,2}:\d{2}(?::\d{2})?\b(?:\s?[ap]\.?m\b)?|\b\d{1,2}\s?[ap]\.?m\b|\b(?:noon|midnight)\b", re.IGNORECASE
@@ -69,6 +79,12 @@ _SELF = re.compile(
     r"[\s,\u2013-]+((?-i:[A-Z])[\w'-]+(?:[ ](?-i:[A-Z])[\w'-]+)*)",
     re.IGNORECASE,
 )
+_TITLES = frozenset(("Mr", "Mrs", "Ms", "Miss", "Dr", "Prof", "Sir", "Madam"))
+_ACTS = re.compile(
+    r"'s\b|,| \(| and [A-Z]| (?:is|was|has|had|will|can|says?|said|are|were|does|did|and|or|got|bought|wrote|went|came|made|met|won"
+    r"|sold|paid|took|gave|leads|runs|owns|[a-z]{3,}(?:ed|es|ts|ks|ns|ls|ves))\b"
+)
+"""What follows a name at the beginning of a sentence."""
 _NOT_NAMES = frozenset(words.ENGLISH["not_names"].split())
 _COMMON = frozenset(words.ENGLISH["common"].split()) | words.STOP
 TABLES = words.data("pieces.json")
@@ -100,7 +116,9 @@ class Candidates:
     def _pieces(self, kind: str) -> tuple[Piece, ...]:
         """Return the pieces of `kind` in order of appearance."""
         if kind in ("person", "city", "country", "place", "company", "entity"):
-            return tuple(name for name in self.named if kind in ("entity", *_class_of(name, self.text)))
+            quoted = [(one.start, one.end) for one in self.pieces("quoted")] if kind == "person" else []
+            named = [one for one in self.named if not any(a <= one.start < b for a, b in quoted)]
+            return tuple(name for name in named if kind in ("entity", *_class_of(name, self.text)))
         special = {"date": self._dated, "name": self._own_first, "thing": self._things, "title": self._titles}
         if kind in special:
             return special[kind]()
@@ -147,7 +165,8 @@ class Candidates:
         return (*figures, *(number(word) for word in spelled if word in words.NUMBERS))
 
     def _titles(self) -> tuple[Piece, ...]:
-        return self.pieces("quoted") or self.named
+        quoted = self.pieces("quoted")
+        return quoted or tuple(piece for piece in self.phrases if piece.text[0].isupper())
 
     def _things(self) -> tuple[Piece, ...]:
         """Return noun phrases, those first that are counted, wanted or spoken of with an article."""
@@ -201,7 +220,7 @@ def _iso(match: re.Match[str]) -> str | None:
 def _proper(match: re.Match[str], text: str) -> Piece | None:
     """Return the name in a run of capitalised words, or None if the run only begins a sentence."""
     spoken, start = match.group().split(" "), match.start()
-    while spoken and (spoken[0] in _NOT_NAMES or not spoken[0][:1].isupper()):
+    while spoken and (spoken[0] in _NOT_NAMES or spoken[0] in _TITLES or not spoken[0][:1].isupper()):
         start += len(spoken.pop(0)) + 1
     if not spoken or re.fullmatch(r"[A-Z\d-]*\d[A-Z\d-]*|I(?:'\w+)?", spoken[0]):
         return None
@@ -210,10 +229,18 @@ def _proper(match: re.Match[str], text: str) -> Piece | None:
     is_ordinary = first in _COMMON or (words.stem(first) in _COMMON and first not in _GIVEN)
     if begins and is_ordinary and first not in _GIVEN:
         start += len(spoken.pop(0)) + 1
+    elif begins and len(spoken) == 1 and not _is_known(first) and not _ACTS.match(text[start + len(spoken[0]) :]):
+        return None
+    while spoken and re.search(r"\d", spoken[-1]):
+        spoken.pop()
     if spoken and spoken[-1].endswith("'s"):
         spoken[-1] = spoken[-1][:-2]
     name = " ".join(spoken)
     return Piece(name, start, start + len(name)) if name else None
+
+
+def _is_known(name: str) -> bool:
+    return name in _GIVEN or name in _CITIES or name in places("city") or name in places("country")
 
 
 def _class_of(piece: Piece, text: str) -> frozenset[str]:
@@ -250,8 +277,9 @@ def _classes(name: str, before: str, after: str) -> frozenset[str]:
 
 _JOINED = re.compile(r"\s*(?:,|;|/|&|,?\s*(?:and|or|plus)\b)\s*(?:(?:an?|the|some|my|his|her|their|our|one)\s+)*", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_][\w'\u2019-]*|\S")
+_COMMON_NOUNS = frozenset("day friend home hour line month name night part person place point room set side thing time week work world year".split())
 _WANTS = re.compile(
-    r"\b(?:need|needs|want|wants|like|order|ordered|buy|bought|get|got|have|has|received|sell|send|return|returned|for|with)\s+"
+    r"\b(?:need|needs|want|wants|like|order|ordered|buy|bought|get|got|have|has|received|sell|send|return|returned|like)\s+"
     r"(?:an?\s+|the\s+|some\s+|my\s+|this\s+)?$",
     re.IGNORECASE,
 )
@@ -264,7 +292,8 @@ def _chunks(text: str) -> list[Piece]:
     pieces: list[Piece] = []
     start = end = -1
     for match in _WORDS.finditer(text):
-        if _is_nominal(match.group(), text, match.start()):
+        follows = end >= 0 and text[end : match.start()] == " "
+        if _is_nominal(match.group(), text, match.start()) or (follows and match.group().lower() in _COMMON_NOUNS):
             is_apart = start < 0 or text[end : match.start()].strip() or "\n" in text[end : match.start()]
             if is_apart and start >= 0 and text[end : match.start()].strip().lower() != "of":
                 pieces.append(Piece(text[start:end], start, end))

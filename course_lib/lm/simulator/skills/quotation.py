@@ -290,7 +290,7 @@ def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
     seen = Counter(feature for text in texts for feature in text)
     weigh = {feature: weight * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5)) for feature, weight in weigh.items()}
     most = sum(weigh.values()) or 1.0
-    scores = [sum(weigh[feature] for feature in text if feature in weigh) / most for text in texts]
+    scores = [sum(weight * _has(feature, text) for feature, weight in weigh.items()) / most for text in texts]
     if not scores:
         return _NOTHING
     near = encode([sentence for _, sentence in stated]) @ encode([question])[0]
@@ -303,6 +303,13 @@ def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
     if scores[at] < NEAR.get(kind, NEAR[""]):
         return _NOTHING
     return Quote((stated[at][1],), (stated[at][0],))
+
+
+def _has(feature: str, text: Mapping[str, float]) -> float:
+    """Say whether a text has a word, or nearly: another of the same family (`designer`, `designed`)."""
+    if feature in text or len(feature) < 6:
+        return float(feature in text)
+    return 0.7 * any(other.startswith(feature[:5]) for other in text)
 
 
 def _covering(passages: Sequence[Chunk], question: str) -> Quote:

@@ -21,7 +21,7 @@ from course_lib.lm.simulator.skills.quantities import NUMBER, factor, kind_of, n
 MEANS = 0.4  # how near a phrase must be to a field's name to be of its kind
 _KINDS = {word: kind for kind, listed in reversed(TABLES["kinds"].items()) for word in listed.split()}
 _CUES = {word: tuple(words.stem(cue) for cue in listed.split()) for word, listed in TABLES["cues"].items()}
-_STRICT = frozenset("email url phone hashtag handle date time percent id gate zip street city country money duration number".split())
+_STRICT = frozenset("email url phone hashtag handle date time percent id gate zip street city country money duration number currency size colour quoted".split())
 """Kinds that only a piece of theirs can fill."""
 _BEFORE = {"from": r"\bfrom $|\bleav\w+ $", "to": r"\b(?:to|for|into|until|till|through|towards) $|[-\u2013] ?$|\band $"}
 _SENTENCES = re.compile(
@@ -136,6 +136,7 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
             pieces = tuple(sorted(pieces, key=lambda piece: piece.text[:1].lower() != name[:1].lower()))
         if kind == "number" and not whole and pieces:
             continue
+        pieces = pieces or (candidates(text).pieces("day") if kind == "date" else ())
         if pieces and (piece := best(pieces, name, desc, text, taken)):
             return piece.text
     if whole and len(text) <= 60 and "\n" not in text.strip():
@@ -145,9 +146,9 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
     if kinds and kinds[0] in _STRICT:
         return None
     if _SENTENCES.fullmatch(name) or _SENTENCES.fullmatch(name.rsplit("_", 1)[-1]):
-        return bearing_sentence(f"{spread(name)} {desc}", text)
+        return bearing_sentence(f"{spread(name)} {desc}", text) if len(text.split()) > 4 else None
     found = _by_meaning(spread(name), candidates(text).phrases)
-    return found[0].text if found else None
+    return found[0].text if found and found[0].text != text.strip() else None
 
 
 def _bare(text: str) -> str:

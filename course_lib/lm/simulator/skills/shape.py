@@ -18,6 +18,7 @@ from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills.candidates import candidates
 from course_lib.lm.simulator.skills.choice import choose
 from course_lib.lm.simulator.skills.keywords import phrases_of
+from course_lib.lm.simulator.skills.limits import limited
 from course_lib.lm.simulator.skills.quantities import NUMBER, quantities
 from course_lib.lm.simulator.skills.roles import (
     kinds_of,
@@ -65,7 +66,7 @@ def extract(field: Field, work: Work) -> Result | None:
     taken = tuple(result.value for result in work.results.values() if isinstance(result.value, str | int | float))
     source = Source(work.task.text, work, definitions, taken=taken)
     if own := labelled(source.text, (field.name,)).get(field.name) or label_value(field.name, field.desc, source.text):
-        source = replace(source, text=own, whole=True)
+        source = replace(source, text=re.split(r"\.\s+(?=[A-Z])", own)[0], whole=True)
     value = _fill(field.schema, field.name, field.desc, source)
     named = spread(field.name)
     if value is _MISSING:
@@ -157,7 +158,7 @@ def _record(schema: Schema, source: Source, *, is_part: bool = False) -> Any:
     if not properties:
         return _mapping(schema, source)
     own = labelled(source.text, tuple(properties))
-    is_goods = any(kind in ("number", "money") for name in properties for kind in kinds_of(name)[:1])
+    is_goods = any(re.search(r"quantity|qty|count|price|cost|amount|stock|units", name) for name in properties)
     values: dict[str, Any] = {}
     for name in sorted(properties, key=lambda name: _is_open(properties[name])):  # open texts take what is left
         text = own.get(name) or label_value(name, "", source.text)
@@ -256,7 +257,7 @@ def _places(places: Sequence[Schema], name: str, desc: str, source: Source) -> l
     """Fill the places of a tuple one after the other: numbers first, texts with what is left."""
     values: dict[int, Any] = {}
     for at in sorted(range(len(places)), key=lambda at: _is_open(places[at])):
-        part = replace(source.on(source.text), taken=tuple(filter(_is_plain, values.values())))
+        part = replace(source.on(source.text, whole=True), taken=tuple(filter(_is_plain, values.values())))
         value = _left_over(part) if _is_open(places[at]) else _MISSING
         values[at] = fill(places[at], name, desc, part) if value is _MISSING else value
     return [values[at] for at in range(len(places))]
@@ -381,7 +382,7 @@ def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth
         least, item = schema.get("minItems", 0), schema.get("items") or {}
         return [_another(item, name, [], definitions) for _ in range(least)]
     if kind in ("integer", "number"):
-        return number_leaf(schema, name, "", "0")
+        return limited(schema, 0.0)
     if kind in ("boolean", "null"):
         return False if kind == "boolean" else None
     return text_leaf(schema, name, "", "", must=True)
