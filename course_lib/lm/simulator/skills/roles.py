@@ -23,6 +23,7 @@ _KINDS = {word: kind for kind, listed in reversed(TABLES["kinds"].items()) for w
 _CUES = {word: tuple(words.stem(cue) for cue in listed.split()) for word, listed in TABLES["cues"].items()}
 _STRICT = frozenset("email url phone hashtag handle date time percent id gate zip street city country money duration number currency size colour quoted".split())
 """Kinds that only a piece of theirs can fill."""
+_EDGES = frozenset(("start", "end", "begin", "finish", "from", "to", "opens", "closes", "starts", "ends", "beginning", "until"))
 _BEFORE = {"from": r"\bfrom $|\bleav\w+ $", "to": r"\b(?:to|for|into|until|till|through|towards) $|[-\u2013] ?$|\band $"}
 _SENTENCES = re.compile(
     r"complaints?|problems?|issues?|reasons?|requests?|wish|claims?|statements?|questions?|points?|details?|needs?|concerns?"
@@ -47,6 +48,8 @@ def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
     kinds = _kinds_in(reversed(said.split()))  # the last word of a name is what it is
     if re.search(r"\b(?:number|count|amount|quantity) of\b|\bhow many\b|^(?:num|n|no) ", f"{said} {desc.lower()}"):
         kinds.insert(0, "number")
+    if said in _EDGES:
+        kinds = ["date", "time", "city"]
     if not kinds:
         kinds = _kinds_in(re.findall(r"[a-z-]+", re.split(r"[.;(]| of the | of ", desc.lower())[0]))
     return tuple(dict.fromkeys(kinds))
@@ -143,7 +146,7 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
         return _bare(text)
     if said := _said(name, text):
         return said
-    if kinds and kinds[0] in _STRICT:
+    if kinds and (kinds[0] in _STRICT or spread(name) in _EDGES):
         return None
     if _SENTENCES.fullmatch(name) or _SENTENCES.fullmatch(name.rsplit("_", 1)[-1]):
         return bearing_sentence(f"{spread(name)} {desc}", text) if len(text.split()) > 4 else None
