@@ -18,7 +18,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("count", r"\bhow many (?!hours|minutes|days|weeks|months|years|miles|met\w+|kilo\w+|euros|dollars)"),
     ("money", r"\bhow much (?:does|do|did|is|are|was|were|will|would|must|to|has)\b(?!.*\b(?:weigh|sleep|water|time)\b)|\bhave to pay\b|\b(?:price|cost|costs|fee|fine|fare|salary|rent|charge|wage)\b"),
     ("age", r"\bhow old\b|\bminimum age\b|\bwhat age\b"),
-    ("length", r"\bhow (?:far|tall|high|wide|deep|big|large)\b"),
+    ("length", r"\bhow (?:far(?! in advance)|tall|high|wide|deep|big|large)\b"),
     ("duration", r"\bhow (?:long|soon|late|early|quickly|often)\b|\bin advance\b|\bhow many (?:hours|minutes|days|weeks|months|years)\b"),
     ("percent", r"\bpercent|\bwhat share\b"),
     ("day", r"\b(?:which|what|on which|on what) (?:week)?days?\b"),
@@ -28,7 +28,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("colour", r"\b(?:what|which) colou?r\b"),
     ("whether", r"^\W*(?:is|are|was|were|do|does|did|can|could|may|must|has|have|had|will|would|should)\b"),
 )  # fmt: skip
-STRICT = frozenset(("count", "money", "age", "length", "percent", "colour", "when", "who", "day"))
+STRICT = frozenset(("count", "money", "age", "length", "percent", "colour", "when", "who", "day", "where", "duration"))
 """Kinds without which a sentence is no answer."""
 _OPPOSITES = tuple(
     frozenset(pair.split("/"))
@@ -89,7 +89,7 @@ def _when(_question: str, sentence: str) -> list[str]:
         *(sentence[piece.start : piece.end] for piece in found.pieces("date")), *found.of("time"),
         *_all(rf"\b(?:{_MONTHS} )?(?:1\d|20)\d\d\b", sentence),
         *_all(rf"\b(?:{_DAYS})(?:,? (?:and|to|or) (?:{_DAYS}))*\b|\b{_MONTHS}(?: (?:and|to|until) {_MONTHS})?\b", sentence),
-        *_all(rf"(?<=\bat )(?:{NUMBER}|noon|midnight)|\bfrom {NUMBER} (?:to|until) {NUMBER}", sentence),
+        *_all(rf"(?<=\bat )(?:{NUMBER}|noon|midnight)|\b(?:{NUMBER}) ?(?:to|until|till|-|\u2013) ?(?:{NUMBER})", sentence),
         *_all(r"\bthe (?:following|next|previous) (?:year|day|week|month)\b|\bin the (?:morning|evening|afternoon)\b", sentence),
     ]  # fmt: skip
 

@@ -117,7 +117,8 @@ class Candidates:
         """Return the pieces of `kind` in order of appearance."""
         if kind in ("person", "city", "country", "place", "company", "entity"):
             quoted = [(one.start, one.end) for one in self.pieces("quoted")] if kind == "person" else []
-            named = [one for one in self.named if not any(a <= one.start < b for a, b in quoted)]
+            named = self._own_first() if kind == "person" else self.named
+            named = tuple(one for one in named if not any(a <= one.start < b for a, b in quoted))
             return tuple(name for name in named if kind in ("entity", *_class_of(name, self.text)))
         special = {"date": self._dated, "name": self._own_first, "thing": self._things, "title": self._titles}
         if kind in special:
@@ -144,7 +145,8 @@ class Candidates:
     @cached_property
     def named(self) -> tuple[Piece, ...]:
         """Return the proper names: capitalised words that are not there for beginning a sentence."""
-        return tuple(piece for match in _NAME.finditer(self.text) if (piece := _proper(match, self.text)))
+        found = (piece for match in _NAME.finditer(self.text) if (piece := _proper(match, self.text)))
+        return tuple(one for one in found if not any(a <= one.start < b for a, b in self.busy))
 
     def _own_first(self) -> tuple[Piece, ...]:
         own = [Piece(match.group(1), match.start(1), match.end(1)) for match in _SELF.finditer(self.text)]

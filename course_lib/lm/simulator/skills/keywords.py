@@ -14,7 +14,7 @@ from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.candidates import candidates
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
-TITLE_WORDS, MOST_WORDS, MOST_POINTS = 10, 5, 4
+TITLE_WORDS, MOST_WORDS, MOST_POINTS, MOST_COMPARED = 10, 5, 4, 12
 _SUMMARY = re.compile(
     r"(\w+_)?(summary|summarization|summari[sz]ed|gist|tl_?dr|abstract|synopsis|overview|digest|recap|main_idea|main_point|takeaway"
     r"|topic_sentence|key_sentence|headline_sentence)(_text)?|short_version|in_short|condensed\w*|shortened\w*",
@@ -100,6 +100,8 @@ def keywords(text: str) -> list[str]:
     phrases = list({" ".join(words.stems(piece)): " ".join(piece.split()[-3:]) for piece in reversed(pieces)}.values())[::-1]
     if not phrases:
         return []
+    phrases.sort(key=lambda phrase: -max((counts[stem] for stem in words.stems(phrase)), default=0))
+    phrases = phrases[:MOST_COMPARED]
     near = encode(phrases) @ encode([text])[0]
     often = [max((counts[stem] for stem in words.stems(phrase)), default=0) for phrase in phrases]
     ranked = sorted(range(len(phrases)), key=lambda at: (-(float(near[at]) + 0.15 * min(often[at], 4)), at))

@@ -18,6 +18,7 @@ from course_lib.lm.simulator.skills.candidates import TABLES, Piece, candidates
 from course_lib.lm.simulator.skills.limits import UNSTATED, first_number, formatted, limited, matching, plainest, within
 from course_lib.lm.simulator.skills.quantities import NUMBER, factor, kind_of, number, quantities, unit_of
 
+MOST_COMPARED = 12  # phrases of one text, since each new one takes some 10 ms
 MEANS = 0.4  # how near a phrase must be to a field's name to be of its kind
 _KINDS = {word: kind for kind, listed in reversed(TABLES["kinds"].items()) for word in listed.split()}
 _CUES = {word: tuple(words.stem(cue) for cue in listed.split()) for word, listed in TABLES["cues"].items()}
@@ -45,7 +46,9 @@ def spread(name: str) -> str:
 def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
     """Return the kinds of piece that a field wants, best first: by its name, then by its description."""
     said = spread(name)
-    kinds = _kinds_in(reversed(said.split()))  # the last word of a name is what it is
+    kinds = _kinds_in(reversed([word for word in said.split() if word not in ("name", "names")]))  # the last word says what it is
+    if not kinds and re.search(r"\bnames?$", said):
+        kinds = ["person", "entity"]
     if re.search(r"\b(?:number|count|amount|quantity) of\b|\bhow many\b|^(?:num|n|no) ", f"{said} {desc.lower()}"):
         kinds.insert(0, "number")
     if said in _EDGES:
@@ -141,7 +144,7 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
             continue
         pieces = pieces or (candidates(text).pieces("day") if kind == "date" else ())
         if pieces and (piece := best(pieces, name, desc, text, taken)):
-            return piece.text
+            return _part_of_name(name, piece.text) if kind == "person" else piece.text
     if whole and len(text) <= 60 and "\n" not in text.strip():
         return _bare(text)
     if said := _said(name, text):
@@ -152,6 +155,12 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
         return bearing_sentence(f"{spread(name)} {desc}", text) if len(text.split()) > 4 else None
     found = _by_meaning(spread(name), candidates(text).phrases)
     return found[0].text if found and found[0].text != text.strip() else None
+
+
+def _part_of_name(name: str, whole: str) -> str:
+    """Return the first or the last part of a person's name, where a field wants only that."""
+    parts = whole.split()
+    return parts[0] if re.search(r"first|given", name) else parts[-1] if re.search(r"last_?name|surname|family", name) else whole
 
 
 def _bare(text: str) -> str:
@@ -181,7 +190,7 @@ def _said(name: str, text: str) -> str | None:
 
 def bearing_sentence(about: str, text: str) -> str:
     """Return the sentence of `text` that is nearest to what the field is about."""
-    sentences = words.sentences(text)
+    sentences = words.sentences(text)[:MOST_COMPARED]
     if len(sentences) < 2:
         return "".join(sentences)
     return max(zip(encode(sentences) @ encode([about])[0], sentences, strict=True))[1]
@@ -191,6 +200,7 @@ def _by_meaning(about: str, phrases: Sequence[Piece]) -> list[Piece]:
     """Return the phrases that mean something of a kind, the nearest first."""
     if not phrases:
         return []
+    phrases = phrases[:MOST_COMPARED]
     near = encode([phrase.text for phrase in phrases]) @ encode([about.removesuffix("s")])[0]
     ranked = sorted(zip(near, range(len(phrases)), strict=True), key=lambda pair: (-pair[0], pair[1]))
     return [phrases[at] for score, at in ranked if score >= MEANS]
@@ -220,7 +230,7 @@ def split_list(text: str) -> list[str]:
 
 def _enumerated(about: str, text: str) -> list[str]:
     """Return the items of the enumeration that is nearest in meaning, or the only one there is."""
-    runs = candidates(text).lists
+    runs = candidates(text).lists[:4]
     if not runs:
         return []
     names = [" and ".join(piece.text for piece in run) for run in runs]
