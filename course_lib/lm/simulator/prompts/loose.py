@@ -127,10 +127,13 @@ def _guessed(name: str) -> Schema:
 # -- a picture of the object -------------------------------------------------------------------------------
 
 
+_ONE_OF = re.compile(r"\b(?:one of|either)\s*:?\s*((?:[\"'][^\"']*[\"'](?:\s*,\s*(?:or )?|\s+or\s+)?){2,})")
+
+
 def _pictured(text: str) -> list[Field]:
     """Return the fields of the first JSON object, or JSON schema, that a text shows as the form of the reply."""
     for start in (match.start() for match in re.finditer(r"\{\s*[\"'\w]", text)):
-        block = text[start : _closing(text, start)]
+        block = _ONE_OF.sub(lambda found: found.group(1).replace(",", " |"), text[start : _closing(text, start)])
         whole = parsed(block)
         if isinstance(whole, dict) and isinstance(whole.get("properties"), dict):
             cleaned = types.clean(whole)

@@ -206,6 +206,9 @@ _SHORTEN = re.compile(
 )
 
 
+_STATES = r"\W*(?:i|i'm|i am|my|we|our|the|this|it|he|she|they|there|an?|here|yes|no|ok|okay)\b"
+
+
 def reply(message: str, work: Work) -> str:
     """Answer a plain chat message."""
     if talk := small_talk(message) or (() if message.strip() else small_talk("hi")):
@@ -225,7 +228,7 @@ def reply(message: str, work: Work) -> str:
         return found
     if fact := recall(question):
         return work.vary((fact.sentence, f"{fact.short}."))
-    if not is_question(question) and not re.match(r"\W*(?:tell|explain|describe|name|give|show|list|read|do)\b", question, re.I):
+    if not is_question(question) and re.match(_STATES, question, re.IGNORECASE):
         return work.vary(("I have read this. What would you like to know about it?", "All right. What shall I do with it?"))
     return work.vary(UNKNOWN)
 

@@ -23,12 +23,13 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("percent", r"\bpercent|\bwhat share\b"),
     ("day", r"\b(?:which|what|on which|on what) (?:week)?days?\b"),
     ("when", r"\bwhen\b|\bwhat (?:time|year|date|month)\b|\bwhich (?:year|month|date)\b|\b(?:until|since) when\b"),
-    ("who", r"\bwho\b|\bwhose\b|\bwhom\b|\b(?:which|what) (?:person|man|woman|author|player|doctor|teacher)\b|\bname of the (?:man|woman|owner|author|director)\b"),
+    ("who", r"\bwhat(?:'s| is| was| are) (?:my|your|his|her|their|the) [\w']+(?: \w+)?(?:'s)? names?\b|\bwho\b|\bwhose\b|\bwhom\b|\b(?:which|what) (?:person|man|woman|author|player|doctor|teacher)\b|\bname of the (?:man|woman|owner|author|director)\b"),
+    ("city", r"\b(?:which|what) (?:city|town|country|village)\b"),
     ("where", r"\bwhere\b|\b(?:which|what) (?:city|town|country|place|street|room|building)\b"),
     ("colour", r"\b(?:what|which) colou?r\b"),
     ("whether", r"^\W*(?:is|are|was|were|do|does|did|can|could|may|must|has|have|had|will|would|should)\b"),
 )  # fmt: skip
-STRICT = frozenset(("count", "money", "age", "length", "percent", "colour", "when", "who", "day", "where", "duration"))
+STRICT = frozenset(("count", "money", "age", "length", "percent", "colour", "when", "who", "day", "city", "where", "duration"))
 """Kinds without which a sentence is no answer."""
 _OPPOSITES = tuple(
     frozenset(pair.split("/"))
@@ -105,6 +106,7 @@ _TOLD = {
     "when": _when,
     "who": _who,
     "where": _where,
+    "city": lambda _, s: list(candidates(s).names),
     "colour": lambda _, s: list(candidates(s).of("colour")),
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from functools import cache, cached_property, lru_cache
 
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.knowledge import places
-from course_lib.lm.simulator.skills.quantities import NUMBER, number
+from course_lib.lm.simulator.skills.quantities import NUMBER, UNIT_WORDS, number
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
@@ -27,7 +27,8 @@ _PATTERNS = {
     "hashtag": re.compile(r"(?<!\w)#[A-Za-z]\w*"),
     "handle": re.compile(r"(?<![\w.])@\w+"),
     "id": re.compile(
-        r"\b[A-Z]{1,6}-?\d{2,}(?:-\w+)*\b|#\d+\b|\b(?=\w*\d)(?=\w*[A-Z])[A-Z0-9]{6,}\b|\b[A-Z]{1,4}\d?(?:-[A-Z\d]+)*-\d+\b"
+        r"(?i:\b(?:no|number|nr|id|code|ref|reference|ending(?: in)?|account|card)\b\.?[ :#]+)((?=[\w/-]*\d)[A-Za-z\d][\w/-]{2,}\w)"
+        r"|\b[A-Z]{1,6}-?\d{2,}(?:-\w+)*\b|#\d+\b|\b(?=\w*\d)(?=\w*[A-Z])[A-Z0-9]{6,}\b|\b[A-Z]{1,4}\d?(?:-[A-Z\d]+)*-\d+\b"
     ),
     "gate": re.compile(r"(?i:\b(?:gate|platform|room|seat|track|aisle)\s+)([A-Z]?\d+[A-Z]?|[A-Z]\b)"),
     "zip": re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b|\b\d{5}(?:-\d{4})?\b|\b\d{4} ?[A-Z]{2}\b|\b\d{4}(?= [A-Z])"),
@@ -41,6 +42,13 @@ _PATTERNS = {
         rf"\b\d{{1,2}}(?:st|nd|rd|th)?\.? (?:of )?{_MONTH}\b(?:,? \d{{4}})?|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}})?"
         r"|\b(?:next |this |last |on )?((?:mon|tues|wednes|thurs|fri|satur|sun)day)\b|\b(?:today|tomorrow|tonight|yesterday)\b",
         re.IGNORECASE,
+    ),
+    "unit": re.compile(
+        rf"{NUMBER}\s?((?:{'|'.join(sorted(map(re.escape, UNIT_WORDS), key=len, reverse=True))})s?)(?![\w'])", re.IGNORECASE
+    ),
+    "language": re.compile(
+        r"\b(?:English|French|German|Spanish|Italian|Dutch|Portuguese|Polish|Russian|Chinese|Mandarin|Japanese|Arabic|Turkish|Swedish|Greek"
+        r"|Korean|Hindi|Danish|Norwegian|Finnish|Czech|Hungarian|Ukrainian|Romanian|Hebrew|Latin|Urdu|Bengali|Welsh|Irish)\b"
     ),
     "job": re.compile(
         r"\b(?:looking for|seeking|hiring|hire|as|worked as|works as|position of|role of|need|job of) (?:an? |the )?([a-z][\w/-]*(?: [a-z][\w/-]*){0,2}?)"
@@ -88,6 +96,7 @@ _ACTS = re.compile(
 _NOT_NAMES = frozenset(words.ENGLISH["not_names"].split())
 _COMMON = frozenset(words.ENGLISH["common"].split()) | words.STOP
 TABLES = words.data("pieces.json")
+_PAST = frozenset(TABLES["past"].split())
 _GIVEN = frozenset(TABLES["given_names"].split())
 _CITIES = frozenset(name.replace("_", " ") for name in TABLES["cities"].split())
 _PLACE_ENDS = frozenset(TABLES["suffix_place"].split())
@@ -172,13 +181,14 @@ class Candidates:
 
     def _things(self) -> tuple[Piece, ...]:
         """Return noun phrases, those first that are counted, wanted or spoken of with an article."""
-        ranked = sorted(self.phrases, key=lambda piece: (-_thingness(piece, self.text), piece.start))
-        return tuple(piece for piece in ranked if _thingness(piece, self.text) >= 0)
+        ends = {end for _, end in self.busy}
+        worth = {piece: _thingness(piece, self.text, is_dated=piece.start - 1 in ends) for piece in self.phrases}
+        return tuple(sorted((piece for piece in worth if worth[piece] >= 0), key=lambda piece: (-worth[piece], piece.start)))
 
     @cached_property
     def phrases(self) -> tuple[Piece, ...]:
         """Return what may be noun phrases: words in a row that are neither small words nor verbs."""
-        return tuple(_chunks(self.text))
+        return tuple(one for one in _chunks(self.text) if not any(a < one.end and one.start < b for a, b in self.busy))
 
     @cached_property
     def lists(self) -> tuple[tuple[Piece, ...], ...]:
@@ -231,7 +241,7 @@ def _proper(match: re.Match[str], text: str) -> Piece | None:
     is_ordinary = first in _COMMON or (words.stem(first) in _COMMON and first not in _GIVEN)
     if begins and is_ordinary and first not in _GIVEN:
         start += len(spoken.pop(0)) + 1
-    elif begins and len(spoken) == 1 and not _is_known(first) and not _ACTS.match(text[start + len(spoken[0]) :]):
+    elif begins and len(spoken) == 1 and text[start + len(spoken[0]) :].strip(" .!\n") and not _is_known(first) and not _ACTS.match(text[start + len(spoken[0]) :]):
         return None
     while spoken and re.search(r"\d", spoken[-1]):
         spoken.pop()
@@ -306,17 +316,22 @@ def _chunks(text: str) -> list[Piece]:
 
 def _is_nominal(word: str, text: str, at: int) -> bool:
     lower = word.lower().replace("\u2019", "'")
-    if not lower[0].isalpha() or lower in words.STOP or lower in words.NUMBERS or (lower in _COMMON and word[0].islower()):
+    if not lower[0].isalpha() or lower in words.STOP or lower in words.NUMBERS or lower in _PAST or (lower in _COMMON and word[0].islower()):
         return False
+    before = text[max(at - 12, 0) : at]
+    if lower in UNIT_WORDS and re.search(r"\d\s?$", before):
+        return False
+    if lower.endswith("s") and word.islower() and re.search(r"\b(?:he|she|it|who|that|which|[A-Z][a-z]+) $", before):
+        return False  # a verb
     if lower.endswith("ly") or (len(lower) > 4 and lower.endswith("ed") and not _ARTICLE.search(text[max(at - 8, 0) : at])):
         return False
     return not (words.stem(lower) in _COMMON and at == 0)
 
 
-def _thingness(piece: Piece, text: str) -> int:
+def _thingness(piece: Piece, text: str, *, is_dated: bool) -> int:
     before = text[max(piece.start - 30, 0) : piece.start]
     if piece.text[0].isupper() and piece.start and len(piece.text.split()) < 3 and not _COUNTED.search(before):
         return -1  # a name
-    if re.match(r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|please|today|tomorrow|yesterday|euros?$|dollars?$", piece.text, re.I):
+    if re.match(r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|please|today|tomorrow|yesterday|euros?$|dollars?$|stars?$|points?$|people$|persons?$", piece.text, re.I):
         return -1
-    return 2 * bool(_COUNTED.search(before)) + 2 * bool(_WANTS.search(before)) + bool(_ARTICLE.search(before))
+    return 2 * bool(_COUNTED.search(before) and not is_dated) + 2 * bool(_WANTS.search(before)) + bool(_ARTICLE.search(before))

@@ -236,7 +236,7 @@ def _between_times(ask: Question) -> Moment | None:
 def _time_later(ask: Question) -> Moment | None:
     if len(ask.clocks) != 1 or not ask.spans or not ask.asks(r"\bwhen\b|\bwhat time\b|\bat what\b|\bwhich time\b|\buntil\b|\bend\b"):
         return None
-    is_start_asked = ask.asks(r"\bwhen (?:must|should|do|does|did|has|have|would) [^?]*\b(?:leave|start|begin|depart|set off)\b")
+    is_start_asked = ask.asks(r"\bwhen (?:must|should|do|does|did|has|have|would) [^?]*\b(?:leave|start|begin|depart|set off|get up|wake|put)\b")
     sign = -1 if is_start_asked or (_BACK.search(ask.text)) else 1
     start = ask.clocks[0]
     end = Clock(start.minutes + sign * round(_minutes(ask.spans)), start.is_twelve)

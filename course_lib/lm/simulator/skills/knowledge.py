@@ -76,7 +76,7 @@ def _names(roots: tuple[str, ...], have: set[str], row: Fact) -> bool:
         return False
     known = set(row.subject).union(*row.asks)
     left = [root for root in roots if root not in known and root not in words.STOP]
-    return len(left) <= (2 if row.asks else 3)
+    return len(left) <= (1 if row.asks else 2)
 
 
 def _reverse(question: str, have: set[str]) -> Fact | None:

@@ -36,7 +36,7 @@ _CODES = "code|python|javascript|typescript|java|rust|sql|html|css|regex|bash|sh
 _FIELDS = (
     (rf"(?:\w+_)?(?:translat\w+)(?:_\w+)?|(?:(?:text|in|to)_)?(?:{_LANGUAGES})(?:_(?:text|version|sentence|word))?", "I can't translate"),
     (rf"(?:\w+_)?(?:{_WRITTEN})(?:_text)?", "I don't write texts of my own"),
-    (rf"(?:\w+_)?(?:{_CODES})(?:_(?:code|query|script|snippet|solution|function))?|fixed_\w+|(?:\w+_)?source(?:_code)?", "I don't write code"),
+    (rf"(?:(?:{_CODES}|source|generated|new|fixed|program|my|final)_)?(?:{_CODES})(?:_(?:code|query|script|snippet|solution|function))?|fixed_\w+|(?:\w+_)?source(?:_code)?", "I don't write code"),
     (
         r"(?:\w+_)?(?:formal|informal|polite|friendl\w+|rewrit\w+|rephras\w+|paraphras\w+|simpl\w+|improved?|polished|corrected?|proofread"
         r"|edited|revised|professional|reworded|restyled|refined|neutral_version|fluent|fixed)(?:_\w+)?",
@@ -44,8 +44,10 @@ _FIELDS = (
     ),
     (r"(?:\w+_)?(?:advice|recommendations?|opinions?|suggested_\w+|best_option|tips)", "I have no opinions and give no advice"),
     (r"(?:\w+_)?(?:image|picture|photo)_(?:description|caption)|caption", "I can't see images"),
+    (r"proof|deduction", "it takes a longer chain of reasoning than I can follow"),
 )
 _WISHES = (
+    (r"\bfix this\b|\bwhat(?:'s| is) wrong with this code\b", 2),
     (rf"\btranslate\b|\btranslation\b|\b(?:how do (?:you|i) say|what is)\b.{{1,40}}\bin (?:{_LANGUAGES})\b|\binto (?:{_LANGUAGES})\b", 0),
     (
         r"\b(?:write|tell|compose|make up|invent|create|draft|give me|continue|sing)\b[^.?!\n]{0,40}\b(?:"
@@ -66,6 +68,7 @@ _WISHES = (
         r"|\bwhat (?:medicine|should)\b|\bany (?:tips|advice)\b|\bgive me (?:some )?(?:tips|advice|ideas)\b|\bmeaning of life\b",
         4,
     ),
+    (r"\bsolve the (?:riddle|puzzle|mystery)\b|\bexactly one of (?:them|us)\b|\bprove that\b|\blogic puzzle\b", 6),
     (r"\[image_url\]|\[input_image\]|\[image\]|\b(?:this|the|attached|my) (?:picture|image|photo|screenshot)\b", 5),
 )
 _COMMENT = (("sql", "-- {}"), ("html|xml", "<!-- {} -->"), ("css", "/* {} */"), ("java|typescript|rust|go$|cpp|csharp|swift|kotlin", "// {}"))

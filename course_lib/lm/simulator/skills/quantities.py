@@ -50,6 +50,8 @@ _NAMES = {
     for name, (factor, spellings) in units.items()
     for spelled in spellings.split()
 }
+UNIT_WORDS = frozenset(spelled for spelled in _NAMES if re.fullmatch(r"[a-z]+", spelled) and spelled not in ("in", "a"))
+"""How units are written, without a plural's s."""
 _SIGN = r"us\$|[$€£¥]|\b(?:eur|usd|gbp|chf)\b"
 _PER = r"\s*(?:/|\bper\b|\ban?\b|\beach\b|\bevery\b|\bfor (?:each|every)\b|\bapiece\b)\s*"
 _NOUN = r"[A-Za-z\u00c0-\u024f][\w'\u00b0-]*"

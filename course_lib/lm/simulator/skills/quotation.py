@@ -59,7 +59,8 @@ UNKNOWN = (
     "The context does not answer this, so I don't know.",
 )
 
-_GENERAL = frozenset(words.stem(word) for word in "happen tell mean name people person time day kind need have get text say much many use".split())
+_GENERAL = frozenset(words.stem(word) for word in "happen tell mean people person time day kind need have get text say much many use".split())
+_NAME_OF = re.compile(r"\bnames? of\b|\bkind of\b|\bnumber of\b", re.IGNORECASE)
 _ID = re.compile(r"^\s*\[([\w][\w .:/-]{0,60})\]\s*")
 
 
@@ -312,7 +313,7 @@ def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
 
 def _shares(question: str, sentences: Sequence[str]) -> list[float]:
     """Return for each sentence how much it has of the question's words, the rarer ones weighing more."""
-    wanted = {feature: weight for feature, weight in _wanted(question).items() if feature not in _GENERAL and feature[0] != "@"}
+    wanted = {feature: weight for feature, weight in _wanted(_NAME_OF.sub("", question)).items() if feature not in _GENERAL and feature[0] != "@"}
     texts = [words.features(sentence, parts=False) for sentence in sentences]
     seen = Counter(feature for text in texts for feature in text)
     weigh = {feature: weight * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5)) for feature, weight in wanted.items()}

@@ -16,7 +16,7 @@ from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.candidates import TABLES, Piece, candidates
 from course_lib.lm.simulator.skills.limits import UNSTATED, first_number, formatted, limited, matching, plainest, within
-from course_lib.lm.simulator.skills.quantities import NUMBER, factor, kind_of, number, quantities, unit_of
+from course_lib.lm.simulator.skills.quantities import NUMBER, factor, in_figures, kind_of, number, quantities, unit_of
 
 MOST_COMPARED = 12  # phrases of one text, since each new one takes some 10 ms
 MEANS = 0.4  # how near a phrase must be to a field's name to be of its kind
@@ -24,8 +24,9 @@ _KINDS = {word: kind for kind, listed in reversed(TABLES["kinds"].items()) for w
 _CUES = {word: tuple(words.stem(cue) for cue in listed.split()) for word, listed in TABLES["cues"].items()}
 _STRICT = frozenset("email url phone hashtag handle date time percent id gate zip street city country money duration number currency size colour quoted".split())
 """Kinds that only a piece of theirs can fill."""
+_NAMED_KINDS = frozenset(("person", "company", "entity", "title", "place", "city"))
 _EDGES = frozenset(("start", "end", "begin", "finish", "from", "to", "opens", "closes", "starts", "ends", "beginning", "until"))
-_BEFORE = {"from": r"\bfrom $|\bleav\w+ $", "to": r"\b(?:to|for|into|until|till|through|towards) $|[-\u2013] ?$|\band $"}
+_BEFORE = {"from": r"\bfrom:? $|\bleav\w+ $|\b(?:love|regards|wishes|cheers|thanks|yours|sincerely|best),?\s+$", "to": r"\b(?:dear|hi|hello|to:?|for|into|until|till|through|towards) $|[-\u2013] ?$|\band $"}
 _SENTENCES = re.compile(
     r"complaints?|problems?|issues?|reasons?|requests?|wish|claims?|statements?|questions?|points?|details?|needs?|concerns?"
     r"|feedback|suggestions?|observations?|diagnosis|symptoms?|cause|evidence|quotes?|instructions?|action|next_step|decision"
@@ -136,15 +137,21 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
     if shaped := _shaped_like(desc, text):
         return shaped
     kinds = kinds_of(name, desc)
+    if beside := _beside(name, text):
+        return beside
     for kind in kinds:
         pieces = candidates(text).pieces(kind)
         if kind == "id":
             pieces = tuple(sorted(pieces, key=lambda piece: piece.text[:1].lower() != name[:1].lower()))
-        if kind == "number" and not whole and pieces:
-            continue
+        if kind == "number" and not whole:
+            pieces = _measured(text)
         pieces = pieces or (candidates(text).pieces("day") if kind == "date" else ())
-        if pieces and (piece := best(pieces, name, desc, text, taken)):
-            return _part_of_name(name, piece.text) if kind == "person" else piece.text
+        if not pieces:
+            continue
+        if piece := best(pieces, name, desc, text, taken):
+            found = _part_of_name(name, piece.text) if kind == "person" else piece.text
+            is_all = kind in _NAMED_KINDS and not whole and len(found) > 0.7 * len(text.strip())
+            return None if is_all or not found else found
     if whole and len(text) <= 60 and "\n" not in text.strip():
         return _bare(text)
     if said := _said(name, text):
@@ -157,9 +164,18 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
     return found[0].text if found and found[0].text != text.strip() else None
 
 
+def _measured(text: str) -> tuple[Piece, ...]:
+    """Return the results and the plain quantities of a text, as they are written."""
+    scores = [Piece(m.group(), m.start(), m.end()) for m in re.finditer(r"\b\d{1,3}\s?[-:\u2013]\s?\d{1,3}\b", text)]
+    found = (Piece(text[one.start : one.end].strip(), one.start, one.end) for one in quantities(text))
+    return (*scores, *(one for one in found if not any(a < one.end and one.start < b for a, b in candidates(text).busy)))
+
+
 def _part_of_name(name: str, whole: str) -> str:
-    """Return the first or the last part of a person's name, where a field wants only that."""
+    """Return the first, middle or last part of a person's name, where a field wants only that."""
     parts = whole.split()
+    if "middle" in name:
+        return " ".join(parts[1:-1])
     return parts[0] if re.search(r"first|given", name) else parts[-1] if re.search(r"last_?name|surname|family", name) else whole
 
 
@@ -186,6 +202,13 @@ def _said(name: str, text: str) -> str | None:
         rf"\b{spelled}s?\b\s*(?:is|was|are|were|will be|=|:|\u2013|called|named)\s*(?:(?:now|an?|the)\s+)?([^.,;\n]{{2,60}})", text, re.I
     )
     return _bare(said.group(1)) if said else None
+
+
+def _beside(name: str, text: str) -> str | None:
+    """Return the name that an apposition explains: `Tallinn, the capital of Estonia`."""
+    spelled = spread(name).replace(" ", "[ _-]?")
+    beside = re.search(rf"\b([A-Z][\w'-]+(?: [A-Z][\w'-]+)*), (?:the|an?|our|his|her|its) (?:\w+ )?{spelled}\b", text)
+    return beside.group(1) if beside else None
 
 
 def bearing_sentence(about: str, text: str) -> str:
@@ -262,7 +285,7 @@ def number_leaf(
 
 def _counted(said: str, desc: str, text: str, taken: Collection[object], *, whole: bool) -> float | None:
     """Return the number whose unit, noun or neighbours fit a field; the only one there is for a plain count."""
-    measured = [(found, unit_of(word)) for word in said.split() if kind_of(unit_of(word)) for found in quantities(text)]
+    measured = [(found, unit_of(word)) for word in said.split() if kind_of(unit_of(word)) for found in quantities(in_figures(text))]
     sized = [(found.value, by) for found, unit in measured if (by := factor(found.unit, unit)) and kind_of(unit)]
     if len(sized) == 1:
         return sized[0][0] * sized[0][1]

@@ -65,8 +65,15 @@ def extract(field: Field, work: Work) -> Result | None:
     definitions = {**field.schema.get("definitions", {}), **field.schema.get("$defs", {})}
     taken = tuple(result.value for result in work.results.values() if isinstance(result.value, str | int | float))
     source = Source(work.task.text, work, definitions, taken=taken)
-    if own := labelled(source.text, (field.name,)).get(field.name) or label_value(field.name, field.desc, source.text):
+    is_record = field.schema.get("type") == "object" or "properties" in str(field.schema.get("items", field.schema))
+    if is_record or "$ref" in str(field.schema):
+        own = None
+    else:
+        own = labelled(source.text, (field.name,)).get(field.name) or label_value(field.name, field.desc, source.text)
+    if own:
         source = replace(source, text=re.split(r"\.\s+(?=[A-Z])", own)[0], whole=True)
+    if _is_open(field.schema) and all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs):
+        return None  # a question holds no answer
     value = _fill(field.schema, field.name, field.desc, source)
     named = spread(field.name)
     if value is _MISSING:
@@ -161,14 +168,21 @@ def _record(schema: Schema, source: Source, *, is_part: bool = False) -> Any:
     is_goods = any(re.search(r"quantity|qty|count|price|cost|amount|stock|units", name) for name in properties)
     values: dict[str, Any] = {}
     for name in sorted(properties, key=lambda name: _is_open(properties[name])):  # open texts take what is left
-        text = own.get(name) or label_value(name, "", source.text)
-        part = replace(source.on(text or source.text, whole=bool(text)), taken=tuple(filter(_is_plain, values.values())))
+        is_list = properties[name].get("type") in ("array", "object")
+        text = own.get(name) or (_without(properties, name, source.text) if is_list else label_value(name, "", source.text))
+        part = replace(source.on(text or source.text, whole=bool(text) and not is_list), taken=(*source.taken, *filter(_is_plain, values.values())))
         known_as = "item" if is_goods and name in ("name", "title", "label", "description") else name
         value = _fill(properties[name], known_as, "", part)
         if value is _MISSING and is_part and _is_open(properties[name]) and not text:
             value = _left_over(part)
         values[name] = fallback(properties[name], name, source.definitions) if value is _MISSING else value
     return {name: values[name] for name in properties}
+
+
+def _without(properties: Mapping[str, Schema], name: str, text: str) -> str:
+    """Return a text without the lines that are labelled with another property."""
+    others = [other for other in properties if other != name and properties[other].get("type") not in ("array", "object")]
+    return "\n".join(line for line in text.split("\n") if not any(label_value(other, "", line) for other in others))
 
 
 def _is_open(schema: Schema) -> bool:
