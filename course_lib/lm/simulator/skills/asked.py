@@ -16,7 +16,7 @@ _DAYS = r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|(?:every |each )?week(?:d
 _MONTHS = r"(?:january|february|march|april|may|june|july|august|september|october|november|december)"
 _KINDS: tuple[tuple[str, str], ...] = (
     ("count", r"\bhow many (?!hours|minutes|days|weeks|months|years|miles|met\w+|kilo\w+|euros|dollars)"),
-    ("money", r"\bhow much (?:does|do|did|is|are|was|were|will|would|must|to|has)\b(?!.*\b(?:weigh|sleep|water|time)\b)|\bhave to pay\b|\b(?:price|cost|costs|fee|fine|fare|salary|rent|charge|wage)\b"),
+    ("money", r"\bhow much (?:does|do|did|is|are|was|were|will|would|must|to|has)\b(?!.*\b(?:weigh|sleep|water|time)\b)|\bhave to pay\b|\bwhat (?:do|does|did|must|will) [\w ]+ (?:pay|cost)\b|\b(?:price|cost|costs|fee|fine|fare|salary|rent|charge|wage)\b"),
     ("age", r"\bhow old\b|\bminimum age\b|\bwhat age\b"),
     ("length", r"\bhow (?:far(?! in advance)|tall|high|wide|deep|big|large)\b"),
     ("duration", r"\bhow (?:long|soon|late|early|quickly|often)\b|\bin advance\b|\bhow many (?:hours|minutes|days|weeks|months|years)\b"),

@@ -241,7 +241,7 @@ def _proper(match: re.Match[str], text: str) -> Piece | None:
     is_ordinary = first in _COMMON or (words.stem(first) in _COMMON and first not in _GIVEN)
     if begins and is_ordinary and first not in _GIVEN:
         start += len(spoken.pop(0)) + 1
-    elif begins and len(spoken) == 1 and text[start + len(spoken[0]) :].strip(" .!\n") and not _is_known(first) and not _ACTS.match(text[start + len(spoken[0]) :]):
+    elif begins and len(spoken) == 1 and text[start + len(spoken[0]) :].lstrip(" ").strip(".!") and text[start + len(spoken[0])] != "\n" and not _is_known(first) and not _ACTS.match(text[start + len(spoken[0]) :]):
         return None
     while spoken and re.search(r"\d", spoken[-1]):
         spoken.pop()

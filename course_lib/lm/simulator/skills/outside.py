@@ -45,6 +45,7 @@ _FIELDS = (
     (r"(?:\w+_)?(?:advice|recommendations?|opinions?|suggested_\w+|best_option|tips)", "I have no opinions and give no advice"),
     (r"(?:\w+_)?(?:image|picture|photo)_(?:description|caption)|caption", "I can't see images"),
     (r"proof|deduction", "it takes a longer chain of reasoning than I can follow"),
+    (r"(?:\w+_)?(?:forecast|prediction_tomorrow|future_\w+)", "I can't see into the future"),
 )
 _WISHES = (
     (r"\bfix this\b|\bwhat(?:'s| is) wrong with this code\b", 2),
@@ -69,6 +70,7 @@ _WISHES = (
         4,
     ),
     (r"\bsolve the (?:riddle|puzzle|mystery)\b|\bexactly one of (?:them|us)\b|\bprove that\b|\blogic puzzle\b", 6),
+    (r"\bwho will win\b|\bwill (?:it|there|the|my|i|we) [^?]*\b(?:tomorrow|next (?:week|month|year)|in the future|rise|fall|win)\b", 7),
     (r"\[image_url\]|\[input_image\]|\[image\]|\b(?:this|the|attached|my) (?:picture|image|photo|screenshot)\b", 5),
 )
 _COMMENT = (("sql", "-- {}"), ("html|xml", "<!-- {} -->"), ("css", "/* {} */"), ("java|typescript|rust|go$|cpp|csharp|swift|kotlin", "// {}"))
@@ -149,7 +151,7 @@ _TALK = (
 _WHO = re.compile(
     r"\b(?:who|what) are you\b|\bwhat(?:'s| is) your name\b|\b(?:which|what) (?:\w+ )?model\b|\bare you (?:an? )?(?:\w+ )?(?:human|person|real|robot|bot|ai\b"
     r"|chatgpt|gpt|claude|machine|model|language model|llm|gemini|assistant)|\bwho (?:made|built|created|trained|wrote) you\b|\babout yourself\b"
-    r"|\bintroduce yourself\b|\btell me who you\b",
+    r"|\bintroduce yourself\b|\btell me who you\b|\bwho am i (?:talking|speaking|chatting|writing) (?:to|with)\b",
     re.IGNORECASE,
 )
 _ABLE = re.compile(r"\bwhat (?:can|do) you (?:do|know|help)|\bhow can you help|\bwhat are you able|\byour (?:abilities|skills)|\bhelp me with\?", re.I)

@@ -54,7 +54,13 @@ _UP = re.compile(
     r"|collect\w*|another|bakes?|baked|makes?|made|arriv\w+|on top)\b",
     re.IGNORECASE,
 )
-_LEFT = re.compile(r"\b(?:left|remain\w*|still|free|change|over|empty|unsold|don't|do not|did not|didn't|not)\b", re.I)
+_CUT = re.compile(
+    r"\b(?:reduc\w+|off|discount\w*|less|fewer|cheaper|fell|falls?|dropp?\w*|los[et]s?|decreas\w*|cut|down|sale|sold|sells?|eaten|ate|used"
+    r"|gave|gives?)\b",
+    re.IGNORECASE,
+)
+_RAISED = re.compile(r"\b(?:up|rose|rises?|increas\w*|raise\w*|more|plus|tax|vat|tip|interest|grew|grows?|add\w*|surcharge|service)\b", re.I)
+_LEFT = re.compile(r"\b(?:left|remain\w*|still|free|change|over|empty|unsold|keeps?|don't|do not|did not|didn't|not)\b", re.I)
 _TOTAL = re.compile(r"\b(?:altogether|in all|in total|total|together|sum|both|combined|overall)\b", re.IGNORECASE)
 _MORE = re.compile(r"\b(?:difference|how (?:many|much) (?:\w+ )?(?:more|less|fewer|[a-z]{2,}er))\b", re.I)
 _TIMES = {"twice": 2.0, "double": 2.0, "half": 0.5, "three times": 3.0, "four times": 4.0, "five times": 5.0,
@@ -181,11 +187,11 @@ def _percent(problem: Problem) -> Solved | None:
     ) and not re.search(r"\b(?:total|pay|including|with|after|final|new|left|altogether)\b", question)
     if wants_part or (re.search(r"(?:%|percent) of\b|\b(?:is|are|were|was) \w+$", clause) and not _LEFT.search(question)):
         return base * share, f"{part} / 100 * {shown}", used + 1
-    if _UP.search(clause) and not _DOWN.search(clause):
+    if _RAISED.search(clause) and not _CUT.search(clause):
         return base * (1 + share), f"{shown} + {part} / 100 * {shown}", used + 1
-    if _DOWN.search(problem.text) or _LEFT.search(question):
+    if _CUT.search(problem.text) or _LEFT.search(question):
         return base * (1 - share), f"{shown} - {part} / 100 * {shown}", used + 1
-    return (base * (1 + share), f"{shown} + {part} / 100 * {shown}", used + 1) if _UP.search(problem.text) else None
+    return (base * (1 + share), f"{shown} + {part} / 100 * {shown}", used + 1) if _RAISED.search(problem.text) else None
 
 
 def _shape(problem: Problem) -> Solved | None:

@@ -35,7 +35,6 @@ _SMALL = {**words.NUMBERS, **{word: 10.0 * at for at, word in enumerate(_TENS, 2
 _SMALL |= {f"{ten}{gap}{one}": _SMALL[ten] + value for ten in _TENS for one, value in words.NUMBERS.items()
            if 0 < value < 10 for gap in "- "}  # fmt: skip
 _LARGE = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000, "dozen": 12}
-_PARTS = {"half": 0.5, "quarter": 0.25, "third": 1 / 3, "fifth": 0.2, "tenth": 0.1, "eighth": 0.125}
 _SPELLED = "|".join(sorted(_SMALL, key=len, reverse=True))
 NUMBER = (
     rf"(?:(?:(?<![\w.,])[-\u2212]?\d+(?:,\d{{3}})*(?:\.\d+)?(?:\s?k\b)?|\b(?:{_SPELLED})\b|\ba\b(?=\s+(?:hundred|thousand|million|dozen)))"
@@ -112,10 +111,13 @@ def factor(unit: Unit, other: Unit) -> float | None:
     return float(_TABLE[kind][one][0] / _TABLE[kind][two][0])
 
 
+_FRACTIONS = {"half": "1/2", "third": "1/3", "quarter": "1/4", "fifth": "1/5", "tenth": "1/10"}
 _MIXED = (
     (rf"\b({NUMBER}) and a half( [a-z]+)?", lambda match: f"{number(match[1]) + 0.5:g}{match[2] or ''}"),
     (r"\b(?:an?|one) (hour|day|week|month|year|mile|litre|kilo) and a half", r"1.5 \1s"),
     (r"\bhalf (?:an? )(hour|day|year|mile|litre|kilo|dozen)", r"0.5 \1s"),
+    (r"\b(?:one|a) (?:third|quarter|fifth|tenth|half)\b(?= of)|\bhalf (?=of|the)", lambda match: _FRACTIONS[match[0].split()[-1]] + " "),
+    (r"\b(two|three) (thirds|quarters|fifths)\b(?= of)", lambda match: f"{2 if match[1] == 'two' else 3}/{_FRACTIONS[match[2][:-1]][2:]}"),
     (r"\b(?:a )?quarter of an hour", "15 minutes"),
     (r"\bthree[- ]quarters of an hour", "45 minutes"),
 )

@@ -25,7 +25,7 @@ _CUES = {word: tuple(words.stem(cue) for cue in listed.split()) for word, listed
 _STRICT = frozenset("email url phone hashtag handle date time percent id gate zip street city country money duration number currency size colour quoted".split())
 """Kinds that only a piece of theirs can fill."""
 _NAMED_KINDS = frozenset(("person", "company", "entity", "title", "place", "city"))
-_EDGES = frozenset(("start", "end", "begin", "finish", "from", "to", "opens", "closes", "starts", "ends", "beginning", "until"))
+_EDGES = frozenset(("start", "end", "begin", "finish", "from", "to", "opens", "closes", "starts", "ends", "beginning", "until", "arrival", "departure"))
 _BEFORE = {"from": r"\bfrom:? $|\bleav\w+ $|\b(?:love|regards|wishes|cheers|thanks|yours|sincerely|best),?\s+$", "to": r"\b(?:dear|hi|hello|to:?|for|into|until|till|through|towards) $|[-\u2013] ?$|\band $"}
 _SENTENCES = re.compile(
     r"complaints?|problems?|issues?|reasons?|requests?|wish|claims?|statements?|questions?|points?|details?|needs?|concerns?"
@@ -53,7 +53,7 @@ def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
     if re.search(r"\b(?:number|count|amount|quantity) of\b|\bhow many\b|^(?:num|n|no) ", f"{said} {desc.lower()}"):
         kinds.insert(0, "number")
     if said in _EDGES:
-        kinds = ["date", "time", "city"]
+        kinds = ["date", "time", "city"] if said not in ("arrival", "departure") else ["time", "date", "city", "place"]
     if not kinds:
         kinds = _kinds_in(re.findall(r"[a-z-]+", re.split(r"[.;(]| of the | of ", desc.lower())[0]))
     return tuple(dict.fromkeys(kinds))
@@ -137,7 +137,7 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
     if shaped := _shaped_like(desc, text):
         return shaped
     kinds = kinds_of(name, desc)
-    if beside := _beside(name, text):
+    if beside := _beside(name, text) or _of_type(name, text):
         return beside
     for kind in kinds:
         pieces = candidates(text).pieces(kind)
@@ -146,6 +146,8 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
         if kind == "number" and not whole:
             pieces = _measured(text)
         pieces = pieces or (candidates(text).pieces("day") if kind == "date" else ())
+        if kind == "id" and not pieces and re.search(r"call|number|ring|contact", name):
+            pieces = candidates(text).pieces("phone")
         if not pieces:
             continue
         if piece := best(pieces, name, desc, text, taken):
@@ -161,7 +163,17 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
     if _SENTENCES.fullmatch(name) or _SENTENCES.fullmatch(name.rsplit("_", 1)[-1]):
         return bearing_sentence(f"{spread(name)} {desc}", text) if len(text.split()) > 4 else None
     found = _by_meaning(spread(name), candidates(text).phrases)
+    if found and found[0].text[0].isupper():  # how near an unknown name is says little: the first one is the subject
+        found.sort(key=lambda piece: (not piece.text[0].isupper(), piece.start))
+        found = [one for one in candidates(text).phrases if one.text[0].isupper() and one.start <= found[0].start]
     return found[0].text if found and found[0].text != text.strip() else None
+
+
+def _of_type(name: str, text: str) -> str | None:
+    """Return the words before what a field wants the type of: `double` for a room type in "a double room"."""
+    head = re.fullmatch(r"(\w+) (?:type|kind|style|category|class)", spread(name))
+    found = re.search(rf"\b((?:[a-z-]+ )?[a-z-]+) {head.group(1)}s?\b", text) if head else None
+    return " ".join(word for word in found.group(1).split() if word not in words.STOP) or None if found else None
 
 
 def _measured(text: str) -> tuple[Piece, ...]:
@@ -241,6 +253,8 @@ def texts_of(name: str, desc: str, text: str) -> list[str]:
             return list(pieces)
     if kinds and kinds[0] in _STRICT:
         return []
+    if "thing" in kinds and candidates(text).lists:
+        return [piece.text for piece in max(candidates(text).lists, key=len)]
     return _enumerated(singular, text) or [piece.text for piece in sorted(
         _by_meaning(singular, candidates(text).phrases), key=lambda piece: piece.start)]  # fmt: skip
 

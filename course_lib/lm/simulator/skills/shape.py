@@ -18,7 +18,7 @@ from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills.candidates import candidates
 from course_lib.lm.simulator.skills.choice import choose
 from course_lib.lm.simulator.skills.keywords import phrases_of
-from course_lib.lm.simulator.skills.limits import limited
+from course_lib.lm.simulator.skills.limits import limited, within
 from course_lib.lm.simulator.skills.quantities import NUMBER, quantities
 from course_lib.lm.simulator.skills.roles import (
     kinds_of,
@@ -69,7 +69,7 @@ def extract(field: Field, work: Work) -> Result | None:
     if is_record or "$ref" in str(field.schema):
         own = None
     else:
-        own = labelled(source.text, (field.name,)).get(field.name) or label_value(field.name, field.desc, source.text)
+        own = label_value(field.name, field.desc, source.text) or labelled(source.text, (field.name,)).get(field.name)
     if own:
         source = replace(source, text=re.split(r"\.\s+(?=[A-Z])", own)[0], whole=True)
     if _is_open(field.schema) and all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs):
@@ -171,10 +171,12 @@ def _record(schema: Schema, source: Source, *, is_part: bool = False) -> Any:
         is_list = properties[name].get("type") in ("array", "object")
         text = own.get(name) or (_without(properties, name, source.text) if is_list else label_value(name, "", source.text))
         part = replace(source.on(text or source.text, whole=bool(text) and not is_list), taken=(*source.taken, *filter(_is_plain, values.values())))
+        if is_part and properties[name].get("type") in ("integer", "number"):
+            part = replace(part, whole=True)  # the only number of a part is meant
         known_as = "item" if is_goods and name in ("name", "title", "label", "description") else name
         value = _fill(properties[name], known_as, "", part)
         if value is _MISSING and is_part and _is_open(properties[name]) and not text:
-            value = _left_over(part)
+            value = _left_over(properties[name], part)
         values[name] = fallback(properties[name], name, source.definitions) if value is _MISSING else value
     return {name: values[name] for name in properties}
 
@@ -193,10 +195,11 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
-def _left_over(source: Source) -> Any:
+def _left_over(schema: Schema, source: Source) -> Any:
     """Return the first phrase of a record's part that no other field has."""
     left = (piece.text for piece in candidates(source.text).phrases)
-    return next((text for text in left if not any(text in str(one) for one in source.taken)), _MISSING)
+    free = next((text for text in left if not any(text in str(one) for one in source.taken)), None)
+    return _MISSING if free is None else within(schema, free)
 
 
 _PAIR = re.compile(r"(?:^|(?<=[;|]))[ \t*-]*([A-Za-z][\w ]{0,30}?)[ \t]*[:=][ \t]*(\S[^\n;|]*)", re.MULTILINE)
@@ -229,12 +232,13 @@ def _pairs(text: str, *, is_number: bool) -> dict[str, str]:
     """Return the keys and values that a text pairs: by a colon, or a number and what it counts."""
     listed = text.split(":", 1)[1] if text.count(":") == 1 and "," in text.split(":", 1)[1] else text
     pairs = dict(_PAIR.findall(re.sub(r",\s*(?=[A-Za-z]\w*\s*[:=])", "\n", text)))
+    pairs = {key: value for key, value in pairs.items() if not is_number or re.search(r"\d", value)}
     if pairs and (listed is text or not is_number):
         return pairs
     counted = {" ".join(_noun(listed, one.end).split()[:3]): f"{one.value:g}" for one in quantities(listed)} if is_number else {}
     if all(counted):
         return counted or pairs
-    before = re.findall(r"([A-Za-z][\w ]*?)\s+(-?\d+(?:\.\d+)?)(?=\s*(?:,|;|and\b|\n|\.?$))", listed)
+    before = re.findall(r"([A-Za-z][\w ]*?)\s+(?:(?:is|are|was|has|got|had|turned|scored)\s+)?(?:an?\s+)?(-?\d+(?:\.\d+)?)(?=\s*(?:,|;|and\b|\n|\.?$))", listed)
     return {key.removeprefix("and "): value for key, value in before}
 
 
@@ -272,7 +276,7 @@ def _places(places: Sequence[Schema], name: str, desc: str, source: Source) -> l
     values: dict[int, Any] = {}
     for at in sorted(range(len(places)), key=lambda at: _is_open(places[at])):
         part = replace(source.on(source.text, whole=True), taken=tuple(filter(_is_plain, values.values())))
-        value = _left_over(part) if _is_open(places[at]) else _MISSING
+        value = _left_over(places[at], part) if _is_open(places[at]) else _MISSING
         values[at] = fill(places[at], name, desc, part) if value is _MISSING else value
     return [values[at] for at in range(len(places))]
 
