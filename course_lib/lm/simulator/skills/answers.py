@@ -56,7 +56,7 @@ def answer_question(field: Field, work: Work) -> Result | None:
     if example := _same_question(field, work):
         return example
     if fact := recall(question):
-        return _as_answer(field, fact.short, fact.sentence)
+        return _as_answer(field, work.vary((fact.short, fact.sentence)), fact.sentence)
     if talk := small_talk(question) if kind == "string" else ():
         return Result(work.vary(talk), "the question is about me")
     if kind != "string" or kinds_of(field.name):

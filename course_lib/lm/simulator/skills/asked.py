@@ -73,8 +73,7 @@ def _money(_question: str, sentence: str) -> list[str]:
 
 def _who(_question: str, sentence: str) -> list[str]:
     found = candidates(sentence)
-    people = [piece.text for piece in found.named if piece.text not in found.of("city") and piece.text not in found.of("country")]
-    return people or _all(r"\b(?:my|her|his|their|our|the) (?:\w+ )?(?:brother|sister|mother|father|son|daughter|owner|founder|teacher|boss|team)\b", sentence)
+    return list(found.of("person")) or _all(r"\b(?:my|her|his|their|our|the) (?:\w+ )?(?:brother|sister|mother|father|son|daughter|owner|founder|teacher|boss|team)\b", sentence)
 
 
 def _where(_question: str, sentence: str) -> list[str]:

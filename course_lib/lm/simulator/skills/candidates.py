@@ -28,7 +28,7 @@ _PATTERNS = {
     "handle": re.compile(r"(?<![\w.])@\w+"),
     "id": re.compile(
         r"(?i:\b(?:no|number|nr|id|code|ref|reference|ending(?: in)?|account|card)\b\.?[ :#]+)((?=[\w/-]*\d)[A-Za-z\d][\w/-]{2,}\w)"
-        r"|\b[A-Z]{1,6}-?\d{2,}(?:-\w+)*\b|#\d+\b|\b(?=\w*\d)(?=\w*[A-Z])[A-Z0-9]{6,}\b|\b[A-Z]{1,4}\d?(?:-[A-Z\d]+)*-\d+\b"
+        r"|\b[A-Z]{1,6}-?\d{2,}(?:-\w+)*\b|#[0-9A-Fa-f]{6}\b|#\d+\b|\b(?=\w*\d)(?=\w*[A-Z])[A-Z0-9]{6,}\b|\b[A-Z]{1,4}\d?(?:-[A-Z\d]+)*-\d+\b"
     ),
     "gate": re.compile(r"(?i:\b(?:gate|platform|room|seat|track|aisle)\s+)([A-Z]?\d+[A-Z]?|[A-Z]\b)"),
     "zip": re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b|\b\d{5}(?:-\d{4})?\b|\b\d{4} ?[A-Z]{2}\b|\b\d{4}(?= [A-Z])"),
@@ -43,6 +43,15 @@ _PATTERNS = {
         r"|\b(?:next |this |last |on )?((?:mon|tues|wednes|thurs|fri|satur|sun)day)\b|\b(?:today|tomorrow|tonight|yesterday)\b",
         re.IGNORECASE,
     ),
+    "nationality": re.compile(r"\b[A-Z][a-z]+(?:ish|ese|ian|ean|can|man|ch|aqi|eli|ani|tch|gian)\b"),
+    "frequency": re.compile(
+        r"\b(?:(?:once|twice|(?:\d+|two|three|four) times) (?:an?|per|each|every) \w+|every (?:other |second )?\w+|daily|weekly|monthly|hourly|yearly)",
+        re.IGNORECASE,
+    ),
+    "dose": re.compile(rf"{NUMBER}\s?(?:mg|g|ml|mcg|µg|units?|tablets?|drops?|puffs?|capsules?)\b", re.IGNORECASE),
+    "purpose": re.compile(r"\bfor ((?:the |an? |my |our )?[a-z][\w -]*?)(?=[.,;!?\n]|$| on | at | in | from | by )"),
+    "reason": re.compile(r"\b(?:because(?: of)?|due to|owing to|caused by|as a result of|since) ([^.;!?\n]{4,100}?)(?=[.;!?\n]|$|, )", re.IGNORECASE),
+    "question": re.compile(r"(?:(?<=[.!?\n] )|(?<=\n)|^)[^.!?\n]+\?"),
     "unit": re.compile(
         rf"{NUMBER}\s?((?:{'|'.join(sorted(map(re.escape, UNIT_WORDS), key=len, reverse=True))})s?)(?![\w'])", re.IGNORECASE
     ),
@@ -63,6 +72,7 @@ _PATTERNS = {
         r"\b\d+[a-z]? [A-Z][\w']+(?: [A-Z][\w']+)*|\b(?:[A-Z][\w'-]+ )+(?:Street|Road|Avenue|Lane|Square|Drive|Way|St|Rd)\b"
         r"(?: \d+[a-z]?)?|\b[A-Z]\w+(?:stra(?:ß|ss)e|weg|gasse|platz|allee) \d+[a-z]?"
     ),
+    "house": re.compile(r"\b(\d+[a-z]?) [A-Z]|\b[A-Z][\w-]+ (\d+[a-z]?)(?=,|$|\n)"),
     "size": re.compile(r"\b(?:X{0,3}[SL]|M)\b|\bsize (\w+)|\b(small|medium|large|extra large)\b"),
     "number": re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-])|(?<![\w.-])-?\d+(?:\.\d+)?(?=[a-z%°])"),
     "quoted": re.compile(r"[\"“«]([^\"”»\n]{1,80})[\"”»]|(?<!\w)'([^'\n]{2,60})'(?!\w)"),
@@ -241,7 +251,7 @@ def _proper(match: re.Match[str], text: str) -> Piece | None:
     is_ordinary = first in _COMMON or (words.stem(first) in _COMMON and first not in _GIVEN)
     if begins and is_ordinary and first not in _GIVEN:
         start += len(spoken.pop(0)) + 1
-    elif begins and len(spoken) == 1 and text[start + len(spoken[0]) :].lstrip(" ").strip(".!") and text[start + len(spoken[0])] != "\n" and not _is_known(first) and not _ACTS.match(text[start + len(spoken[0]) :]):
+    elif begins and len(spoken) == 1 and text[start + len(spoken[0]) :].lstrip(" ").strip(".!") and text[start + len(spoken[0])] != "\n" and not _is_known(first) and not _is_subject(text[start + len(spoken[0]) :]):
         return None
     while spoken and re.search(r"\d", spoken[-1]):
         spoken.pop()
@@ -249,6 +259,12 @@ def _proper(match: re.Match[str], text: str) -> Piece | None:
         spoken[-1] = spoken[-1][:-2]
     name = " ".join(spoken)
     return Piece(name, start, start + len(name)) if name else None
+
+
+def _is_subject(after: str) -> bool:
+    """Say whether what follows a word shows that it is the subject of a sentence: a verb, or what only names have."""
+    verb = re.match(r" ([a-z]+)\b", after)
+    return bool(_ACTS.match(after)) or bool(verb and verb.group(1) in _PAST)
 
 
 def _is_known(name: str) -> bool:
@@ -276,6 +292,8 @@ def _classes(name: str, before: str, after: str) -> frozenset[str]:
     is_place = re.search(r"\b(?:in|from|near|to|towards|via|through|around|visit\w*|reach\w*|born in) $", before)
     if re.search(r"\b(?:works? (?:at|for)|bought|joined|by) $", before) and len(parts) > 1:
         return frozenset({"person", "company"})
+    if re.search(r"\b(?:Street|Road|Avenue|Lane|Square|Drive|St|Rd)\b[ \d]*, $|\d[a-z]?, $|\d{4,5} $", before):
+        return frozenset({"city", "place"})
     if is_place:
         return frozenset({"city", "place", "company"})
     if re.search(r"\bat (?:the )?$", before):
@@ -287,7 +305,7 @@ def _classes(name: str, before: str, after: str) -> frozenset[str]:
 
 # -- noun phrases ------------------------------------------------------------------------------------------
 
-_JOINED = re.compile(r"\s*(?:,|;|/|&|,?\s*(?:and|or|plus)\b)\s*(?:(?:an?|the|some|my|his|her|their|our|one)\s+)*", re.IGNORECASE)
+_JOINED = re.compile(r"\s*(?:,|;|/|&|,?\s*(?:and|or|plus)\b)\s*(?:(?:an?|the|some|my|his|her|their|our|one|\d+|two|three|four|five|six)\s+)*", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_][\w'\u2019-]*|\S")
 _COMMON_NOUNS = frozenset("day friend home hour line month name night part person place point room set side thing time week work world year".split())
 _WANTS = re.compile(
@@ -316,7 +334,7 @@ def _chunks(text: str) -> list[Piece]:
 
 def _is_nominal(word: str, text: str, at: int) -> bool:
     lower = word.lower().replace("\u2019", "'")
-    if not lower[0].isalpha() or lower in words.STOP or lower in words.NUMBERS or lower in _PAST or (lower in _COMMON and word[0].islower()):
+    if not lower[0].isalpha() or "n't" in lower or lower in words.STOP or lower in words.NUMBERS or lower in _PAST or (lower in _COMMON and word[0].islower()):
         return False
     before = text[max(at - 12, 0) : at]
     if lower in UNIT_WORDS and re.search(r"\d\s?$", before):
@@ -325,12 +343,12 @@ def _is_nominal(word: str, text: str, at: int) -> bool:
         return False  # a verb
     if lower.endswith("ly") or (len(lower) > 4 and lower.endswith("ed") and not _ARTICLE.search(text[max(at - 8, 0) : at])):
         return False
-    return not (words.stem(lower) in _COMMON and at == 0)
+    return not (words.stem(lower) in _COMMON and (at == 0 or word.islower()))
 
 
 def _thingness(piece: Piece, text: str, *, is_dated: bool) -> int:
     before = text[max(piece.start - 30, 0) : piece.start]
-    if piece.text[0].isupper() and piece.start and len(piece.text.split()) < 3 and not _COUNTED.search(before):
+    if piece.text[0].isupper() and piece.start and len(piece.text.split()) < 3 and not (_COUNTED.search(before) or _ARTICLE.search(before)):
         return -1  # a name
     if re.match(r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|please|today|tomorrow|yesterday|euros?$|dollars?$|stars?$|points?$|people$|persons?$", piece.text, re.I):
         return -1

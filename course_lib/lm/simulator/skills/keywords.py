@@ -15,6 +15,7 @@ from course_lib.lm.simulator.skills.candidates import candidates
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 TITLE_WORDS, MOST_WORDS, MOST_POINTS, MOST_COMPARED = 10, 5, 4, 12
+LEAD = 1.25  # how much more the first sentence counts: texts begin with what they are about
 _SUMMARY = re.compile(
     r"(\w+_)?(summary|summarization|summari[sz]ed|gist|tl_?dr|abstract|synopsis|overview|digest|recap|main_idea|main_point|takeaway"
     r"|topic_sentence|key_sentence|headline_sentence)(_text)?|short_version|in_short|condensed\w*|shortened\w*",
@@ -69,7 +70,8 @@ def central(text: str) -> list[str]:
 
     def score(sentence: str) -> float:
         roots = words.stems(sentence)
-        return float(sum(counts[root] for root in set(roots)) / (len(roots) + 4) ** 0.5)
+        likeness = sum(counts[root] for root in set(roots)) / (len(roots) + 4) ** 0.5
+        return likeness * (LEAD if sentence is sentences[0] else 1.0)
 
     return sorted(sentences, key=score, reverse=True)
 

@@ -104,6 +104,8 @@ def declined(reason: str, field: Field | None = None) -> str:
 
 def refuse(field: Field, work: Work) -> Result | None:
     """Decline a text field whose name, or whose program, asks for what is outside the range."""
+    if is_code(field) and "code" in field.schema.get("properties", {}):
+        return Result({"code": declined("I don't write code", field)}, "I don't write code")
     if field.schema.get("type") != "string" or {"enum", "format"} & field.schema.keys():
         return None
     reason = "I don't write code" if is_code(field) else named(field.name)

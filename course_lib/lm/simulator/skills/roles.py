@@ -19,7 +19,7 @@ from course_lib.lm.simulator.skills.limits import UNSTATED, first_number, format
 from course_lib.lm.simulator.skills.quantities import NUMBER, factor, in_figures, kind_of, number, quantities, unit_of
 
 MOST_COMPARED = 12  # phrases of one text, since each new one takes some 10 ms
-MEANS = 0.4  # how near a phrase must be to a field's name to be of its kind
+MEANS = 0.36  # how near a phrase must be to a field's name to be of its kind
 _KINDS = {word: kind for kind, listed in reversed(TABLES["kinds"].items()) for word in listed.split()}
 _CUES = {word: tuple(words.stem(cue) for cue in listed.split()) for word, listed in TABLES["cues"].items()}
 _STRICT = frozenset("email url phone hashtag handle date time percent id gate zip street city country money duration number currency size colour quoted".split())
@@ -48,6 +48,10 @@ def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
     """Return the kinds of piece that a field wants, best first: by its name, then by its description."""
     said = spread(name)
     kinds = _kinds_in(reversed([word for word in said.split() if word not in ("name", "names")]))  # the last word says what it is
+    if not kinds and re.search(r"\bcodes?$", said) and said not in ("code", "codes"):
+        kinds = ["id"]
+    if re.search(r"\b(?:house|street|building) number\b", said):
+        kinds = ["house"]
     if not kinds and re.search(r"\bnames?$", said):
         kinds = ["person", "entity"]
     if re.search(r"\b(?:number|count|amount|quantity) of\b|\bhow many\b|^(?:num|n|no) ", f"{said} {desc.lower()}"):
@@ -148,10 +152,14 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
         pieces = pieces or (candidates(text).pieces("day") if kind == "date" else ())
         if kind == "id" and not pieces and re.search(r"call|number|ring|contact", name):
             pieces = candidates(text).pieces("phone")
+        if kind in _NAMED_KINDS and not pieces and (first := re.match(rf"[A-Z][\w-]+(?= [a-z])", text)):
+            is_name = not _is_ordinary(first.group())
+            pieces = (Piece(first.group(), 0, first.end()),) if is_name and kind in ("company", "entity") else ()
         if not pieces:
             continue
         if piece := best(pieces, name, desc, text, taken):
             found = _part_of_name(name, piece.text) if kind == "person" else piece.text
+            found = re.sub(r"^\d+\w? ", "", found) if name == "street_name" else found
             is_all = kind in _NAMED_KINDS and not whole and len(found) > 0.7 * len(text.strip())
             return None if is_all or not found else found
     if whole and len(text) <= 60 and "\n" not in text.strip():
@@ -162,10 +170,12 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
         return None
     if _SENTENCES.fullmatch(name) or _SENTENCES.fullmatch(name.rsplit("_", 1)[-1]):
         return bearing_sentence(f"{spread(name)} {desc}", text) if len(text.split()) > 4 else None
+    if re.fullmatch(r"(?:\w+_)?(?:text|output|content|result|answer|value|data|response|info|information|code)", name):
+        return None  # a name that asks for nothing in particular
     found = _by_meaning(spread(name), candidates(text).phrases)
-    if found and found[0].text[0].isupper():  # how near an unknown name is says little: the first one is the subject
-        found.sort(key=lambda piece: (not piece.text[0].isupper(), piece.start))
-        found = [one for one in candidates(text).phrases if one.text[0].isupper() and one.start <= found[0].start]
+    names = candidates(text).named
+    if found and found[0] in names:  # how near an unknown name is says little: the first one is the subject
+        found = [one for one in names if one.start <= found[0].start]
     return found[0].text if found and found[0].text != text.strip() else None
 
 
@@ -174,6 +184,10 @@ def _of_type(name: str, text: str) -> str | None:
     head = re.fullmatch(r"(\w+) (?:type|kind|style|category|class)", spread(name))
     found = re.search(rf"\b((?:[a-z-]+ )?[a-z-]+) {head.group(1)}s?\b", text) if head else None
     return " ".join(word for word in found.group(1).split() if word not in words.STOP) or None if found else None
+
+
+def _is_ordinary(word: str) -> bool:
+    return word.lower() in words.STOP or word.lower() in words.ENGLISH["common"].split() or word.endswith(("ed", "ing", "ly"))
 
 
 def _measured(text: str) -> tuple[Piece, ...]:
@@ -237,8 +251,9 @@ def _by_meaning(about: str, phrases: Sequence[Piece]) -> list[Piece]:
         return []
     phrases = phrases[:MOST_COMPARED]
     near = encode([phrase.text for phrase in phrases]) @ encode([about.removesuffix("s")])[0]
+    own = words.stems(about)
     ranked = sorted(zip(near, range(len(phrases)), strict=True), key=lambda pair: (-pair[0], pair[1]))
-    return [phrases[at] for score, at in ranked if score >= MEANS]
+    return [phrases[at] for score, at in ranked if score >= MEANS and words.stems(phrases[at].text) != own]
 
 
 def texts_of(name: str, desc: str, text: str) -> list[str]:
@@ -253,6 +268,9 @@ def texts_of(name: str, desc: str, text: str) -> list[str]:
             return list(pieces)
     if kinds and kinds[0] in _STRICT:
         return []
+    colon = re.search(r":\s*([^:.\n]+,[^:.\n]+)", text)
+    if "thing" in kinds and colon and text.count(":") == 1:
+        return split_list(colon.group(1))
     if "thing" in kinds and candidates(text).lists:
         return [piece.text for piece in max(candidates(text).lists, key=len)]
     return _enumerated(singular, text) or [piece.text for piece in sorted(
@@ -310,7 +328,7 @@ def _counted(said: str, desc: str, text: str, taken: Collection[object], *, whol
     piece = best(fits, said, desc, text)
     if piece is None:
         return None
-    is_general = re.search(r"\b(?:count|quantity|qty|number|amount|value|total|result|n|units?)\b", said)
+    is_general = re.search(r"\b(?:count|quantity|qty|number|amount|value|total|result|n|units?|rate)\b", said)
     is_told = _nearness(piece, _wanted(said, desc), text) > 0
     return number(piece.text) if whole or is_told or is_general or len(pieces) == 1 and kinds_of(said, desc)[:1] == ("number",) else None
 

@@ -67,7 +67,8 @@ def extract(field: Field, work: Work) -> Result | None:
     source = Source(work.task.text, work, definitions, taken=taken)
     is_record = field.schema.get("type") == "object" or "properties" in str(field.schema.get("items", field.schema))
     if is_record or "$ref" in str(field.schema):
-        own = None
+        others = {one.name: one.schema for one in work.task.spec.outputs}
+        own, source = None, replace(source, text=_without(others, field.name, source.text) or source.text)
     else:
         own = label_value(field.name, field.desc, source.text) or labelled(source.text, (field.name,)).get(field.name)
     if own:
@@ -165,7 +166,7 @@ def _record(schema: Schema, source: Source, *, is_part: bool = False) -> Any:
     if not properties:
         return _mapping(schema, source)
     own = labelled(source.text, tuple(properties))
-    is_goods = any(re.search(r"quantity|qty|count|price|cost|amount|stock|units", name) for name in properties)
+    is_goods = any(re.search(r"(?:^|_)(?:quantity|qty|count|price|cost|amount|stock|units)(?:_|$)", name) for name in properties)
     values: dict[str, Any] = {}
     for name in sorted(properties, key=lambda name: _is_open(properties[name])):  # open texts take what is left
         is_list = properties[name].get("type") in ("array", "object")
@@ -184,7 +185,8 @@ def _record(schema: Schema, source: Source, *, is_part: bool = False) -> Any:
 def _without(properties: Mapping[str, Schema], name: str, text: str) -> str:
     """Return a text without the lines that are labelled with another property."""
     others = [other for other in properties if other != name and properties[other].get("type") not in ("array", "object")]
-    return "\n".join(line for line in text.split("\n") if not any(label_value(other, "", line) for other in others))
+    parts = re.split(r"(\n|(?<=[a-z\d])\.\s)", text)
+    return "".join(part for part in parts if not any(label_value(other, "", part) for other in others))
 
 
 def _is_open(schema: Schema) -> bool:
@@ -236,8 +238,12 @@ def _pairs(text: str, *, is_number: bool) -> dict[str, str]:
     if pairs and (listed is text or not is_number):
         return pairs
     counted = {" ".join(_noun(listed, one.end).split()[:3]): f"{one.value:g}" for one in quantities(listed)} if is_number else {}
-    if all(counted):
+    if all(counted) and len(counted) == len(quantities(listed)):
         return counted or pairs
+    named = [(piece.text, one) for one in quantities(listed) for piece in candidates(listed).named if piece.end <= one.start]
+    if is_number and named:
+        return {max(names, key=lambda name: listed.rfind(name, 0, one.start)): f"{one.value:g}" for one in quantities(listed)
+                if (names := [name for name, other in named if other is one])}  # fmt: skip
     before = re.findall(r"([A-Za-z][\w ]*?)\s+(?:(?:is|are|was|has|got|had|turned|scored)\s+)?(?:an?\s+)?(-?\d+(?:\.\d+)?)(?=\s*(?:,|;|and\b|\n|\.?$))", listed)
     return {key.removeprefix("and "): value for key, value in before}
 
