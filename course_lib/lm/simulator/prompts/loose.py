@@ -1,6 +1,6 @@
-"""The outputs of a prompt that has no field list of DSPy's: a picture of a JSON object, a schema, keys that it names.
+"""The outputs of a prompt without DSPy's field list: a picture of the object, a schema, keys that it names.
 
-Main path: loose_outputs(system, last, answers) -> fields; payload(last) -> the text that a message asks to work on;
+Main path: loose_outputs(system, last, answers) -> fields; payload(last) -> the text to work on;
 corrected(fields, message) -> the fields as a validator's message says that they should be.
 """
 
@@ -20,19 +20,48 @@ _TALKS_OF_FIELDS = re.compile(r"json|yaml|xml|\bkeys?\b|\bfields?\b|\blabel|`\w+
 _LABEL = re.compile(r"^\s*[#*-]*\s*([A-Za-z_][\w ]{0,30}?)\**\s*[:=]", re.MULTILINE)
 _TICKED = re.compile(r"`([A-Za-z_]\w{0,40})`")
 _KEYED = re.compile(r"[\"']([A-Za-z_]\w{0,40})[\"']\s*:")
-_QUOTED_KEYS = re.compile(r"\bkeys?\b[^.\n]{0,20}?((?:[\"'][A-Za-z_]\w{0,40}[\"'](?:\s*\([^)]*\))?(?:\s*,\s*|\s*(?:,\s*)?and\s+)?)+)")
+_QUOTED_KEYS = re.compile(
+    r"\bkeys?\b[^.\n]{0,20}?((?:[\"'][A-Za-z_]\w{0,40}[\"'](?:\s*\([^)]*\))?(?:\s*,\s*"
+    r"|\s*(?:,\s*)?and\s+)?)+)"
+)
 _NAMED = r"[a-z_]\w*(?:\s*\((?:[^()]*)\))?"
 _LISTED = re.compile(
-    r"\b(?:keys?|fields?|columns?|labels?|extract(?: the)?|reply with|respond with|answer with|return|output)\b[\s:]+"
-    rf"({_NAMED}(?:\s*(?:,\s*(?:and\s+)?|\sand\s)\s*(?:the\s+|an?\s+)?{_NAMED})*)\s*(?:[.:;\n]|$|as\b|in\b|from\b)",
+    r"\b(?:keys?|fields?|columns?|labels?|extract(?: the)?|reply with|respond with|answer with|return"
+    r"|output)\b[\s:]+"
+    rf"({_NAMED}(?:\s*(?:,\s*(?:and\s+)?|\sand\s)\s*(?:the\s+|an?\s+)?{_NAMED})*)\s*(?:[.:;\n]|$|as\b"
+    rf"|in\b|from\b)",
     re.IGNORECASE,
 )
 _CHOICES = re.compile(
     r"[\w-]+(?: [\w-]+)?(?:\s*[,|/]\s*(?:or |and )?[\w-]+(?: [\w-]+)?)+(?:,? (?:or|and) [\w-]+)?"
 )
-_NOT_NAMES = frozenset("a an the and then json yaml xml only one object with its valid this these that array list as".split())
+_NOT_NAMES = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "and",
+        "then",
+        "json",
+        "yaml",
+        "xml",
+        "only",
+        "one",
+        "object",
+        "with",
+        "its",
+        "valid",
+        "this",
+        "these",
+        "that",
+        "array",
+        "list",
+        "as",
+    ]
+)
 _TYPES = (
-    (r"(?:list|array) of (?:strings?|texts?|words)|list\[str\]|string\[\]|strings", {"type": "array", "items": {"type": "string"}}),
+    (r"(?:list|array) of (?:strings?|texts?|words)|list\[str\]|string\[\]"
+    r"|strings", {"type": "array", "items": {"type": "string"}}),
     (r"(?:list|array) of (?:int\w*|numbers?|floats?)", {"type": "array", "items": {"type": "number"}}),
     (r"string|str|text", {"type": "string"}),
     (r"int|integer|whole number", {"type": "integer"}),
@@ -57,7 +86,12 @@ def loose_outputs(system: str, last: str, answers: tuple[str, ...]) -> list[Fiel
         if pictured := _pictured(part):
             return pictured
         keys = " ".join(_QUOTED_KEYS.findall(part))
-        for candidates in (re.findall(r"\w+(?=[\"'])", keys), _TICKED.findall(part), _KEYED.findall(part), _listed(part)):
+        for candidates in (
+            re.findall(r"\w+(?=[\"'])", keys),
+            _TICKED.findall(part),
+            _KEYED.findall(part),
+            _listed(part),
+        ):
             if names := _proper(candidates):
                 return [_field(name, text) for name in names]
     return []
@@ -118,9 +152,16 @@ def _guessed(name: str) -> Schema:
     """Return the type that a bare name suggests."""
     if re.match(r"(?:is|has|can|should|was|needs)_", name):
         return {"type": "boolean"}
-    if re.fullmatch(r"(?:\w+_)?(?:tags|keywords|topics|names|items|steps|points|people|cities|entities|ingredients|emails)", name):
+    if re.fullmatch(
+        r"(?:\w+_)?(?:tags|keywords|topics|names|items|steps|points|people|cities|entities|ingredients"
+        r"|emails)",
+        name,
+    ):
         return {"type": "array", "items": {"type": "string"}}
-    number = r"(?:\w+_)?(?:age|count|quantity|qty|price|amount|total|population|score|rating|cost|weight|height|number_of_\w+|year|confidence)"
+    number = (
+        r"(?:\w+_)?(?:age|count|quantity|qty|price|amount|total|population|score|rating|cost|weight|height"
+        r"|number_of_\w+|year|confidence)"
+    )
     return {"type": "number", "x-whole": True} if re.fullmatch(number, name) else {"type": "string"}
 
 
@@ -131,20 +172,25 @@ _ONE_OF = re.compile(r"\b(?:one of|either)\s*:?\s*((?:[\"'][^\"']*[\"'](?:\s*,\s
 
 
 def _pictured(text: str) -> list[Field]:
-    """Return the fields of the first JSON object, or JSON schema, that a text shows as the form of the reply."""
+    """Return the fields of the first JSON object, or schema, that a text shows as the form of the reply."""
     for start in (match.start() for match in re.finditer(r"\{\s*[\"'\w]", text)):
-        block = _ONE_OF.sub(lambda found: found.group(1).replace(",", " |"), text[start : _closing(text, start)])
+        block = _ONE_OF.sub(
+            lambda found: found.group(1).replace(",", " |"), text[start : _closing(text, start)]
+        )
         whole = parsed(block)
         if isinstance(whole, dict) and isinstance(whole.get("properties"), dict):
             cleaned = types.clean(whole)
-            shared = {key: cleaned[key] for key in ("$defs", "definitions") if key in cleaned}
+            shared: Schema = {key: cleaned[key] for key in ("$defs", "definitions") if key in cleaned}
             return [
                 Field(name=name, schema={**shared, **part}, desc=str(part.get("description", "")))
                 for name, part in cleaned["properties"].items()
             ]
         shown = _shape(block, "")
         if shown.get("properties"):
-            return [Field(name=name, schema=part, desc=part.get("description", "")) for name, part in shown["properties"].items()]
+            return [
+                Field(name=name, schema=part, desc=part.get("description", ""))
+                for name, part in shown["properties"].items()
+            ]
     return []
 
 
@@ -162,13 +208,25 @@ def _shape(shown: str, name: str) -> Schema:
     shown = re.sub(r"//[^\n]*|#[^\n\"]*$", "", shown.strip()).strip().rstrip(",")
     if shown.startswith("{"):
         parts = [part.partition(":") for part in types.split_top(shown[1:].removesuffix("}")) if ":" in part]
-        return {"type": "object", "properties": {key.strip(" \n\"'`"): _shape(value, key.strip(" \n\"'`")) for key, _, value in parts}}
+        return {
+            "type": "object",
+            "properties": {
+                key.strip(" \n\"'`"): _shape(value, key.strip(" \n\"'`")) for key, _, value in parts
+            },
+        }
     if shown.startswith("["):
         items = types.split_top(shown[1:].removesuffix("]"))
-        return {"type": "array", "items": _shape(items[0], name.removesuffix("s")) if items else {"type": "string"}}
+        return {
+            "type": "array",
+            "items": _shape(items[0], name.removesuffix("s")) if items else {"type": "string"},
+        }
     if len(options := types.split_top(shown, "|")) > 1 or len(options := types.split_top(shown, " or ")) > 1:
         kinds = [stated for option in options if (stated := _stated(option.strip("\"'")))]
-        return kinds[0] if kinds else {"enum": [types.literal(option) for option in options if option not in ("null", "None")]}
+        return (
+            kinds[0]
+            if kinds
+            else {"enum": [types.literal(option) for option in options if option not in ("null", "None")]}
+        )
     inside = shown.strip("\"'<> ")
     if shown[:1] in "\"'" and len(choices := [part.strip() for part in inside.split("|")]) > 1:
         return {"enum": choices}
@@ -176,7 +234,13 @@ def _shape(shown: str, name: str) -> Schema:
         return stated
     value = types.literal(shown)
     if isinstance(value, bool | int | float):
-        return {"type": "boolean" if isinstance(value, bool) else "integer" if isinstance(value, int) else "number"}
+        return {
+            "type": "boolean"
+            if isinstance(value, bool)
+            else "integer"
+            if isinstance(value, int)
+            else "number"
+        }
     said = inside if " " in inside else ""
     guessed = _guessed(name) if not inside or inside == "..." else {"type": "string"}
     return {**guessed, "description": said} if said else guessed
@@ -184,9 +248,14 @@ def _shape(shown: str, name: str) -> Schema:
 
 # -- the text to work on -----------------------------------------------------------------------------------
 
-_FORM = re.compile(r"\b(?:json|keys?|schema|format|yaml|respond|reply|answer (?:as|in|with|only)|output only|no other text)\b", re.IGNORECASE)
+_FORM = re.compile(
+    r"\b(?:json|keys?|schema|format|yaml|respond|reply|answer (?:as|in|with|only)|output only"
+    r"|no other text)\b",
+    re.IGNORECASE,
+)
 _INTRODUCED = re.compile(
-    r"(?:^|[.!?\n]\s*|\b)(?:this |the |following |my )?(?:text|input|review|message|e-?mail|sentence|note|ticket|passage|document|article|comment"
+    r"(?:^|[.!?\n]\s*|\b)(?:this |the |following |my )?(?:text|input|review|message|e-?mail|sentence|note"
+    r"|ticket|passage|document|article|comment"
     r"|description|order|post|paragraph)\s*:\s*(?=\S)",
     re.IGNORECASE,
 )
@@ -197,15 +266,33 @@ def payload(last: str) -> str:
     fenced = re.search(r"```\w*\n(.+?)\n```|\"\"\"\s*(.+?)\s*\"\"\"|<(\w+)>\s*(.+?)\s*</\3>", last, re.DOTALL)
     if fenced and "{" not in fenced.group()[:12]:
         return next(part for part in (fenced.group(1), fenced.group(2), fenced.group(4)) if part)
-    quoted = re.search(r":\s*[\"“']([^\"”]{8,})[\"”']\s*\.?$", last) or re.search(r"(?<!\w)[\"“]([^\"”\n]{25,})[\"”]", last)
+    quoted = re.search(r":\s*[\"“']([^\"”]{8,})[\"”']\s*\.?$", last) or re.search(
+        r"(?<!\w)[\"“]([^\"”\n]{25,})[\"”]", last
+    )
     if quoted:
         return quoted.group(1)
     start = last.find("{")
-    bare = (last[:start] + last[_closing(last, start) :]).strip() if start >= 0 and re.search(r"[\"']\s*:", last[start:]) else last
+    bare = (
+        (last[:start] + last[_closing(last, start) :]).strip()
+        if start >= 0 and re.search(r"[\"']\s*:", last[start:])
+        else last
+    )
     if introduced := _INTRODUCED.search(bare):
         return bare[introduced.end() :].strip()
     head, colon, tail = bare.partition(":")
-    if colon and len(tail.split()) > 2 and (_FORM.search(head) or re.match(r"\W*(?:extract|read|classify|parse|find|get|take|write|give|create|suggest|analy[sz]e|label|tag)\b", head, re.I)):
+    if (
+        colon
+        and len(tail.split()) > 2
+        and (
+            _FORM.search(head)
+            or re.match(
+                r"\W*(?:extract|read|classify|parse|find|get|take|write|give|create|suggest|analy[sz]e"
+                r"|label|tag)\b",
+                head,
+                re.IGNORECASE,
+            )
+        )
+    ):
         return tail.strip()
     kept = [part for part in re.split(r"(?<=[.!?])\s+|\n+", bare) if not _FORM.search(part)]
     return "\n".join(kept).strip() or bare
@@ -214,7 +301,8 @@ def payload(last: str) -> str:
 # -- a second try ------------------------------------------------------------------------------------------
 
 _COMPLAINS = re.compile(
-    r"validation errors?\b|could not (?:be )?pars|failed to pars|not valid json|invalid json|input should be|is not valid|did not (?:match|validate)"
+    r"validation errors?\b|could not (?:be )?pars|failed to pars|not valid json|invalid json"
+    r"|input should be|is not valid|did not (?:match|validate)"
     r"|correct (?:the|your) (?:errors?|json|output|answer)|fix the errors?",
     re.IGNORECASE,
 )
@@ -247,7 +335,11 @@ def corrected(fields: tuple[Field, ...], message: str) -> tuple[Field, ...]:
 
 
 def _asked(name: str, message: str) -> Schema:
-    said = re.search(rf"^[`\"']?{re.escape(name)}\b[^\n]*\n?[^\n]*(?:should|must|at least|at most)[^\n]*", message, re.MULTILINE)
+    said = re.search(
+        rf"^[`\"']?{re.escape(name)}\b[^\n]*\n?[^\n]*(?:should|must|at least|at most)[^\n]*",
+        message,
+        re.MULTILINE,
+    )
     if not said:
         return {}
     asked: Schema = next((dict(kind) for pattern, kind in _SHOULD if re.search(pattern, said.group())), {})

@@ -9,18 +9,18 @@ from __future__ import annotations
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills.answers import answer_question, choose_listed, reply
 from course_lib.lm.simulator.skills.arithmetic import aggregate
+from course_lib.lm.simulator.skills.choice import classify
 from course_lib.lm.simulator.skills.keywords import summarise
 from course_lib.lm.simulator.skills.limits import within
 from course_lib.lm.simulator.skills.outside import CANNOT, decline, reason_of, refuse
-from course_lib.lm.simulator.skills.choice import classify
 from course_lib.lm.simulator.skills.quotation import judge, quote
-from course_lib.lm.simulator.skills.shape import extract
+from course_lib.lm.simulator.skills.shape import stated
 from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text, is_reasoning
 
 __all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]
 
 SKILLS: tuple[Skill, ...] = (
-    refuse, judge, classify, choose_listed, quote, aggregate, answer_question, summarise, extract, decline,
+    refuse, judge, classify, choose_listed, quote, aggregate, answer_question, summarise, stated, decline,
 )  # fmt: skip
 
 

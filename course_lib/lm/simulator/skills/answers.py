@@ -1,6 +1,6 @@
-"""Answering: from a sum, a date, a demo of the same question, everyday facts; among options that an input lists; chat.
+"""Answering: from a sum, a date, a demo of the same question, everyday facts; among listed options; chat.
 
-Main path: answer_question(field, work) and choose_listed(field, work) for a field; reply(text, work) for chat.
+Main path: answer_question(field, work), choose_listed(field, work) for a field; reply(text, work) for chat.
 """
 
 from __future__ import annotations
@@ -31,10 +31,14 @@ UNKNOWN = (
     f"{CANNOT}: it is not among the things that I know.",
     f"{CANNOT}: I don't know enough about it.",
 )
-_ANSWER = re.compile(r"(\w+_)?(answers?|response|reply|result|output|solution|completion|value)", re.IGNORECASE)
+_ANSWER = re.compile(
+    r"(\w+_)?(answers?|response|reply|result|output|solution|completion|value)", re.IGNORECASE
+)
 _REPLY = re.compile(r"(\w+_)?(reply|response|message|draft|email|email_body|letter)", re.IGNORECASE)
 _OPTIONS = re.compile(
-    r"(\w+_)?(options|choices|candidates|labels|categories|alternatives|classes|tags|topics|answers|possibilities)", re.IGNORECASE
+    r"(\w+_)?(options|choices|candidates|labels|categories|alternatives|classes|tags|topics|answers"
+    r"|possibilities)",
+    re.IGNORECASE,
 )
 
 
@@ -108,24 +112,38 @@ def _reckoned(field: Field, question: str) -> Result | None:
 
 def _from_names(field: Field, inputs: Mapping[str, str]) -> Result | None:
     """Reckon with inputs whose names say what they are: a price and a percentage, a date and days."""
-    numbers = {name: float(value) for name, value in inputs.items() if re.fullmatch(r"-?\d+(\.\d+)?", value.strip())}
+    numbers = {
+        name: float(value) for name, value in inputs.items() if re.fullmatch(r"-?\d+(\.\d+)?", value.strip())
+    }
     days = [value for value in inputs.values() if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip())]
     if len(days) == 1 and len(numbers) == 1 and field.schema.get("type") == "string":
         ((name, many),) = numbers.items()
-        units = [unit_of(word) for word in spread(name).split() if kind_of(unit_of(word)) in ("time", "months")]
+        units = [
+            unit_of(word) for word in spread(name).split() if kind_of(unit_of(word)) in ("time", "months")
+        ]
         sign = -1 if re.search(r"before|start|earlier", field.name) else 1
         end = later(date.fromisoformat(days[0]), [Quantity(many, units[0], 0, 0)], sign) if units else None
-        return Result(end.isoformat(), f"{written(many)} {name} from {days[0]} is {end.isoformat()}") if end else None
+        return (
+            Result(end.isoformat(), f"{written(many)} {name} from {days[0]} is {end.isoformat()}")
+            if end
+            else None
+        )
     if len(numbers) != 2 or len(inputs) != 2 or field.schema.get("type") not in ("integer", "number"):
         return None
     shares = [name for name in numbers if re.search(r"percent|rate|vat|tax|discount|tip|share", name)]
     if len(shares) == 1:
         (base,) = (value for name, value in numbers.items() if name not in shares)
         return _with_share(field, base, numbers[shares[0]], shares[0])
-    counted = [name for name in numbers if re.search(r"quantity|count|number|hours|days|units|pieces|n_|qty|items", name)]
+    counted = [
+        name
+        for name in numbers
+        if re.search(r"quantity|count|number|hours|days|units|pieces|n_|qty|items", name)
+    ]
     if len(counted) == 1 and re.search(r"total|cost|amount|pay|price|sum|wage|revenue", field.name):
         one, two = numbers.values()
-        return Result(limited(field.schema, one * two), f"{written(one)} * {written(two)} is {written(one * two)}")
+        return Result(
+            limited(field.schema, one * two), f"{written(one)} * {written(two)} is {written(one * two)}"
+        )
     return None
 
 
@@ -180,7 +198,10 @@ def choose_listed(field: Field, work: Work) -> Result | None:
     if len(options) < 2:
         return None
     question = "\n".join(value for name, value in inputs.items() if name != held[0])
-    told = [fact.short if (fact := recall(question)) else "", *(str(worked[1]) for worked in [worked_out(question)] if worked)]
+    told = [
+        fact.short if (fact := recall(question)) else "",
+        *(str(worked[1]) for worked in [worked_out(question)] if worked),
+    ]
     for option in options:
         if any(known and re.search(rf"\b{re.escape(known)}\b", option, re.IGNORECASE) for known in told):
             return Result(option, f"{option} is the option that fits what is known")
@@ -199,8 +220,10 @@ def _listed(text: str) -> list[str]:
 # -- chat --------------------------------------------------------------------------------------------------
 
 _SHORTEN = re.compile(
-    r"^\W*(?:please |could you |can you |now )*(?:(?P<sum>summari[sz]e|sum up|tl;?dr|shorten|condense|give (?:me )?(?:a |the |an )?(?:\w+[- ])?"
-    r"(?:summary|gist|overview)|what is the gist)|(?P<title>(?:give|find|suggest|write|make)?\s*(?:me )?(?:a |an )?(?:\w+ )?(?:title|headline|subject line))"
+    r"^\W*(?:please |could you |can you |now )*(?:(?P<sum>summari[sz]e|sum up|tl;?dr|shorten|condense"
+    r"|give (?:me )?(?:a |the |an )?(?:\w+[- ])?"
+    r"(?:summary|gist|overview)|what is the gist)|(?P<title>(?:give|find|suggest|write"
+    r"|make)?\s*(?:me )?(?:a |an )?(?:\w+ )?(?:title|headline|subject line))"
     r"|(?P<key>(?:list|give|extract|find|name)\b[^:\n]{0,20}\bkey ?(?:words|phrases|terms)))\b",
     re.IGNORECASE,
 )
@@ -222,14 +245,20 @@ def reply(message: str, work: Work) -> str:
     question, passages = passages_of(message, work.task)
     if worked := worked_out(question) or worked_out(message):
         _, text, because = worked
-        equation = because.rsplit(" is ", 1)[0] + f" = {text}" if re.match(r"[\d.]+ [-+*/] ", because) else f"It is {text}."
+        equation = (
+            because.rsplit(" is ", 1)[0] + f" = {text}"
+            if re.match(r"[\d.]+ [-+*/] ", because)
+            else f"It is {text}."
+        )
         return work.vary((equation, f"The answer is {text}."))
     if passages and (found := answer_from(passages, question, work)):
         return found
     if fact := recall(question):
         return work.vary((fact.sentence, f"{fact.short}."))
     if not is_question(question) and re.match(_STATES, question, re.IGNORECASE):
-        return work.vary(("I have read this. What would you like to know about it?", "All right. What shall I do with it?"))
+        return work.vary(
+            ("I have read this. What would you like to know about it?", "All right. What shall I do with it?")
+        )
     return work.vary(UNKNOWN)
 
 

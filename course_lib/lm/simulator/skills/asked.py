@@ -6,6 +6,7 @@ Main path: kind_asked(question) -> a kind; told(kind, question, sentence) -> the
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from course_lib.lm.simulator.skills import words
@@ -29,12 +30,42 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("colour", r"\b(?:what|which) colou?r\b"),
     ("whether", r"^\W*(?:is|are|was|were|do|does|did|can|could|may|must|has|have|had|will|would|should)\b"),
 )  # fmt: skip
-STRICT = frozenset(("count", "money", "age", "length", "percent", "colour", "when", "who", "day", "city", "where", "duration"))
+STRICT = frozenset(
+    (
+        "count",
+        "money",
+        "age",
+        "length",
+        "percent",
+        "colour",
+        "when",
+        "who",
+        "day",
+        "city",
+        "where",
+        "duration",
+    )
+)
 """Kinds without which a sentence is no answer."""
 _OPPOSITES = tuple(
     frozenset(pair.split("/"))
-    for pair in "open/close start/end begin/end arrive/depart arrive/leave buy/sell first/last lend/borrow north/south east/west"
-    " cheap/expensive minimum/maximum earliest/latest check-in/check-out enter/leave".split()
+    for pair in [
+        "open/close",
+        "start/end",
+        "begin/end",
+        "arrive/depart",
+        "arrive/leave",
+        "buy/sell",
+        "first/last",
+        "lend/borrow",
+        "north/south",
+        "east/west",
+        "cheap/expensive",
+        "minimum/maximum",
+        "earliest/latest",
+        "check-in/check-out",
+        "enter/leave",
+    ]
     if "/" in pair
 )
 
@@ -48,7 +79,11 @@ def kind_asked(question: str) -> str:
 def told(kind: str, question: str, sentence: str) -> tuple[str, ...]:
     """Return the pieces of a sentence that are of the kind asked for and that the question does not have."""
     lowered = question.lower()
-    return tuple(piece for piece in _TOLD[kind](question, sentence) if piece.lower() not in lowered) if kind in _TOLD else ()
+    return (
+        tuple(piece for piece in _TOLD[kind](question, sentence) if piece.lower() not in lowered)
+        if kind in _TOLD
+        else ()
+    )
 
 
 def _all(pattern: str, text: str) -> list[str]:
@@ -58,28 +93,46 @@ def _all(pattern: str, text: str) -> list[str]:
 def _count(question: str, sentence: str) -> list[str]:
     """Return the numbers that stand before what is counted, as in `how many books`; any, where that is left open."""
     noun = re.search(r"how many (?:\w+ )?(\w+)", question, re.IGNORECASE)
-    nouns = {words.stem(word) for word in re.findall(r"how many (\w+)(?: (\w+))?", question.lower())[0]} if noun else set()
+    nouns = (
+        {words.stem(word) for word in re.findall(r"how many (\w+)(?: (\w+))?", question.lower())[0]}
+        if noun
+        else set()
+    )
     found = []
     for match in re.finditer(rf"(?:{NUMBER})((?:[ -]\w+){{0,3}})", sentence, re.IGNORECASE):
-        counted = {words.stem(word) for word in re.findall(r"[a-z]+", match.group(match.lastindex or 0).lower())}
-        if nouns & counted and not any(a < match.end() and match.start() < b for a, b in candidates(sentence).busy):
+        counted = {
+            words.stem(word) for word in re.findall(r"[a-z]+", match.group(match.lastindex or 0).lower())
+        }
+        if nouns & counted and not any(
+            a < match.end() and match.start() < b for a, b in candidates(sentence).busy
+        ):
             found.append(re.match(NUMBER, match.group(), re.IGNORECASE).group())  # type: ignore[union-attr]
     return found
 
 
 def _money(_question: str, sentence: str) -> list[str]:
-    return [*candidates(sentence).of("money"), *_all(r"\bfree\b|\bno (?:fee|charge|cost)\b", sentence), *candidates(sentence).of("percent")]
+    return [
+        *candidates(sentence).of("money"),
+        *_all(r"\bfree\b|\bno (?:fee|charge|cost)\b", sentence),
+        *candidates(sentence).of("percent"),
+    ]
 
 
 def _who(_question: str, sentence: str) -> list[str]:
     found = candidates(sentence)
-    return list(found.of("person")) or _all(r"\b(?:my|her|his|their|our|the) (?:\w+ )?(?:brother|sister|mother|father|son|daughter|owner|founder|teacher|boss|team)\b", sentence)
+    return list(found.of("person")) or _all(
+        r"\b(?:my|her|his|their|our|the) (?:\w+ )?(?:brother|sister|mother|father|son|daughter|owner|founder|teacher|boss|team)\b",
+        sentence,
+    )
 
 
 def _where(_question: str, sentence: str) -> list[str]:
     found = candidates(sentence)
     near = re.findall(r"\b(?:in|at|on|from|to|near|behind|under|next to|into|inside|above|below)\s+((?:the |an? |our |its |my |room )?[^\W\d_][\w'-]*(?: [A-Z\d][\w'-]*| (?!and\b|or\b|is\b|in\b|on\b|at\b|for\b|with\b|only\b|from\b|to\b)[a-z]+){0,2})", sentence)  # fmt: skip
-    timely = re.compile(rf"(?:the )?(?:{_DAYS}|{_MONTHS}|{'|'.join(words.NUMBERS)}|noon|time|morning|evening|day|year|week)\b", re.IGNORECASE)
+    timely = re.compile(
+        rf"(?:the )?(?:{_DAYS}|{_MONTHS}|{'|'.join(words.NUMBERS)}|noon|time|morning|evening|day|year|week)\b",
+        re.IGNORECASE,
+    )
     return [*found.of("city"), *found.of("country"), *(place for place in near if not timely.match(place))]
 
 
@@ -94,7 +147,7 @@ def _when(_question: str, sentence: str) -> list[str]:
     ]  # fmt: skip
 
 
-_TOLD = {
+_TOLD: dict[str, Callable[[str, str], list[str]]] = {
     "count": _count,
     "money": _money,
     "age": lambda _, s: _all(rf"(?:(?<=aged )|(?<=turned )){NUMBER}|{NUMBER}(?=[ -]years?[ -]old)|(?:(?<=is )|(?<=was )){NUMBER}(?=\W|$)|at least {NUMBER} years", s),
@@ -112,6 +165,11 @@ _TOLD = {
 
 def is_opposite(question: str, sentence: str) -> bool:
     """Say whether a sentence speaks of the opposite of what a question asks (`close` for `open`)."""
-    asked, said = ({words.stem(word) for word in re.findall(r"[a-z-]+", text.lower())} for text in (question, sentence))
+    asked, said = (
+        {words.stem(word) for word in re.findall(r"[a-z-]+", text.lower())} for text in (question, sentence)
+    )
     pairs = ({words.stem(word): word for word in pair} for pair in _OPPOSITES)
-    return any(len(asked & pair.keys()) == 1 and not (asked & said & pair.keys()) and bool(said & pair.keys()) for pair in pairs)
+    return any(
+        len(asked & pair.keys()) == 1 and not (asked & said & pair.keys()) and bool(said & pair.keys())
+        for pair in pairs
+    )

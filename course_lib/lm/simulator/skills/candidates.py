@@ -31,7 +31,9 @@ _PATTERNS = {
         r"|\b[A-Z]{1,6}-?\d{2,}(?:-\w+)*\b|#[0-9A-Fa-f]{6}\b|#\d+\b|\b(?=\w*\d)(?=\w*[A-Z])[A-Z0-9]{6,}\b|\b[A-Z]{1,4}\d?(?:-[A-Z\d]+)*-\d+\b"
     ),
     "gate": re.compile(r"(?i:\b(?:gate|platform|room|seat|track|aisle)\s+)([A-Z]?\d+[A-Z]?|[A-Z]\b)"),
-    "zip": re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b|\b\d{5}(?:-\d{4})?\b|\b\d{4} ?[A-Z]{2}\b|\b\d{4}(?= [A-Z])"),
+    "zip": re.compile(
+        r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b|\b\d{5}(?:-\d{4})?\b|\b\d{4} ?[A-Z]{2}\b|\b\d{4}(?= [A-Z])"
+    ),
     "money": re.compile(
         rf"(?:[$€£¥]|\b(?:EUR|USD|GBP|CHF)\s?)\s?{_FIGURES}(?:\s(?:million|billion)\b|k\b)?"
         rf"|\b{_FIGURES}(?:\s(?:million|billion))?\s?(?:[€£$]|(?:{_CURRENCY})\b)",
@@ -48,12 +50,20 @@ _PATTERNS = {
         r"\b(?:(?:once|twice|(?:\d+|two|three|four) times) (?:an?|per|each|every) \w+|every (?:other |second )?\w+|daily|weekly|monthly|hourly|yearly)",
         re.IGNORECASE,
     ),
-    "dose": re.compile(rf"{NUMBER}\s?(?:mg|g|ml|mcg|µg|units?|tablets?|drops?|puffs?|capsules?)\b", re.IGNORECASE),
-    "purpose": re.compile(r"\bfor ((?:the |an? |my |our )?[a-z][\w -]*?)(?=[.,;!?\n]|$| on | at | in | from | by )"),
-    "reason": re.compile(r"\b(?:because(?: of)?|due to|owing to|caused by|as a result of|since) ([^.;!?\n]{4,100}?)(?=[.;!?\n]|$|, )", re.IGNORECASE),
+    "dose": re.compile(
+        rf"{NUMBER}\s?(?:mg|g|ml|mcg|µg|units?|tablets?|drops?|puffs?|capsules?)\b", re.IGNORECASE
+    ),
+    "purpose": re.compile(
+        r"\bfor ((?:the |an? |my |our )?[a-z][\w -]*?)(?=[.,;!?\n]|$| on | at | in | from | by )"
+    ),
+    "reason": re.compile(
+        r"\b(?:because(?: of)?|due to|owing to|caused by|as a result of|since) ([^.;!?\n]{4,100}?)(?=[.;!?\n]|$|, )",
+        re.IGNORECASE,
+    ),
     "question": re.compile(r"(?:(?<=[.!?\n] )|(?<=\n)|^)[^.!?\n]+\?"),
     "unit": re.compile(
-        rf"{NUMBER}\s?((?:{'|'.join(sorted(map(re.escape, UNIT_WORDS), key=len, reverse=True))})s?)(?![\w'])", re.IGNORECASE
+        rf"{NUMBER}\s?((?:{'|'.join(sorted(map(re.escape, UNIT_WORDS), key=len, reverse=True))})s?)(?![\w'])",
+        re.IGNORECASE,
     ),
     "language": re.compile(
         r"\b(?:English|French|German|Spanish|Italian|Dutch|Portuguese|Polish|Russian|Chinese|Mandarin|Japanese|Arabic|Turkish|Swedish|Greek"
@@ -65,9 +75,12 @@ _PATTERNS = {
     ),
     "percent": re.compile(r"(?:-|(?<!\d))\d+(?:\.\d+)?\s?(?:%|percent\b|per cent\b)"),
     "time": re.compile(
-        r"\b\d{1,2}:\d{2}(?::\d{2})?\b(?:\s?[ap]\.?m\b)?|\b\d{1,2}\s?[ap]\.?m\b|\b(?:noon|midnight)\b", re.IGNORECASE
+        r"\b\d{1,2}:\d{2}(?::\d{2})?\b(?:\s?[ap]\.?m\b)?|\b\d{1,2}\s?[ap]\.?m\b|\b(?:noon|midnight)\b",
+        re.IGNORECASE,
     ),
-    "duration": re.compile(rf"{NUMBER}[ -]?(?:second|minute|min|hour|day|week|month|year)s?\b", re.IGNORECASE),
+    "duration": re.compile(
+        rf"{NUMBER}[ -]?(?:second|minute|min|hour|day|week|month|year)s?\b", re.IGNORECASE
+    ),
     "street": re.compile(
         r"\b\d+[a-z]? [A-Z][\w']+(?: [A-Z][\w']+)*|\b(?:[A-Z][\w'-]+ )+(?:Street|Road|Avenue|Lane|Square|Drive|Way|St|Rd)\b"
         r"(?: \d+[a-z]?)?|\b[A-Z]\w+(?:stra(?:ß|ss)e|weg|gasse|platz|allee) \d+[a-z]?"
@@ -90,7 +103,9 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _CAPITAL = r"[A-Z\u00c0-\u00de][\w'\u00c0-\u024f-]*"
-_NAME = re.compile(rf"(?<![\w'-]){_CAPITAL}(?: (?:{_CAPITAL}|(?:de|van|von|der|la|of|&)(?= [A-Z\u00c0-\u00de])))*")
+_NAME = re.compile(
+    rf"(?<![\w'-]){_CAPITAL}(?: (?:{_CAPITAL}|(?:de|van|von|der|la|of|&)(?= [A-Z\u00c0-\u00de])))*"
+)
 _SELF = re.compile(
     r"(?:my name is|name's|i am|i'm|this is|(?:regards|wishes|sincerely|cheers|thanks|thank you|yours|best|love),?"
     r"|\bmr\.?|\bmrs\.?|\bms\.?|\bdr\.?|\b(?:is|was|am) called|\bnamed)"
@@ -159,7 +174,7 @@ class Candidates:
     @cached_property
     def dates(self) -> tuple[str, ...]:
         """Return the dates as ISO texts, with the time where one is written."""
-        return self.of("date")  # type: ignore[no-any-return]
+        return self.of("date")
 
     @cached_property
     def named(self) -> tuple[Piece, ...]:
@@ -192,13 +207,22 @@ class Candidates:
     def _things(self) -> tuple[Piece, ...]:
         """Return noun phrases, those first that are counted, wanted or spoken of with an article."""
         ends = {end for _, end in self.busy}
-        worth = {piece: _thingness(piece, self.text, is_dated=piece.start - 1 in ends) for piece in self.phrases}
-        return tuple(sorted((piece for piece in worth if worth[piece] >= 0), key=lambda piece: (-worth[piece], piece.start)))
+        worth = {
+            piece: _thingness(piece, self.text, is_dated=piece.start - 1 in ends) for piece in self.phrases
+        }
+        return tuple(
+            sorted(
+                (piece for piece in worth if worth[piece] >= 0),
+                key=lambda piece: (-worth[piece], piece.start),
+            )
+        )
 
     @cached_property
     def phrases(self) -> tuple[Piece, ...]:
         """Return what may be noun phrases: words in a row that are neither small words nor verbs."""
-        return tuple(one for one in _chunks(self.text) if not any(a < one.end and one.start < b for a, b in self.busy))
+        return tuple(
+            one for one in _chunks(self.text) if not any(a < one.end and one.start < b for a, b in self.busy)
+        )
 
     @cached_property
     def lists(self) -> tuple[tuple[Piece, ...], ...]:
@@ -251,7 +275,14 @@ def _proper(match: re.Match[str], text: str) -> Piece | None:
     is_ordinary = first in _COMMON or (words.stem(first) in _COMMON and first not in _GIVEN)
     if begins and is_ordinary and first not in _GIVEN:
         start += len(spoken.pop(0)) + 1
-    elif begins and len(spoken) == 1 and text[start + len(spoken[0]) :].lstrip(" ").strip(".!") and text[start + len(spoken[0])] != "\n" and not _is_known(first) and not _is_subject(text[start + len(spoken[0]) :]):
+    elif (
+        begins
+        and len(spoken) == 1
+        and text[start + len(spoken[0]) :].lstrip(" ").strip(".!")
+        and text[start + len(spoken[0])] != "\n"
+        and not _is_known(first)
+        and not _is_subject(text[start + len(spoken[0]) :])
+    ):
         return None
     while spoken and re.search(r"\d", spoken[-1]):
         spoken.pop()
@@ -273,7 +304,9 @@ def _is_known(name: str) -> bool:
 
 def _class_of(piece: Piece, text: str) -> frozenset[str]:
     """Return what a name may be the name of, from its words and those beside it."""
-    return _classes(piece.text, text[max(piece.start - 24, 0) : piece.start], text[piece.end : piece.end + 24])
+    return _classes(
+        piece.text, text[max(piece.start - 24, 0) : piece.start], text[piece.end : piece.end + 24]
+    )
 
 
 @lru_cache(maxsize=2048)
@@ -289,10 +322,14 @@ def _classes(name: str, before: str, after: str) -> frozenset[str]:
         return frozenset({"place"})
     if parts[0] in _GIVEN or re.search(r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof)\.? $", before):
         return frozenset({"person"})
-    is_place = re.search(r"\b(?:in|from|near|to|towards|via|through|around|visit\w*|reach\w*|born in) $", before)
+    is_place = re.search(
+        r"\b(?:in|from|near|to|towards|via|through|around|visit\w*|reach\w*|born in) $", before
+    )
     if re.search(r"\b(?:works? (?:at|for)|bought|joined|by) $", before) and len(parts) > 1:
         return frozenset({"person", "company"})
-    if re.search(r"\b(?:Street|Road|Avenue|Lane|Square|Drive|St|Rd)\b[ \d]*, $|\d[a-z]?, $|\d{4,5} $", before):
+    if re.search(
+        r"\b(?:Street|Road|Avenue|Lane|Square|Drive|St|Rd)\b[ \d]*, $|\d[a-z]?, $|\d{4,5} $", before
+    ):
         return frozenset({"city", "place"})
     if is_place:
         return frozenset({"city", "place", "company"})
@@ -305,15 +342,42 @@ def _classes(name: str, before: str, after: str) -> frozenset[str]:
 
 # -- noun phrases ------------------------------------------------------------------------------------------
 
-_JOINED = re.compile(r"\s*(?:,|;|/|&|,?\s*(?:and|or|plus)\b)\s*(?:(?:an?|the|some|my|his|her|their|our|one|\d+|two|three|four|five|six)\s+)*", re.IGNORECASE)
+_JOINED = re.compile(
+    r"\s*(?:,|;|/|&|,?\s*(?:and|or|plus)\b)\s*(?:(?:an?|the|some|my|his|her|their|our|one|\d+|two|three|four|five|six)\s+)*",
+    re.IGNORECASE,
+)
 _WORDS = re.compile(r"[^\W\d_][\w'\u2019-]*|\S")
-_COMMON_NOUNS = frozenset("day friend home hour line month name night part person place point room set side thing time week work world year".split())
+_COMMON_NOUNS = frozenset(
+    [
+        "day",
+        "friend",
+        "home",
+        "hour",
+        "line",
+        "month",
+        "name",
+        "night",
+        "part",
+        "person",
+        "place",
+        "point",
+        "room",
+        "set",
+        "side",
+        "thing",
+        "time",
+        "week",
+        "work",
+        "world",
+        "year",
+    ]
+)
 _WANTS = re.compile(
     r"\b(?:need|needs|want|wants|like|order|ordered|buy|bought|get|got|have|has|received|sell|send|return|returned|like)\s+"
     r"(?:an?\s+|the\s+|some\s+|my\s+|this\s+)?$",
     re.IGNORECASE,
 )
-_COUNTED = re.compile(rf"(?:{NUMBER})\s*(?:x|×|pcs\.?)?\s*(?:of\s+)?$", re.IGNORECASE)
+_COUNTED = re.compile(rf"(?:{NUMBER})\s*(?:x|\u00d7|pcs\.?)?\s*(?:of\s+)?$", re.IGNORECASE)
 _ARTICLE = re.compile(r"\b(?:an?|the|my|your|this|that|these|our|his|her|some|their)\s+$", re.IGNORECASE)
 
 
@@ -323,33 +387,65 @@ def _chunks(text: str) -> list[Piece]:
     start = end = -1
     for match in _WORDS.finditer(text):
         follows = end >= 0 and text[end : match.start()] == " "
-        if _is_nominal(match.group(), text, match.start()) or (follows and match.group().lower() in _COMMON_NOUNS):
+        if _is_nominal(match.group(), text, match.start()) or (
+            follows and match.group().lower() in _COMMON_NOUNS
+        ):
             is_apart = start < 0 or text[end : match.start()].strip() or "\n" in text[end : match.start()]
             if is_apart and start >= 0 and text[end : match.start()].strip().lower() != "of":
                 pieces.append(Piece(text[start:end], start, end))
-            start = match.start() if is_apart and text[end : match.start()].strip().lower() != "of" or start < 0 else start
+            start = (
+                match.start()
+                if (is_apart and text[end : match.start()].strip().lower() != "of") or start < 0
+                else start
+            )
             end = match.end()
     return [*pieces, Piece(text[start:end], start, end)] if start >= 0 else pieces
 
 
 def _is_nominal(word: str, text: str, at: int) -> bool:
     lower = word.lower().replace("\u2019", "'")
-    if not lower[0].isalpha() or "n't" in lower or lower in words.STOP or lower in words.NUMBERS or lower in _PAST or (lower in _COMMON and word[0].islower()):
+    if (
+        not lower[0].isalpha()
+        or "n't" in lower
+        or lower in words.STOP
+        or lower in words.NUMBERS
+        or lower in _PAST
+        or (lower in _COMMON and word[0].islower())
+    ):
         return False
     before = text[max(at - 12, 0) : at]
     if lower in UNIT_WORDS and re.search(r"\d\s?$", before):
         return False
-    if lower.endswith("s") and word.islower() and re.search(r"\b(?:he|she|it|who|that|which|[A-Z][a-z]+) $", before):
+    if (
+        lower.endswith("s")
+        and word.islower()
+        and re.search(r"\b(?:he|she|it|who|that|which|[A-Z][a-z]+) $", before)
+    ):
         return False  # a verb
-    if lower.endswith("ly") or (len(lower) > 4 and lower.endswith("ed") and not _ARTICLE.search(text[max(at - 8, 0) : at])):
+    if lower.endswith("ly") or (
+        len(lower) > 4 and lower.endswith("ed") and not _ARTICLE.search(text[max(at - 8, 0) : at])
+    ):
         return False
     return not (words.stem(lower) in _COMMON and (at == 0 or word.islower()))
 
 
 def _thingness(piece: Piece, text: str, *, is_dated: bool) -> int:
     before = text[max(piece.start - 30, 0) : piece.start]
-    if piece.text[0].isupper() and piece.start and len(piece.text.split()) < 3 and not (_COUNTED.search(before) or _ARTICLE.search(before)):
+    if (
+        piece.text[0].isupper()
+        and piece.start
+        and len(piece.text.split()) < 3
+        and not (_COUNTED.search(before) or _ARTICLE.search(before))
+    ):
         return -1  # a name
-    if re.match(r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|please|today|tomorrow|yesterday|euros?$|dollars?$|stars?$|points?$|people$|persons?$", piece.text, re.I):
+    if re.match(
+        r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|please|today|tomorrow|yesterday|euros?$|dollars?$|stars?$|points?$|people$|persons?$",
+        piece.text,
+        re.IGNORECASE,
+    ):
         return -1
-    return 2 * bool(_COUNTED.search(before) and not is_dated) + 2 * bool(_WANTS.search(before)) + bool(_ARTICLE.search(before))
+    return (
+        2 * bool(_COUNTED.search(before) and not is_dated)
+        + 2 * bool(_WANTS.search(before))
+        + bool(_ARTICLE.search(before))
+    )

@@ -18,15 +18,26 @@ from course_lib.lm.simulator.skills.quantities import Quantity, in_figures, kind
 
 _WEEKDAY = re.compile(rf"\b({'|'.join(calendar.day_name)})s?\b", re.IGNORECASE)
 _TIME = re.compile(
-    r"\b(?:([01]?\d|2[0-4])[:.h]([0-5]\d)(?::[0-5]\d)?\s*([ap]\.?m\b)?|(1[0-2]|[1-9])\s*([ap]\.?m\b)|(noon|midday|midnight)\b)",
+    r"\b(?:([01]?\d|2[0-4])[:.h]([0-5]\d)(?::[0-5]\d)?\s*([ap]\.?m\b)?|(1[0-2]|[1-9])\s*([ap]\.?m\b)"
+    r"|(noon|midday|midnight)\b)",
     re.IGNORECASE,
 )
 _BACK = re.compile(r"\b(?:before|earlier|ago|prior|back|previous)\b", re.IGNORECASE)
 _BETWEEN = re.compile(
-    r"\b(?:between|from|until|till|to|since|lasts?|long|take|takes|elapsed?|pass|passes|apart|begins?|starts?|ends?|opens?|closes?|leaves?|arrives?|departs?|lands?)\b", re.I
+    r"\b(?:between|from|until|till|to|since|lasts?|long|take|takes|elapsed?|pass|passes|apart|begins?"
+    r"|starts?|ends?|opens?|closes?|leaves?|arrives?|departs?|lands?)\b",
+    re.IGNORECASE,
 )
-_ABOUT_TIME = re.compile(rf"\d|\b(?:{'|'.join([*calendar.day_name, *calendar.month_name[1:]])})s?\b", re.IGNORECASE)
-_BESIDE_TODAY = {"day before yesterday": -2, "day after tomorrow": 2, "yesterday": -1, "today": 0, "tomorrow": 1}
+_ABOUT_TIME = re.compile(
+    rf"\d|\b(?:{'|'.join([*calendar.day_name, *calendar.month_name[1:]])})s?\b", re.IGNORECASE
+)
+_BESIDE_TODAY = {
+    "day before yesterday": -2,
+    "day after tomorrow": 2,
+    "yesterday": -1,
+    "today": 0,
+    "tomorrow": 1,
+}
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 
 
@@ -118,7 +129,9 @@ def later(start: date, spans: list[Quantity], sign: int = 1) -> date:
         (unit,) = one.unit
         many = sign * one.value
         if kind_of(one.unit) == "months":
-            months = int(many * {"month": 1, "year": 12, "decade": 120, "century": 1200}[unit]) + start.month - 1
+            months = (
+                int(many * {"month": 1, "year": 12, "decade": 120, "century": 1200}[unit]) + start.month - 1
+            )
             year, month = start.year + months // 12, months % 12 + 1
             start = date(year, month, min(start.day, calendar.monthrange(year, month)[1]))
         else:
@@ -173,7 +186,9 @@ def _calendar(ask: Question) -> Moment | None:
 
 
 def _weekday(ask: Question) -> Moment | None:
-    if not ask.asks(r"\b(?:which|what) (?:week)?day\b|\bday of the week\b|\bweekday\b") or ask.asks(r"what day of the month"):
+    if not ask.asks(r"\b(?:which|what) (?:week)?day\b|\bday of the week\b|\bweekday\b") or ask.asks(
+        r"what day of the month"
+    ):
         return None
     if len(ask.dates) == 1:
         start = later(ask.dates[0], ask.spans, ask.sign)
@@ -190,7 +205,9 @@ def _weekday(ask: Question) -> Moment | None:
         days = round(_minutes(ask.spans) / 1440)
         name = calendar.day_name[(ask.weekdays[0] + ask.sign * days) % 7]
         start_name = calendar.day_name[ask.weekdays[0]]
-        return Moment(name, name, f"{days} days {'before' if ask.sign < 0 else 'after'} a {start_name} is a {name}")
+        return Moment(
+            name, name, f"{days} days {'before' if ask.sign < 0 else 'after'} a {start_name} is a {name}"
+        )
     return None
 
 
@@ -206,11 +223,19 @@ def _days_between(ask: Question) -> Moment | None:
         months = (last.year - first.year) * 12 + last.month - first.month - (last.day < first.day)
         count = months if ask.asks(r"\bmonths\b") else months // 12
         return Moment(count, f"{count}", because)
-    return Moment(days, f"{days}" if ask.asks(r"\bhow many\b") else f"{days} days", because) if ask.asks(r"\bday|\blong\b") else None
+    return (
+        Moment(days, f"{days}" if ask.asks(r"\bhow many\b") else f"{days} days", because)
+        if ask.asks(r"\bday|\blong\b")
+        else None
+    )
 
 
 def _date_later(ask: Question) -> Moment | None:
-    if len(ask.dates) != 1 or not ask.spans or any(next(iter(one.unit)) in ("hour", "minute") for one in ask.spans):
+    if (
+        len(ask.dates) != 1
+        or not ask.spans
+        or any(next(iter(one.unit)) in ("hour", "minute") for one in ask.spans)
+    ):
         return None
     return ask.day(later(ask.dates[0], ask.spans, ask.sign))
 
@@ -219,7 +244,11 @@ def _between_times(ask: Question) -> Moment | None:
     if len(ask.clocks) != 2 or not _BETWEEN.search(ask.text):
         return None
     first, last = ask.clocks
-    is_back = ask.asks(r"\b(?:until|before|till)\b") and first.minutes > last.minutes and ask.asks(r"\bit is\b|\bnow\b")
+    is_back = (
+        ask.asks(r"\b(?:until|before|till)\b")
+        and first.minutes > last.minutes
+        and ask.asks(r"\bit is\b|\bnow\b")
+    )
     minutes = (first.minutes - last.minutes if is_back else last.minutes - first.minutes) % 1440
     if ask.spans and ask.asks(r"\b(?:break|pause|lunch|stop|rest)\b"):
         minutes -= round(_minutes(ask.spans))
@@ -234,16 +263,36 @@ def _between_times(ask: Question) -> Moment | None:
 
 
 def _time_later(ask: Question) -> Moment | None:
-    if len(ask.clocks) != 1 or not ask.spans or not ask.asks(r"\bwhen\b|\bwhat time\b|\bat what\b|\bwhich time\b|\buntil\b|\bend\b"):
+    if (
+        len(ask.clocks) != 1
+        or not ask.spans
+        or not ask.asks(r"\bwhen\b|\bwhat time\b|\bat what\b|\bwhich time\b|\buntil\b|\bend\b")
+    ):
         return None
-    is_start_asked = ask.asks(r"\bwhen (?:must|should|do|does|did|has|have|would) [^?]*\b(?:leave|start|begin|depart|set off|get up|wake|put)\b")
+    is_start_asked = ask.asks(
+        r"\bwhen (?:must|should|do|does|did|has|have|would) [^?]*\b(?:leave|start|begin|depart|set off"
+        r"|get up|wake|put)\b"
+    )
     sign = -1 if is_start_asked or (_BACK.search(ask.text)) else 1
     start = ask.clocks[0]
     end = Clock(start.minutes + sign * round(_minutes(ask.spans)), start.is_twelve)
-    return Moment(end, end.text, f"{span_text(round(_minutes(ask.spans)))} {'before' if sign < 0 else 'after'} {start.text} is {end.text}")
+    span = span_text(round(_minutes(ask.spans)))
+    return Moment(
+        end,
+        end.text,
+        f"{span} {'before' if sign < 0 else 'after'} {start.text} is {end.text}",
+    )
 
 
-_RULES: tuple[Rule, ...] = (_age, _calendar, _weekday, _days_between, _date_later, _between_times, _time_later)
+_RULES: tuple[Rule, ...] = (
+    _age,
+    _calendar,
+    _weekday,
+    _days_between,
+    _date_later,
+    _between_times,
+    _time_later,
+)
 
 
 @lru_cache(maxsize=512)

@@ -1,6 +1,7 @@
 """A text in fewer words: its central sentence, a title, its keywords.
 
-Main path: summarise(field, work) for a summary or a title; phrases_of(name, text) for keywords, points and steps.
+Main path: summarise(field, work) for a summary or a title; phrases_of(name, text) for
+keywords, points and steps.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 TITLE_WORDS, MOST_WORDS, MOST_POINTS, MOST_COMPARED = 10, 5, 4, 12
 LEAD = 1.25  # how much more the first sentence counts: texts begin with what they are about
 _SUMMARY = re.compile(
-    r"(\w+_)?(summary|summarization|summari[sz]ed|gist|tl_?dr|abstract|synopsis|overview|digest|recap|main_idea|main_point|takeaway"
-    r"|topic_sentence|key_sentence|headline_sentence)(_text)?|short_version|in_short|condensed\w*|shortened\w*",
+    r"(\w+_)?(summary|summarization|summari[sz]ed|gist|tl_?dr|abstract|synopsis|overview|digest|recap"
+    r"|main_idea|main_point|takeaway"
+    r"|topic_sentence|key_sentence|headline_sentence)(_text)?|short_version|in_short|condensed\w*"
+    r"|shortened\w*",
     re.IGNORECASE,
 )
 _TITLE = re.compile(r"(\w+_)?(title|headline|subject|subject_line|heading|caption)", re.IGNORECASE)
 _POINTS = re.compile(
-    r"(\w+_)?(steps?|points?|sentences?|claims?|facts?|questions?|tasks?|actions?|action_items|reasons?|bullets?|bullet_points"
+    r"(\w+_)?(steps?|points?|sentences?|claims?|facts?|questions?|tasks?|actions?|action_items|reasons?"
+    r"|bullets?|bullet_points"
     r"|takeaways|highlights|findings|arguments|statements|todos?|summary)"
 )
-_KEYWORDS = re.compile(r"(\w+_)?(keywords?|key_?words|tags?|topics?|key_?phrases?|terms?|themes?|labels|subjects)")
+_KEYWORDS = re.compile(
+    r"(\w+_)?(keywords?|key_?words|tags?|topics?|key_?phrases?|terms?|themes?|labels|subjects)"
+)
 
 
 def is_summary(name: str) -> bool:
@@ -56,7 +62,9 @@ def shortened(name: str, text: str, work: Work) -> str:
 
 def title_of(sentence: str) -> str:
     """Return the beginning of a sentence, up to a pause that makes sense of it, at most ten words."""
-    clause = re.split(r"[,;:\u2013(]\s|\s(?:because|although|but|so that|which|who|while|since|after|and)\s", sentence)[0]
+    clause = re.split(
+        r"[,;:\u2013(]\s|\s(?:because|although|but|so that|which|who|while|since|after|and)\s", sentence
+    )[0]
     spoken = clause.split()[:TITLE_WORDS] if len(clause.split()) > 2 else sentence.split()[:TITLE_WORDS]
     while len(spoken) > 2 and spoken[-1].lower().strip(",.") in words.STOP:
         spoken.pop()
@@ -64,19 +72,22 @@ def title_of(sentence: str) -> str:
 
 
 def central(text: str) -> list[str]:
-    """Return the sentences of `text`, those first whose words are the most frequent in it; the earlier on a tie."""
+    """Return the sentences of `text`, those first whose words are the most frequent in it."""
     counts = Counter(words.stems(text))
     sentences = [one for one in words.sentences(text) if words.stems(one) and not _COURTESY.match(one)]
 
     def score(sentence: str) -> float:
         roots = words.stems(sentence)
         likeness = sum(counts[root] for root in set(roots)) / (len(roots) + 4) ** 0.5
-        return likeness * (LEAD if sentence is sentences[0] else 1.0)
+        return float(likeness * (LEAD if sentence is sentences[0] else 1.0))
 
     return sorted(sentences, key=score, reverse=True)
 
 
-_COURTESY = re.compile(r"(?:dear|hi|hello|hey|best|kind|regards|thanks|thank you|cheers|yours)\b[^.!?]{0,30}[,.!]?$", re.IGNORECASE)
+_COURTESY = re.compile(
+    r"(?:dear|hi|hello|hey|best|kind|regards|thanks|thank you|cheers|yours)\b[^.!?]{0,30}[,.!]?$",
+    re.IGNORECASE,
+)
 
 
 def phrases_of(name: str, text: str) -> list[str]:
@@ -91,15 +102,23 @@ def phrases_of(name: str, text: str) -> list[str]:
     sentences = [one.rstrip(".") for one in words.sentences(text) if not _COURTESY.match(one)]
     if re.search(r"questions?$", name):
         return [one for one in sentences if one.endswith("?")]
-    lines = [line.strip(" -*\u2022\t") for line in re.findall(r"^\s*(?:[-*\u2022]|\d+[.)])\s+(.+)$", text, re.MULTILINE)]
-    return lines or sentences[: MOST_POINTS if re.search(r"point|takeaway|highlight|finding|summary", name) else 8]
+    lines = [
+        line.strip(" -*\u2022\t")
+        for line in re.findall(r"^\s*(?:[-*\u2022]|\d+[.)])\s+(.+)$", text, re.MULTILINE)
+    ]
+    return (
+        lines
+        or sentences[: MOST_POINTS if re.search(r"point|takeaway|highlight|finding|summary", name) else 8]
+    )
 
 
 def keywords(text: str) -> list[str]:
     """Return the phrases that say best what a text is about: often said, and near to it in meaning."""
     pieces = [piece.text for piece in candidates(text).phrases if len(piece.text) > 2]
     counts = Counter(stem for piece in pieces for stem in words.stems(piece))
-    phrases = list({" ".join(words.stems(piece)): " ".join(piece.split()[-3:]) for piece in reversed(pieces)}.values())[::-1]
+    phrases = list(
+        {" ".join(words.stems(piece)): " ".join(piece.split()[-3:]) for piece in reversed(pieces)}.values()
+    )[::-1]
     if not phrases:
         return []
     phrases.sort(key=lambda phrase: -max((counts[stem] for stem in words.stems(phrase)), default=0))

@@ -81,11 +81,18 @@ def _names(roots: tuple[str, ...], have: set[str], row: Fact) -> bool:
 
 def _reverse(question: str, have: set[str]) -> Fact | None:
     """Answer `Paris is the capital of which country?` from the same rows."""
-    symbol = re.fullmatch(r"\W*what (?:is|does|stands for) ((?=\S*[A-Z\d])[A-Z][\w]{0,7})(?: stand for| mean)?\W*", question, re.I)
+    symbol = re.fullmatch(
+        r"\W*what (?:is|does|stands for) ((?=\S*[A-Z\d])[A-Z][\w]{0,7})(?: stand for| mean)?\W*",
+        question,
+        re.IGNORECASE,
+    )
     named = re.search(r"\b(which|what) (country|element|book|novel|play)\b", question, re.IGNORECASE)
     if symbol and symbol.group(1) != symbol.group(1).lower():
         rows = (row for row in chain.from_iterable(_rows().values()) if row.short == symbol.group(1))
-        return next((Fact(" ".join(row.sentence.split(" is ")[0].split(" of ")[-1:]), row.sentence) for row in rows), None)
+        return next(
+            (Fact(" ".join(row.sentence.split(" is ")[0].split(" of ")[-1:]), row.sentence) for row in rows),
+            None,
+        )
     if not named:
         return None
     for row in chain.from_iterable(_rows().values()):

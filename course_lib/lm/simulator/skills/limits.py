@@ -91,6 +91,7 @@ def _unit(unit: str) -> str:
         return inside[:1] if not inside.startswith("^") else "a"
     return {"\\d": "0", "\\w": "a", "\\s": " ", ".": "a"}.get(unit, unit.removeprefix("\\"))
 
+
 def first_number(text: str) -> float | None:
     """Return the first number that is written in figures, with commas between thousands or without."""
     digits = re.search(r"-?\d[\d,]*(?:\.\d+)?", text)

@@ -34,29 +34,44 @@ _WRITTEN = (
 )
 _CODES = "code|python|javascript|typescript|java|rust|sql|html|css|regex|bash|shell|function|script|program|unit_tests?|query_sql|snippet"
 _FIELDS = (
-    (rf"(?:\w+_)?(?:translat\w+)(?:_\w+)?|(?:(?:text|in|to)_)?(?:{_LANGUAGES})(?:_(?:text|version|sentence|word))?", "I can't translate"),
+    (
+        rf"(?:\w+_)?(?:translat\w+)(?:_\w+)?|(?:(?:text|in|to)_)?(?:{_LANGUAGES})(?:_(?:text|version|sentence|word))?",
+        "I can't translate",
+    ),
     (rf"(?:\w+_)?(?:{_WRITTEN})(?:_text)?", "I don't write texts of my own"),
-    (rf"(?:(?:{_CODES}|source|generated|new|fixed|program|my|final)_)?(?:{_CODES})(?:_(?:code|query|script|snippet|solution|function))?|fixed_\w+|(?:\w+_)?source(?:_code)?", "I don't write code"),
+    (
+        rf"(?:(?:{_CODES}|source|generated|new|fixed|program|my|final)_)?(?:{_CODES})(?:_(?:code|query|script|snippet|solution|function))?|fixed_\w+|(?:\w+_)?source(?:_code)?",
+        "I don't write code",
+    ),
     (
         r"(?:\w+_)?(?:formal|informal|polite|friendl\w+|rewrit\w+|rephras\w+|paraphras\w+|simpl\w+|improved?|polished|corrected?|proofread"
         r"|edited|revised|professional|reworded|restyled|refined|neutral_version|fluent|fixed)(?:_\w+)?",
         "I can't rewrite a text in another style",
     ),
-    (r"(?:\w+_)?(?:advice|recommendations?|opinions?|suggested_\w+|best_option|tips)", "I have no opinions and give no advice"),
+    (
+        r"(?:\w+_)?(?:advice|recommendations?|opinions?|suggested_\w+|best_option|tips)",
+        "I have no opinions and give no advice",
+    ),
     (r"(?:\w+_)?(?:image|picture|photo)_(?:description|caption)|caption", "I can't see images"),
     (r"proof|deduction", "it takes a longer chain of reasoning than I can follow"),
     (r"(?:\w+_)?(?:forecast|prediction_tomorrow|future_\w+)", "I can't see into the future"),
 )
 _WISHES = (
     (r"\bfix this\b|\bwhat(?:'s| is) wrong with this code\b", 2),
-    (rf"\btranslate\b|\btranslation\b|\b(?:how do (?:you|i) say|what is)\b.{{1,40}}\bin (?:{_LANGUAGES})\b|\binto (?:{_LANGUAGES})\b", 0),
+    (
+        rf"\btranslate\b|\btranslation\b|\b(?:how do (?:you|i) say|what is)\b.{{1,40}}\bin (?:{_LANGUAGES})\b|\binto (?:{_LANGUAGES})\b",
+        0,
+    ),
     (
         r"\b(?:write|tell|compose|make up|invent|create|draft|give me|continue|sing)\b[^.?!\n]{0,40}\b(?:"
         + _WRITTEN.replace("_?", " ?")
         + r")\b",
         1,
     ),
-    (rf"\b(?:write|implement|generate|fix|debug|refactor|complete|create)\b[^.?!\n]{{0,40}}\b(?:{_CODES}|class|bug|method)\b", 2),
+    (
+        rf"\b(?:write|implement|generate|fix|debug|refactor|complete|create)\b[^.?!\n]{{0,40}}\b(?:{_CODES}|class|bug|method)\b",
+        2,
+    ),
     (
         r"\b(?:rewrite|rephrase|paraphrase|reword|proofread|simplify|polish)\b|\bcorrect the (?:grammar|spelling)|\bmake (?:this|it|that|the text)"
         r"\b[^.?!\n]{0,30}\b(?:more|less|sound|\w+er)\b|\bso that a child\b|\b(?:friendlier|formal|different|professional) (?:tone|style|way)\b",
@@ -69,17 +84,33 @@ _WISHES = (
         r"|\bwhat (?:medicine|should)\b|\bany (?:tips|advice)\b|\bgive me (?:some )?(?:tips|advice|ideas)\b|\bmeaning of life\b",
         4,
     ),
-    (r"\bsolve the (?:riddle|puzzle|mystery)\b|\bexactly one of (?:them|us)\b|\bprove that\b|\blogic puzzle\b", 6),
-    (r"\bwho will win\b|\bwill (?:it|there|the|my|i|we) [^?]*\b(?:tomorrow|next (?:week|month|year)|in the future|rise|fall|win)\b", 7),
-    (r"\[image_url\]|\[input_image\]|\[image\]|\b(?:this|the|attached|my) (?:picture|image|photo|screenshot)\b", 5),
+    (
+        r"\bsolve the (?:riddle|puzzle|mystery)\b|\bexactly one of (?:them|us)\b|\bprove that\b|\blogic puzzle\b",
+        6,
+    ),
+    (
+        r"\bwho will win\b|\bwill (?:it|there|the|my|i|we) [^?]*\b(?:tomorrow|next (?:week|month|year)|in the future|rise|fall|win)\b",
+        7,
+    ),
+    (
+        r"\[image_url\]|\[input_image\]|\[image\]|\b(?:this|the|attached|my) (?:picture|image|photo|screenshot)\b",
+        5,
+    ),
 )
-_COMMENT = (("sql", "-- {}"), ("html|xml", "<!-- {} -->"), ("css", "/* {} */"), ("java|typescript|rust|go$|cpp|csharp|swift|kotlin", "// {}"))
+_COMMENT = (
+    ("sql", "-- {}"),
+    ("html|xml", "<!-- {} -->"),
+    ("css", "/* {} */"),
+    ("java|typescript|rust|go$|cpp|csharp|swift|kotlin", "// {}"),
+)
 
 
 @lru_cache(maxsize=1024)
 def wished(text: str) -> str:
     """Return what a text asks for that is outside the range, as the reason to decline it; empty if nothing is."""
-    return next((_FIELDS[which][1] for pattern, which in _WISHES if re.search(pattern, text, re.IGNORECASE)), "")
+    return next(
+        (_FIELDS[which][1] for pattern, which in _WISHES if re.search(pattern, text, re.IGNORECASE)), ""
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -90,7 +121,11 @@ def named(name: str) -> str:
 
 def is_code(field: Field) -> bool:
     """Say whether a field wants code, by its type or its name."""
-    return field.schema.get("x-class") == "Code" or "Code" in field.type_name or named(field.name) == _FIELDS[2][1]
+    return (
+        field.schema.get("x-class") == "Code"
+        or "Code" in field.type_name
+        or named(field.name) == _FIELDS[2][1]
+    )
 
 
 def declined(reason: str, field: Field | None = None) -> str:
@@ -110,30 +145,47 @@ def refuse(field: Field, work: Work) -> Result | None:
         return None
     reason = "I don't write code" if is_code(field) else named(field.name)
     if not reason and not kinds_of(field.name):
-        reason = wished(work.task.spec.instructions.split("\n\n")[0]) if len(work.task.spec.outputs) < 3 else ""
+        reason = (
+            wished(work.task.spec.instructions.split("\n\n")[0]) if len(work.task.spec.outputs) < 3 else ""
+        )
         reason = reason or wished(field.desc) or (wished(_request(work)) if _is_answer(field) else "")
     return Result(within(field.schema, declined(reason, field)), reason) if reason else None
 
 
 def _is_answer(field: Field) -> bool:
-    return re.fullmatch(r"(\w+_)?(answer|response|reply|result|output|solution|description)", field.name) is not None
+    return (
+        re.fullmatch(r"(\w+_)?(answer|response|reply|result|output|solution|description)", field.name)
+        is not None
+    )
 
 
 def _request(work: Work) -> str:
     """Return the inputs as a request, unless they are a text to work on."""
     inputs = work.task.inputs
-    asked = [value for name, value in inputs.items() if re.search(r"question|query|request|prompt|task|instruction", name)]
-    return "\n".join(asked) if asked else work.task.text if len(inputs) == 1 and len(work.task.text) < 200 else ""
+    asked = [
+        value
+        for name, value in inputs.items()
+        if re.search(r"question|query|request|prompt|task|instruction", name)
+    ]
+    return (
+        "\n".join(asked)
+        if asked
+        else work.task.text
+        if len(inputs) == 1 and len(work.task.text) < 200
+        else ""
+    )
 
 
-def decline(field: Field, work: Work) -> Result | None:
+def decline(field: Field, _: Work) -> Result | None:
     """Fill a text that no skill could: what was to be extracted is not stated, all else is declined."""
     if not is_free_text(field):
         return None
     if kinds_of(field.name, field.desc):
         text = f"the input does not say the {spread(field.name)}"
         return Result(within(field.schema, UNSTATED), text)
-    return Result(within(field.schema, declined("it is outside what I can do", field)), "this is outside what I can do")
+    return Result(
+        within(field.schema, declined("it is outside what I can do", field)), "this is outside what I can do"
+    )
 
 
 def reason_of(work: Work) -> str:
@@ -156,7 +208,10 @@ _WHO = re.compile(
     r"|\bintroduce yourself\b|\btell me who you\b|\bwho am i (?:talking|speaking|chatting|writing) (?:to|with)\b",
     re.IGNORECASE,
 )
-_ABLE = re.compile(r"\bwhat (?:can|do) you (?:do|know|help)|\bhow can you help|\bwhat are you able|\byour (?:abilities|skills)|\bhelp me with\?", re.I)
+_ABLE = re.compile(
+    r"\bwhat (?:can|do) you (?:do|know|help)|\bhow can you help|\bwhat are you able|\byour (?:abilities|skills)|\bhelp me with\?",
+    re.IGNORECASE,
+)
 
 
 def small_talk(message: str) -> tuple[str, ...]:
@@ -166,4 +221,6 @@ def small_talk(message: str) -> tuple[str, ...]:
         return (_RANGE,)
     if len(bare) < 120 and _WHO.search(message):
         return (IDENTITY, f"{IDENTITY} {_RANGE}")
-    return next((replies for pattern, replies in _TALK if re.fullmatch(pattern, re.sub(r" +", " ", bare))), ())
+    return next(
+        (replies for pattern, replies in _TALK if re.fullmatch(pattern, re.sub(r" +", " ", bare))), ()
+    )

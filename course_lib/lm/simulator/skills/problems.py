@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import Worked, written
 from course_lib.lm.simulator.skills.quantities import (
     NONE,
@@ -38,38 +37,61 @@ class Term:
 
 
 _ASKS = re.compile(
-    r"\b(?:how (?:many|much|far|long|fast|old|tall|big|high|wide)|what|which|calculate|compute|find|work out)\b",
+    r"\b(?:how (?:many|much|far|long|fast|old|tall|big|high|wide)|what|which|calculate|compute|find"
+    r"|work out)\b",
     re.IGNORECASE,
 )
 _DOWN = re.compile(
-    r"\b(?:reduc\w+|off|discount\w*|less|fewer|cheaper|fell|falls?|dropp?\w*|los[et]s?|decreas\w*|cut|down|sold|sells?"
-    r"|gives?|gave|giv\w+ away|spends?|spent|eats?|ate|eaten|us(?:es|ed?)|fl(?:ies|ew)|leaves|took|takes|taken|broke|breaks?"
-    r"|died|remov\w+|pays?|paid|donat\w+|dr[aiu]nks?|lends?|lent|withdr\w+|costs?|short\w*|got off|g[eo]t out|burn\w*|go away"
-    r"|went away|throw\w*|threw|miss\w*|absent|rotten|on loan|lent out|away|missing|reserved|booked|occupied)\b",
+    r"\b(?:reduc\w+|off|discount\w*|less|fewer|cheaper|fell|falls?|dropp?\w*|los[et]s?|decreas\w*|cut"
+    r"|down|sold|sells?"
+    r"|gives?|gave|giv\w+ away|spends?|spent|eats?|ate|eaten|us(?:es|ed?)|fl(?:ies|ew)|leaves|took|takes"
+    r"|taken|broke|breaks?"
+    r"|died|remov\w+|pays?|paid|donat\w+|dr[aiu]nks?|lends?|lent|withdr\w+|costs?|short\w*|got off"
+    r"|g[eo]t out|burn\w*|go away"
+    r"|went away|throw\w*|threw|miss\w*|absent|rotten|on loan|lent out|away|missing|reserved|booked"
+    r"|occupied)\b",
     re.IGNORECASE,
 )
 _UP = re.compile(
-    r"\b(?:up|rose|rises?|increas\w*|raise\w*|more|plus|tax|vat|tip|interest|grew|grows?|add\w*|surcharge|service|buys?"
-    r"|bought|gets?|got|receiv\w+|finds?|found|gain\w*|c[ao]mes?|back|wins?|won|earn\w*|deposit\w*|picks?|picked|join\w*"
+    r"\b(?:up|rose|rises?|increas\w*|raise\w*|more|plus|tax|vat|tip|interest|grew|grows?|add\w*|surcharge"
+    r"|service|buys?"
+    r"|bought|gets?|got|receiv\w+|finds?|found|gain\w*|c[ao]mes?|back|wins?|won|earn\w*|deposit\w*|picks?"
+    r"|picked|join\w*"
     r"|collect\w*|another|bakes?|baked|makes?|made|arriv\w+|on top)\b",
     re.IGNORECASE,
 )
 _CUT = re.compile(
-    r"\b(?:reduc\w+|off|discount\w*|less|fewer|cheaper|fell|falls?|dropp?\w*|los[et]s?|decreas\w*|cut|down|sale|sold|sells?|eaten|ate|used"
+    r"\b(?:reduc\w+|off|discount\w*|less|fewer|cheaper|fell|falls?|dropp?\w*|los[et]s?|decreas\w*|cut"
+    r"|down|sale|sold|sells?|eaten|ate|used"
     r"|gave|gives?)\b",
     re.IGNORECASE,
 )
-_RAISED = re.compile(r"\b(?:up|rose|rises?|increas\w*|raise\w*|more|plus|tax|vat|tip|interest|grew|grows?|add\w*|surcharge|service)\b", re.I)
-_LEFT = re.compile(r"\b(?:left|remain\w*|still|free|change|over|empty|unsold|keeps?|don't|do not|did not|didn't|not)\b", re.I)
-_TOTAL = re.compile(r"\b(?:altogether|in all|in total|total|together|sum|both|combined|overall)\b", re.IGNORECASE)
-_MORE = re.compile(r"\b(?:difference|how (?:many|much) (?:\w+ )?(?:more|less|fewer|[a-z]{2,}er))\b", re.I)
+_RAISED = re.compile(
+    r"\b(?:up|rose|rises?|increas\w*|raise\w*|more|plus|tax|vat|tip|interest|grew|grows?|add\w*|surcharge"
+    r"|service)\b",
+    re.IGNORECASE,
+)
+_LEFT = re.compile(
+    r"\b(?:left|remain\w*|still|free|change|over|empty|unsold|keeps?|don't|do not|did not|didn't|not)\b",
+    re.IGNORECASE,
+)
+_TOTAL = re.compile(
+    r"\b(?:altogether|in all|in total|total|together|sum|both|combined|overall)\b", re.IGNORECASE
+)
+_MORE = re.compile(
+    r"\b(?:difference|how (?:many|much) (?:\w+ )?(?:more|less|fewer|[a-z]{2,}er))\b", re.IGNORECASE
+)
 _TIMES = {"twice": 2.0, "double": 2.0, "half": 0.5, "three times": 3.0, "four times": 4.0, "five times": 5.0,
           "triple": 3.0, "ten times": 10.0, "a third": 1 / 3, "a quarter": 0.25}  # fmt: skip
 _ASKED_KINDS = (
     (r"how far|what distance", "km"),
     (r"how long|how much time", "hour"),
     (r"how old", "year"),
-    (r"\b(?:cost|costs|price|pay|paid|earn|earns|rent|bill|change|spend|spent|worth|wage|salary|charge|fee|owe)\b", "dollar"),
+    (
+        r"\b(?:cost|costs|price|pay|paid|earn|earns|rent|bill|change|spend|spent|worth|wage|salary|charge"
+        r"|fee|owe)\b",
+        "dollar",
+    ),
 )
 
 
@@ -110,7 +132,11 @@ class Problem:
 
     def clause(self, start: int) -> str:
         """Return what stands around a place up to the nearest comma, full stop, `and` or `then`."""
-        breaks = [0, *(m.end() for m in re.finditer(r"[.,;?!](?!\d)|\b(?:and|then|but)\b", self.text)), len(self.text)]
+        breaks = [
+            0,
+            *(m.end() for m in re.finditer(r"[.,;?!](?!\d)|\b(?:and|then|but)\b", self.text)),
+            len(self.text),
+        ]
         before = max(at for at in breaks if at <= start)
         return self.text[before : min((at for at in breaks if at > start), default=len(self.text))]
 
@@ -123,10 +149,12 @@ Method = Callable[[Problem], Solved | None]
 @lru_cache(maxsize=512)
 def solve(text: str) -> Worked | None:
     """Return the result of a problem in words, or None where it is not surely understood."""
-    if len(text) > 700 or not re.search(r"\?|\b(?:calculate|compute|convert|find|how|what)\b", text, re.IGNORECASE):
+    if len(text) > 700 or not re.search(
+        r"\?|\b(?:calculate|compute|convert|find|how|what)\b", text, re.IGNORECASE
+    ):
         return None
     problem = Problem(in_figures(text))
-    for method in _METHODS if problem.all and _ASKS.search(text) or "onvert" in text else ():
+    for method in _METHODS if (problem.all and _ASKS.search(text)) or "onvert" in text else ():
         solved = method(problem)
         if solved and solved[2] == len(problem.all) and solved[0] >= 0:
             return _whole(problem, *solved[:2])
@@ -151,7 +179,9 @@ def _convert(problem: Problem) -> Solved | None:
     if not kind_of(asked) or None in sizes or len(sizes) > 3 or problem.rates:
         return None
     between = problem.text[problem.plain[0].end : problem.plain[-1].start] if len(sizes) > 1 else ""
-    if len(sizes) > 1 and not re.fullmatch(r"\W*(?:and|plus)?\W*", re.sub(r"[\d.]+|\bhours?\b|\bminutes?\b", "", between)):
+    if len(sizes) > 1 and not re.fullmatch(
+        r"\W*(?:and|plus)?\W*", re.sub(r"[\d.]+|\bhours?\b|\bminutes?\b", "", between)
+    ):
         return None
     if len(sizes) == 1 and factor(problem.plain[0].unit, asked) == 1.0:
         return None
@@ -165,8 +195,15 @@ def _percentage(problem: Problem) -> Solved | None:
     if problem.percents or len(problem.plain) != 2 or not re.search(r"percent|%", problem.question):
         return None
     first, second = (one.value for one in problem.plain)
-    if re.search(r"\bby (?:how|what)|increase|decrease|r[io]se|fall|fell|dropp?|grow|grew", problem.text) and first:
-        return 100 * abs(second - first) / first, f"({written(second)} - {written(first)}) / {written(first)} * 100", 2
+    if (
+        re.search(r"\bby (?:how|what)|increase|decrease|r[io]se|fall|fell|dropp?|grow|grew", problem.text)
+        and first
+    ):
+        return (
+            100 * abs(second - first) / first,
+            f"({written(second)} - {written(first)}) / {written(first)} * 100",
+            2,
+        )
     part, whole = sorted((first, second))
     return 100 * part / whole, f"{written(part)} / {written(whole)} * 100", 2
 
@@ -183,15 +220,23 @@ def _percent(problem: Problem) -> Solved | None:
     part, question = written(problem.percents[0].value), problem.question
     clause = problem.clause(problem.percents[0].start)
     wants_part = re.search(
-        r"\b(?:discount|tip|tax|vat|interest|commission|save|deposit|reduction)\b|% of\b|percent of\b", question, re.I
+        r"\b(?:discount|tip|tax|vat|interest|commission|save|deposit|reduction)\b|% of\b|percent of\b",
+        question,
+        re.IGNORECASE,
     ) and not re.search(r"\b(?:total|pay|including|with|after|final|new|left|altogether)\b", question)
-    if wants_part or (re.search(r"(?:%|percent) of\b|\b(?:is|are|were|was) \w+$", clause) and not _LEFT.search(question)):
+    if wants_part or (
+        re.search(r"(?:%|percent) of\b|\b(?:is|are|were|was) \w+$", clause) and not _LEFT.search(question)
+    ):
         return base * share, f"{part} / 100 * {shown}", used + 1
     if _RAISED.search(clause) and not _CUT.search(clause):
         return base * (1 + share), f"{shown} + {part} / 100 * {shown}", used + 1
     if _CUT.search(problem.text) or _LEFT.search(question):
         return base * (1 - share), f"{shown} - {part} / 100 * {shown}", used + 1
-    return (base * (1 + share), f"{shown} + {part} / 100 * {shown}", used + 1) if _RAISED.search(problem.text) else None
+    return (
+        (base * (1 + share), f"{shown} + {part} / 100 * {shown}", used + 1)
+        if _RAISED.search(problem.text)
+        else None
+    )
 
 
 def _shape(problem: Problem) -> Solved | None:
@@ -200,7 +245,9 @@ def _shape(problem: Problem) -> Solved | None:
     text = problem.text.lower()
     if re.search(r"\b(?:square|cube)\b(?! (?:met|kilo|f[eo]|cent))", text) and len(lengths) == 1:
         lengths *= 3 if "cube" in text else 2
-    named = re.search(r"\b(area|perimeter|volume|circumference)\b|\b(?:fence|around)\b", problem.text, re.I)
+    named = re.search(
+        r"\b(area|perimeter|volume|circumference)\b|\b(?:fence|around)\b", problem.text, re.IGNORECASE
+    )
     if not named or not 2 <= len(lengths) <= 3 or re.search(r"circle|triang|radius|pool", text):
         return None
     shown = [written(length) for length in lengths]
@@ -222,13 +269,28 @@ def _compare(problem: Problem) -> Solved | None:
         if _is_object(problem, times.end()) and not total:
             return base / by, f"{written(base)} / {written(by)}", len(problem.plain)
         other, shown = base * by, f"{written(by)} * {written(base)}"
-        return (base + other, f"{written(base)} + {shown}", len(problem.plain)) if total else (other, shown, len(problem.plain))
+        return (
+            (base + other, f"{written(base)} + {shown}", len(problem.plain))
+            if total
+            else (other, shown, len(problem.plain))
+        )
     than = re.search(r"(\w+er|more|less|fewer)\b[^.?]*?\bthan\b", text)
     if not than or len(problem.plain) != 2 or _MORE.search(problem.question):
         return None
-    near = min(problem.plain, key=lambda one: abs(than.start() - one.end) if one.end <= than.start() + 1 else 999)
+    near = min(
+        problem.plain, key=lambda one: abs(than.start() - one.end) if one.end <= than.start() + 1 else 999
+    )
     base = next(one.value for one in problem.plain if one is not near)
-    is_less = than.group(1) in ("younger", "shorter", "lighter", "less", "fewer", "cheaper", "smaller", "lower")
+    is_less = than.group(1) in (
+        "younger",
+        "shorter",
+        "lighter",
+        "less",
+        "fewer",
+        "cheaper",
+        "smaller",
+        "lower",
+    )
     sign = -1 if is_less != _is_object(problem, than.end()) else 1
     other, shown = base + sign * near.value, f"{written(base)} {'+-'[sign < 0]} {written(near.value)}"
     return (base + other, f"{written(base)} + {shown}", 2) if total else (other, shown, 2)
@@ -242,7 +304,11 @@ def _is_object(problem: Problem, end: int) -> bool:
 
 def _share(problem: Problem) -> Solved | None:
     """Divide an amount among so many."""
-    shares = re.search(r"\b(?:shar\w+|divid\w+|split\w*|equal\w*|distribut\w+|among\w*|between)\b", problem.text, re.I)
+    shares = re.search(
+        r"\b(?:shar\w+|divid\w+|split\w*|equal\w*|distribut\w+|among\w*|between)\b",
+        problem.text,
+        re.IGNORECASE,
+    )
     if not shares or len(problem.plain) != 2 or problem.rates or problem.percents:
         return None
     whole, parts = (one.value for one in problem.plain)
@@ -251,7 +317,10 @@ def _share(problem: Problem) -> Solved | None:
     return (whole / parts, f"{written(whole)} / {written(parts)}", 2) if parts else None
 
 
-_PAIR = r"\b(?:cost|costs|weigh|weighs|need|needs|takes?|make|makes|uses?|covers?|drives?|walks?|runs?|rides?|for|in|on|with|earns?|pays?|flies|fills?|and|prints?|reads?|types?|goes)\b"
+_PAIR = (
+    r"\b(?:cost|costs|weigh|weighs|need|needs|takes?|make|makes|uses?|covers?|drives?|walks?|runs?"
+    r"|rides?|for|in|on|with|earns?|pays?|flies|fills?|and|prints?|reads?|types?|goes)\b"
+)
 
 
 def _proportion(problem: Problem) -> Solved | None:
@@ -264,20 +333,33 @@ def _proportion(problem: Problem) -> Solved | None:
     if not re.search(_PAIR, between) or factor(first.unit, second.unit) is not None:
         return None
     one, two = written(first.value), written(second.value)
-    if len(plain) == 2 and (ratio := re.search(r"\b([a-z]+) (?:per|for each|to each|for every) ([a-z]+)", problem.question)):
+    if len(plain) == 2 and (
+        ratio := re.search(r"\b([a-z]+) (?:per|for each|to each|for every) ([a-z]+)", problem.question)
+    ):
         if factor(second.unit, unit_of(ratio.group(1))) and first.value:
             return second.value / first.value, f"{two} / {one}", 2
-        return (first.value / second.value, f"{one} / {two}", 2) if factor(first.unit, unit_of(ratio.group(1))) else None
+        return (
+            (first.value / second.value, f"{one} / {two}", 2)
+            if factor(first.unit, unit_of(ratio.group(1)))
+            else None
+        )
     if len(plain) == 2:
-        if re.search(r"\bspeed|how fast|\bper\b|\b(?:each|one|a single)\b|an hour", problem.question) and second.value:
+        if (
+            re.search(r"\bspeed|how fast|\bper\b|\b(?:each|one|a single)\b|an hour", problem.question)
+            and second.value
+        ):
             is_pace = kind_of(second.unit) == "time" or not kind_of(second.unit)
-            return (first.value / second.value, f"{one} / {two}", 2) if is_pace else (
-                second.value / first.value, f"{two} / {one}", 2)
+            return (
+                (first.value / second.value, f"{one} / {two}", 2)
+                if is_pace
+                else (second.value / first.value, f"{two} / {one}", 2)
+            )
         return None
     third, three = plain[2], written(plain[2].value)
     if (same := factor(third.unit, first.unit)) is not None:
         if kind_of(second.unit) in ("time", "months") and re.search(
-            r"worker|people|men\b|women|machine|pump|tap|painter|gardener|friend|builder|robot|printer", problem.text
+            r"worker|people|men\b|women|machine|pump|tap|painter|gardener|friend|builder|robot|printer",
+            problem.text,
         ):
             return first.value * second.value / third.value, f"{one} * {two} / {three}", 3
         return second.value * third.value * same / first.value, f"{two} / {one} * {three}", 3
@@ -296,15 +378,24 @@ def _rated(problem: Problem) -> Iterator[tuple[Quantity, Unit]]:
         yield one, per
     for one in problem.plain:
         held = re.search(
-            r"\b(?:an?|each|every|one|per) ([a-z]+(?: of [a-z]+)?) (?:\w+ )?(?:holds?|contains?|has|have|costs?|weighs?|with|is|needs|takes|of|for"
+            r"\b(?:an?|each|every|one|per) ([a-z]+(?: of [a-z]+)?) (?:\w+ )?(?:holds?|contains?|has|have"
+            r"|costs?|weighs?|with|is|needs|takes|of|for"
             r"|can hold|has room for|seats|gives|produces|makes|uses|lasts)(?: \w+)? $",
             problem.text[: one.start].replace("$", ""),
             re.IGNORECASE,
         )
-        rows = re.search(rf"\b([a-z]+) (?:of|with|containing|that hold|at|for) [$€£]?$", problem.text[: one.start], re.I)
+        rows = re.search(
+            r"\b([a-z]+) (?:of|with|containing|that hold|at|for) [$€£]?$",
+            problem.text[: one.start],
+            re.IGNORECASE,
+        )
         others = [problem.asked, *(other.unit for other in problem.plain if other is not one)]
         served = re.match(r" (?:for|an?) ([a-z]+)", problem.text[one.end :])
-        for container in (served.group(1) if served and kind_of(one.unit) == "money" else "", held.group(1).split(" of ")[0] if held else "", rows.group(1) if rows else ""):
+        for container in (
+            served.group(1) if served and kind_of(one.unit) == "money" else "",
+            held.group(1).split(" of ")[0] if held else "",
+            rows.group(1) if rows else "",
+        ):
             if container and any(unit & unit_of(container) for unit in others):
                 yield one, unit_of(container)
                 break
@@ -318,7 +409,9 @@ def _terms(problem: Problem) -> tuple[list[Term], int]:
     taken: set[int] = set()
     terms: list[Term] = []
     for rate, per in rated:
-        fits = [(one, by) for one in amounts if (by := factor(one.unit, per)) is not None and id(one) not in taken]
+        fits = [
+            (one, by) for one in amounts if (by := factor(one.unit, per)) is not None and id(one) not in taken
+        ]
         fits.sort(key=lambda fit: abs(fit[0].start - rate.start))
         if not fits:
             continue
@@ -346,7 +439,9 @@ def _rates(problem: Problem) -> Solved | None:
     if len(rated) == 1 and len(amounts) == 1:
         (rate, per), amount = rated[0], amounts[0]
         by = factor(amount.unit, rate.unit) or (1.0 if _are_loose(amount, rate) else None)
-        asks_per = factor(per, problem.asked) is not None or (not problem.asked and not _are_loose(amount, rate))
+        asks_per = factor(per, problem.asked) is not None or (
+            not problem.asked and not _are_loose(amount, rate)
+        )
         if by is not None and rate.value and asks_per:
             to = factor(per, problem.asked) or 1.0 if problem.asked else 1.0
             value = amount.value * by / rate.value * rate.per_value * to
@@ -365,7 +460,11 @@ def _rates(problem: Problem) -> Solved | None:
 def _change(problem: Problem) -> Solved | None:
     """Add what comes and take off what goes."""
     terms, used = _terms(problem)
-    parts = [one for one in terms if 0 < one.value < 1 and not one.unit and "/" in problem.text[one.start : one.start + 5]]
+    parts = [
+        one
+        for one in terms
+        if 0 < one.value < 1 and not one.unit and "/" in problem.text[one.start : one.start + 5]
+    ]
     if len(parts) == 1 and len(terms) == 2:
         (whole,) = (one for one in terms if one is not parts[0])
         share = 1 - parts[0].value if _LEFT.search(problem.question) else parts[0].value
@@ -383,7 +482,9 @@ def _change(problem: Problem) -> Solved | None:
     if 0 in signs:
         return None
     value = sum(sign * value for sign, value in zip(signs, values, strict=True))
-    shown = terms[0].shown + "".join(f" {'+-'[sign < 0]} {one.shown}" for sign, one in zip(signs[1:], terms[1:], strict=True))
+    shown = terms[0].shown + "".join(
+        f" {'+-'[sign < 0]} {one.shown}" for sign, one in zip(signs[1:], terms[1:], strict=True)
+    )
     return value, shown, used
 
 
@@ -395,17 +496,28 @@ def _sign(problem: Problem, term: Term) -> int:
     up, down = _UP.search(clause), _DOWN.search(clause)
     if any(re.search(rf"\bto {name}\b", clause) for name in problem.names):
         return 1
-    if up and (not down or re.search(r"\b(?:buy|bought|back|found|got|gets)\b", clause)) and "more than" not in clause:
+    if (
+        up
+        and (not down or re.search(r"\b(?:buy|bought|back|found|got|gets)\b", clause))
+        and "more than" not in clause
+    ):
         return -1 if kind_of(term.unit) == "money" and re.search(r"\b(?:buys?|bought)\b", clause) else 1
     if down or _LEFT.search(problem.question):
         return -1
-    return 1 if re.search(r"\b(?:pay|cost|earn|spend|sell|sold|paid)\b", problem.question) else _sign_before(problem, term)
+    return (
+        1
+        if re.search(r"\b(?:pay|cost|earn|spend|sell|sold|paid)\b", problem.question)
+        else _sign_before(problem, term)
+    )
 
 
 def _sign_before(problem: Problem, term: Term) -> int:
-    """Return the sign of the verb before, where a clause has none of its own (`spent 3 on a book and 6 on lunch`)."""
+    """Return the sign of the verb before, where a clause has none (`spent 3 on a book and 6 on lunch`)."""
     before = problem.text[: term.start]
-    signs = [*((m.start(), 1) for m in _UP.finditer(before)), *((m.start(), -1) for m in _DOWN.finditer(before))]
+    signs = [
+        *((m.start(), 1) for m in _UP.finditer(before)),
+        *((m.start(), -1) for m in _DOWN.finditer(before)),
+    ]
     return max(signs)[1] if signs else 0
 
 

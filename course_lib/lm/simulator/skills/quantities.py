@@ -37,10 +37,13 @@ _SMALL |= {f"{ten}{gap}{one}": _SMALL[ten] + value for ten in _TENS for one, val
 _LARGE = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000, "dozen": 12}
 _SPELLED = "|".join(sorted(_SMALL, key=len, reverse=True))
 NUMBER = (
-    rf"(?:(?:(?<![\w.,])[-\u2212]?\d+(?:,\d{{3}})*(?:\.\d+)?(?:\s?k\b)?|\b(?:{_SPELLED})\b|\ba\b(?=\s+(?:hundred|thousand|million|dozen)))"
+    rf"(?:(?:(?<![\w.,])[-\u2212]?\d+(?:,\d{{3}})*(?:\.\d+)?(?:\s?k\b)?|\b(?:{_SPELLED})\b"
+    rf"|\ba\b(?=\s+(?:hundred|thousand|million|dozen)))"
     rf"(?:\s+(?:{'|'.join(_LARGE)})\b)?"
-    r"|(?:(?<=after )|(?<=in )|(?<=for )|(?<=over )|(?<=within ))an?(?=\s(?:year|month|week|day|hour|minute)\b)"
-    r"|\b(?:an?|the)(?=\s(?:year|month|week|day|hour|minute)s?\s(?:after|before|later|ago|earlier|prior|from)\b))"
+    r"|(?:(?<=after )|(?<=in )|(?<=for )|(?<=over )|(?<=within ))an?(?=\s(?:year|month|week|day|hour"
+    r"|minute)\b)"
+    r"|\b(?:an?|the)(?=\s(?:year|month|week|day|hour|minute)s?\s(?:after|before|later|ago|earlier|prior"
+    r"|from)\b))"
 )
 _TABLE = words.data("units.json")
 _NAMES = {
@@ -49,20 +52,102 @@ _NAMES = {
     for name, (factor, spellings) in units.items()
     for spelled in spellings.split()
 }
-UNIT_WORDS = frozenset(spelled for spelled in _NAMES if re.fullmatch(r"[a-z]+", spelled) and spelled not in ("in", "a"))
+UNIT_WORDS = frozenset(
+    spelled for spelled in _NAMES if re.fullmatch(r"[a-z]+", spelled) and spelled not in ("in", "a")
+)
 """How units are written, without a plural's s."""
 _SIGN = r"us\$|[$€£¥]|\b(?:eur|usd|gbp|chf)\b"
 _PER = r"\s*(?:/|\bper\b|\ban?\b|\beach\b|\bevery\b|\bfor (?:each|every)\b|\bapiece\b)\s*"
 _NOUN = r"[A-Za-z\u00c0-\u024f][\w'\u00b0-]*"
 _FOUND = re.compile(
     rf"(?P<sign>{_SIGN})?\s?(?P<number>{NUMBER})(?P<part>\s?/\s?\d+(?![\d/]))?"
-    rf"(?:\s?(?P<percent>%|percent\b|per cent\b)|\s?(?P<after>{_SIGN}|°\s?[CF]?)|[ -]?(?P<noun>{_NOUN}(?:[ -]{_NOUN}){{0,3}}))?",
+    rf"(?:\s?(?P<percent>%|percent\b|per cent\b)|\s?(?P<after>{_SIGN}|°\s?[CF]?)"
+    rf"|[ -]?(?P<noun>{_NOUN}(?:[ -]{_NOUN}){{0,3}}))?",
     re.IGNORECASE,
 )
 _STOPS = words.STOP | frozenset(
-    "per each every apiece less fewer times left now today ago later old older younger together altogether "
-    "flew fly came come are were was is went go goes got get gets did does do long wide high tall deep away back plus minus how much many if than that who whom which whose was were "
-    "equally evenly free cost costs costing weigh weighs holds hold contains contain has have had takes take need needs use uses make makes buy buys".split()
+    [
+        "per",
+        "each",
+        "every",
+        "apiece",
+        "less",
+        "fewer",
+        "times",
+        "left",
+        "now",
+        "today",
+        "ago",
+        "later",
+        "old",
+        "older",
+        "younger",
+        "together",
+        "altogether",
+        "flew",
+        "fly",
+        "came",
+        "come",
+        "are",
+        "were",
+        "was",
+        "is",
+        "went",
+        "go",
+        "goes",
+        "got",
+        "get",
+        "gets",
+        "did",
+        "does",
+        "do",
+        "long",
+        "wide",
+        "high",
+        "tall",
+        "deep",
+        "away",
+        "back",
+        "plus",
+        "minus",
+        "how",
+        "much",
+        "many",
+        "if",
+        "than",
+        "that",
+        "who",
+        "whom",
+        "which",
+        "whose",
+        "was",
+        "were",
+        "equally",
+        "evenly",
+        "free",
+        "cost",
+        "costs",
+        "costing",
+        "weigh",
+        "weighs",
+        "holds",
+        "hold",
+        "contains",
+        "contain",
+        "has",
+        "have",
+        "had",
+        "takes",
+        "take",
+        "need",
+        "needs",
+        "use",
+        "uses",
+        "make",
+        "makes",
+        "buy",
+        "buys",
+    ]
 )
 
 
@@ -78,7 +163,13 @@ def number(text: str) -> float:
     head = head.strip() if times != 1 else spoken
     if head.endswith("k") and head[:1].isdigit():
         head, times = head[:-1].strip(), times * 1_000
-    return times * (_SMALL[head] if head in _SMALL else 1.0 if head in ("a", "an", "the") else float(head.replace(",", "")))
+    return times * (
+        _SMALL[head]
+        if head in _SMALL
+        else 1.0
+        if head in ("a", "an", "the")
+        else float(head.replace(",", ""))
+    )
 
 
 def unit_of(noun: str) -> Unit:
@@ -116,8 +207,14 @@ _MIXED = (
     (rf"\b({NUMBER}) and a half( [a-z]+)?", lambda match: f"{number(match[1]) + 0.5:g}{match[2] or ''}"),
     (r"\b(?:an?|one) (hour|day|week|month|year|mile|litre|kilo) and a half", r"1.5 \1s"),
     (r"\bhalf (?:an? )(hour|day|year|mile|litre|kilo|dozen)", r"0.5 \1s"),
-    (r"\b(?:one|a) (?:third|quarter|fifth|tenth|half)\b(?= of)|\bhalf (?=of|the)", lambda match: _FRACTIONS[match[0].split()[-1]] + " "),
-    (r"\b(two|three) (thirds|quarters|fifths)\b(?= of)", lambda match: f"{2 if match[1] == 'two' else 3}/{_FRACTIONS[match[2][:-1]][2:]}"),
+    (
+        r"\b(?:one|a) (?:third|quarter|fifth|tenth|half)\b(?= of)|\bhalf (?=of|the)",
+        lambda match: _FRACTIONS[match[0].split()[-1]] + " ",
+    ),
+    (
+        r"\b(two|three) (thirds|quarters|fifths)\b(?= of)",
+        lambda match: f"{2 if match[1] == 'two' else 3}/{_FRACTIONS[match[2][:-1]][2:]}",
+    ),
     (r"\b(?:a )?quarter of an hour", "15 minutes"),
     (r"\bthree[- ]quarters of an hour", "45 minutes"),
 )
@@ -154,9 +251,11 @@ def _read(match: re.Match[str], text: str) -> Quantity:
     else:
         unit = unit_of(noun)
     found = Quantity(value, unit, match.start("number"), end)
-    per = re.compile(rf"(?: (?:worth )?of [a-z]+)?{_PER}(?:(?P<many>{NUMBER})\s*)?(?P<noun>{_NOUN})?", re.IGNORECASE)
+    per = re.compile(
+        rf"(?: (?:worth )?of [a-z]+)?{_PER}(?:(?P<many>{NUMBER})\s*)?(?P<noun>{_NOUN})?", re.IGNORECASE
+    )
     rate = per.match(text, end)
-    return _rate(found, rate, text) if rate and unit != PERCENT else found
+    return _rate(found, rate) if rate and unit != PERCENT else found
 
 
 def _noun(match: re.Match[str]) -> tuple[str, int]:
@@ -175,7 +274,7 @@ def _noun(match: re.Match[str]) -> tuple[str, int]:
     return (" ".join(kept), end) if kept else ("", match.start("noun") - 1)
 
 
-def _rate(found: Quantity, rate: re.Match[str], text: str) -> Quantity:
+def _rate(found: Quantity, rate: re.Match[str]) -> Quantity:
     per = unit_of(rate.group("noun") or "")
     is_each = re.search(r"each|every|apiece", rate.group(), re.IGNORECASE)
     if not per and not is_each:
@@ -183,4 +282,6 @@ def _rate(found: Quantity, rate: re.Match[str], text: str) -> Quantity:
     if re.fullmatch(r"\s*an?\s*", rate.group().removesuffix(rate.group("noun") or "")) and not kind_of(per):
         return found  # "4 apples a friend gave me"
     many = number(rate.group("many")) if rate.group("many") else 1.0
-    return replace(found, per=per or frozenset({"each"}), per_value=many, end=rate.end() if per else found.end)
+    return replace(
+        found, per=per or frozenset({"each"}), per_value=many, end=rate.end() if per else found.end
+    )

@@ -1,8 +1,8 @@
 """Answering from a text: the sentences that bear on the question, and the ids of their passages.
 
 Main path: quote(field, work) -> Result. Nothing that bears on the question, or no context: it says so.
-One passage is read sentence by sentence (words, meaning, the kind of thing asked for: asked.py); of several, the
-one that covers most of the question is read.
+One passage is read sentence by sentence (words, meaning, the kind of thing asked for: asked.py); of several,
+the one that covers most of the question is read.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ CONTEXT = re.compile(
     re.IGNORECASE,
 )
 QUESTION = re.compile(
-    r"questions?|query|ask|prompt|request|message|ticket|claim|problem|issue|statement|(\w+_)?question", re.IGNORECASE
+    r"questions?|query|ask|prompt|request|message|ticket|claim|problem|issue|statement|(\w+_)?question",
+    re.IGNORECASE,
 )
 CITED = re.compile(
     r"citations?|cites|cited|sources?|references?|evidence_ids|article_ids|doc_ids|articles", re.IGNORECASE
 )
-_ASIDE = re.compile(r"history|(\w+_)?(options|choices|candidates|labels|categories)|answer|prediction", re.IGNORECASE)
+_ASIDE = re.compile(
+    r"history|(\w+_)?(options|choices|candidates|labels|categories)|answer|prediction", re.IGNORECASE
+)
 
 # Of several passages
 BEARS = 0.95  # how much of the question's weight a chunk must cover
@@ -49,8 +52,13 @@ IDEA = 0.15  # weight of an idea that question and context share, against a shar
 # Of one
 NEAR = {"": 0.85, "whether": 0.95, "where": 1.0, "duration": 0.9}
 """How near a sentence must be to the question, in the share of its words plus the cosine."""
-TYPED, UNTYPED = 0.3, 1.0  # what it adds that a sentence has the kind of thing asked for; what it takes that it has not
-CLEAR = 0.7  # a sentence that leads by so much needs no comparison of meanings, which takes 15 ms a new sentence
+TYPED, UNTYPED = (
+    0.3,
+    1.0,
+)  # what it adds that a sentence has the kind of thing asked for; what it takes that it has not
+CLEAR = (
+    0.7  # a sentence that leads by so much needs no comparison of meanings, which takes 15 ms a new sentence
+)
 MOST_COMPARED = 8
 LONGEST_QUESTION = 250  # a longer text is a message, of which no single sentence has all
 UNKNOWN = (
@@ -59,7 +67,27 @@ UNKNOWN = (
     "The context does not answer this, so I don't know.",
 )
 
-_GENERAL = frozenset(words.stem(word) for word in "happen tell mean people person time day kind need have get text say much many use".split())
+_GENERAL = frozenset(
+    words.stem(word)
+    for word in [
+        "happen",
+        "tell",
+        "mean",
+        "people",
+        "person",
+        "time",
+        "day",
+        "kind",
+        "need",
+        "have",
+        "get",
+        "text",
+        "say",
+        "much",
+        "many",
+        "use",
+    ]
+)
 _NAME_OF = re.compile(r"\bnames? of\b|\bkind of\b|\bnumber of\b", re.IGNORECASE)
 _ID = re.compile(r"^\s*\[([\w][\w .:/-]{0,60})\]\s*")
 
@@ -87,7 +115,9 @@ _NOTHING = Quote((), ())
 def is_question(text: str) -> bool:
     """Say whether a text asks something."""
     asks = ("what", "who", "when", "where", "which", "how", "why", "whose")
-    return text.rstrip(" \"'").endswith("?") or any(first.lower() in asks for first in text.split(None, 1)[:1])
+    return text.rstrip(" \"'").endswith("?") or any(
+        first.lower() in asks for first in text.split(None, 1)[:1]
+    )
 
 
 def context_names(work: Work) -> list[str]:
@@ -118,14 +148,14 @@ def quote(field: Field, work: Work) -> Result | None:
         return _typed(field, question, quoted)
     if not quoted.sentences:
         return Result(work.vary(UNKNOWN), "nothing in the context bears on the question")
-    because = f"the context says: \"{quoted.sentences[0].rstrip('.')}\""
+    because = f'the context says: "{quoted.sentences[0].rstrip(".")}"'
     if wants_short(field, work):
         return Result(span(question, quoted.sentences[0]), because)
     return Result(_worded(quoted, work), because)
 
 
 def _worded(quoted: Quote, work: Work) -> str:
-    """Return the sentences that answer; with a temperature, fewer of them or in other words around them at times."""
+    """Return the sentences that answer; with a temperature, fewer of them or other words around them."""
     lengths = range(len(quoted.sentences), 0, -1)
     texts = [" ".join(quoted.sentences[:length]) for length in lengths]
     first = quoted.sentences[0]
@@ -167,12 +197,17 @@ def _typed(field: Field, question: str, quoted: Quote) -> Result | None:
     leaf = text_leaf if field.schema.get("type") == "string" else number_leaf
     pieces = told(kind_asked(question), question, quoted.sentences[0])
     value = leaf(field.schema, field.name, field.desc, pieces[0], whole=True) if pieces else None
-    value = leaf(field.schema, field.name, f"{field.desc} {question}", text, whole=True) if value is None else value
-    return None if value is None else Result(value, f"the context says: \"{quoted.sentences[0].rstrip('.')}\"")
+    value = (
+        leaf(field.schema, field.name, f"{field.desc} {question}", text, whole=True)
+        if value is None
+        else value
+    )
+    return None if value is None else Result(value, f'the context says: "{quoted.sentences[0].rstrip(".")}"')
 
 
 _SHORT = re.compile(
-    r"\b(short|brief|concise|few words|(?:one|a single|two|three) words?|\d(?:-| to )\d words|to three words|phrase|span|entity|exact)\b",
+    r"\b(short|brief|concise|few words|(?:one|a single|two|three) words?|\d(?:-| to )\d words"
+    r"|to three words|phrase|span|entity|exact)\b",
     re.IGNORECASE,
 )
 
@@ -207,7 +242,7 @@ def _halves(work: Work, held: Sequence[str]) -> tuple[str, str]:
 
 
 def _beside(work: Work) -> tuple[str, str]:
-    """Return the texts of the instructions and of earlier turns, and the question, where no input is a context."""
+    """Return what instructions and earlier turns say, and the question, where no input is a context."""
     question = work.task.text.strip()
     if not is_question(question) or len(question) > LONGEST_QUESTION:
         return "", question
@@ -217,7 +252,8 @@ def _beside(work: Work) -> tuple[str, str]:
 
 
 _ORDERS = re.compile(
-    r"^(?:you (?:are|must|should|will)|answer|reply|respond|return|use|do not|don't|never|always|given|be |if |output|write|extract"
+    r"^(?:you (?:are|must|should|will)|answer|reply|respond|return|use|do not|don't|never|always|given"
+    r"|be |if |output|write|extract"
     r"|classify|keep|say|only|please|your|produce|think|in adhering)\b",
     re.IGNORECASE,
 )
@@ -225,22 +261,30 @@ _ORDERS = re.compile(
 
 def _declared(instructions: str) -> str:
     """Return what instructions state as facts, without what they tell the model to do."""
-    return "\n".join(one for one in words.sentences(instructions) if not _ORDERS.match(one) and len(one.split()) >= 3)
+    return "\n".join(
+        one for one in words.sentences(instructions) if not _ORDERS.match(one) and len(one.split()) >= 3
+    )
 
 
 # -- chat --------------------------------------------------------------------------------------------------
 
 
 def passages_of(message: str, task: Task) -> tuple[str, str]:
-    """Return the question of a chat message, and what it may be answered from: the rest, the system, earlier turns."""
+    """Return the question of a chat message, and what may answer it: the rest, the system, earlier turns."""
     quoted = re.search(r"[\"'“](.{40,}?)[\"'”](?=\s|$)", message, re.DOTALL)
     if quoted:
         question = (message[: quoted.start()] + message[quoted.end() :]).strip(" :\n")
         asking = [one for one in words.sentences(question) if is_question(one)]
         return (asking or [question])[-1], quoted.group(1)
-    sentences = words.sentences(re.sub(r"^(?:context|text|question|passage)\s*:\s*", "", message, flags=re.IGNORECASE | re.MULTILINE))
+    sentences = words.sentences(
+        re.sub(r"^(?:context|text|question|passage)\s*:\s*", "", message, flags=re.IGNORECASE | re.MULTILINE)
+    )
     asking = [one for one in sentences if is_question(one)]
-    question = re.sub(r"^(?:and|so|but|ok|now|then)\b,?\s*", "", asking[-1], flags=re.IGNORECASE) if asking else message.strip()
+    question = (
+        re.sub(r"^(?:and|so|but|ok|now|then)\b,?\s*", "", asking[-1], flags=re.IGNORECASE)
+        if asking
+        else message.strip()
+    )
     rest = [one for one in sentences if one not in asking and not _ORDERS.match(one)] if asking else []
     earlier = [turn.text for turn in (*task.demos, *task.history) if not is_question(turn.text)]
     return question, "\n".join([*rest, _declared(task.spec.instructions), *earlier]).strip()
@@ -283,14 +327,18 @@ def bearing(context: str, question: str) -> Quote:
     passages = chunks(context)
     if not passages or not question.strip():
         return _NOTHING
-    if len(question) <= LONGEST_QUESTION and (len(passages) == 1 or max(len(chunk.text) for chunk in passages) < 200):
+    if len(question) <= LONGEST_QUESTION and (
+        len(passages) == 1 or max(len(chunk.text) for chunk in passages) < 200
+    ):
         return _nearest(passages, question)
     return _covering(passages, question)
 
 
 def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
-    """Return the sentence that is nearest to a question in words and in meaning, and of the kind asked for."""
-    stated = [(chunk.id, one) for chunk in passages for one in words.sentences(chunk.text) if not one.endswith("?")]
+    """Return the sentence nearest to a question in words and meaning, and of the kind asked for."""
+    stated = [
+        (chunk.id, one) for chunk in passages for one in words.sentences(chunk.text) if not one.endswith("?")
+    ]
     if not stated:
         return _NOTHING
     kind = kind_asked(question)
@@ -313,10 +361,17 @@ def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
 
 def _shares(question: str, sentences: Sequence[str]) -> list[float]:
     """Return for each sentence how much it has of the question's words, the rarer ones weighing more."""
-    wanted = {feature: weight for feature, weight in _wanted(_NAME_OF.sub("", question)).items() if feature not in _GENERAL and feature[0] != "@"}
+    wanted = {
+        feature: weight
+        for feature, weight in _wanted(_NAME_OF.sub("", question)).items()
+        if feature not in _GENERAL and feature[0] != "@"
+    }
     texts = [words.features(sentence, parts=False) for sentence in sentences]
     seen = Counter(feature for text in texts for feature in text)
-    weigh = {feature: weight * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5)) for feature, weight in wanted.items()}
+    weigh = {
+        feature: weight * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5))
+        for feature, weight in wanted.items()
+    }
     most = sum(weigh.values()) or 1.0
     return [sum(weight * _has(feature, text) for feature, weight in weigh.items()) / most for text in texts]
 
@@ -353,7 +408,9 @@ def _covering(passages: Sequence[Chunk], question: str) -> Quote:
 def _weights(wanted: Mapping[str, float], texts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     seen = Counter(feature for text in texts for feature in text)
     return {
-        feature: weight * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5)) * (1.0 if seen[feature] else ABSENT)
+        feature: weight
+        * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5))
+        * (1.0 if seen[feature] else ABSENT)
         for feature, weight in wanted.items()
     }
 

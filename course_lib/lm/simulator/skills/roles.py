@@ -1,8 +1,8 @@
 """Which piece of a text a field wants: by the kind that its name and description ask for, then by its role.
 
-Main path: text_leaf(schema, name, desc, text) and number_leaf(...): the piece, within the limits of the schema,
-or None where the text does not hold it. The role is told by the words beside a piece: `from Rome` is where one
-starts, `due 3 May` a deadline, `aged 47` an age. Where a name says no kind, meaning decides (`ingredients`).
+Main path: text_leaf(schema, name, desc, text) and number_leaf(...): the piece, within the limits of the
+schema, or None where the text does not hold it. The role is told by the words beside a piece: `from Rome` is
+where one starts, `due 3 May` a deadline, `aged 47` an age. Where a name says no kind, meaning decides.
 """
 
 from __future__ import annotations
@@ -15,22 +15,85 @@ from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.candidates import TABLES, Piece, candidates
-from course_lib.lm.simulator.skills.limits import UNSTATED, first_number, formatted, limited, matching, plainest, within
-from course_lib.lm.simulator.skills.quantities import NUMBER, factor, in_figures, kind_of, number, quantities, unit_of
+from course_lib.lm.simulator.skills.limits import (
+    UNSTATED,
+    first_number,
+    formatted,
+    limited,
+    matching,
+    plainest,
+    within,
+)
+from course_lib.lm.simulator.skills.quantities import (
+    NUMBER,
+    factor,
+    in_figures,
+    kind_of,
+    number,
+    quantities,
+    unit_of,
+)
 
 MOST_COMPARED = 12  # phrases of one text, since each new one takes some 10 ms
 MEANS = 0.36  # how near a phrase must be to a field's name to be of its kind
 _KINDS = {word: kind for kind, listed in reversed(TABLES["kinds"].items()) for word in listed.split()}
 _CUES = {word: tuple(words.stem(cue) for cue in listed.split()) for word, listed in TABLES["cues"].items()}
-_STRICT = frozenset("email url phone hashtag handle date time percent id gate zip street city country money duration number currency size colour quoted".split())
+_STRICT = frozenset(
+    [
+        "email",
+        "url",
+        "phone",
+        "hashtag",
+        "handle",
+        "date",
+        "time",
+        "percent",
+        "id",
+        "gate",
+        "zip",
+        "street",
+        "city",
+        "country",
+        "money",
+        "duration",
+        "number",
+        "currency",
+        "size",
+        "colour",
+        "quoted",
+    ]
+)
 """Kinds that only a piece of theirs can fill."""
 _NAMED_KINDS = frozenset(("person", "company", "entity", "title", "place", "city"))
-_EDGES = frozenset(("start", "end", "begin", "finish", "from", "to", "opens", "closes", "starts", "ends", "beginning", "until", "arrival", "departure"))
-_BEFORE = {"from": r"\bfrom:? $|\bleav\w+ $|\b(?:love|regards|wishes|cheers|thanks|yours|sincerely|best),?\s+$", "to": r"\b(?:dear|hi|hello|to:?|for|into|until|till|through|towards) $|[-\u2013] ?$|\band $"}
+_EDGES = frozenset(
+    (
+        "start",
+        "end",
+        "begin",
+        "finish",
+        "from",
+        "to",
+        "opens",
+        "closes",
+        "starts",
+        "ends",
+        "beginning",
+        "until",
+        "arrival",
+        "departure",
+    )
+)
+_BEFORE = {
+    "from": r"\bfrom:? $|\bleav\w+ $|\b(?:love|regards|wishes|cheers|thanks|yours|sincerely|best),?\s+$",
+    "to": r"\b(?:dear|hi|hello|to:?|for|into|until|till|through|towards) $|[-\u2013] ?$|\band $",
+}
 _SENTENCES = re.compile(
-    r"complaints?|problems?|issues?|reasons?|requests?|wish|claims?|statements?|questions?|points?|details?|needs?|concerns?"
-    r"|feedback|suggestions?|observations?|diagnosis|symptoms?|cause|evidence|quotes?|instructions?|action|next_step|decision"
-    r"|conclusion|finding|lesson|requirement|remarks?|comments?|notes?|message|sentence|description|rule|definition|event"
+    r"complaints?|problems?|issues?|reasons?|requests?|wish|claims?|statements?|questions?|points?"
+    r"|details?|needs?|concerns?"
+    r"|feedback|suggestions?|observations?|diagnosis|symptoms?|cause|evidence|quotes?|instructions?"
+    r"|action|next_step|decision"
+    r"|conclusion|finding|lesson|requirement|remarks?|comments?|notes?|message|sentence|description|rule"
+    r"|definition|event"
 )
 
 
@@ -47,17 +110,25 @@ def spread(name: str) -> str:
 def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
     """Return the kinds of piece that a field wants, best first: by its name, then by its description."""
     said = spread(name)
-    kinds = _kinds_in(reversed([word for word in said.split() if word not in ("name", "names")]))  # the last word says what it is
+    kinds = _kinds_in(
+        reversed([word for word in said.split() if word not in ("name", "names")])
+    )  # the last word says what it is
     if not kinds and re.search(r"\bcodes?$", said) and said not in ("code", "codes"):
         kinds = ["id"]
     if re.search(r"\b(?:house|street|building) number\b", said):
         kinds = ["house"]
     if not kinds and re.search(r"\bnames?$", said):
         kinds = ["person", "entity"]
-    if re.search(r"\b(?:number|count|amount|quantity) of\b|\bhow many\b|^(?:num|n|no) ", f"{said} {desc.lower()}"):
+    if re.search(
+        r"\b(?:number|count|amount|quantity) of\b|\bhow many\b|^(?:num|n|no) ", f"{said} {desc.lower()}"
+    ):
         kinds.insert(0, "number")
     if said in _EDGES:
-        kinds = ["date", "time", "city"] if said not in ("arrival", "departure") else ["time", "date", "city", "place"]
+        kinds = (
+            ["date", "time", "city"]
+            if said not in ("arrival", "departure")
+            else ["time", "date", "city", "place"]
+        )
     if not kinds:
         kinds = _kinds_in(re.findall(r"[a-z-]+", re.split(r"[.;(]| of the | of ", desc.lower())[0]))
     return tuple(dict.fromkeys(kinds))
@@ -82,7 +153,7 @@ def _wanted(name: str, desc: str) -> dict[str, float]:
 
 
 def _nearness(piece: Piece, wanted: dict[str, float], text: str) -> float:
-    """Return how strongly the words beside a piece speak for it; a word before it says more than one behind."""
+    """Return how strongly the words beside a piece speak for it; one before says more than one behind."""
     score = 0.0
     before = re.split(r"[.!?]\s|\n", text[max(piece.start - 80, 0) : piece.start])[-1]
     after = re.split(r"[.!?,;]\s|\n", text[piece.end : piece.end + 50])[0]
@@ -94,14 +165,18 @@ def _nearness(piece: Piece, wanted: dict[str, float], text: str) -> float:
     return score + sum(0.5 * wanted.get(word, 0.0) for word in inside)
 
 
-def best(pieces: Sequence[Piece], name: str, desc: str, text: str, taken: Collection[object] = ()) -> Piece | None:
+def best(
+    pieces: Sequence[Piece], name: str, desc: str, text: str, taken: Collection[object] = ()
+) -> Piece | None:
     """Return the piece whose neighbours speak most for the field; the first on a tie, one not yet taken."""
     wanted = _wanted(name, desc)
     role = next((way for word in spread(name).split() for way in _role(word)), "")
 
     def score(piece: Piece) -> float:
         cued = role and re.search(_BEFORE[role], text[max(piece.start - 12, 0) : piece.start], re.IGNORECASE)
-        other = role and re.search(_BEFORE["to" if role == "from" else "from"], text[max(piece.start - 9, 0) : piece.start])
+        other = role and re.search(
+            _BEFORE["to" if role == "from" else "from"], text[max(piece.start - 9, 0) : piece.start]
+        )
         return _nearness(piece, wanted, text) + 2 * bool(cued) - bool(other) - 1.5 * (piece.text in taken)
 
     return max(pieces, key=score, default=None)
@@ -116,15 +191,28 @@ def _role(word: str) -> list[str]:
 
 
 def text_leaf(
-    schema: Schema, name: str, desc: str, text: str, *, must: bool = False, taken: Collection[object] = (), whole: bool = False
+    schema: Schema,
+    name: str,
+    desc: str,
+    text: str,
+    *,
+    must: bool = False,
+    taken: Collection[object] = (),
+    whole: bool = False,
 ) -> str | None:
     """Return the text that the field wants, in the format of the schema; None if it is not there.
 
     `whole`: the text is already the field's own part (the value of its line, an item of its list).
     """
     if wanted := schema.get("format"):
-        pieces = candidates(text).pieces({"date-time": "date", "date": "date"}.get(wanted, "time")) if "t" in wanted else ()
-        first = best(pieces, name, desc, text, taken) if len(pieces) > 1 and wanted in ("date", "time") else None
+        pieces = (
+            candidates(text).pieces({"date-time": "date", "date": "date"}.get(wanted, "time"))
+            if "t" in wanted
+            else ()
+        )
+        first = (
+            best(pieces, name, desc, text, taken) if len(pieces) > 1 and wanted in ("date", "time") else None
+        )
         return formatted(wanted, first.text if first else text) or (plainest(wanted, name) if must else None)
     if pattern := schema.get("pattern"):
         return matching(pattern, text, must=must)
@@ -152,9 +240,11 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
         pieces = pieces or (candidates(text).pieces("day") if kind == "date" else ())
         if kind == "id" and not pieces and re.search(r"call|number|ring|contact", name):
             pieces = candidates(text).pieces("phone")
-        if kind in _NAMED_KINDS and not pieces and (first := re.match(rf"[A-Z][\w-]+(?= [a-z])", text)):
+        if kind in _NAMED_KINDS and not pieces and (first := re.match(r"[A-Z][\w-]+(?= [a-z])", text)):
             is_name = not _is_ordinary(first.group())
-            pieces = (Piece(first.group(), 0, first.end()),) if is_name and kind in ("company", "entity") else ()
+            pieces = (
+                (Piece(first.group(), 0, first.end()),) if is_name and kind in ("company", "entity") else ()
+            )
         if not pieces:
             continue
         if piece := best(pieces, name, desc, text, taken):
@@ -170,31 +260,44 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
         return None
     if _SENTENCES.fullmatch(name) or _SENTENCES.fullmatch(name.rsplit("_", 1)[-1]):
         return bearing_sentence(f"{spread(name)} {desc}", text) if len(text.split()) > 4 else None
-    if re.fullmatch(r"(?:\w+_)?(?:text|output|content|result|answer|value|data|response|info|information|code)", name):
+    if re.fullmatch(
+        r"(?:\w+_)?(?:text|output|content|result|answer|value|data|response|info|information|code)", name
+    ):
         return None  # a name that asks for nothing in particular
-    found = _by_meaning(spread(name), candidates(text).phrases)
+    near = _by_meaning(spread(name), candidates(text).phrases)
     names = candidates(text).named
-    if found and found[0] in names:  # how near an unknown name is says little: the first one is the subject
-        found = [one for one in names if one.start <= found[0].start]
-    return found[0].text if found and found[0].text != text.strip() else None
+    if near and near[0] in names:  # how near an unknown name is says little: the first one is the subject
+        near = [one for one in names if one.start <= near[0].start]
+    return near[0].text if near and near[0].text != text.strip() else None
 
 
 def _of_type(name: str, text: str) -> str | None:
     """Return the words before what a field wants the type of: `double` for a room type in "a double room"."""
     head = re.fullmatch(r"(\w+) (?:type|kind|style|category|class)", spread(name))
     found = re.search(rf"\b((?:[a-z-]+ )?[a-z-]+) {head.group(1)}s?\b", text) if head else None
-    return " ".join(word for word in found.group(1).split() if word not in words.STOP) or None if found else None
+    return (
+        " ".join(word for word in found.group(1).split() if word not in words.STOP) or None if found else None
+    )
 
 
 def _is_ordinary(word: str) -> bool:
-    return word.lower() in words.STOP or word.lower() in words.ENGLISH["common"].split() or word.endswith(("ed", "ing", "ly"))
+    return (
+        word.lower() in words.STOP
+        or word.lower() in words.ENGLISH["common"].split()
+        or word.endswith(("ed", "ing", "ly"))
+    )
 
 
 def _measured(text: str) -> tuple[Piece, ...]:
     """Return the results and the plain quantities of a text, as they are written."""
-    scores = [Piece(m.group(), m.start(), m.end()) for m in re.finditer(r"\b\d{1,3}\s?[-:\u2013]\s?\d{1,3}\b", text)]
+    scores = [
+        Piece(m.group(), m.start(), m.end()) for m in re.finditer(r"\b\d{1,3}\s?[-:\u2013]\s?\d{1,3}\b", text)
+    ]
     found = (Piece(text[one.start : one.end].strip(), one.start, one.end) for one in quantities(text))
-    return (*scores, *(one for one in found if not any(a < one.end and one.start < b for a, b in candidates(text).busy)))
+    return (
+        *scores,
+        *(one for one in found if not any(a < one.end and one.start < b for a, b in candidates(text).busy)),
+    )
 
 
 def _part_of_name(name: str, whole: str) -> str:
@@ -202,7 +305,13 @@ def _part_of_name(name: str, whole: str) -> str:
     parts = whole.split()
     if "middle" in name:
         return " ".join(parts[1:-1])
-    return parts[0] if re.search(r"first|given", name) else parts[-1] if re.search(r"last_?name|surname|family", name) else whole
+    return (
+        parts[0]
+        if re.search(r"first|given", name)
+        else parts[-1]
+        if re.search(r"last_?name|surname|family", name)
+        else whole
+    )
 
 
 def _bare(text: str) -> str:
@@ -211,12 +320,12 @@ def _bare(text: str) -> str:
 
 def _shaped_like(desc: str, text: str) -> str | None:
     """Return the word of a text that is built like the example in a description (`looks like K-1234`)."""
-    example = re.search(r"(?:like|such as|as in|e\.g\.|for example|format:?|as)\s+[\"'`(]*((?=\S*\d)[\w#-]{3,20})", desc)
+    example = re.search(
+        r"(?:like|such as|as in|e\.g\.|for example|format:?|as)\s+[\"'`(]*((?=\S*\d)[\w#-]{3,20})", desc
+    )
     if not example:
         return None
-    classes = (r"\d" if char.isdigit() else "[A-Z]" if char.isupper() else "[a-z]" if char.islower() else re.escape(char)
-               for char in example.group(1))  # fmt: skip
-    shape = re.sub(r"((?:\\d)+)", r"\\d+", "".join(classes))
+    shape = re.sub(r"[A-Z]", "[A-Z]", re.sub(r"\d+", "0", re.escape(example.group(1)))).replace("0", r"\d+")
     found = re.search(rf"(?<![\w-]){shape}(?![\w-])", text)
     return found.group() if found else None
 
@@ -225,7 +334,10 @@ def _said(name: str, text: str) -> str | None:
     """Return what the text says that the field is: `the breed is ...`, `breed: ...`, `of the breed ...`."""
     spelled = spread(name).replace(" ", "[ _-]?")
     said = re.search(
-        rf"\b{spelled}s?\b\s*(?:is|was|are|were|will be|=|:|\u2013|called|named)\s*(?:(?:now|an?|the)\s+)?([^.,;\n]{{2,60}})", text, re.I
+        rf"\b{spelled}s?\b\s*(?:is|was|are|were|will be|=|:|\u2013|called|named)\s*(?:(?:now|an?"
+        rf"|the)\s+)?([^.,;\n]{{2,60}})",
+        text,
+        re.IGNORECASE,
     )
     return _bare(said.group(1)) if said else None
 
@@ -233,7 +345,9 @@ def _said(name: str, text: str) -> str | None:
 def _beside(name: str, text: str) -> str | None:
     """Return the name that an apposition explains: `Tallinn, the capital of Estonia`."""
     spelled = spread(name).replace(" ", "[ _-]?")
-    beside = re.search(rf"\b([A-Z][\w'-]+(?: [A-Z][\w'-]+)*), (?:the|an?|our|his|her|its) (?:\w+ )?{spelled}\b", text)
+    beside = re.search(
+        rf"\b([A-Z][\w'-]+(?: [A-Z][\w'-]+)*), (?:the|an?|our|his|her|its) (?:\w+ )?{spelled}\b", text
+    )
     return beside.group(1) if beside else None
 
 
@@ -257,9 +371,13 @@ def _by_meaning(about: str, phrases: Sequence[Piece]) -> list[Piece]:
 
 
 def texts_of(name: str, desc: str, text: str) -> list[str]:
-    """Return the texts that a field for a list wants: a list said to be one, pieces of its kind, or an enumeration."""
+    """Return the texts that a list wants: those after its name, pieces of its kind, or an enumeration."""
     singular = spread(name).removesuffix("s")
-    listed = re.search(rf"\b{re.escape(singular)}s?\b[^.:\n]{{0,20}}[:=]\s*([^.\n]+(?:\n\s*[-*\u2022][^\n]+)*)", text, re.IGNORECASE)
+    listed = re.search(
+        rf"\b{re.escape(singular)}s?\b[^.:\n]{{0,20}}[:=]\s*([^.\n]+(?:\n\s*[-*\u2022][^\n]+)*)",
+        text,
+        re.IGNORECASE,
+    )
     if listed and (items := split_list(listed.group(1))):
         return items
     kinds = kinds_of(singular.replace(" ", "_"), "") or kinds_of(name, desc)
@@ -279,7 +397,9 @@ def texts_of(name: str, desc: str, text: str) -> list[str]:
 
 def split_list(text: str) -> list[str]:
     """Cut an enumeration into its items."""
-    parts = re.split(r"\n\s*[-*\u2022]\s*|\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or|&)\s+", text.strip().strip("[]"))
+    parts = re.split(
+        r"\n\s*[-*\u2022]\s*|\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or|&)\s+", text.strip().strip("[]")
+    )
     return [bare for part in parts if (bare := _bare(part.strip("-* ")))]
 
 
@@ -316,21 +436,36 @@ def number_leaf(
 
 
 def _counted(said: str, desc: str, text: str, taken: Collection[object], *, whole: bool) -> float | None:
-    """Return the number whose unit, noun or neighbours fit a field; the only one there is for a plain count."""
-    measured = [(found, unit_of(word)) for word in said.split() if kind_of(unit_of(word)) for found in quantities(in_figures(text))]
-    sized = [(found.value, by) for found, unit in measured if (by := factor(found.unit, unit)) and kind_of(unit)]
+    """Return the number whose unit, noun or neighbours fit a field; the only one for a plain count."""
+    measured = [
+        (found, unit_of(word))
+        for word in said.split()
+        if kind_of(unit_of(word))
+        for found in quantities(in_figures(text))
+    ]
+    sized = [
+        (found.value, by) for found, unit in measured if (by := factor(found.unit, unit)) and kind_of(unit)
+    ]
     if len(sized) == 1:
         return sized[0][0] * sized[0][1]
     spoken = re.compile(NUMBER, re.IGNORECASE)
     busy = candidates(text).busy
-    pieces = [Piece(m.group(), m.start(), m.end()) for m in spoken.finditer(text) if not any(a < m.end() and m.start() < b for a, b in busy)]
+    pieces = [
+        Piece(m.group(), m.start(), m.end())
+        for m in spoken.finditer(text)
+        if not any(a < m.end() and m.start() < b for a, b in busy)
+    ]
     fits = [piece for piece in pieces if number(piece.text) not in taken] or pieces
     piece = best(fits, said, desc, text)
     if piece is None:
         return None
     is_general = re.search(r"\b(?:count|quantity|qty|number|amount|value|total|result|n|units?|rate)\b", said)
     is_told = _nearness(piece, _wanted(said, desc), text) > 0
-    return number(piece.text) if whole or is_told or is_general or len(pieces) == 1 and kinds_of(said, desc)[:1] == ("number",) else None
+    return (
+        number(piece.text)
+        if whole or is_told or is_general or (len(pieces) == 1 and kinds_of(said, desc)[:1] == ("number",))
+        else None
+    )
 
 
 def _scaled(text: str) -> float:
@@ -339,20 +474,24 @@ def _scaled(text: str) -> float:
     return (first_number(text) or 0.0) * (1e3 if re.search(r"\dk\b", text) else times)
 
 
-
 _LABEL = re.compile(
-    r"(?:^|(?<=[;|\n])|(?<=\. )|(?<=, ))[ \t*#-]*([A-Za-z][\w /'-]{0,30}?)[ \t*]*(?:\([^)]*\))?[ \t]*[:=][ \t]*"
+    r"(?:^|(?<=[;|\n])|(?<=\. )"
+    r"|(?<=, ))[ \t*#-]*([A-Za-z][\w /'-]{0,30}?)[ \t*]*(?:\([^)]*\))?[ \t]*[:=][ \t]*"
     r"(\S[^\n;|]*?)(?=\s*$|[;|\n]|\.\s|,\s+[A-Za-z][\w ]{0,20}[:=])",
     re.MULTILINE,
 )
 
 
-def label_value(name: str, desc: str, text: str) -> str | None:
+def label_value(name: str, text: str) -> str | None:
     """Return the value of the line whose label means the field, such as `From: Otto` for a sender."""
     wanted = _wanted(name, "")
     found: tuple[float, str] = (0.0, "")
     for label, value in _LABEL.findall(text):
-        roots = [words.stem(word) for word in re.findall(r"[a-z]+", label.lower()) if word not in words.STOP or word in ("from", "to")]
+        roots = [
+            words.stem(word)
+            for word in re.findall(r"[a-z]+", label.lower())
+            if word not in words.STOP or word in ("from", "to")
+        ]
         said = sum(wanted.get(root, 0.0) for root in roots) / len(roots) if roots else 0.0
         if said > found[0]:
             found = (said, value)

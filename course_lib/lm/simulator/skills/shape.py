@@ -7,6 +7,7 @@ and type ask for (roles.py). What the text does not hold is null, empty or the p
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,20 +61,31 @@ class Source:
         return named[0] if len(named) == 1 else choose(name, desc, labels, self.text, self.work).value
 
 
-def extract(field: Field, work: Work) -> Result | None:
+def extract(field: Field, work: Work) -> Result:
+    """Fill the field's type from the input, or with the plainest value."""
+    return stated(field, work) or Result(fallback(field.schema, field.name, field.schema.get("$defs", {})))
+
+
+def stated(field: Field, work: Work) -> Result | None:
     """Fill the field's type from the input; a text that the input does not hold is left to the last skill."""
     definitions = {**field.schema.get("definitions", {}), **field.schema.get("$defs", {})}
-    taken = tuple(result.value for result in work.results.values() if isinstance(result.value, str | int | float))
+    taken = tuple(
+        result.value for result in work.results.values() if isinstance(result.value, str | int | float)
+    )
     source = Source(work.task.text, work, definitions, taken=taken)
-    is_record = field.schema.get("type") == "object" or "properties" in str(field.schema.get("items", field.schema))
+    is_record = field.schema.get("type") == "object" or "properties" in str(
+        field.schema.get("items", field.schema)
+    )
     if is_record or "$ref" in str(field.schema):
         others = {one.name: one.schema for one in work.task.spec.outputs}
         own, source = None, replace(source, text=_without(others, field.name, source.text) or source.text)
     else:
-        own = label_value(field.name, field.desc, source.text) or labelled(source.text, (field.name,)).get(field.name)
+        own = label_value(field.name, source.text) or labelled(source.text, (field.name,)).get(field.name)
     if own:
         source = replace(source, text=re.split(r"\.\s+(?=[A-Z])", own)[0], whole=True)
-    if _is_open(field.schema) and all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs):
+    if _is_open(field.schema) and all(
+        re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs
+    ):
         return None  # a question holds no answer
     value = _fill(field.schema, field.name, field.desc, source)
     named = spread(field.name)
@@ -81,8 +93,12 @@ def extract(field: Field, work: Work) -> Result | None:
         if field.schema.get("type") == "string" and not {"format", "pattern"} & field.schema.keys():
             return None
         value = fallback(field.schema, field.name, definitions)
-        return Result(value, f"the input does not say the {named}, so {value!r} is only there to fill the field")
-    return Result(value, f"the input gives {value!r} as the {named}" if isinstance(value, str | int | float) else "")
+        return Result(
+            value, f"the input does not say the {named}, so {value!r} is only there to fill the field"
+        )
+    return Result(
+        value, f"the input gives {value!r} as the {named}" if isinstance(value, str | int | float) else ""
+    )
 
 
 def resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
@@ -162,16 +178,28 @@ def _alternative(options: Sequence[Schema], name: str, desc: str, source: Source
 
 
 def _record(schema: Schema, source: Source, *, is_part: bool = False) -> Any:
-    properties = {name: resolve(child, source.definitions) for name, child in schema.get("properties", {}).items()}
+    properties = {
+        name: resolve(child, source.definitions) for name, child in schema.get("properties", {}).items()
+    }
     if not properties:
         return _mapping(schema, source)
     own = labelled(source.text, tuple(properties))
-    is_goods = any(re.search(r"(?:^|_)(?:quantity|qty|count|price|cost|amount|stock|units)(?:_|$)", name) for name in properties)
+    is_goods = any(
+        re.search(r"(?:^|_)(?:quantity|qty|count|price|cost|amount|stock|units)(?:_|$)", name)
+        for name in properties
+    )
     values: dict[str, Any] = {}
-    for name in sorted(properties, key=lambda name: _is_open(properties[name])):  # open texts take what is left
+    for name in sorted(
+        properties, key=lambda name: _is_open(properties[name])
+    ):  # open texts take what is left
         is_list = properties[name].get("type") in ("array", "object")
-        text = own.get(name) or (_without(properties, name, source.text) if is_list else label_value(name, "", source.text))
-        part = replace(source.on(text or source.text, whole=bool(text) and not is_list), taken=(*source.taken, *filter(_is_plain, values.values())))
+        text = own.get(name) or (
+            _without(properties, name, source.text) if is_list else label_value(name, source.text)
+        )
+        part = replace(
+            source.on(text or source.text, whole=bool(text) and not is_list),
+            taken=(*source.taken, *filter(_is_plain, values.values())),
+        )
         if is_part and properties[name].get("type") in ("integer", "number"):
             part = replace(part, whole=True)  # the only number of a part is meant
         known_as = "item" if is_goods and name in ("name", "title", "label", "description") else name
@@ -184,9 +212,13 @@ def _record(schema: Schema, source: Source, *, is_part: bool = False) -> Any:
 
 def _without(properties: Mapping[str, Schema], name: str, text: str) -> str:
     """Return a text without the lines that are labelled with another property."""
-    others = [other for other in properties if other != name and properties[other].get("type") not in ("array", "object")]
+    others = [
+        other
+        for other in properties
+        if other != name and properties[other].get("type") not in ("array", "object")
+    ]
     parts = re.split(r"(\n|(?<=[a-z\d])\.\s)", text)
-    return "".join(part for part in parts if not any(label_value(other, "", part) for other in others))
+    return "".join(part for part in parts if not any(label_value(other, part) for other in others))
 
 
 def _is_open(schema: Schema) -> bool:
@@ -208,14 +240,19 @@ _PAIR = re.compile(r"(?:^|(?<=[;|]))[ \t*-]*([A-Za-z][\w ]{0,30}?)[ \t]*[:=][ \t
 
 
 def _mapping(schema: Schema, source: Source) -> dict[str, Any]:
-    """Fill an open mapping from `key: value` lines, from counted things, or from the kinds of piece in the text.
+    """Fill an open mapping from `key: value` lines, from counted things, or from the kinds of piece.
 
     It stays empty where the prompt does not show what its keys or values may be.
     """
     wanted = resolve(schema.get("additionalProperties") or {}, source.definitions)
     names = resolve(schema.get("propertyNames") or {}, source.definitions)
     are_texts = names.get("type", "string") == "string" and "format" not in names
-    if schema.get("additionalProperties") is False or is_only_named(wanted) or is_only_named(names) or not are_texts:
+    if (
+        schema.get("additionalProperties") is False
+        or is_only_named(wanted)
+        or is_only_named(names)
+        or not are_texts
+    ):
         return {}
     pairs = _pairs(source.text, is_number=wanted.get("type") in ("integer", "number"))
     if labels := names.get("enum"):
@@ -225,7 +262,9 @@ def _mapping(schema: Schema, source: Source) -> dict[str, Any]:
         found = {kind: candidates(source.text).of(kind) for kind in ("email", "id", "date", "money", "name")}
         pairs = {kind: pieces[0] for kind, pieces in found.items() if pieces}
     most = MOST_PARTS if source.depth < DEEPEST else 0
-    filled = {key: fill(wanted, key, "", source.on(value, whole=True)) for key, value in list(pairs.items())[:most]}
+    filled = {
+        key: fill(wanted, key, "", source.on(value, whole=True)) for key, value in list(pairs.items())[:most]
+    }
     is_enough = labels or len(filled) >= schema.get("minProperties", 0)
     return filled if is_enough else {"value": fill(wanted, "value", "", source)}
 
@@ -237,14 +276,24 @@ def _pairs(text: str, *, is_number: bool) -> dict[str, str]:
     pairs = {key: value for key, value in pairs.items() if not is_number or re.search(r"\d", value)}
     if pairs and (listed is text or not is_number):
         return pairs
-    counted = {" ".join(_noun(listed, one.end).split()[:3]): f"{one.value:g}" for one in quantities(listed)} if is_number else {}
+    counted = (
+        {" ".join(_noun(listed, one.end).split()[:3]): f"{one.value:g}" for one in quantities(listed)}
+        if is_number
+        else {}
+    )
     if all(counted) and len(counted) == len(quantities(listed)):
         return counted or pairs
-    named = [(piece.text, one) for one in quantities(listed) for piece in candidates(listed).named if piece.end <= one.start]
+    before_each = ([p for p in candidates(listed).named if p.end <= one.start] for one in quantities(listed))
+    named = [
+        (before[-1].text, one) for one, before in zip(quantities(listed), before_each, strict=True) if before
+    ]
     if is_number and named:
-        return {max(names, key=lambda name: listed.rfind(name, 0, one.start)): f"{one.value:g}" for one in quantities(listed)
-                if (names := [name for name, other in named if other is one])}  # fmt: skip
-    before = re.findall(r"([A-Za-z][\w ]*?)\s+(?:(?:is|are|was|has|got|had|turned|scored)\s+)?(?:an?\s+)?(-?\d+(?:\.\d+)?)(?=\s*(?:,|;|and\b|\n|\.?$))", listed)
+        return {name: f"{one.value:g}" for name, one in named}
+    before = re.findall(
+        r"([A-Za-z][\w ]*?)\s+(?:(?:is|are|was|has|got|had|turned"
+        r"|scored)\s+)?(?:an?\s+)?(-?\d+(?:\.\d+)?)(?=\s*(?:,|;|and\b|\n|\.?$))",
+        listed,
+    )
     return {key.removeprefix("and "): value for key, value in before}
 
 
@@ -310,7 +359,10 @@ def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
         parts = _parts(item, source) if source.depth < 3 else [source.text]
         return [_record(item, source.on(part), is_part=len(parts) > 1) for part in parts]
     if kind in ("integer", "number"):
-        numbers = (number_leaf(item, name, desc, piece, whole=True) for piece in _number_texts(name, desc, source.text))
+        numbers = (
+            number_leaf(item, name, desc, piece, whole=True)
+            for piece in _number_texts(name, desc, source.text)
+        )
         return [number for number in numbers if number is not None]
     if "prefixItems" in item or kind == "array":
         lines = [line for line in source.text.splitlines() if line.strip()]
@@ -321,13 +373,19 @@ def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
     if item.get("format"):
         texts = (text_leaf(item, name, desc, piece) for piece in candidates(source.text).dates)
         return [text for text in texts if text is not None]
-    found = split_list(source.text) if source.whole else phrases_of(name, source.text) or texts_of(name, desc, source.text)
+    found = (
+        split_list(source.text)
+        if source.whole
+        else phrases_of(name, source.text) or texts_of(name, desc, source.text)
+    )
     return [text for text in found if text_leaf(item, "", "", text, whole=True) is not None]
 
 
 def _number_texts(name: str, desc: str, text: str) -> tuple[str, ...]:
     kinds = [kind for kind in kinds_of(name.removesuffix("s"), desc) if kind in ("money", "percent")]
-    return next((pieces for kind in kinds if (pieces := candidates(text).of(kind))), candidates(text).of("number"))
+    return next(
+        (pieces for kind in kinds if (pieces := candidates(text).of(kind))), candidates(text).of("number")
+    )
 
 
 def _named(labels: Sequence[Any], text: str) -> list[Any]:
@@ -343,8 +401,14 @@ def _parts(item: Schema, source: Source) -> list[str]:
     text = source.text
     blocks = [block for block in re.split(r"\n\s*\n", text) if len(_PAIR.findall(block)) > 1]
     lines = [line.strip(" .-*\u2022") for line in text.splitlines() if line.strip(" .-*\u2022")]
-    properties = {name: resolve(child, source.definitions) for name, child in item.get("properties", {}).items()}
-    anchored = [line for line in lines if not properties or any(_anchors(name, kind, line) for name, kind in properties.items())]
+    properties = {
+        name: resolve(child, source.definitions) for name, child in item.get("properties", {}).items()
+    }
+    anchored = [
+        line
+        for line in lines
+        if not properties or any(_anchors(name, kind, line) for name, kind in properties.items())
+    ]
     if len(blocks) > 1 or len(anchored) > 1:
         return (blocks if len(blocks) > 1 else anchored)[:MOST_PARTS]
     ranked = sorted(properties, key=lambda name: _is_open(properties[name]))
@@ -357,10 +421,12 @@ def _between(spots: Sequence[int], text: str) -> list[str]:
     busy = candidates(text).busy
     cuts = [match for match in _CUT.finditer(text) if not any(a < match.start() < b for a, b in busy)]
     edges = [0]
-    for before, after in zip(spots, spots[1:], strict=False):
+    for before, after in itertools.pairwise(spots):
         fits = [cut.end() for cut in cuts if before < cut.start() < after]
         edges += fits[-1:]
-    parts = [text[start:end].strip(" ,;.\n") for start, end in zip(edges, [*edges[1:], len(text)], strict=True)]
+    parts = [
+        text[start:end].strip(" ,;.\n") for start, end in zip(edges, [*edges[1:], len(text)], strict=True)
+    ]
     return [re.sub(r"[\s,;]+(?:and|then|plus)$", "", part) for part in parts if part][:MOST_PARTS]
 
 
@@ -372,13 +438,20 @@ def _anchors(name: str, schema: Schema, text: str) -> list[int]:
         names = "|".join(re.escape(str(label)) for label in schema["enum"])
         return [match.start() for match in re.finditer(rf"\b(?:{names})\b", text, re.IGNORECASE)]
     if schema.get("type") in ("integer", "number"):
-        if pieces := [piece for kind in kinds if kind in ("money", "percent") for piece in found.pieces(kind)]:
+        if pieces := [
+            piece for kind in kinds if kind in ("money", "percent") for piece in found.pieces(kind)
+        ]:
             return [piece.start for piece in pieces]
         numbers = re.finditer(NUMBER, text, re.IGNORECASE)
         return [m.start() for m in numbers if not any(a < m.end() and m.start() < b for a, b in found.busy)]
     if "date" in str(schema.get("format")):
         return [piece.start for piece in found.pieces("date")]
-    return [piece.start for kind in kinds[:1] if kind not in ("thing", "number", "title") for piece in found.pieces(kind)]
+    return [
+        piece.start
+        for kind in kinds[:1]
+        if kind not in ("thing", "number", "title")
+        for piece in found.pieces(kind)
+    ]
 
 
 def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth: int = 0) -> Any:
