@@ -136,11 +136,15 @@ def _where(_question: str, sentence: str) -> list[str]:
     return [*found.of("city"), *found.of("country"), *(place for place in near if not timely.match(place))]
 
 
-def _when(_question: str, sentence: str) -> list[str]:
+def _when(question: str, sentence: str) -> list[str]:
     found = candidates(sentence)
+    is_habit = re.search(
+        r"\bwhen (?:does|do)\b|\bwhat time\b", question, re.IGNORECASE
+    )  # of which no year is the time
+    dated = [*(sentence[piece.start : piece.end] for piece in found.pieces("date"))]
     return [
-        *(sentence[piece.start : piece.end] for piece in found.pieces("date")), *found.of("time"),
-        *_all(rf"\b(?:{_MONTHS} )?(?:1\d|20)\d\d\b", sentence),
+        *found.of("time"),
+        *([] if is_habit else [*dated, *_all(rf"\b(?:{_MONTHS} )?(?:1\d|20)\d\d\b", sentence)]),
         *_all(rf"\b(?:{_DAYS})(?:,? (?:and|to|or) (?:{_DAYS}))*\b|\b{_MONTHS}(?: (?:and|to|until) {_MONTHS})?\b", sentence),
         *_all(rf"(?<=\bat )(?:{NUMBER}|noon|midnight)|\b(?:{NUMBER}) ?(?:to|until|till|-|\u2013) ?(?:{NUMBER})", sentence),
         *_all(r"\bthe (?:following|next|previous) (?:year|day|week|month)\b|\bin the (?:morning|evening|afternoon)\b", sentence),

@@ -71,6 +71,12 @@ _RAISED = re.compile(
     r"|service)\b",
     re.IGNORECASE,
 )
+_HANDS = re.compile(
+    r"\b(?:people|men|women|friends|students|pupils|machines|pumps|taps|cooks|robots|children|horses|hands|tractors|\w+[st]ers"
+    r"|\w+(?:ork|ild|int|rden|each|arm)ers)\b",
+    re.IGNORECASE,
+)
+"""Those of whom more do the same work in less time."""
 _LEFT = re.compile(
     r"\b(?:left|remain\w*|still|free|change|over|empty|unsold|keeps?|don't|do not|did not|didn't|not)\b",
     re.IGNORECASE,
@@ -357,11 +363,12 @@ def _proportion(problem: Problem) -> Solved | None:
         return None
     third, three = plain[2], written(plain[2].value)
     if (same := factor(third.unit, first.unit)) is not None:
-        if kind_of(second.unit) in ("time", "months") and re.search(
-            r"worker|people|men\b|women|machine|pump|tap|painter|gardener|friend|builder|robot|printer",
-            problem.text,
+        if kind_of(second.unit) in ("time", "months") and _HANDS.search(
+            problem.text[first.start : first.end]
         ):
             return first.value * second.value / third.value, f"{one} * {two} / {three}", 3
+        if kind_of(second.unit) in ("time", "months") and re.search(r"needs?\b", between):
+            return None  # more of them may be quicker, or take longer
         return second.value * third.value * same / first.value, f"{two} / {one} * {three}", 3
     if (same := factor(third.unit, second.unit)) is not None:
         return first.value * third.value * same / second.value, f"{one} / {two} * {three}", 3
