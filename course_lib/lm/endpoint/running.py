@@ -15,7 +15,6 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from course_lib.lm import encoder
 from course_lib.lm.endpoint.routes import app
 from course_lib.lm.endpoint.server import FAST_S, Endpoint
 from course_lib.lm.reply import Reply, SlowError
@@ -88,17 +87,11 @@ def simulate(body: Mapping[str, Any], /, *, sample: int, within_s: float = MAX_S
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-def _patiently(body: Mapping[str, Any], /, *, sample: int) -> Reply:
-    """Answer in the longer time; what the encoder takes to load, once, is not counted in it."""
-    encoder.shared()
-    return simulate(body, sample=sample)
-
-
 def run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
     """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
     signal.signal(signal.SIGVTALRM, _interrupt)
     quick = partial(simulate, within_s=FAST_S)
-    server(Endpoint(quick, patient=_patiently, keys=keys, owner=owner)).run(sockets=[listener])
+    server(Endpoint(quick, patient=simulate, keys=keys, owner=owner)).run(sockets=[listener])
 
 
 def server(endpoint: Endpoint) -> uvicorn.Server:
