@@ -14,6 +14,6 @@ beyond it.
 - `sending`: how an answer leaves: late, slowly, malformed, in part, or not at all
 - `faults`: what a profile does to one request, drawn from its seed
 - `accounts`, `prefixes`: what is kept of each client: ledger, fault sequences, the simulated prompt cache
-- `embeddings`: vectors without a model
+- `embeddings`: vectors by the sentence encoder
 - `upstream`: real models behind the endpoint: hosted ones, and one on this machine
 """

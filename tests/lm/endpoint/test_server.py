@@ -172,7 +172,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     *[(EMBED, {"model": "sim-embed", "input": bad}, 400, "input") for bad in ([], 5, [5], None)],
     (EMBED, {"input": ["a"] * 3000}, 400, "up to 2048 texts"),
     (EMBED, {"input": "tent " * 9000}, 400, "none of more than 8192 tokens"),
-    *[(EMBED, {"input": "a", "dimensions": bad}, 400, "number from 1 to 256") for bad in (0, 257, "8")],
+    *[(EMBED, {"input": "a", "dimensions": bad}, 400, "number from 1 to 384") for bad in (0, 385, "8")],
     ("GET /v1/chat/completions", None, 404, "nothing answers GET /v1/chat/completions; known: "),
     ("POST /v1/responses", None, 404, "nothing answers POST /v1/responses; known: /v1/chat"),
     ("GET /course/ledger?since=1.5", None, 400, "it should be a request's number"),

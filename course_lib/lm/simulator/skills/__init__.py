@@ -1,6 +1,6 @@
 """What the simulator can do, in the order in which it is tried for each field.
 
-Main path: solve(field, work) walks SKILLS; the first that finds a value wins, and shape never fails.
+Main path: solve(field, work) walks SKILLS; the first that finds a value wins; decline is the last.
 To add a skill, write (field, work) -> Result | None in a file of its own and give it a place in SKILLS.
 """
 
@@ -10,17 +10,19 @@ from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills.answers import answer_question, choose_listed, reply
 from course_lib.lm.simulator.skills.arithmetic import aggregate
 from course_lib.lm.simulator.skills.choice import classify
+from course_lib.lm.simulator.skills.judge import judge
 from course_lib.lm.simulator.skills.keywords import summarise
 from course_lib.lm.simulator.skills.limits import within
 from course_lib.lm.simulator.skills.outside import CANNOT, decline, reason_of, refuse
-from course_lib.lm.simulator.skills.quotation import judge, quote
+from course_lib.lm.simulator.skills.proposer import propose
+from course_lib.lm.simulator.skills.quotation import quote
 from course_lib.lm.simulator.skills.shape import stated
 from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text, is_reasoning
 
 __all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]
 
 SKILLS: tuple[Skill, ...] = (
-    refuse, judge, classify, choose_listed, quote, aggregate, answer_question, summarise, stated, decline,
+    propose, judge, refuse, classify, choose_listed, quote, aggregate, answer_question, summarise, stated, decline,
 )  # fmt: skip
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Turn
 from course_lib.lm.simulator.prompts.values import labelled
-from course_lib.lm.simulator.reading import sections
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.learner import Learner
+from course_lib.lm.simulator.skills.learner import Learner, Meaning
+from course_lib.lm.simulator.skills.rules import read_rules, read_ways
 from course_lib.lm.simulator.skills.work import Result, Work, is_reasoning
 
 WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
@@ -90,7 +90,7 @@ def choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -
     key = tuple(str(label) for label in labels)
     demos = task.demos[-WEAK_DEMOS:] if work.weak else task.demos
     learner = _taught((name, desc, task.spec.instructions), key, demos, weak=work.weak)
-    scores = learner.scores(words.features(text, parts=not work.weak))
+    scores = learner.scores(text)
     chosen = work.pick(scores)
     explains = any(is_reasoning(field) for field in task.spec.outputs)
     because = learner.because(name, chosen, text) if explains else ""
@@ -111,8 +111,27 @@ def _taught(
         for turn in demos
         if (label := _match(turn.outputs.get(name), key)) is not None
     )
-    about = f"{name.replace('_', ' ')} {desc}" if key == ("False", "True") else ""
-    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), examples, parts=not weak)
+    about = _about(name, desc) if key == ("False", "True") else ""
+    return Learner(_meaning(key, about, f"{desc}\n{instructions}", weak=weak), examples)
+
+
+@lru_cache(maxsize=256)
+def _meaning(key: tuple[str, ...], about: str, said: str, *, weak: bool) -> Meaning:
+    domain = next(iter(words.sentences(said)), "")
+    return Meaning(key, about, read_rules(said, key), read_ways(said), domain, weak=weak)
+
+
+def _about(name: str, desc: str) -> str:
+    """Return what is true of a text for which a field of True and False is True."""
+    parts = (_ASKS.sub("", part) for part in (name.replace("_", " "), desc.lower().strip(" .?")))
+    return " ; ".join(part for part in parts if part)
+
+
+_ASKS = re.compile(
+    r"^(?:(?:true|yes|whether|if|is|are|was|has|have|does|do|did|should|needs?|contains?|mentions?|the|this|that|it|a|an"
+    r"|text|message|ticket|customer|writer|author|e-?mail|sentence|review)\b[ ,:]*)+",
+    re.IGNORECASE,
+)
 
 
 def _match(output: Any, key: Sequence[str]) -> str | None:
@@ -121,23 +140,3 @@ def _match(output: Any, key: Sequence[str]) -> str | None:
     if text in key:
         return text
     return next((label for label in key if label.lower() == text.lower()), None)
-
-
-@lru_cache(maxsize=512)
-def _glosses(labels: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """Return for each label what the prompt says it means, as in `label: ...` or `label (...)`."""
-    spelled = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
-    pattern = re.compile(
-        rf"(?<![\w-])[`\"'*]*({spelled})[`\"'*]*\s*(?::|=|\(|\u2013|\u2014| - | means | is for | if | when )",
-        re.IGNORECASE,
-    )
-    glosses = dict.fromkeys(labels, "")
-    lower = {label.lower(): label for label in labels}
-    for mark, gloss in sections(pattern.finditer(text), text):
-        label = lower[mark.group(1).lower()]
-        line = gloss.split("\n", 1)[0]
-        glosses[label] = f"{glosses[label]} {line}".strip()
-    return tuple(glosses[label] for label in labels)
-
-
-_learner = lru_cache(maxsize=256)(Learner)

@@ -1,11 +1,11 @@
-"""Learning from the demos of one prompt which label a text gets.
+"""Learning from one prompt which label a text gets: from the labels' meaning, its rules and its demos.
 
-Main path: Learner(labels, about, glosses, demos).scores(features of a text) -> {label: score}.
+Main path: Learner(labels, about, rules, demos).scores(text) -> {label: score}.
 
-A softmax regression in its dual form. It starts from what the labels mean (their names, what the prompt
-says of them, everyday associations) and takes a few gradient steps on the demos. So each demo speaks for its
-label in the measure of its likeness to the input, a demo that the labels' own words explain already says
-little, and how far those words count is learned too: demos that contradict them win.
+A softmax regression in its dual form. It starts from what the labels mean: the vectors and the words of their
+names, or of the conditions that the instructions give them. Then it takes gradient steps on the demos. So
+each demo speaks for its label in the measure of its likeness to the text, a demo that the labels' own meaning
+explains already says little, and how far that meaning counts is learned too: demos that contradict it win.
 """
 
 from __future__ import annotations
@@ -15,193 +15,291 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from operator import mul
 
+import numpy as np
+from numpy.typing import NDArray
+
+from course_lib.lm import encoder
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.polarity import polarity, side
+from course_lib.lm.simulator.skills.rules import REST, Rule
 
-# Set on the desk's train and dev tickets, never on its test tickets.
-OWN = 1.2  # how much the labels' own words weigh before a demo is seen
-GLOSS = 1.2  # how much a word of a label's description weighs against the label's name
+# Set on the desk's train and dev tickets and on two other small tasks, never on the desk's test tickets.
+NEAR = 12.0  # how much nearness in meaning weighs
+WORDS = 0.4  # how much the words of a label and of its conditions weigh
+IDEAS, MANNERS = 1.5, 7.5  # how much more an idea weighs that both are about, or a manner of writing
+NAME_WORDS = 2.0  # how much the words and ideas of a label's name count against those of its conditions
+SHORT = 3.0  # words of a condition that count in full
+NAMED = 0.7  # nearness to a name alone, against nearness to a condition
+ALSO_NAMED = 0.5  # how much nearness to a label's name adds to that to its conditions
+EXCEPTION, EXCEPTION_FROM, EXCEPTION_LEAST = (
+    3.0,
+    0.25,
+    -0.02,
+)  # nearness to a rule where not all labels have one
+APART = 0.7  # how much nearness to what all texts are about is taken off, where that is asked for
+SHARPNESS = 10.0  # how much the nearest part of a condition counts against its other parts
+REST_NEARNESS = 0.3  # nearness of any text to "everything else"
+NOT_NEARNESS = 0.13  # nearness of a text that is not what a field of True and False asks
 DEFAULT = 0.3  # head start of a label that means "nothing special"
-SHARE = 0.01  # how much a demo speaks for its label whatever the input, so that frequent labels are learned
-STEPS, RATE = 12, 0.5  # gradient steps on the demos
-DOUBT = (0.0, 0.15)  # what the demos must show before these weights grow
-SCALE_RATES = (0.1, 0.3)  # how fast the weight of own words, and of loose ideas, is learned
-RELEVANT = 2.0  # how much more a feature that some label is about counts in likeness
+AGAINST, AGAINST_FROM = 2.0, 0.25  # how much an exception counts, and from which nearness on
+PREFERRED = 0.5  # head start of a label that the instructions prefer to others
+NEUTRAL = 0.6  # polarity below which a text is rather neutral, doubled
+FEELING = 3.0  # how much a kind or an unkind word speaks for a label that names praise or blame
+SHARE = 0.03  # how much a demo speaks for its label whatever the text, so that frequent labels are learned
+LIKE, LIKE_FROM, SAME_WORDS = 1.0, 0.1, 0.4  # a demo's likeness: in meaning, from which nearness on, in words
+SHOWN = 12.0  # how much likeness to a label's demos weighs before anything is learned from them
+STEPS, RATE, SCALE_RATE = 16, 0.3, 1.0  # gradient steps on the demos
 KIND_WEIGHTS = {"@": 2.0, "~": 0.5}  # ideas and parts of words, against whole words
+WEAK_DIMENSIONS = 96  # what sim-small has of a vector
 
 _DEFAULT_LABELS = re.compile(
-    r"normal|neutral|medium|average|standard|other|none|general|regular|ordinary", re.IGNORECASE
+    r"normal|neutral|medium|average|standard|others?|none|general|regular|ordinary|mixed|misc\w*",
+    re.IGNORECASE,
 )
 
-Vector = Mapping[str, float]
+Array = NDArray[np.float64]
+Features = Mapping[str, float]
 
 
-class Learner:
-    """What one set of labels, descriptions and demos teaches; built once per prompt."""
+class Meaning:
+    """What labels mean before any demo is seen."""
 
     def __init__(
         self,
         labels: Sequence[str],
         about: str,
-        glosses: Sequence[str],
-        demos: Sequence[tuple[str, str]],
+        rules: Sequence[Rule],
+        ways: frozenset[str],
+        domain: str,
         *,
-        parts: bool = True,
+        weak: bool,
     ) -> None:
-        self.labels = tuple(labels)
+        self.labels, self.weak, self._ways, self._domain = tuple(labels), weak, ways, domain
+        ruled = {rule.label for rule in rules if rule.weight > 0}
+        named = {label: label.replace("_", " ") for label in labels} | ({"True": about} if about else {})
+        self.sides = np.array([side(named.get(label, label)) for label in labels])
+        self._feels = {1, -1} <= set(self.sides.tolist()) or bool(about and self.sides.any())
+        self.rules = [rule for rule in rules if rule.condition not in ("", REST)]
+        if not self._feels:
+            unruled = (pair for pair in named.items() if pair[0] not in ruled and pair[1] != "False")
+            self.rules += [Rule(label, name, NAMED) for label, name in unruled]
+        rests = {rule.label: REST_NEARNESS for rule in rules if rule.condition == REST}
+        rests = {"False": NOT_NEARNESS} | rests if about else rests
+        self._floors = np.array([rests.get(label, -np.inf) for label in labels])
+        self._by_words = WORDS * (3.0 if "words" in ways else 0.3 if "meaning" in ways else 1.0)
+        self._starts = np.array([DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in labels])
+        for rule in rules:
+            if not rule.condition:
+                self._starts[self.labels.index(rule.label)] += PREFERRED
+        self._named = [
+            at for at, label in enumerate(labels) if label in ruled and not self._feels and not about
+        ]
+        self._is_complete = set(labels) <= ruled | rests.keys()
+        self._names = encoded([named[labels[at]] for at in self._named], weak=weak)
+        phrases = [phrase for rule in self.rules for phrase in rule.phrases]
+        self._phrases = encoded(phrases, weak=weak)
+        self._words = _words_of(
+            self.labels, tuple((r.label, r.condition) for r in self.rules if r.weight > 0)
+        )
+
+    def own(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
+        """Return how the labels' own meaning speaks for texts: a row a text, a column a label."""
+        scores: Array = self._starts + NEAR * self._nearness(texts)
+        if "first" in self._ways:
+            scores += NEAR * self._nearness([(words.sentences(text) or (text,))[0] for text in texts])
+        if "apart" in self._ways:
+            scores -= APART * NEAR * self._nearness([self._domain])
+        for row, of_text in zip(scores, features, strict=True):
+            for feature in filter(self._words.__contains__, of_text):
+                for at, weight in self._words[feature]:
+                    row[at] += self._by_words * of_text[feature] * weight
+        if self._feels:
+            felt = np.clip([[polarity(text)] for text in texts], -1.0, 1.0)
+            scores += FEELING * (self.sides * felt + (self.sides == 0) * (NEUTRAL - abs(felt)))
+        return scores
+
+    def speaks(self, word: str, label: str) -> bool:
+        """Say whether a word of a text is one of the label's own words."""
+        return any(self.labels[at] == label for at, _ in self._words.get(words.stem(word), ()))
+
+    def nearest(self, texts: Sequence[str]) -> Array:
+        """Return the nearness of texts to each rule's condition, in which the nearest part counts most."""
+        if not self.rules:
+            return np.zeros((len(texts), 0))
+        sizes = np.array([len(rule.phrases) for rule in self.rules])
+        powers = np.exp(SHARPNESS * (encoded(texts, weak=self.weak) @ self._phrases.T))
+        nearness: Array = (
+            np.log(np.add.reduceat(powers, np.cumsum(sizes) - sizes, axis=1) / sizes) / SHARPNESS
+        )
+        return nearness
+
+    def _nearness(self, texts: Sequence[str]) -> Array:
+        best = np.full((len(texts), len(self.labels)), -np.inf)
+        against = np.zeros(best.shape)
+        for rule, near in zip(self.rules, self.nearest(texts).T, strict=True):
+            at = self.labels.index(rule.label)
+            if rule.weight > 0:
+                best[:, at] = np.maximum(best[:, at], near * rule.weight)
+            else:
+                against[:, at] += AGAINST * np.maximum(near - AGAINST_FROM, 0.0)
+        best = np.maximum(best, self._floors)
+        if not self._is_complete:  # what the rules do not speak of is left to the names
+            best[:, self._named] = EXCEPTION * np.maximum(
+                best[:, self._named] - EXCEPTION_FROM, EXCEPTION_LEAST
+            )
+        nearness: Array = np.where(np.isinf(best), 0.0, best) - against
+        if self._named:
+            weight = ALSO_NAMED if self._is_complete else NAMED
+            nearness[:, self._named] += weight * (encoded(texts, weak=self.weak) @ self._names.T)
+        return nearness
+
+
+class Learner:
+    """What one set of labels, rules and demos teaches; built once per prompt."""
+
+    def __init__(self, meaning: Meaning, demos: Sequence[tuple[str, str]]) -> None:
+        self.meaning = meaning
+        self.labels = meaning.labels
         self.demo_labels = [label for _, label in demos]
-        self.demo_features = [words.features(text, parts=parts) for text, _ in demos]
-        self.meaning = _meanings(self.labels, about, tuple(glosses))
-        self.loose = _loose_meanings(self.labels)
-        self.defaults = [OWN * DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in self.labels]
+        self.demo_features = [self._features(text) for text, _ in demos]
+        self._vectors = encoded([text for text, _ in demos], weak=meaning.weak)
         seen = Counter(feature for features in self.demo_features for feature in features)
-        self.unknown = math.log(1 + (len(demos) + 1) / 0.5)
-        self.gain = {
-            feature: math.log(1 + (len(demos) + 1) / (count + 0.5))
-            * KIND_WEIGHTS.get(feature[0], 1.0)
-            * (RELEVANT if feature in self.meaning or feature in self.loose else 1.0)
+        self._unknown = math.log(1 + (len(demos) + 1) / 0.5)
+        self._gain = {
+            feature: math.log(1 + (len(demos) + 1) / (count + 0.5)) * KIND_WEIGHTS.get(feature[0], 1.0)
             for feature, count in seen.items()
         }
-        self.index: dict[str, list[tuple[int, float]]] = {}
+        self._index: dict[str, list[tuple[int, float]]] = {}
         for at, features in enumerate(self.demo_features):
-            gained = {feature: weight * self.gain[feature] for feature, weight in features.items()}
-            length = math.sqrt(sum(weight**2 for weight in gained.values())) or 1.0
-            for feature, weight in gained.items():
-                self.index.setdefault(feature, []).append((at, weight / length))
-        # Of the labels' own words; of what they loosely stand for, once demos show it.
-        self.scales = [1.0, 0.0]
-        self.columns = [[0.0] * len(demos) for _ in self.labels]  # the pull of each demo towards each label
-        self._learn()
+            length = (
+                math.hypot(*(weight * self._gain[feature] for feature, weight in features.items())) or 1.0
+            )
+            for feature, weight in features.items():
+                self._index.setdefault(feature, []).append((at, weight * self._gain[feature] / length))
+        self._labelled = np.array(
+            [[label == other for other in self.labels] for label in self.demo_labels], float
+        )
+        self._pulls = np.zeros((len(demos), len(self.labels)))
+        self._trust = 1.0  # of the demos themselves
+        self._scale = 1.0  # of the labels' own meaning
+        if demos:
+            self._learn([text for text, _ in demos])
+        self.scores = lru_cache(maxsize=512)(self._scores)
 
-    def own_words(self, features: Vector) -> tuple[list[float], list[float]]:
-        """Return for each label how its own words, and what it loosely stands for, speak for a text."""
-        direct = list(self.defaults)
-        loosely = [0.0] * len(self.labels)
-        # Most features of a text mean nothing to the labels: filter() passes them over at little cost.
-        for feature in filter(self.meaning.__contains__, features):
-            weight = features[feature]
-            for at, known in self.meaning[feature]:
-                direct[at] += weight * known
-        for feature in filter(self.loose.__contains__, features):
-            for at in self.loose[feature]:
-                loosely[at] += features[feature] * OWN
-        return direct, loosely
+    def _features(self, text: str) -> Features:
+        return words.features(text, parts=not self.meaning.weak)
 
-    def likeness(self, features: Vector) -> list[float]:
-        """Return the likeness of each demo to a text, from 0 to 1."""
-        alike = [0.0] * len(self.demo_labels)
-        known_weights = known_squared = 0.0
-        gain, index = self.gain, self.index
-        for feature in filter(gain.__contains__, features):
-            weight = features[feature]
-            known_weights += weight * weight
-            weight *= gain[feature]
-            known_squared += weight * weight
-            for at, other in index[feature]:
-                alike[at] += weight * other
-        unseen = max(sum(map(mul, features.values(), features.values())) - known_weights, 0.0)
-        length = math.sqrt(known_squared + unseen * self.unknown**2) or 1.0
-        return [value / length for value in alike]
+    def _likeness(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
+        """Return the likeness of texts to each demo, in words and in meaning: a row a text."""
+        alike = np.zeros((len(texts), len(self.demo_labels)))
+        for row, of_text in zip(alike, features, strict=True):
+            squared = 0.0
+            for feature, weight in of_text.items():
+                gained = weight * self._gain.get(feature, self._unknown)
+                squared += gained * gained
+                for at, other in self._index.get(feature, ()):
+                    row[at] += gained * other
+            row /= math.sqrt(squared) or 1.0
+        near = np.maximum(encoded(texts, weak=self.meaning.weak) @ self._vectors.T - LIKE_FROM, 0.0)
+        likeness: Array = SAME_WORDS * alike + LIKE * near + SHARE
+        return likeness
 
-    def _learn(self) -> None:
-        if not self.demo_labels:
-            return
-        own = [self.own_words(features) for features in self.demo_features]
-        kernel = [[SHARE + value for value in self.likeness(features)] for features in self.demo_features]
-        wanted = [self.labels.index(label) for label in self.demo_labels]
-        shown_labels = set(wanted)
+    def _shown(self, alike: Array, *, themselves: bool = False) -> Array:
+        """Return for each label how its demos speak for a text; one without demos gets the mean."""
+        counted = np.ones(alike.shape) - np.eye(len(alike)) if themselves else np.ones(alike.shape)
+        counts = counted @ self._labelled
+        sums = (np.exp(SHARPNESS * alike) * counted) @ self._labelled
+        has = counts > 0
+        scores = SHOWN / SHARPNESS * np.log(np.where(has, sums, 1.0) / np.where(has, counts, 1.0))
+        means = scores.sum(1, keepdims=True) / np.maximum(has.sum(1, keepdims=True), 1)
+        shown: Array = np.where(has, scores, means)
+        return shown
+
+    def _learn(self, texts: Sequence[str]) -> None:
+        own = self.meaning.own(texts, self.demo_features)
+        kernel = self._likeness(texts, self.demo_features)
+        self._trust = float((own.argmax(1) != self._labelled.argmax(1)).mean())
+        shown = self._trust * self._shown(kernel, themselves=True)
+        seen = self._labelled.any(
+            0
+        )  # a label that no demo shows is left to its own meaning, not taken for wrong
         for _ in range(STEPS):
-            # A label that no demo shows is left to its own words, not taken for wrong.
-            misses = [
-                [
-                    (wanted[at] == label) - chance if label in shown_labels else 0.0
-                    for label, chance in enumerate(_softmax(self._joined(own[at], row)))
-                ]
-                for at, row in enumerate(kernel)
-            ]
-            for label, column in enumerate(self.columns):
-                self.columns[label] = [
-                    pull + RATE * miss[label] for pull, miss in zip(column, misses, strict=True)
-                ]
-            for which, scale in enumerate(self.scales):
-                slope = sum(
-                    part * score
-                    for miss, scores in zip(misses, own, strict=True)
-                    for part, score in zip(miss, scores[which], strict=True)
-                )
-                step = SCALE_RATES[which] * (slope / len(misses) - DOUBT[which])
-                self.scales[which] = min(max(scale + step, 0.0), 2.0)
+            misses = (self._labelled - _softmax(self._scale * own + shown + kernel @ self._pulls)) * seen
+            self._pulls += RATE * misses
+            self._scale = min(max(self._scale + SCALE_RATE * float((misses * own).sum(1).mean()), 0.0), 1.5)
 
-    def _joined(self, own: tuple[list[float], list[float]], alike: Sequence[float]) -> list[float]:
-        direct, loosely = self.scales
-        scores = [direct * named + loosely * meant for named, meant in zip(*own, strict=True)]
-        pulls = (sum(map(mul, column, alike)) for column in self.columns)
-        return [score + pull for score, pull in zip(scores, pulls, strict=True)] if alike else scores
-
-    def scores(self, features: Vector) -> dict[str, float]:
-        """Return a score for each label; the highest is the answer."""
-        alike = [SHARE + value for value in self.likeness(features)] if self.demo_labels else []
-        return dict(zip(self.labels, self._joined(self.own_words(features), alike), strict=True))
+    def _scores(self, text: str) -> dict[str, float]:
+        features = [self._features(text)]
+        scores = self._scale * self.meaning.own([text], features)
+        if self.demo_labels:
+            alike = self._likeness([text], features)
+            scores = scores + self._trust * self._shown(alike) + alike @ self._pulls
+        return dict(zip(self.labels, scores[0].tolist(), strict=True))
 
     def because(self, name: str, chosen: str, text: str) -> str:
         """Say in a sentence what the choice rests on."""
-        features = words.features(text)
         if self.demo_labels:
-            alike = self.likeness(features)
-            best = max(range(len(alike)), key=alike.__getitem__)
-            if alike[best] > 0 and self.demo_labels[best] == chosen:
-                shared = [f for f in self.demo_features[best] if f in features and f[0] not in "@~"][:3]
+            alike = self._likeness([text], [self._features(text)])[0]
+            best = int(alike.argmax())
+            if self.demo_labels[best] == chosen:
+                shared = [w for w in _said(text) if words.stem(w) in self.demo_features[best]][:3]
                 sharing = f", sharing {_quoted(shared)}" if shared else ""
                 return f"the input is most like an example with {name} {chosen}{sharing}"
-        at = self.labels.index(chosen)
-        hits = [feature for feature in features if at in dict(self.meaning.get(feature, ()))]
-        if plain := [feature for feature in hits if feature[0] not in "@~"][:3]:
-            return f"{_quoted(plain)} in the input points to {name} {chosen}"
-        if ideas := [feature[1:] for feature in hits if feature[0] == "@"]:
-            idea = ideas[0].replace("_", " ")
-            return f"the words of the input are about {idea}, which points to {name} {chosen}"
-        return f"nothing in the input speaks for another {name} than {chosen}"
+        near = self.meaning.nearest([text])[0]
+        own = [
+            (n, r)
+            for n, r in zip(near, self.meaning.rules, strict=True)
+            if r.label == chosen and r.weight > 0
+        ]
+        _, rule = max(own, key=lambda pair: pair[0], default=(0.0, Rule(chosen)))
+        if rule.condition and rule.condition != chosen.replace("_", " "):
+            return f"the input is about {rule.condition}, which is {name} {chosen}"
+        hits = [w for w in _said(text) if self.meaning.speaks(w, chosen)][:3]
+        if hits:
+            return f"{_quoted(hits)} in the input points to {name} {chosen}"
+        return f"in meaning the input is nearest to {name} {chosen}"
+
+
+def encoded(texts: Sequence[str], *, weak: bool) -> encoder.Vectors:
+    """Return the vectors of texts; for sim-small a part of each."""
+    vectors = encoder.encode(texts)
+    return encoder.unit(vectors[:, :WEAK_DIMENSIONS]) if weak else vectors
 
 
 @lru_cache(maxsize=256)
-def _meanings(
-    labels: tuple[str, ...], about: str, glosses: tuple[str, ...]
+def _words_of(
+    labels: tuple[str, ...], said: tuple[tuple[str, str], ...]
 ) -> dict[str, list[tuple[int, float]]]:
-    """Return {feature: [(label, weight)]} of the labels' words; what all labels share says nothing."""
+    """Return {feature: [(label, weight)]} of the labels' names and conditions; what all share is left out."""
     per_label: list[dict[str, float]] = []
-    for label, gloss in zip(labels, glosses, strict=True):
-        own = dict(words.features(label.replace("_", " ")))
-        if about and label == "True":
-            own.update(words.features(about))
-        for feature, weight in words.features(gloss).items():
-            own[feature] = own.get(feature, 0.0) + GLOSS * weight
+    for label in labels:
+        name = words.features(label.replace("_", " "))
+        own = {feature: NAME_WORDS * weight for feature, weight in name.items()}
+        condition = words.features(" ; ".join(text for other, text in said if other == label))
+        length = sum(feature[0] not in "@~" for feature in condition)  # a long list says less by each word
+        for feature, weight in condition.items():
+            own[feature] = max(own.get(feature, 0.0), weight * min(SHORT / max(length, 1), 1.0))
         per_label.append(own)
     shared = Counter(feature for own in per_label for feature in own)
     meaning: dict[str, list[tuple[int, float]]] = {}
     for at, own in enumerate(per_label):
         for feature, weight in own.items():
             if shared[feature] < max(2, len(labels)):
+                kind = MANNERS if feature in words.MANNERS else IDEAS if feature[0] == "@" else 1.0
                 rarity = math.log(1 + len(labels) / shared[feature])
-                meaning.setdefault(feature, []).append((at, OWN * weight * rarity))
+                meaning.setdefault(feature, []).append((at, weight * rarity * kind))
     return meaning
 
 
-@lru_cache(maxsize=256)
-def _loose_meanings(labels: tuple[str, ...]) -> dict[str, list[int]]:
-    """Return {feature: [label]} for the ideas that a label may stand for without naming them."""
-    loose: dict[str, list[int]] = {}
-    for at, label in enumerate(labels):
-        for idea in words.loose_ideas(label.replace("_", " ")):
-            loose.setdefault(idea, []).append(at)
-    return loose
+def _softmax(scores: Array) -> Array:
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    chances: Array = powers / powers.sum(1, keepdims=True)
+    return chances
 
 
-def _softmax(scores: Sequence[float]) -> list[float]:
-    best = max(scores)
-    powers = [math.exp(score - best) for score in scores]
-    total = sum(powers)
-    return [power / total for power in powers]
+def _said(text: str) -> list[str]:
+    return list(dict.fromkeys(word for word in words.words(text) if word not in words.STOP))
 
 
 def _quoted(items: Sequence[str]) -> str:

@@ -42,7 +42,6 @@ _ASIDE = re.compile(
 
 # Of several passages
 BEARS = 0.95  # how much of the question's weight a chunk must cover
-SUPPORTED_SHARE = 0.7  # of the words of a claim, so many must stand in one chunk
 ABSENT = 0.75  # weight of a word that the context does not have, against a rare one that it has
 TITLE = 2.0  # how much more a word counts that stands in a chunk's first line
 LENGTH = 0.3  # how much a long chunk is discounted for holding more words
@@ -160,25 +159,6 @@ def _worded(quoted: Quote, work: Work) -> str:
     texts = [" ".join(quoted.sentences[:length]) for length in lengths]
     first = quoted.sentences[0]
     return work.vary([*texts, f"The text says: {first}", f"{first} This is what the text says."])
-
-
-_SUPPORTED = re.compile(
-    r"(is_)?(supported|grounded|faithful|entailed|backed|correct|true|verified|faithfulness)"
-)
-
-
-def judge(field: Field, work: Work) -> Result | None:
-    """Say whether the context bears out the other input; pass on fields that do not ask this."""
-    if field.schema.get("type") != "boolean" or not _SUPPORTED.fullmatch(field.name):
-        return None
-    held = context_names(work)
-    if not held or any(field.name in turn.outputs for turn in work.task.demos):
-        return None  # without a context, or where the demos say what counts
-    context, statement = _halves(work, held)
-    claim, passages = set(words.stems(statement)), chunks(context)
-    most = max((len(claim.intersection(words.stems(chunk.text))) for chunk in passages), default=0)
-    holds = most >= SUPPORTED_SHARE * len(claim) > 0
-    return Result(holds, f"the context has {most} of the {len(claim)} words that matter in the claim")
 
 
 def _cited(field: Field, quoted: Quote) -> Result | None:

@@ -30,8 +30,9 @@ def data(name: str) -> dict[str, Any]:
 
 ENGLISH = data("english.json")
 STOP = frozenset(ENGLISH["stop"].split())
-_COMMON = frozenset(ENGLISH["common"].split())
+COMMON_WORDS = frozenset(ENGLISH["common"].split())
 NUMBERS = {word: value for value, word in enumerate(ENGLISH["numbers"].split())}
+NUMBERS |= {word: 10 * value for value, word in enumerate(ENGLISH["tens"].split(), 3)}
 _ENDINGS = ENGLISH["endings"]
 _IRREGULAR = {form: root for root, forms in ENGLISH["irregular"].items() for form in forms.split()}
 
@@ -101,7 +102,7 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     if word in STOP or root in STOP:
         return root, ()
     ideas = [(idea, IDEA) for idea in _lexicon()[0].get(root, ())]
-    if word in _COMMON:
+    if word in COMMON_WORDS:
         return root, ((root, COMMON), *ideas)
     parts: list[str] = []
     if len(root) >= 5 and not root.isdigit():
@@ -110,7 +111,10 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
 
 
 _MANNERS = {
-    "@asks": re.compile(r"\?"),
+    "@asks": re.compile(
+        r"\?|\bquestions?\b|^(?:what|who|when|where|which|how|why|can|could|do|does|is|are) ", re.IGNORECASE
+    ),
+    "@soon": re.compile(rf"\b(?:{ENGLISH['soon']})\b", re.IGNORECASE),
     "@exclaims": re.compile("!"),
     "@insists": re.compile(r"[!?]{2}|\b[A-Z]{4,}\b"),
     "@names a case": re.compile(r"[A-Z]-\d{2,}\b|#\d{2,}"),

@@ -1,0 +1,93 @@
+"""Kind or unkind: whether a text praises or blames, with negation and common idiom.
+
+Main path: polarity(text) -> above 0 for praise, below 0 for blame; side(label) -> which of both it names.
+A phrase ("over the moon", "a waste of money") counts as a whole, a word the other way behind a negation, and
+more behind "but". Words and phrases are in english.json; a text without them is judged by meaning, learned
+from sentences there that praise, blame or report.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache, lru_cache
+
+import numpy as np
+
+from course_lib.lm import encoder
+from course_lib.lm.simulator.skills import words
+
+PHRASE, WORD = 1.5, 1.0
+BUT = 2.0  # how much more counts what stands behind "but"
+REACH = 4  # words that a negation turns round
+MEANING = 2.0  # how much the meaning counts of a text whose words say little
+SURE = 0.7  # polarity of words from which on they decide alone
+_KINDS = words.ENGLISH["polarity"]
+_GOOD, _BAD, _NOT = (
+    frozenset(words.stem(w) for w in _KINDS[kind].split()) for kind in ("good", "bad", "not")
+)
+_CLAUSE = re.compile(r"[.!?;:\n]+|,|\b(?:but|however|yet|although|though)\b")
+_TURN = re.compile(r"\b(?:but|however|yet)\b|\bnow\b")
+
+
+@cache
+def _phrases() -> tuple[tuple[re.Pattern[str], float], ...]:
+    kinds = (("good phrases", PHRASE), ("bad phrases", -PHRASE), ("plain phrases", 0.0))
+    return tuple((re.compile(rf"\b(?:{'|'.join(_KINDS[kind])})\b"), sign) for kind, sign in kinds)
+
+
+@cache
+def _direction() -> encoder.Vectors:
+    """Return the direction in which praise lies: ridge regression on sentences."""
+    signs = {"praise": 1.0, "report": 0.0, "blame": -1.0}
+    vectors = encoder.encode([sentence for kind in signs for sentence in _KINDS[kind]])
+    wanted = np.array([sign for kind, sign in signs.items() for _ in _KINDS[kind]], np.float32)
+    weights = np.linalg.solve(vectors @ vectors.T + np.eye(len(wanted), dtype=np.float32), wanted)
+    direction: encoder.Vectors = vectors.T @ weights
+    return direction
+
+
+@lru_cache(maxsize=4_096)
+def polarity(text: str) -> float:
+    """Return how much a text praises (above 0) or blames (below 0): by its words, else by its meaning."""
+    said = by_words(text)
+    is_plain = _phrases()[-1][0].search(text.lower())
+    return (
+        said
+        if is_plain or abs(said) >= SURE
+        else said + MEANING * float(encoder.encode([text])[0] @ _direction())
+    )
+
+
+def by_words(text: str) -> float:
+    """Return the polarity that words and phrases give; 0 where none is known."""
+    plain = text.lower().replace("\u2019", "'")
+    total = 0.0
+    for pattern, sign in _phrases():
+        total += sign * len(pattern.findall(plain))
+        plain = pattern.sub(" ", plain)
+    turn = next((found.start() for found in reversed(list(_TURN.finditer(plain)))), len(plain))
+    at = 0
+    for clause in _CLAUSE.split(plain):
+        at = plain.find(clause, at)
+        total += _of_clause(clause) * (BUT if at > turn else 1.0)
+    return total
+
+
+def _of_clause(clause: str) -> float:
+    total, turned = 0.0, 0
+    for word in re.findall(r"[a-z]+(?:'[a-z]+)?", clause):
+        root = words.stem(word)
+        if root in _NOT or word.endswith("n't"):
+            turned = REACH
+            continue
+        sign = (root in _GOOD) - (root in _BAD)
+        total += WORD * sign * (-0.8 if turned > 0 else 1.0)
+        turned -= 1
+    return total
+
+
+@lru_cache(maxsize=512)
+def side(label: str) -> int:
+    """Return 1 for a label that names praise, -1 for one that names blame, else 0."""
+    said = by_words(label.replace("_", " "))
+    return (said > 0) - (said < 0)
