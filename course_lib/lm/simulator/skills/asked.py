@@ -25,6 +25,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("day", r"\b(?:which|what|on which|on what) (?:week)?days?\b"),
     ("when", r"\bwhen\b|\bwhat (?:time|year|date|month)\b|\bwhich (?:year|month|date)\b|\b(?:until|since) when\b"),
     ("who", r"\bwhat(?:'s| is| was| are) (?:my|your|his|her|their|the) [\w']+(?: \w+)?(?:'s)? names?\b|\bwho\b|\bwhose\b|\bwhom\b|\b(?:which|what) (?:person|man|woman|author|player|doctor|teacher)\b|\bname of the (?:man|woman|owner|author|director)\b"),
+    ("name", r"\bnames? of\b|\b(?:is|are|was|were) [\w ]+ (?:called|named)\b(?! after)"),
     ("city", r"\b(?:which|what) (?:city|town|country|village)\b"),
     ("where", r"\bwhere\b|\b(?:which|what) (?:city|town|country|place|street|room|building)\b"),
     ("colour", r"\b(?:what|which) colou?r\b"),
@@ -38,6 +39,7 @@ STRICT = frozenset(
         "length",
         "percent",
         "colour",
+        "name",
         "when",
         "who",
         "day",
@@ -162,6 +164,7 @@ _TOLD: dict[str, Callable[[str, str], list[str]]] = {
     "when": _when,
     "who": _who,
     "where": _where,
+    "name": lambda _, s: [*candidates(s).of("quoted"), *candidates(s).of("person")],
     "city": lambda _, s: list(candidates(s).names),
     "colour": lambda _, s: list(candidates(s).of("colour")),
 }  # fmt: skip

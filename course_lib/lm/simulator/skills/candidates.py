@@ -27,7 +27,8 @@ _PATTERNS = {
     "hashtag": re.compile(r"(?<!\w)#[A-Za-z]\w*"),
     "handle": re.compile(r"(?<![\w.])@\w+"),
     "id": re.compile(
-        r"(?i:\b(?:no|number|nr|id|code|ref|reference|ending(?: in)?|account|card)\b\.?[ :#]+)((?=[\w/-]*\d)[A-Za-z\d][\w/-]{2,}\w)"
+        r"(?i:\b(?:invoice|order|ticket|booking|policy|plate|case|no|number|nr|id|code|ref|reference|ending(?: in)?|account|card)\b\.?[ :#]+)((?=[\w/-]*\d)[A-Za-z\d][\w/-]{2,}\w)"
+        r"|\b[A-Z]{1,3}-[A-Z]{1,2} \d{1,4}\b|\b(?!EUR|USD|GBP|CHF)[A-Z]{2,4} \d{2,5}\b"
         r"|\b[A-Z]{1,6}-?\d{2,}(?:-\w+)*\b|#[0-9A-Fa-f]{6}\b|#\d+\b|\b(?=\w*\d)(?=\w*[A-Z])[A-Z0-9]{6,}\b|\b[A-Z]{1,4}\d?(?:-[A-Z\d]+)*-\d+\b"
     ),
     "gate": re.compile(r"(?i:\b(?:gate|platform|room|seat|track|aisle)\s+)([A-Z]?\d+[A-Z]?|[A-Z]\b)"),
@@ -153,7 +154,8 @@ class Candidates:
             quoted = [(one.start, one.end) for one in self.pieces("quoted")] if kind == "person" else []
             named = self._own_first() if kind == "person" else self.named
             named = tuple(one for one in named if not any(a <= one.start < b for a, b in quoted))
-            return tuple(name for name in named if kind in ("entity", *_class_of(name, self.text)))
+            found = tuple(name for name in named if kind in ("entity", *_class_of(name, self.text)))
+            return self._with_company(found, named)
         special = {"date": self._dated, "name": self._own_first, "thing": self._things, "title": self._titles}
         if kind in special:
             return special[kind]()
@@ -161,6 +163,17 @@ class Candidates:
         if kind == "number":
             return tuple(one for one in found if not any(a < one.end and one.start < b for a, b in self.busy))
         return found
+
+    def _with_company(self, found: tuple[Piece, ...], named: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        """Add the names that stand in one enumeration with names of a kind: they are of it too."""
+        spans = [(run[0].start, run[-1].end) for run in self.lists]
+        runs = [(a, b) for a, b in spans if any(a <= one.start < b for one in found)]
+        unsure = [one for one in named if _class_of(one, self.text) == {"person", "company"}]
+        return tuple(
+            one
+            for one in named
+            if one in found or (one in unsure and any(a <= one.start < b for a, b in runs))
+        )
 
     @cached_property
     def busy(self) -> list[tuple[int, int]]:

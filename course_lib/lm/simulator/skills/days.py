@@ -273,6 +273,7 @@ def _time_later(ask: Question) -> Moment | None:
         r"\bwhen (?:must|should|do|does|did|has|have|would) [^?]*\b(?:leave|start|begin|depart|set off"
         r"|get up|wake|put)\b"
     )
+    is_start_asked = is_start_asked and ask.asks(r"\b(?:must|need|have to|by|at the latest|in time)\b")
     sign = -1 if is_start_asked or (_BACK.search(ask.text)) else 1
     start = ask.clocks[0]
     end = Clock(start.minutes + sign * round(_minutes(ask.spans)), start.is_twelve)

@@ -30,12 +30,12 @@ _LANGUAGES = (
 _WRITTEN = (
     "poems?|haikus?|stor(?:y|ies)|songs?|lyrics|jokes?|limericks?|slogans?|taglines?|cover_?letters?|essays?|novels?|tales?|verses?|rap"
     "|speech|toast|blog_?posts?|screenplay|dialogue|sonnets?|riddles?|pun|fairy_?tale|ad_?copy|bedtime_story|continuation"
-    "|next_sentence|next_paragraph|next_line|ending|letter"
+    "|recipe|plan|itinerary|outline|agenda|strategy|ideas|story_?line|next_sentence|next_paragraph|next_line|ending|letter"
 )
 _CODES = "code|python|javascript|typescript|java|rust|sql|html|css|regex|bash|shell|function|script|program|unit_tests?|query_sql|snippet"
 _FIELDS = (
     (
-        rf"(?:\w+_)?(?:translat\w+)(?:_\w+)?|(?:(?:text|in|to)_)?(?:{_LANGUAGES})(?:_(?:text|version|sentence|word))?",
+        rf"(?:\w+_)?(?:translat\w+)(?:_\w+)?|(?:\w+_)?(?:{_LANGUAGES})(?:_\w+)?",
         "I can't translate",
     ),
     (rf"(?:\w+_)?(?:{_WRITTEN})(?:_text)?", "I don't write texts of my own"),
@@ -45,7 +45,7 @@ _FIELDS = (
     ),
     (
         r"(?:\w+_)?(?:formal|informal|polite|friendl\w+|rewrit\w+|rephras\w+|paraphras\w+|simpl\w+|improved?|polished|corrected?|proofread"
-        r"|edited|revised|professional|reworded|restyled|refined|neutral_version|fluent|fixed)(?:_\w+)?",
+        r"|edited|revised|professional|reworded|restyled|refined|clickbait|catchy|funny|witty|neutral_version|fluent|fixed)(?:_\w+)?",
         "I can't rewrite a text in another style",
     ),
     (
@@ -141,6 +141,8 @@ def refuse(field: Field, work: Work) -> Result | None:
     """Decline a text field whose name, or whose program, asks for what is outside the range."""
     if is_code(field) and "code" in field.schema.get("properties", {}):
         return Result({"code": declined("I don't write code", field)}, "I don't write code")
+    if field.schema.get("type") == "array" and "minItems" not in field.schema and named(field.name):
+        return Result([], named(field.name))
     if field.schema.get("type") != "string" or {"enum", "format"} & field.schema.keys():
         return None
     reason = "I don't write code" if is_code(field) else named(field.name)

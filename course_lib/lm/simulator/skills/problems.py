@@ -340,7 +340,9 @@ def _proportion(problem: Problem) -> Solved | None:
         return None
     one, two = written(first.value), written(second.value)
     if len(plain) == 2 and (
-        ratio := re.search(r"\b([a-z]+) (?:per|for each|to each|for every) ([a-z]+)", problem.question)
+        ratio := re.search(
+            r"\b(?:many|much) ([a-z]+)\b.*? (?:per|for each|to each|for every) ([a-z]+)", problem.question
+        )
     ):
         if factor(second.unit, unit_of(ratio.group(1))) and first.value:
             return second.value / first.value, f"{two} / {one}", 2

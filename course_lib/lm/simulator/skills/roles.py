@@ -14,6 +14,7 @@ from functools import lru_cache
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.asked import told
 from course_lib.lm.simulator.skills.candidates import TABLES, Piece, candidates
 from course_lib.lm.simulator.skills.limits import (
     UNSTATED,
@@ -90,7 +91,7 @@ _BEFORE = {
 _SENTENCES = re.compile(
     r"complaints?|problems?|issues?|reasons?|requests?|wish|claims?|statements?|questions?|points?"
     r"|details?|needs?|concerns?"
-    r"|feedback|suggestions?|observations?|diagnosis|symptoms?|cause|evidence|quotes?|instructions?"
+    r"|feedback|suggestions?|observations?|evidence|quotes?|instructions?"
     r"|action|next_step|decision"
     r"|conclusion|finding|lesson|requirement|remarks?|comments?|notes?|message|sentence|description|rule"
     r"|definition|event"
@@ -245,8 +246,14 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
             pieces = (
                 (Piece(first.group(), 0, first.end()),) if is_name and kind in ("company", "entity") else ()
             )
+        if kind == "place" and not pieces:
+            near = [re.sub(r"^(?:the|an?|our|my) ", "", where) for where in told("where", "", text)]
+            if near and near[0][0].islower():
+                return near[0]
         if not pieces:
             continue
+        if whole and len(pieces) > 1 and len(text) <= 40 and kind in _STRICT:
+            return _bare(text)
         if piece := best(pieces, name, desc, text, taken):
             found = _part_of_name(name, piece.text) if kind == "person" else piece.text
             found = re.sub(r"^\d+\w? ", "", found) if name == "street_name" else found
@@ -264,10 +271,10 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
         r"(?:\w+_)?(?:text|output|content|result|answer|value|data|response|info|information|code)", name
     ):
         return None  # a name that asks for nothing in particular
-    near = _by_meaning(spread(name), candidates(text).phrases)
+    near = [one for one in _by_meaning(spread(name), candidates(text).phrases) if one.text not in taken]
     names = candidates(text).named
     if near and near[0] in names:  # how near an unknown name is says little: the first one is the subject
-        near = [one for one in names if one.start <= near[0].start]
+        near = [one for one in names if one.start <= near[0].start and one.text not in taken] or near
     return near[0].text if near and near[0].text != text.strip() else None
 
 
@@ -345,6 +352,9 @@ def _said(name: str, text: str) -> str | None:
 def _beside(name: str, text: str) -> str | None:
     """Return the name that an apposition explains: `Tallinn, the capital of Estonia`."""
     spelled = spread(name).replace(" ", "[ _-]?")
+    ranks = r"first|second|third|fourth|fifth|sixth|top|ground|\d+(?:st|nd|rd|th)"
+    if ordinal := re.search(rf"\b({ranks}) {spelled}\b", text):
+        return ordinal.group(1)
     beside = re.search(
         rf"\b([A-Z][\w'-]+(?: [A-Z][\w'-]+)*), (?:the|an?|our|his|her|its) (?:\w+ )?{spelled}\b", text
     )
@@ -364,7 +374,10 @@ def _by_meaning(about: str, phrases: Sequence[Piece]) -> list[Piece]:
     if not phrases:
         return []
     phrases = phrases[:MOST_COMPARED]
-    near = encode([phrase.text for phrase in phrases]) @ encode([about.removesuffix("s")])[0]
+    near = (
+        encode([phrase.text for phrase in phrases])
+        @ encode([re.sub(r"ies$", "y", about).removesuffix("s")])[0]
+    )
     own = words.stems(about)
     ranked = sorted(zip(near, range(len(phrases)), strict=True), key=lambda pair: (-pair[0], pair[1]))
     return [phrases[at] for score, at in ranked if score >= MEANS and words.stems(phrases[at].text) != own]
@@ -372,7 +385,7 @@ def _by_meaning(about: str, phrases: Sequence[Piece]) -> list[Piece]:
 
 def texts_of(name: str, desc: str, text: str) -> list[str]:
     """Return the texts that a list wants: those after its name, pieces of its kind, or an enumeration."""
-    singular = spread(name).removesuffix("s")
+    singular = re.sub(r"ies$", "y", spread(name)).removesuffix("s")
     listed = re.search(
         rf"\b{re.escape(singular)}s?\b[^.:\n]{{0,20}}[:=]\s*([^.\n]+(?:\n\s*[-*\u2022][^\n]+)*)",
         text,

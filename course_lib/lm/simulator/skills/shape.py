@@ -281,7 +281,8 @@ def _pairs(text: str, *, is_number: bool) -> dict[str, str]:
         if is_number
         else {}
     )
-    if all(counted) and len(counted) == len(quantities(listed)):
+    counted = {noun: value for noun, value in counted.items() if noun}
+    if counted and len(counted) >= len([one for one in quantities(listed) if _noun(listed, one.end)]):
         return counted or pairs
     before_each = ([p for p in candidates(listed).named if p.end <= one.start] for one in quantities(listed))
     named = [
