@@ -26,7 +26,7 @@ from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 CONTEXT = re.compile(
     r"contexts?|passages?|documents?|docs|evidence|sources?|articles?|chunks?|knowledge|references?|snippets?"
-    r"|retrieved|search_results|results|background|paragraphs?|excerpts?",
+    r"|retrieved|search_results|results|background|paragraphs?|excerpts?|polic(?:y|ies)|faqs?|manuals?|guidelines",
     re.IGNORECASE,
 )
 QUESTION = re.compile(
