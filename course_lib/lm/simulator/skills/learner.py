@@ -28,7 +28,7 @@ from course_lib.lm.simulator.skills.rules import REST, Rule
 NEAR = 12.0  # how much nearness in meaning weighs
 WORDS = 0.4  # how much the words of a label and of its conditions weigh
 IDEAS, MANNERS = 1.5, 7.5  # how much more an idea weighs that both are about, or a manner of writing
-NAME_WORDS = 2.0  # how much the words and ideas of a label's name count against those of its conditions
+NAME_WORDS = 1.0  # how much the words and ideas of a label's name count against those of its conditions
 SHORT = 3.0  # words of a condition that count in full
 NAMED = 0.7  # nearness to a name alone, against nearness to a condition
 ALSO_NAMED = 0.5  # how much nearness to a label's name adds to that to its conditions
@@ -49,6 +49,7 @@ FEELING = 3.0  # how much a kind or an unkind word speaks for a label that names
 SHARE = 0.03  # how much a demo speaks for its label whatever the text, so that frequent labels are learned
 LIKE, LIKE_FROM, SAME_WORDS = 1.0, 0.1, 0.4  # a demo's likeness: in meaning, from which nearness on, in words
 SHOWN = 12.0  # how much likeness to a label's demos weighs before anything is learned from them
+TRUST = 0.6  # how much demos count at least that the labels' meaning explains
 STEPS, RATE, SCALE_RATE = 16, 0.3, 1.0  # gradient steps on the demos
 KIND_WEIGHTS = {"@": 2.0, "~": 0.5}  # ideas and parts of words, against whole words
 WEAK_DIMENSIONS = 96  # what sim-small has of a vector
@@ -219,7 +220,7 @@ class Learner:
     def _learn(self, texts: Sequence[str]) -> None:
         own = self.meaning.own(texts, self.demo_features)
         kernel = self._likeness(texts, self.demo_features)
-        self._trust = float((own.argmax(1) != self._labelled.argmax(1)).mean())
+        self._trust = max(float((own.argmax(1) != self._labelled.argmax(1)).mean()), TRUST)
         shown = self._trust * self._shown(kernel, themselves=True)
         seen = self._labelled.any(
             0
