@@ -22,7 +22,8 @@ from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_tex
 __all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]
 
 SKILLS: tuple[Skill, ...] = (
-    propose, judge, refuse, classify, choose_listed, quote, aggregate, answer_question, summarise, stated, decline,
+    propose, judge, refuse, classify, choose_listed,
+    quote, aggregate, answer_question, summarise, stated, decline,
 )  # fmt: skip
 
 

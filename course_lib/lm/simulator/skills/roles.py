@@ -65,6 +65,10 @@ _STRICT = frozenset(
     ]
 )
 """Kinds that only a piece of theirs can fill."""
+_VAGUE = re.compile(
+    r"(?:\w+_)?(?:text|output|content|result|answer|value|data|response|info|information|code)"
+)
+"""Names that ask for nothing in particular."""
 _NAMED_KINDS = frozenset(("person", "company", "entity", "title", "place", "city"))
 _EDGES = frozenset(
     (
@@ -227,50 +231,62 @@ def _text(name: str, desc: str, text: str, taken: Collection[object], *, whole: 
     """Return the piece of `text` that a field of this name is about."""
     if not text.strip():
         return None
-    if shaped := _shaped_like(desc, text):
-        return shaped
+    if known := _shaped_like(desc, text) or _beside(name, text) or _of_type(name, text):
+        return known
     kinds = kinds_of(name, desc)
-    if beside := _beside(name, text) or _of_type(name, text):
-        return beside
     for kind in kinds:
-        pieces = candidates(text).pieces(kind)
-        if kind == "id":
-            pieces = tuple(sorted(pieces, key=lambda piece: piece.text[:1].lower() != name[:1].lower()))
-        if kind == "number" and not whole:
-            pieces = _measured(text)
-        pieces = pieces or (candidates(text).pieces("day") if kind == "date" else ())
-        if kind == "id" and not pieces and re.search(r"call|number|ring|contact", name):
-            pieces = candidates(text).pieces("phone")
-        if kind in _NAMED_KINDS and not pieces and (first := re.match(r"[A-Z][\w-]+(?= [a-z])", text)):
-            is_name = not _is_ordinary(first.group())
-            pieces = (
-                (Piece(first.group(), 0, first.end()),) if is_name and kind in ("company", "entity") else ()
-            )
-        if kind == "place" and not pieces:
-            near = [re.sub(r"^(?:the|an?|our|my) ", "", where) for where in told("where", "", text)]
-            if near and near[0][0].islower():
-                return near[0]
-        if not pieces:
-            continue
-        if whole and len(pieces) > 1 and len(text) <= 40 and kind in _STRICT:
-            return _bare(text)
-        if piece := best(pieces, name, desc, text, taken):
-            found = _part_of_name(name, piece.text) if kind == "person" else piece.text
-            found = re.sub(r"^\d+\w? ", "", found) if name == "street_name" else found
-            is_all = kind in _NAMED_KINDS and not whole and len(found) > 0.7 * len(text.strip())
-            return None if is_all or not found else found
+        found = _of_kind(kind, name, desc, text, taken, whole=whole)
+        if found is not None:
+            return found or None
     if whole and len(text) <= 60 and "\n" not in text.strip():
         return _bare(text)
     if said := _said(name, text):
         return said
-    if kinds and (kinds[0] in _STRICT or spread(name) in _EDGES):
+    is_strict = kinds and (kinds[0] in _STRICT or spread(name) in _EDGES)
+    return None if is_strict else _unsorted(name, desc, text, taken)
+
+
+def _of_kind(
+    kind: str, name: str, desc: str, text: str, taken: Collection[object], *, whole: bool
+) -> str | None:
+    """Return the best piece of a kind; None if there is none, an empty text if it is all that there is."""
+    pieces = _pieces(kind, name, text, whole=whole)
+    if kind == "place" and not pieces:
+        near = [re.sub(r"^(?:the|an?|our|my) ", "", where) for where in told("where", "", text)]
+        return near[0] if near and near[0][0].islower() else None
+    if whole and len(pieces) > 1 and len(text) <= 40 and kind in _STRICT:
+        return _bare(text)
+    piece = best(pieces, name, desc, text, taken)
+    if piece is None:
         return None
+    found = _part_of_name(name, piece.text) if kind == "person" else piece.text
+    is_all = kind in _NAMED_KINDS and not whole and len(found) > 0.7 * len(text.strip())
+    return "" if is_all else re.sub(r"^\d+\w? ", "", found) if name == "street_name" else found
+
+
+def _pieces(kind: str, name: str, text: str, *, whole: bool) -> Sequence[Piece]:
+    """Return the pieces of a kind, or of the kind that stands in for it."""
+    if kind == "number" and not whole:
+        return _measured(text)
+    pieces = candidates(text).pieces(kind)
+    if kind == "id":
+        own = tuple(sorted(pieces, key=lambda piece: piece.text[:1].lower() != name[:1].lower()))
+        is_call = re.search(r"call|number|ring|contact", name)
+        return own or (candidates(text).pieces("phone") if is_call else ())
+    if kind == "date":
+        return pieces or candidates(text).pieces("day")
+    first = re.match(r"[A-Z][\w-]+(?= [a-z])", text) if kind in ("company", "entity") else None
+    if not pieces and first and not _is_ordinary(first.group()):
+        return (Piece(first.group(), 0, first.end()),)
+    return pieces
+
+
+def _unsorted(name: str, desc: str, text: str, taken: Collection[object]) -> str | None:
+    """Return the sentence, or the phrase near in meaning, for a field that wants no piece of a known kind."""
     if _SENTENCES.fullmatch(name) or _SENTENCES.fullmatch(name.rsplit("_", 1)[-1]):
         return bearing_sentence(f"{spread(name)} {desc}", text) if len(text.split()) > 4 else None
-    if re.fullmatch(
-        r"(?:\w+_)?(?:text|output|content|result|answer|value|data|response|info|information|code)", name
-    ):
-        return None  # a name that asks for nothing in particular
+    if _VAGUE.fullmatch(name):
+        return None
     near = [one for one in _by_meaning(spread(name), candidates(text).phrases) if one.text not in taken]
     names = candidates(text).named
     if near and near[0] in names:  # how near an unknown name is says little: the first one is the subject

@@ -402,7 +402,8 @@ def _parts(item: Schema, source: Source) -> list[str]:
     text = source.text
     blocks = [block for block in re.split(r"\n\s*\n", text) if len(_PAIR.findall(block)) > 1]
     lines = [line.strip(" .-*\u2022") for line in text.splitlines() if line.strip(" .-*\u2022")]
-    resolved = {name: resolve(child, source.definitions) for name, child in item.get("properties", {}).items()}
+    children = item.get("properties", {})
+    resolved = {name: resolve(child, source.definitions) for name, child in children.items()}
     properties = {name: guess(name) if "x-opaque" in kind else kind for name, kind in resolved.items()}
     anchored = [
         line
