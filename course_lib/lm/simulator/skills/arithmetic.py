@@ -55,7 +55,7 @@ def written(value: float) -> str:
 _SPOKEN = (
     (r"\bhalf of\b", "0.5 *"),
     (r"\ba quarter of\b", "0.25 *"),
-    (r"(\d+(?:\.\d+)?)\s*(?:%|percent)\s+of\b", r"\1 / 100 *"),
+    (r"(\d+(?:\.\d+)?)\s*(?:%|percent)\s+of\b(?=\s*(?:the\s+)?[$\u20ac\u00a3(]?\s*\d)", r"\1 / 100 *"),
     (r"\b(?:plus|added to|and then add)\b", "+"),
     (r"\b(?:minus|less|take away)\b", "-"),
     (r"\b(?:times|multiplied by)\b|(?<=\d)\s*[x\u00d7]\s*(?=\d)", "*"),

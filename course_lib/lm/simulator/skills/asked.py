@@ -130,7 +130,7 @@ def _who(_question: str, sentence: str) -> list[str]:
 
 def _where(_question: str, sentence: str) -> list[str]:
     found = candidates(sentence)
-    near = re.findall(r"\b(?:in|at|on|from|to|near|behind|under|next to|into|inside|above|below)\s+((?:the |an? |our |its |my |room )?[^\W\d_][\w'-]*(?: [A-Z\d][\w'-]*| (?!and\b|or\b|is\b|in\b|on\b|at\b|for\b|with\b|only\b|from\b|to\b)[a-z]+){0,2})", sentence)  # fmt: skip
+    near = re.findall(r"\b(?:in|at|on|from|near|behind|under|next to|into|inside|above|below)\s+((?:the |an? |our |its |my |room )?[^\W\d_][\w'-]*(?: [A-Z\d][\w'-]*| (?!and\b|or\b|is\b|in\b|on\b|at\b|for\b|with\b|only\b|from\b|to\b)[a-z]+){0,2})", sentence)  # fmt: skip
     timely = re.compile(
         rf"(?:the )?(?:{_DAYS}|{_MONTHS}|{'|'.join(words.NUMBERS)}|noon|time|morning|evening|day|year|week)\b",
         re.IGNORECASE,

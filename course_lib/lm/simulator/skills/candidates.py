@@ -31,7 +31,9 @@ _PATTERNS = {
         r"|\b[A-Z]{1,3}-[A-Z]{1,2} \d{1,4}\b|\b(?!EUR|USD|GBP|CHF)[A-Z]{2,4} \d{2,5}\b"
         r"|\b[A-Z]{1,6}-?\d{2,}(?:-\w+)*\b|#[0-9A-Fa-f]{6}\b|#\d+\b|\b(?=\w*\d)(?=\w*[A-Z])[A-Z0-9]{6,}\b|\b[A-Z]{1,4}\d?(?:-[A-Z\d]+)*-\d+\b"
     ),
-    "gate": re.compile(r"(?i:\b(?:gate|platform|room|seat|track|aisle)\s+)([A-Z]?\d+[A-Z]?|[A-Z]\b)"),
+    "gate": re.compile(
+        r"(?i:\b(?:gate|platform|room|seat|track|aisle|apartment|flat|table|locker)\s+)([A-Z]?\d+[A-Z]?|[A-Z]\b)"
+    ),
     "zip": re.compile(
         r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b|\b\d{5}(?:-\d{4})?\b|\b\d{4} ?[A-Z]{2}\b|\b\d{4}(?= [A-Z])"
     ),

@@ -257,7 +257,7 @@ def _between_times(ask: Question) -> Moment | None:
     because = f"from {first.text} to {last.text} are {span_text(minutes)}"
     if ask.asks(r"\bhow many minutes\b|\bin minutes\b"):
         return Moment(minutes, f"{minutes}", because)
-    if ask.asks(r"\bhow many hours\b|\bin hours\b"):
+    if ask.asks(r"\bhow many hours\b(?! and)|\bin hours\b"):
         return Moment(minutes / 60, f"{minutes / 60:g}", because)
     return Moment(minutes, span_text(minutes), because)
 

@@ -220,13 +220,16 @@ def _percent(problem: Problem) -> Solved | None:
         return None
     share = problem.percents[0].value / 100
     terms, used = _terms(problem)
+    if not terms and len(problem.rates) == 1:  # "2400 a month", of which a share is asked
+        rate = problem.rates[0]
+        terms, used = [Term(rate.value, rate.unit, rate.start, written(rate.value))], 1
     if len(terms) != 1 or used != len(problem.all) - 1:
         return None
     base, shown = terms[0].value, terms[0].shown
     part, question = written(problem.percents[0].value), problem.question
     clause = problem.clause(problem.percents[0].start)
     wants_part = re.search(
-        r"\b(?:discount|tip|tax|vat|interest|commission|save|deposit|reduction)\b|% of\b|percent of\b",
+        r"\b(?:discount|tip|tax|vat|interest|commission|saves?|deposit|reduction)\b|% of\b|percent of\b",
         question,
         re.IGNORECASE,
     ) and not re.search(r"\b(?:total|pay|including|with|after|final|new|left|altogether)\b", question)
@@ -318,7 +321,7 @@ def _share(problem: Problem) -> Solved | None:
     if not shares or len(problem.plain) != 2 or problem.rates or problem.percents:
         return None
     whole, parts = (one.value for one in problem.plain)
-    if parts > whole and re.search(r"[A-Z]\w+ (?:friends|people|children)", problem.text):
+    if kind_of(problem.plain[1].unit) and not kind_of(problem.plain[0].unit):  # "four friends share 36 euros"
         whole, parts = parts, whole
     return (whole / parts, f"{written(whole)} / {written(parts)}", 2) if parts else None
 

@@ -130,7 +130,9 @@ def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
         kinds.insert(0, "number")
     if said in _EDGES:
         kinds = (
-            ["date", "time", "city"]
+            ["city", "place", "date", "time"]
+            if said in ("from", "to")
+            else ["date", "time", "city"]
             if said not in ("arrival", "departure")
             else ["time", "date", "city", "place"]
         )

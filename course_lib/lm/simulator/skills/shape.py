@@ -232,7 +232,14 @@ def _is_plain(value: Any) -> bool:
 def _left_over(schema: Schema, source: Source) -> Any:
     """Return the first phrase of a record's part that no other field has."""
     left = (piece.text for piece in candidates(source.text).phrases)
-    free = next((text for text in left if not any(text in str(one) for one in source.taken)), None)
+    free = next(
+        (
+            text
+            for text in left
+            if not any(text in str(one) or (len(str(one)) > 2 and str(one) in text) for one in source.taken)
+        ),
+        None,
+    )
     return _MISSING if free is None else within(schema, free)
 
 
@@ -292,10 +299,10 @@ def _pairs(text: str, *, is_number: bool) -> dict[str, str]:
         return {name: f"{one.value:g}" for name, one in named}
     before = re.findall(
         r"([A-Za-z][\w ]*?)\s+(?:(?:is|are|was|has|got|had|turned"
-        r"|scored)\s+)?(?:an?\s+)?(-?\d+(?:\.\d+)?)(?=\s*(?:,|;|and\b|\n|\.?$))",
+        r"|scored|costs?)\s+)?(?:an?\s+)?(-?\d+(?:\.\d+)?)(?:\s?(?:euros?|dollars?|EUR|USD|€|\$))?(?=\s*(?:,|;|and\b|\n|\.?$))",
         listed,
     )
-    return {key.removeprefix("and "): value for key, value in before}
+    return {re.sub(r"^(?:and |an? |the )+", "", key, flags=re.IGNORECASE): value for key, value in before}
 
 
 def _noun(text: str, end: int) -> str:
