@@ -58,7 +58,7 @@ class Item(pydantic.BaseModel):
 
 ITEMS = dspy.Signature("text -> items: list[Item]", custom_types={"Item": Item})
 RATED = {"text": (str, dspy.InputField()), "stars": (int, dspy.OutputField(ge=1, le=5))}
-RECORDS = [Item(product="2 tents", quantity=2), Item(product="3 lamps", quantity=3)]
+RECORDS = [Item(product="tents", quantity=2), Item(product="lamps", quantity=3)]
 
 
 class Short(dspy.Signature):

@@ -1,25 +1,30 @@
 """What the simulator can do, in the order in which it is tried for each field.
 
-Main path: solve(field, work) walks SKILLS; the first that finds a value wins, and shape never fails.
+Main path: solve(field, work) walks SKILLS; the first that finds a value wins; decline is the last.
 To add a skill, write (field, work) -> Result | None in a file of its own and give it a place in SKILLS.
 """
 
 from __future__ import annotations
 
 from course_lib.lm.simulator.prompts import Field
-from course_lib.lm.simulator.skills.answers import answer_question, reply, summarise
+from course_lib.lm.simulator.skills.answers import answer_question, choose_listed, reply
 from course_lib.lm.simulator.skills.arithmetic import aggregate
-from course_lib.lm.simulator.skills.candidates import within
 from course_lib.lm.simulator.skills.choice import classify
 from course_lib.lm.simulator.skills.judge import judge
+from course_lib.lm.simulator.skills.keywords import summarise
+from course_lib.lm.simulator.skills.limits import within
+from course_lib.lm.simulator.skills.outside import CANNOT, decline, reason_of, refuse
 from course_lib.lm.simulator.skills.proposer import propose
 from course_lib.lm.simulator.skills.quotation import quote
-from course_lib.lm.simulator.skills.shape import extract
+from course_lib.lm.simulator.skills.shape import stated
 from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text, is_reasoning
 
 __all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]
 
-SKILLS: tuple[Skill, ...] = (propose, judge, classify, quote, aggregate, answer_question, summarise, extract)
+SKILLS: tuple[Skill, ...] = (
+    propose, judge, refuse, classify, choose_listed,
+    quote, aggregate, answer_question, summarise, stated, decline,
+)  # fmt: skip
 
 
 def solve_all(work: Work) -> dict[str, object]:
@@ -44,6 +49,8 @@ def solve(field: Field, work: Work) -> Result:
 def explain(work: Work) -> Result:
     """Write the reasons that the skills gave, one sentence each."""
     reasons = dict.fromkeys(result.because for result in work.results.values() if result.because)
+    if outside := reason_of(work):
+        return Result(f"{CANNOT}: {outside}. What the fields hold is only there to fill them.")
     if not reasons:
         names = ", ".join(name.replace("_", " ") for name in work.results) or "the answer"
         return Result(f"I read the input for {names}.")

@@ -14,8 +14,10 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
-from course_lib.lm.simulator.skills.candidates import candidates, kinds_of, limited
+from course_lib.lm.simulator.skills.candidates import candidates
+from course_lib.lm.simulator.skills.limits import limited
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command
+from course_lib.lm.simulator.skills.roles import kinds_of
 
 _EXAMPLE = re.compile(
     r"(?:such as|e\.g\.,?|for example|for instance|for one|like|example:?|as in|format:?)\s+[`\"'(]*"

@@ -18,7 +18,8 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import limited
+from course_lib.lm.simulator.skills.limits import limited
+from course_lib.lm.simulator.skills.quantities import NONE, Unit, kind_of
 from course_lib.lm.simulator.skills.work import Result, Work
 
 MOST = 1e15  # larger results are not worked out
@@ -31,10 +32,13 @@ class Worked:
 
     value: float
     expression: str
+    unit: Unit = NONE
 
     @property
     def text(self) -> str:
-        """The value without needless decimals."""
+        """The value without needless decimals; money with two, where it is not whole."""
+        if kind_of(self.unit) == "money" and round(self.value, 2) % 1:
+            return f"{self.value:.2f}"
         return written(self.value)
 
 
@@ -49,7 +53,9 @@ def written(value: float) -> str:
 
 
 _SPOKEN = (
-    (r"(\d+(?:\.\d+)?)\s*(?:%|percent)\s+of\b", r"\1 / 100 *"),
+    (r"\bhalf of\b", "0.5 *"),
+    (r"\ba quarter of\b", "0.25 *"),
+    (r"(\d+(?:\.\d+)?)\s*(?:%|percent)\s+of\b(?=\s*(?:the\s+)?[$\u20ac\u00a3(]?\s*\d)", r"\1 / 100 *"),
     (r"\b(?:plus|added to|and then add)\b", "+"),
     (r"\b(?:minus|less|take away)\b", "-"),
     (r"\b(?:times|multiplied by)\b|(?<=\d)\s*[x\u00d7]\s*(?=\d)", "*"),

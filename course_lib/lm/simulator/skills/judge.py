@@ -18,8 +18,8 @@ import numpy as np
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import limited
 from course_lib.lm.simulator.skills.choice import closed_set
+from course_lib.lm.simulator.skills.limits import limited
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 _TRUTH = r"(?:ground_?)?truths?|gold(?:en)?|reference|expected|correct|ideal|target|label|solution"

@@ -76,12 +76,24 @@ def _names(roots: tuple[str, ...], have: set[str], row: Fact) -> bool:
         return False
     known = set(row.subject).union(*row.asks)
     left = [root for root in roots if root not in known and root not in words.STOP]
-    return len(left) <= (2 if row.asks else 3)
+    return len(left) <= (1 if row.asks else 2)
 
 
 def _reverse(question: str, have: set[str]) -> Fact | None:
     """Answer `Paris is the capital of which country?` from the same rows."""
-    if not re.search(r"\b(which|what) (country|element|book|novel|play)\b", question, re.IGNORECASE):
+    symbol = re.fullmatch(
+        r"\W*what (?:is|does|stands for) ((?=\S*[A-Z\d])[A-Z][\w]{0,7})(?: stand for| mean)?\W*",
+        question,
+        re.IGNORECASE,
+    )
+    named = re.search(r"\b(which|what) (country|element|book|novel|play)\b", question, re.IGNORECASE)
+    if symbol and symbol.group(1) != symbol.group(1).lower():
+        rows = (row for row in chain.from_iterable(_rows().values()) if row.short == symbol.group(1))
+        return next(
+            (Fact(" ".join(row.sentence.split(" is ")[0].split(" of ")[-1:]), row.sentence) for row in rows),
+            None,
+        )
+    if not named:
         return None
     for row in chain.from_iterable(_rows().values()):
         answer = set(_roots(row.short))

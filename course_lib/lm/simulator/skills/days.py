@@ -1,0 +1,308 @@
+"""Dates, times of day and durations: how long between two, what comes so much later, which weekday, what age.
+
+Main path: when(text) -> Moment or None. Dates are read by candidates.py; nothing here knows what day it is.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
+from typing import Any
+
+from course_lib.lm.simulator.skills.candidates import candidates
+from course_lib.lm.simulator.skills.quantities import Quantity, in_figures, kind_of, quantities
+
+_WEEKDAY = re.compile(rf"\b({'|'.join(calendar.day_name)})s?\b", re.IGNORECASE)
+_TIME = re.compile(
+    r"\b(?:([01]?\d|2[0-4])[:.h]([0-5]\d)(?::[0-5]\d)?\s*([ap]\.?m\b)?|(1[0-2]|[1-9])\s*([ap]\.?m\b)"
+    r"|(noon|midday|midnight)\b)",
+    re.IGNORECASE,
+)
+_BACK = re.compile(r"\b(?:before|earlier|ago|prior|back|previous)\b", re.IGNORECASE)
+_BETWEEN = re.compile(
+    r"\b(?:between|from|until|till|to|since|lasts?|long|take|takes|elapsed?|pass|passes|apart|begins?"
+    r"|starts?|ends?|opens?|closes?|leaves?|arrives?|departs?|lands?)\b",
+    re.IGNORECASE,
+)
+_ABOUT_TIME = re.compile(
+    rf"\d|\b(?:{'|'.join([*calendar.day_name, *calendar.month_name[1:]])})s?\b", re.IGNORECASE
+)
+_BESIDE_TODAY = {
+    "day before yesterday": -2,
+    "day after tomorrow": 2,
+    "yesterday": -1,
+    "today": 0,
+    "tomorrow": 1,
+}
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An answer about time: a date, a time of day, a weekday, a number or a duration."""
+
+    value: Any
+    text: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A time of day, in minutes, and whether it is written with am or pm."""
+
+    minutes: int
+    is_twelve: bool
+
+    @property
+    def text(self) -> str:
+        """The time as it was written, with two hours or with am and pm."""
+        hours, minutes = divmod(self.minutes % 1440, 60)
+        if not self.is_twelve:
+            return f"{hours}:{minutes:02}"
+        return f"{hours % 12 or 12}:{minutes:02} {'am' if hours < 12 else 'pm'}"
+
+
+def clocks(text: str) -> list[Clock]:
+    """Return the times of day in a text, in order."""
+    return [_clock(match) for match in _TIME.finditer(text)]
+
+
+def _clock(match: re.Match[str]) -> Clock:
+    hour, minute, half, alone, half_alone, named = match.groups()
+    if named:
+        return Clock(0 if named.lower() == "midnight" else 720, is_twelve=False)
+    hours, half = int(hour or alone), (half or half_alone or "").lower()[:1]
+    if half:
+        hours = hours % 12 + (12 if half == "p" else 0)
+    return Clock(hours * 60 + int(minute or 0), is_twelve=bool(half))
+
+
+class Question:
+    """A text with what it says of time."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.dates = [date.fromisoformat(iso[:10]) for iso in candidates(text).dates if _exists(iso)]
+        self.is_iso = bool(re.search(r"\d{4}-\d{2}-\d{2}", text))
+        self.clocks = clocks(text)
+        self.weekdays = [calendar.day_name[:].index(name.capitalize()) for name in _WEEKDAY.findall(text)]
+        self.spans = [one for one in _spans(text) if one.unit]
+
+    def asks(self, pattern: str) -> bool:
+        """Say whether the text has the words of a pattern."""
+        return re.search(pattern, self.text, re.IGNORECASE) is not None
+
+    @property
+    def sign(self) -> int:
+        """-1 where what is asked for comes before, 1 where it comes after."""
+        return -1 if _BACK.search(self.text) else 1
+
+    def day(self, value: date) -> Moment:
+        """Answer with a date, in the question's own spelling."""
+        shown = value.isoformat() if self.is_iso else f"{value.day} {value:%B} {value.year}"
+        return Moment(value, shown, f"counting from {self.dates[0].isoformat()} gives {value.isoformat()}")
+
+
+def _exists(iso: str) -> bool:
+    try:
+        return bool(date.fromisoformat(iso[:10]))
+    except ValueError:
+        return False
+
+
+def _spans(text: str) -> list[Quantity]:
+    times = [match.span() for match in _TIME.finditer(text)]
+    return [
+        one
+        for one in quantities(text)
+        if kind_of(one.unit) in ("time", "months") and not any(at <= one.start < end for at, end in times)
+    ]
+
+
+def later(start: date, spans: list[Quantity], sign: int = 1) -> date:
+    """Return the date so many days, weeks, months or years after another; a month's end stays within it."""
+    for one in spans:
+        (unit,) = one.unit
+        many = sign * one.value
+        if kind_of(one.unit) == "months":
+            months = (
+                int(many * {"month": 1, "year": 12, "decade": 120, "century": 1200}[unit]) + start.month - 1
+            )
+            year, month = start.year + months // 12, months % 12 + 1
+            start = date(year, month, min(start.day, calendar.monthrange(year, month)[1]))
+        else:
+            start += timedelta(seconds=many * _SECONDS[unit])
+    return start
+
+
+def span_text(minutes: int) -> str:
+    """Write a duration in words.
+
+    >>> span_text(95), span_text(120)
+    ('1 hour 35 minutes', '2 hours')
+    """
+    hours, rest = divmod(minutes, 60)
+    parts = [f"{n} {name}{'s' * (n != 1)}" for n, name in ((hours, "hour"), (rest, "minute")) if n]
+    return " ".join(parts) or "0 minutes"
+
+
+def _minutes(spans: list[Quantity]) -> float:
+    return sum(one.value * _SECONDS.get(next(iter(one.unit)), 0) for one in spans) / 60
+
+
+Rule = Callable[[Question], Moment | None]
+
+
+def _age(ask: Question) -> Moment | None:
+    if not ask.asks(r"\bborn\b|birthday") or not ask.asks(r"\bhow old\b|\bage\b") or len(ask.dates) != 2:
+        return None
+    born, then = sorted(ask.dates)
+    years = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
+    return Moment(years, f"{years}", f"from {born.isoformat()} to {then.isoformat()} are {years} whole years")
+
+
+def _calendar(ask: Question) -> Moment | None:
+    """Tell leap years and how long a month is."""
+    year = re.search(r"\b(1[5-9]\d\d|2\d\d\d)\b", ask.text)
+    month = re.search(rf"\b({'|'.join(calendar.month_name[1:])})\b", ask.text, re.IGNORECASE)
+    if year and ask.asks(r"\bleap[ -]?year\b"):
+        is_leap = calendar.isleap(int(year.group()))
+        said = f"{year.group()} is {'a' if is_leap else 'not a'} leap year"
+        return Moment(is_leap, f"{'Yes' if is_leap else 'No'}, {said}.", said)
+    if not month or not ask.asks(r"\bhow many days\b|\blast day\b|\bend of\b") or ask.dates:
+        return None
+    number = [name.lower() for name in calendar.month_name].index(month.group().lower())
+    if number == 2 and not year:
+        return None
+    days = calendar.monthrange(int(year.group()) if year else 2001, number)[1]
+    because = f"{month.group()} has {days} days"
+    if ask.asks(r"\bhow many\b"):
+        return Moment(days, f"{days}", because)
+    return Moment(days, f"{days} {month.group()}{f' {year.group()}' if year else ''}", because)
+
+
+def _weekday(ask: Question) -> Moment | None:
+    if not ask.asks(r"\b(?:which|what) (?:week)?day\b|\bday of the week\b|\bweekday\b") or ask.asks(
+        r"what day of the month"
+    ):
+        return None
+    if len(ask.dates) == 1:
+        start = later(ask.dates[0], ask.spans, ask.sign)
+        name = calendar.day_name[start.weekday()]
+        return Moment(name, name, f"{start.isoformat()} is a {name}")
+    beside = re.findall(rf"\b({'|'.join(_BESIDE_TODAY)})\b", ask.text.lower())
+    if len(ask.weekdays) == 1 and len(beside) == 2 and not ask.spans:
+        first, second = (_BESIDE_TODAY[said] for said in beside)
+        is_told_first = ask.text.lower().index(beside[0]) < ask.text.rfind("?") - len(ask.text) // 2
+        days = second - first if is_told_first else first - second
+        name = calendar.day_name[(ask.weekdays[0] + days) % 7]
+        return Moment(name, name, f"{beside[1]} is {name}")
+    if len(ask.weekdays) == 1 and ask.spans:
+        days = round(_minutes(ask.spans) / 1440)
+        name = calendar.day_name[(ask.weekdays[0] + ask.sign * days) % 7]
+        start_name = calendar.day_name[ask.weekdays[0]]
+        return Moment(
+            name, name, f"{days} days {'before' if ask.sign < 0 else 'after'} a {start_name} is a {name}"
+        )
+    return None
+
+
+def _days_between(ask: Question) -> Moment | None:
+    if len(ask.dates) != 2 or ask.spans:
+        return None
+    first, last = sorted(ask.dates)
+    days = (last - first).days
+    because = f"from {first.isoformat()} to {last.isoformat()} are {days} days"
+    if ask.asks(r"\bweeks\b") and days % 7 == 0:
+        return Moment(days // 7, f"{days // 7}", because)
+    if ask.asks(r"\b(months|years)\b"):
+        months = (last.year - first.year) * 12 + last.month - first.month - (last.day < first.day)
+        count = months if ask.asks(r"\bmonths\b") else months // 12
+        return Moment(count, f"{count}", because)
+    return (
+        Moment(days, f"{days}" if ask.asks(r"\bhow many\b") else f"{days} days", because)
+        if ask.asks(r"\bday|\blong\b")
+        else None
+    )
+
+
+def _date_later(ask: Question) -> Moment | None:
+    if (
+        len(ask.dates) != 1
+        or not ask.spans
+        or any(next(iter(one.unit)) in ("hour", "minute") for one in ask.spans)
+    ):
+        return None
+    return ask.day(later(ask.dates[0], ask.spans, ask.sign))
+
+
+def _between_times(ask: Question) -> Moment | None:
+    if len(ask.clocks) != 2 or not _BETWEEN.search(ask.text):
+        return None
+    first, last = ask.clocks
+    is_back = (
+        ask.asks(r"\b(?:until|before|till)\b")
+        and first.minutes > last.minutes
+        and ask.asks(r"\bit is\b|\bnow\b")
+    )
+    minutes = (first.minutes - last.minutes if is_back else last.minutes - first.minutes) % 1440
+    if ask.spans and ask.asks(r"\b(?:break|pause|lunch|stop|rest)\b"):
+        minutes -= round(_minutes(ask.spans))
+    elif ask.spans:
+        return None
+    because = f"from {first.text} to {last.text} are {span_text(minutes)}"
+    if ask.asks(r"\bhow many minutes\b|\bin minutes\b"):
+        return Moment(minutes, f"{minutes}", because)
+    if ask.asks(r"\bhow many hours\b(?! and)|\bin hours\b"):
+        return Moment(minutes / 60, f"{minutes / 60:g}", because)
+    return Moment(minutes, span_text(minutes), because)
+
+
+def _time_later(ask: Question) -> Moment | None:
+    if (
+        len(ask.clocks) != 1
+        or not ask.spans
+        or not ask.asks(r"\bwhen\b|\bwhat time\b|\bat what\b|\bwhich time\b|\buntil\b|\bend\b")
+    ):
+        return None
+    is_start_asked = ask.asks(
+        r"\bwhen (?:must|should|do|does|did|has|have|would) [^?]*\b(?:leave|start|begin|depart|set off"
+        r"|get up|wake|put)\b"
+    )
+    is_start_asked = is_start_asked and ask.asks(r"\b(?:must|need|have to|by|at the latest|in time)\b")
+    sign = -1 if is_start_asked or (_BACK.search(ask.text)) else 1
+    start = ask.clocks[0]
+    end = Clock(start.minutes + sign * round(_minutes(ask.spans)), start.is_twelve)
+    span = span_text(round(_minutes(ask.spans)))
+    return Moment(
+        end,
+        end.text,
+        f"{span} {'before' if sign < 0 else 'after'} {start.text} is {end.text}",
+    )
+
+
+_RULES: tuple[Rule, ...] = (
+    _age,
+    _calendar,
+    _weekday,
+    _days_between,
+    _date_later,
+    _between_times,
+    _time_later,
+)
+
+
+@lru_cache(maxsize=512)
+def when(text: str) -> Moment | None:
+    """Return the answer to a question about dates or times, or None if it is none, or not understood."""
+    if len(text) > 500 or not _ABOUT_TIME.search(text):
+        return None
+    ask = Question(in_figures(text))
+    try:
+        return next((moment for rule in _RULES if (moment := rule(ask)) is not None), None)
+    except (OverflowError, ValueError):
+        return None
