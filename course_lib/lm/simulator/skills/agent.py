@@ -67,16 +67,18 @@ def generate(move: Move, request: str) -> str:
     """Return the answer to the request."""
     good, bad = _sorted_out(move)
     refused = [goal for goal in move.goals if goal.tool is None]
-    question = " ".join(clauses(request)) or request
+    question = " ".join(part.text for part in clauses(request) if part.manner != "tell") or request
     parts = [_of_tool(one, question) for one in good]
     is_served = any(one.step.tool in move.wanted for one in good)
     if bad and (not good or bad[-1].step.tool in move.wanted):
         parts = parts if is_served else []
         parts.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
     for goal in refused:
-        parts.append(f"I cannot do this: none of my tools can {goal.verb} anything here.")
+        what = f"can {goal.verb} anything here" if goal.verb else "does that"
+        parts.append(f"I cannot do this: none of my tools {what}.")
     if not parts or (not bad and not refused and not is_served and move.missing):
-        no_way = f"I could not do this: I do not have the {move.missing}, and no tool tells it."
+        lacking = " and the ".join(move.missing)
+        no_way = f"I could not do this: I do not have the {lacking}, and no tool tells it."
         no_tool = "I cannot help with this: none of my tools tells anything about it."
         parts.append(no_way if move.missing else no_tool)
     return " ".join(part for part in parts if part)
