@@ -19,7 +19,15 @@ from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
-from course_lib.lm.simulator.skills.mentions import COMMON, CURRENCIES, ROLES, TABLES, Mention, mentions
+from course_lib.lm.simulator.skills.mentions import (
+    COMMON,
+    CURRENCIES,
+    ROLES,
+    TABLES,
+    VERBS,
+    Mention,
+    mentions,
+)
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command
 from course_lib.lm.simulator.skills.shape import resolve
 
@@ -105,6 +113,7 @@ def _wanted(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
     roles = next((set(pair) for pair in _PAIRS if pair[0] in name), roles)
     units = {_UNITS[one] for one in stems if one in _UNITS} or {_UNITS[one] for one in told if one in _UNITS}
     kind = _kind(schema, name, about)
+    roles |= {"in", "at", "on"} if about[:1] == ["where"] else set()
     shapes = _shapes(schema, desc) if kind not in ("date", "time", "text", "query") else ()
     return Wanted(path, schema, desc, required, kind, shapes, stems, told, frozenset(roles), frozenset(units))
 
@@ -125,10 +134,12 @@ def _kind(schema: Schema, name: Sequence[str], about: Sequence[str]) -> str:
     by_name = [kind for word in reversed(name) for kind in kinds_named(word)]
     by_name = kinds_named("_".join(name)) + by_name
     by_desc = [kind for word in about for kind in kinds_named(word)]
+    if about[:1] == ["where"] and not by_name:
+        return "place"
     special = [one for one in by_name if one not in _GENERIC]
     if not special and (typed := [one for one in by_desc if one in _TYPED]):
         return typed[0]
-    return next(iter(special + by_name + by_desc), "thing")
+    return next((one for one in special + by_name + by_desc if by_name or one != "naming"), "thing")
 
 
 def kinds_named(word: str) -> list[str]:
@@ -217,7 +228,7 @@ _BASE: Mapping[str, Mapping[str, float]] = {
     "person": {"name": 2, "email": 1, "tag": 1, "quoted": 1, "phrase": 0.5},
     "language": {"name": 2, "phrase": 0.5},
     "text": {"text": 4, "quoted": 3, "phrase": 0.6},
-    "query": {"text": 3.3, "quoted": 3, "phrase": 1, "name": 1},
+    "query": {"text": 3.3, "quoted": 3, "phrase": 1, "name": 1.5},
     "naming": {"quoted": 3, "path": 1.5, "name": 1.5, "text": 0.5, "phrase": 0.9, "counted": 0.9},
     "thing": {
         "quoted": 2,
@@ -284,7 +295,7 @@ def _number(want: Wanted, mention: Mention) -> Fit | None:
     elif own and want.units:
         value *= _rate(own, want.units)
         span = (mention.start, mention.reach[1])
-    elif mention.noun and "id" in want.stems:
+    elif own and "id" in want.stems:
         return None
     low, high = want.schema.get("minimum", value), want.schema.get("maximum", value)
     is_whole = want.schema.get("type") == "integer"
@@ -309,12 +320,21 @@ def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None
     if not base:
         return None
     score, span = _bearing(want, mention)
+    score = max(score, 0.0) if want.kind == "query" else score
     value = str(int(mention.value)) if isinstance(mention.value, float) else str(mention.value)
     if mention.kind in ("phrase", "counted"):
         value, span = _bare_phrase(want, mention, known)
+        score = max(score, LABEL) if value and not str(mention.value).startswith(value) else score
         score += ROLE * (mention.marker == "named" and want.kind == "naming")
         if not value or (value[:1].isdigit() and want.kind != "street"):
             return None
+    if (
+        mention.marker == ":"
+        and mention.kind in ("phrase", "counted")
+        and score <= 0
+        and not mention.is_joined
+    ):
+        score -= 0.5  # what follows "is" tells of something, and is not what is asked for
     if mention.marker == "" and want.kind in ("thing", "naming", "text"):
         score += 1.0 if mention.kind in ("name", "quoted") else 0.5
     if want.kind == "unit":
@@ -334,7 +354,7 @@ def _bare_phrase(want: Wanted, mention: Mention, known: frozenset[str]) -> tuple
     value = str(mention.value)
     start = mention.start
     first, _, rest = value.partition(" ")
-    while words.stem(first.lower()) in want.stems and rest:
+    while (words.stem(first.lower()) in want.stems or first in words.STOP) and rest:
         start += len(first) + 1
         value = rest
         first, _, rest = value.partition(" ")
@@ -395,6 +415,18 @@ def _wholes(want: Wanted, text: str) -> Iterator[Fit]:
         yield Fit(1.2, " ".join(text.split()), 0, len(text))
     if want.kind == "text" and re.search("reason|why|cause|justification", want.name):
         yield Fit(1.1, reason(text), 0, 0)
+    if want.kind == "text" and _TOLD.search(want.name) and (told := _statement(text)):
+        yield Fit(1.05, told, 0, 0)
+
+
+_TOLD = re.compile("description|summary|detail|note|issue|problem|symptom|complaint")
+
+
+def _statement(text: str) -> str:
+    """Return what the request tells, besides what it orders."""
+    told = (re.sub(r",?\s*(?:and\s)?(?:please|pls)\b.*", "", one) for one in words.sentences(text))
+    long = (one for one in told if len(one.split()) >= 4)
+    return next((one for one in long if words.stem(words.words(one)[0]) not in VERBS), "").rstrip(" .,")
 
 
 def reason(text: str) -> str:
@@ -412,9 +444,16 @@ def _shaped(want: Wanted, text: str) -> Iterator[Fit]:
         for hit in hits:
             yield Fit(4.0, hit.group().upper() if prefix.isupper() else hit.group(), *hit.span())
         if not hits and bare:  # "order 10154" for O-10154
-            yield from (Fit(4.0, f"{prefix}{hit.group()}", *hit.span()) for hit in re.finditer(bare, text))
+            for hit in re.finditer(bare, text):
+                label = _label_at(hit.start(), text)
+                if not label or label & (want.stems | want.about):
+                    yield Fit(4.0, f"{prefix}{hit.group()}", *hit.span())
     if want.kind == "email":
         yield from (Fit(4.0, one.value, one.start, one.end) for one in mentions(text) if one.kind == "email")
+
+
+def _label_at(start: int, text: str) -> frozenset[str]:
+    return frozenset(stem for one in mentions(text) if one.start == start for stem in one.label)
 
 
 # -- one of several values --------------------------------------------------------------------------------
@@ -459,7 +498,8 @@ def _spelled(label: str, text: str) -> Iterator[re.Match[str]]:
     others = [name for name, code in CURRENCIES.items() if code == label and name.isalpha()]
     if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
         spelled += r"[a-z]*day"
-    yield from re.finditer(rf"(?<!\w)(?:{'|'.join([spelled, *others])})(?:s|es)?(?!\w)", text, re.IGNORECASE)
+    flags = re.IGNORECASE if len(label) > 2 else re.NOFLAG  # "a" is no grade A
+    yield from re.finditer(rf"(?<!\w)(?:{'|'.join([spelled, *others])})(?:s|es)?(?!\w)", text, flags)
 
 
 @lru_cache(maxsize=1024)
@@ -585,11 +625,13 @@ def _records(
         for name, child in properties.items()
     )
     records, spans = [], []
-    for part in parts(text):
-        filled = fill(fields, text, known, within=part, taken=taken)
+    for start, end in taken:
+        text = text[:start] + " " * (end - start) + text[end:]
+    for start, end in parts(text):
+        filled = fill(fields, text[start:end], known)
         if not filled.missing:
             records.append(filled.args)
-            spans += filled.spans
+            spans += [(start + one, start + other) for one, other in filled.spans]
     if not records:
         return None
     return Fit(SURE, records, min(start for start, _ in spans), max(end for _, end in spans))
@@ -656,9 +698,7 @@ def fill(
                 chosen[want.path] = fit
                 spans.append((fit.start, fit.end))
     missing = tuple(want.name for want in wants if want.required and want.path not in chosen)
-    free = any(
-        want.kind in ("text", "query", "naming", "sum", "sql") for want in wants if want.path in chosen
-    )
+    free = any(want.kind in ("text", "query", "sum", "sql") for want in wants if want.path in chosen)
     return Filled(_nested(wants, chosen), missing, tuple(spans[len(taken) :]), free)
 
 

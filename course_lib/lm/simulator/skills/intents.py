@@ -7,7 +7,7 @@ what a tool does and may do, the rest of the words (and where they leave it open
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,12 +16,13 @@ from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import ToolSpec
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arguments import fill, kinds_named, wanted
-from course_lib.lm.simulator.skills.mentions import EFFECTS, TABLES, VERBS, mentions, spelled_out
+from course_lib.lm.simulator.skills.mentions import EFFECTS, TABLES, TOKENS, VERBS, mentions, spelled_out
 
-LEAST = {"order": 0.3, "ask": 0.32, "want": 0.36, "tell": 0.42}
+LEAST = {"order": 0.3, "ask": 0.34, "want": 0.38, "tell": 0.45}
 """How well a tool must fit what a clause orders, asks, wants or only tells."""
-SAME_VERB, LIKE_VERB, NOUNS, DESC, IN_HAND = 0.25, 0.1, 0.25, 0.15, 0.12
-_STRICT = ("enum", "email", "phone", "url", "path", "street")
+SAME_VERB, LIKE_VERB, NOUNS, DESC, IN_HAND, COMPLETE, USED = 0.25, 0.1, 0.25, 0.15, 0.08, 0.15, 0.1
+FAR = 0.24  # a question that is no nearer to a tool is about something else
+_STRICT = ("enum", "date", "email", "phone", "url", "path", "street")
 PROMISES = 1.0  # a description that says less of an argument does not promise it
 MOST_CLAUSES, LONGEST = 12, 1_000  # what is read of a request for what it asks, in clauses and characters
 
@@ -43,6 +44,8 @@ class Goal:
 _FINAL = re.compile(r"submit the final|marks the task as complete|final answer", re.IGNORECASE)
 _OPPOSITES = [tuple(pair.split("/")) for pair in TABLES["opposites"].split()]
 _PURE = frozenset(("read", "compute", "translate", "pick", "skip"))
+_PIECES = frozenset(TOKENS) - {"word", "stop"}
+_RECKONS = frozenset(effect for effect in EFFECTS if effect.startswith("reckon"))
 _LIGHT = frozenset(TABLES["light"].split())
 
 
@@ -82,7 +85,9 @@ def effects(tool: ToolSpec) -> frozenset[str]:
 def acts(tool: ToolSpec) -> bool:
     """Say whether the tool changes something, and does not only look or reckon."""
     does = _effects_of(tool.desc) or _effects_of(spoken(tool.name))
-    reckons = "reckon" in does and all(want.kind in ("integer", "number") for want in wanted(tool.params))
+    reckons = bool(does & _RECKONS) and all(
+        want.kind in ("integer", "number") for want in wanted(tool.params)
+    )
     looks = bool(does & _PURE) or re.match(r"returns?\b", tool.desc, re.IGNORECASE) is not None
     return bool(does) and not looks and not reckons
 
@@ -150,8 +155,14 @@ def _read(text: str) -> Clause:
     if _TELLS.match(bare) or not bare:
         return Clause(text, "tell")
     is_order = re.match(r"[A-Za-z]+\s+(?:[a-z#\d\"']|$)|[A-Z][a-z]+\s+\S", bare)
-    if is_order and not re.match(
-        r"\w+\s*(?:[:,]|\b(?:is|are|has|was|needs|gets|wants|to|from|in|at|for)\b)", bare
+    if re.match(
+        r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b", bare
+    ):
+        return Clause(text, "tell")
+    if (
+        is_order
+        and words.words(bare)[0] not in words.NUMBERS
+        and not re.match(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|needs|gets|wants|to|from|in|at|for)\b)", bare)
     ):
         return Clause(text, "order", bare)
     return Clause(text, "tell" if re.match(r"\w+:", bare) else "want")
@@ -160,7 +171,7 @@ def _read(text: str) -> Clause:
 def _is_verb(text: str) -> bool:
     """Say whether a text begins with a verb that the tables know, and not with a label or a noun."""
     first = next(iter(words.words(text)), "")
-    return words.stem(first) in VERBS and not re.match(r"\w+\s*(?::|is\b|are\b|was\b|\w+:|to\s+\d)", text)
+    return words.stem(first) in VERBS and not re.match(r"\w+\s*(?::|is\b|are\b|was\b|\w+:)", text)
 
 
 _CUT = re.compile(
@@ -183,8 +194,21 @@ def clauses(request: str) -> list[Clause]:
     edges += [hit.end() for hit in _CUT.finditer(request) if _begins(hit, request)]
     kept = sorted({edge for edge in edges if not any(start < edge < end for start, end in whole)})
     pieces = [request[start:end].strip() for start, end in zip(kept, [*kept[1:], len(request)], strict=True)]
-    pieces = [re.sub(r"[\s,;]*\b(?:and|then|but)?[\s,;]*$", "", piece) for piece in pieces]
+    pieces = [*_without_lone_verbs(pieces)]
+    pieces = [re.sub(r"(?:[\s,;]+(?:and|then|but))?[\s,;]*$", "", piece) for piece in pieces]
     return [_read(piece[:LONGEST]) for piece in pieces[:MOST_CLAUSES] if piece]
+
+
+def _without_lone_verbs(pieces: Sequence[str]) -> Iterator[str]:
+    """Join a verb that stands alone to what follows, as in "squash and merge it"."""
+    held = ""
+    for piece in pieces:
+        held = f"{held} {piece}".strip()
+        if len(words.words(_POLITE.sub("", held))) > (2 if held.endswith(" and") else 1):
+            yield held
+            held = ""
+    if held:
+        yield held
 
 
 def _is_handed_on(mention: object, request: str) -> bool:
@@ -196,11 +220,14 @@ def _begins(hit: re.Match[str], request: str) -> bool:
     """Say whether something new is asked behind a joint: with a verb, with please, or a question."""
     word = (hit.group("verb") or hit.group("next") or "").lower()
     after = _POLITE.sub("", request[hit.end() :])
-    root = words.stem(next(iter(words.words(after)), ""))
+    first = next(iter(words.words(after)), "")
     if not word or word in ("please", "pls", "can", "could"):
         return True
-    is_label = kinds_named(root) and not re.match(r"\w+\s+(?:a|an|the|me|my|to)\b", after)
-    return (root in VERBS and not is_label) or bool(hit.group("verb") and _QUESTION.match(after))
+    is_label = kinds_named(first) and not re.match(r"\w+\s+(?:a|an|the|me|my|to)\b", after)
+    is_asked = re.match(
+        r"wh\w+\b|how\b|(?:is|are|do|does|did)\s(?:the|my|there|it|you|they)\b", after, re.IGNORECASE
+    )
+    return (words.stem(first) in VERBS and not is_label) or bool(hit.group("verb") and is_asked)
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
@@ -209,9 +236,14 @@ def _begins(hit: re.Match[str], request: str) -> bool:
 def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     """Return what the request asks for, in order, each with the tool that serves it best."""
     working = [tool for tool in tools if not is_final(tool)]
-    parts = clauses(spelled_out(request))
+    request = spelled_out(request)
+    parts = clauses(request)
     asking = [part for part in parts if part.manner != "tell"]
-    found = [goal for part in asking if (goal := _goal(part, request, working))]
+    found: list[Goal] = []
+    for part in asking:
+        goal = _goal(part, request, working)
+        if goal and not (found and _belongs(part, goal, found[-1])):
+            found.append(goal)
     if not any(goal.tool for goal in found):
         told = [_goal(part, request, working) for part in parts if part.manner == "tell"]
         found = [goal for goal in told if goal and goal.tool][:1] or found
@@ -223,12 +255,32 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
 
 def _goal(part: Clause, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
     fitting = [tool for tool in tools if _may_serve(part, tool)]
-    best = _best(part, request, fitting) if fitting else None
+    if not fitting and next(iter(words.words(part.asked)), "") in _LIGHT:
+        fitting = [
+            tool for tool in tools if acts(tool) and not _is_opposite(_effects_of(part.asked), effects(tool))
+        ]
+    best = _best(part, request, fitting, tools) if fitting else None
     if best:
         return Goal(part.text, best)
     if part.manner == "order":
         return Goal(part.text, None, next(iter(words.words(part.asked)), "do"))
     return Goal(part.text, None) if part.manner == "want" else None
+
+
+def _belongs(part: Clause, goal: Goal, before: Goal) -> bool:
+    """Say whether a clause only says more of the wish before it: "and give it to Marta", "deliver to ..."."""
+    if not before.tool or (goal.tool and not re.match(r"\w+ (?:it|them|this|that|him|her)\b", part.asked)):
+        return False
+    own = own_stems(before.tool)
+    alone = fill(before.tool.params, before.clause, own).args
+    return fill(before.tool.params, f"{before.clause}\n{part.text}", own).args != alone
+
+
+def _is_opposite(wants: frozenset[str], does: frozenset[str]) -> bool:
+    return any(
+        (one in wants and other not in wants and other in does and one not in does)
+        for one, other in (*_OPPOSITES, *(pair[::-1] for pair in _OPPOSITES))
+    )
 
 
 def _may_serve(part: Clause, tool: ToolSpec) -> bool:
@@ -238,27 +290,28 @@ def _may_serve(part: Clause, tool: ToolSpec) -> bool:
     if part.manner != "order":
         return True
     wants, does = _effects_of(part.asked), effects(tool)
-    for one, other in (*_OPPOSITES, *(pair[::-1] for pair in _OPPOSITES)):
-        if one in wants and other not in wants and other in does and one not in does:
-            return False
-    if wants & does:
-        return True
+    if _is_opposite(wants, does):
+        return False
     first = next(iter(words.words(part.asked)), "")
-    if not wants:
-        told = " ".join(f"{spoken(param.name)} {param.desc}" for param in tool.params)
-        return words.stem(first) in own_stems(tool) | set(words.stems(told))
-    is_light = first in _LIGHT and "read" not in wants and acts(tool)
-    return is_light or (not does and bool(wants & {"read", "compute"}))
+    told = " ".join(f"{spoken(param.name)} {param.desc}" for param in tool.params)
+    is_named = not wants and words.stem(first) in own_stems(tool) | set(words.stems(told))
+    return bool(wants & does) or is_named or (not does and bool(wants & {"read", "compute"}))
 
 
-def _best(part: Clause, request: str, tools: Sequence[ToolSpec]) -> ToolSpec | None:
+def _best(
+    part: Clause, request: str, tools: Sequence[ToolSpec], everything: Sequence[ToolSpec]
+) -> ToolSpec | None:
     """Return the tool that fits best, by the words that it shares, else by meaning; None if none fits."""
     clear = [tool for tool in tools if _is_named(part, tool)]
     if len(clear) == 1 and part.manner == "order":
         return clear[0]
-    scores = {tool.name: score(part, request, tool) for tool in tools}
-    best = max(tools, key=lambda tool: scores[tool.name])
-    return best if scores[best.name] >= LEAST[part.manner] else None
+    if part.manner == "tell":
+        tools = [
+            tool for tool in tools if acts(tool) and not fill(tool.params, request, own_stems(tool)).missing
+        ]
+    scores = {tool.name: score(part, request, tool, everything) for tool in tools}
+    best = max(tools, key=lambda tool: scores[tool.name], default=None)
+    return best if best and scores[best.name] >= LEAST[part.manner] else None
 
 
 def _nouns(tool: ToolSpec) -> list[str]:
@@ -277,11 +330,11 @@ def _is_named(part: Clause, tool: ToolSpec) -> bool:
     return stems[:1] == [first] and all(noun in stems for noun in _nouns(tool))
 
 
-def score(part: Clause, request: str, tool: ToolSpec) -> float:
+def score(part: Clause, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     """Return how well a tool fits a clause: meaning, verb, nouns, and whether the request has what it needs."""
     stems = {words.stem(word) for word in words.words(part.asked or part.text)}
     nouns = _nouns(tool)
-    total = nearness(_core(part), tool)
+    total = nearness(part, tool)
     total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
     if part.manner == "order":
         same = words.stem(next(iter(words.words(part.asked)), "")) in {
@@ -290,36 +343,50 @@ def score(part: Clause, request: str, tool: ToolSpec) -> float:
         total += SAME_VERB if same else LIKE_VERB * bool(_effects_of(part.asked) & effects(tool))
     content = [word for word in stems if word not in words.STOP and not word.isdigit()]
     total += DESC * sum(word in own_stems(tool) for word in content) / max(1, len(content))
-    total += LIKE_VERB * any(_effects_of(word) & effects(tool) & {"reckon"} for word in stems)
-    return total + IN_HAND * _is_in_hand(tool, request)
+    total += LIKE_VERB * any(_effects_of(word) & effects(tool) & _RECKONS for word in stems)
+    is_far = part.manner != "order" and total < FAR and not _holds_strict(tool, request)
+    return 0.0 if is_far else total + _in_hand(tool, request, tools)
 
 
-def _is_in_hand(tool: ToolSpec, request: str) -> bool:
+def _holds_strict(tool: ToolSpec, request: str) -> bool:
     """Say whether the request holds all that the tool needs of what only pieces of a certain form can be."""
-    strict = [want for want in wanted(tool.params) if want.required and (want.shapes or want.kind in _STRICT)]
-    missing = fill(tool.params, request, own_stems(tool)).missing if strict else ()
-    return bool(strict) and not any(want.name in missing for want in strict)
+    needs = [want for want in wanted(tool.params) if want.required]
+    strict = {want.name for want in needs if want.shapes or want.kind in _STRICT}
+    return bool(strict) and not strict & {*fill(tool.params, request, own_stems(tool)).missing}
+
+
+def _in_hand(tool: ToolSpec, request: str, tools: Sequence[ToolSpec]) -> float:
+    """Return what it is worth that the request holds what the tool needs, and little that it has no use for."""
+    filled = fill(tool.params, request, own_stems(tool))
+    lacking = [param for param in tool.params if spoken(param.name) in filled.missing]
+    told = all(any(promise(other, one) >= PROMISES for other in tools if not acts(other)) for one in lacking)
+    pieces = [one for one in mentions(request) if one.kind in _PIECES]
+    used = [one for one in pieces if any(one.touches(start, end) for start, end in filled.spans)]
+    return (
+        COMPLETE * bool(tool.params and told and len(filled.missing) == len(lacking))
+        + IN_HAND * _holds_strict(tool, request)
+        + USED * (1.0 if lacking and told else len(used) / max(1, len(pieces)))
+    )
 
 
 @lru_cache(maxsize=1024)
-def _core(part: Clause) -> str:
-    """Return the clause without what is only handed on or only names one thing among others."""
+def _cores(part: Clause) -> tuple[str, str]:
+    """Return the clause without texts that are only handed on, and also without names and numbers."""
     text = part.asked or part.text
-    cut = [
-        one
-        for one in mentions(text)
-        if one.kind in ("email", "phone", "url") or (one.kind == "quoted" and " " in one.value)
-    ]
-    for one in reversed(cut):
-        text = text[: one.start] + text[one.end :]
-    return " ".join(text.split()) or part.text
+    pieces = sorted((one for one in mentions(text) if one.kind in _PIECES), key=lambda one: -one.start)
+    bare = text
+    for one in pieces:
+        bare = f"{bare[: one.start]} {bare[one.end :]}"
+        if one.kind in ("email", "phone", "url") or (one.kind == "quoted" and " " in one.value):
+            text = f"{text[: one.start]} {text[one.end :]}"
+    return " ".join(text.split()), " ".join(bare.split())
 
 
-def nearness(text: str, tool: ToolSpec) -> float:
-    """Return the cosine of a text and of what a tool says of itself."""
-    told = f"{spoken(tool.name)}: {tool.desc}"
-    vectors = encode([text, told])
-    return float(vectors[0] @ vectors[1])
+def nearness(part: Clause, tool: ToolSpec) -> float:
+    """Return the cosine of a clause, with or without its names and numbers, and of what a tool says of itself."""
+    takes = ", ".join(spoken(param.name) for param in tool.params)
+    vectors = encode([*_cores(part), f"{spoken(tool.name)}: {tool.desc} {takes}"])
+    return float(max(vectors[:2] @ vectors[2]))
 
 
 # -- tools that tell what another needs -------------------------------------------------------------------

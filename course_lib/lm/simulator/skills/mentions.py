@@ -63,7 +63,7 @@ _STREET = rf"(?i:{'|'.join(TABLES['streets'].split())})"
 _MONEY_WORD = "|".join(re.escape(name) for name in CURRENCIES)
 _NAME = r"[A-ZÀ-Þ][\wÀ-ÿ'’&]*(?:-[\wÀ-ÿ]+)*"
 _SITE = rf"(?:\s(?:{'|'.join(TABLES['sites'].split())})\b)?"
-_TOKENS = {
+TOKENS = {
     "quoted": r"[\"“„«][^\"”“»]{1,500}[\"”»]|(?<!\w)'[^'\n]{2,200}'(?!\w)",
     "email": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
     "url": r"https?://[^\s<>\"')\]]+",
@@ -88,7 +88,7 @@ _TOKENS = {
     "word": r"[a-zß-ÿ][\wÀ-ÿ'’-]*",
     "stop": r"[,;:.?!()—–=\n]",
 }
-_TOKEN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _TOKENS.items()))
+_TOKEN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in TOKENS.items()))
 
 
 class _Token(NamedTuple):
@@ -297,7 +297,7 @@ def _wholes(
         last = choices[-1][1]
         choices += [(choices[-1][0], [*last, *following.tokens])] if last and last[-1].kind == "word" else []
     for kind, chosen in choices:
-        if chosen and (len(chosen) > 1 or chosen[0].kind == "word"):
+        if chosen and (len(chosen) > 1 or chosen[0].kind == "word" or phrase.marker == "named"):
             value = text[chosen[0].start : chosen[-1].end]
             yield _mention(kind, value, chosen, phrase, label)
 

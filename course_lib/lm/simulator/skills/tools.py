@@ -128,10 +128,12 @@ def _filled(tool: ToolSpec, clause: str, hands: Hands) -> list[Filled]:
 
 def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
     """Return one set of arguments for each joined part of the clause, if several have all that is needed."""
-    filled = [
-        fill(tool.params, spelled_out(clause), own_stems(tool), within=part)
-        for part in parts(spelled_out(clause))
-    ]
+    text, own = spelled_out(clause), own_stems(tool)
+    if any(
+        isinstance(value, list) and len(value) > 1 for value in fill(tool.params, text, own).args.values()
+    ):
+        return []
+    filled = [fill(tool.params, text, own, within=part) for part in parts(text)]
     complete = [one for one in filled if not one.missing and not one.is_free and one.args]
     return complete if len(complete) > 1 else []
 
