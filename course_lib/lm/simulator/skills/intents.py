@@ -21,6 +21,7 @@ from course_lib.lm.simulator.skills.mentions import EFFECTS, TABLES, TOKENS, VER
 LEAST = {"order": 0.3, "ask": 0.34, "want": 0.38, "tell": 0.45}
 """How well a tool must fit what a clause orders, asks, wants or only tells."""
 SAME_VERB, LIKE_VERB, NOUNS, DESC, IN_HAND, COMPLETE, USED = 0.25, 0.1, 0.25, 0.15, 0.08, 0.15, 0.1
+SAME_WH, IDEA = 0.12, 0.08
 FAR = 0.24  # a question that is no nearer to a tool is about something else
 _STRICT = ("enum", "date", "email", "phone", "url", "path", "street")
 PROMISES = 1.0  # a description that says less of an argument does not promise it
@@ -314,13 +315,13 @@ def _best(
     return best if best and scores[best.name] >= LEAST[part.manner] else None
 
 
+@lru_cache(maxsize=512)
 def _nouns(tool: ToolSpec) -> list[str]:
-    name = words.words(spoken(tool.name))
-    return [
-        words.stem(word)
-        for word in (name[1:] if words.stem(name[0]) in VERBS else name)
-        if word not in words.STOP
-    ]
+    """Return the stems of a tool's name without its verb: "order" is one only where the description agrees."""
+    name = [words.stem(word) for word in words.words(spoken(tool.name))] or [""]
+    told = words.stem(next(iter(words.words(tool.desc)), ""))
+    is_verb = name[0] in VERBS and (told not in VERBS or bool(_effects_of(name[0]) & _effects_of(told)))
+    return [stem for stem in name[int(is_verb) :] if stem not in words.STOP]
 
 
 def _is_named(part: Clause, tool: ToolSpec) -> bool:
@@ -332,10 +333,16 @@ def _is_named(part: Clause, tool: ToolSpec) -> bool:
 
 def score(part: Clause, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     """Return how well a tool fits a clause: meaning, verb, nouns, and whether the request has what it needs."""
-    stems = {words.stem(word) for word in words.words(part.asked or part.text)}
-    nouns = _nouns(tool)
-    total = nearness(part, tool)
-    total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
+    text = part.asked or part.text
+    stems = [words.stem(word) for word in words.words(text)]
+    total, nouns = nearness(part, tool), _nouns(tool)
+    if named := [stems.index(noun) for noun in nouns if noun in stems]:
+        total += NOUNS * len(named) / len(nouns) - 0.01 * min(
+            named
+        )  # what is asked comes before what it is of
+    alike = set(_WH.findall(text.lower())) & set(_WH.findall(tool.desc.lower()))
+    ideas = {one for one in words.features(text, parts=False) if one[0] == "@"} - words.MANNERS
+    total += SAME_WH * bool(alike) + IDEA * bool(ideas & words.features(tool.desc, parts=False).keys())
     if part.manner == "order":
         same = words.stem(next(iter(words.words(part.asked)), "")) in {
             words.stem(w) for w in (*words.words(spoken(tool.name))[:1], *words.words(tool.desc)[:1])
@@ -355,11 +362,15 @@ def _holds_strict(tool: ToolSpec, request: str) -> bool:
     return bool(strict) and not strict & {*fill(tool.params, request, own_stems(tool)).missing}
 
 
+_WH = re.compile(r"\b(?:where|when|who|why|how (?:much|many))\b")
+
+
 def _in_hand(tool: ToolSpec, request: str, tools: Sequence[ToolSpec]) -> float:
     """Return what it is worth that the request holds what the tool needs, and little that it has no use for."""
     filled = fill(tool.params, request, own_stems(tool))
     lacking = [param for param in tool.params if spoken(param.name) in filled.missing]
-    told = all(any(promise(other, one) >= PROMISES for other in tools if not acts(other)) for one in lacking)
+    others = [other for other in tools if other is not tool and not acts(other)]
+    told = all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
     pieces = [one for one in mentions(request) if one.kind in _PIECES]
     used = [one for one in pieces if any(one.touches(start, end) for start, end in filled.spans)]
     return (

@@ -69,6 +69,18 @@ class Hands:
     """Calls of tools that act, for the goals so far, made or to be made."""
     missing: list[str] = field(default_factory=list)
 
+    def plan(self, tool: ToolSpec, args: dict[str, Any]) -> None:
+        """Add a call, if it is not one that is planned already in other words."""
+        texts = {want.path[0] for want in wanted(tool.params) if want.kind == "text"}
+        told = {name: value for name, value in args.items() if name not in texts}
+        planned = [
+            {key: value for key, value in other.items() if key not in texts}
+            for name, other in self.planned
+            if name == tool.name
+        ]
+        if told not in planned or told == {}:
+            self.planned.append((tool.name, args))
+
     def is_open(self, call: Call) -> bool:
         """Say whether a call is still to be made: not made before, or failed once for a reason that may pass."""
         tried = [one for one in self.seen if _key((one.step.tool, dict(one.step.args))) == _key(call)]
@@ -106,7 +118,7 @@ def _next_calls(tool: ToolSpec, clause: str, hands: Hands) -> list[Call]:
         if filled.missing:
             missing = filled.missing
             break
-        hands.planned.append((tool.name, filled.args))
+        hands.plan(tool, filled.args)
     else:
         own = [call for call in hands.planned if call[0] == tool.name]
         return [] if hands.is_done(tool) else [call for call in own if hands.is_open(call)]
