@@ -31,11 +31,21 @@ from course_lib.lm.simulator.skills.mentions import (
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command
 from course_lib.lm.simulator.skills.shape import resolve
 
-ENOUGH, SURE = 1.0, 3.0  # what a mention must score for an argument that is required, or may be left out
+LITTLE, ENOUGH, SURE = (
+    0.3,
+    1.0,
+    3.0,
+)  # what a mention must score for an argument that is required, or may be left out
 ROLE, LABEL, UNIT = 2.0, 2.5, 3.0  # what the small word, the label and the unit of a mention weigh
 MEANS, CLEARLY = 0.5, 0.1  # how near a phrase must be to one of the values allowed, and nearer than to others
 _KINDS = {kind: frozenset(names.split()) for kind, names in TABLES["kinds"].items()}
-_UNITS = {words.stem(name): unit for unit, names in TABLES["units"].items() for name in names.split()}
+_UNITS = {
+    words.stem(name): (dimension, float(factor) if factor else None)
+    for dimension, units in TABLES["units"].items()
+    for factor, names in units.items()
+    for name in names.split()
+}
+"""What each word measures, and in how many of the plain unit: ("mass", 0.001) for grams."""
 
 
 # -- what an argument wants -------------------------------------------------------------------------------
@@ -58,12 +68,13 @@ class Wanted:
     """Stems of its description."""
     roles: frozenset[str]
     """The small words that introduce it."""
-    units: frozenset[str]
+    unit: tuple[str, float | None]
+    """What it measures and in which unit; an empty text if that is open."""
 
     @property
     def name(self) -> str:
         """Its name in words."""
-        return self.path[-1].replace("_", " ")
+        return " ".join(self.path[-2:]).replace("_", " ")
 
 
 def _words_of(name: str) -> list[str]:
@@ -111,11 +122,14 @@ def _wanted(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
     told = frozenset(words.stem(word) for word in about if word not in words.STOP)
     roles = {small for small, of in ROLES.items() if of & stems} | (ROLES.keys() & {*name, *about[-1:]})
     roles = next((set(pair) for pair in _PAIRS if pair[0] in name), roles)
-    units = {_UNITS[one] for one in stems if one in _UNITS} or {_UNITS[one] for one in told if one in _UNITS}
+    units = [_UNITS[one] for one in map(words.stem, (*reversed(name), *about)) if one in _UNITS]
+    unit = next((one for one in units if one[1]), units[0] if units else ("", None))
+    above = {word for part in path[:-1] for word in _words_of(part)}
+    roles |= {small for small, of in ROLES.items() if of & set(map(words.stem, above))}
     kind = _kind(schema, name, about)
     roles |= {"in", "at", "on"} if about[:1] == ["where"] else set()
     shapes = _shapes(schema, desc) if kind not in ("date", "time", "text", "query") else ()
-    return Wanted(path, schema, desc, required, kind, shapes, stems, told, frozenset(roles), frozenset(units))
+    return Wanted(path, schema, desc, required, kind, shapes, stems, told, frozenset(roles), unit)
 
 
 _PAIRS = (("from", "since", "between"), ("to", "into", "in", "until", "as"))
@@ -180,6 +194,10 @@ def _shape(example: str) -> tuple[str, str, str]:
         return r"(?<![\w-])(?-i:[A-Z]{2,5})(?![\w-])", "", ""
     rest = re.sub(r"(?<!\\)[A-Z]+", lambda run: rf"[A-Z]{{{len(run.group())}}}", rest)
     bare = rf"(?<![\w.,-])\d{{{len(head.group(2))}}}(?![\w.,-])" if head else ""
+    if (
+        head and "-" not in prefix and len(example) <= 4
+    ):  # a seat or a gate, whose letter tells nothing of its kind
+        return rf"(?<![\w-])[A-Z]{{{len(prefix)}}}\d{{1,{len(head.group(2)) + 1}}}(?![\w-])", prefix, ""
     return rf"(?<![\w-]){re.escape(prefix)}{rest}(?![\w-])", prefix, bare
 
 
@@ -242,7 +260,6 @@ _BASE: Mapping[str, Mapping[str, float]] = {
     },
 }
 """What each kind of mention is worth for each kind of argument."""
-_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800}
 
 
 @lru_cache(maxsize=2048)
@@ -258,7 +275,7 @@ def _fits(want: Wanted, text: str, known: frozenset[str]) -> tuple[Fit, ...]:
         return tuple(_shaped(want, text))
     else:
         fits = [*(_string(want, one, known) for one in mentions(text)), *_wholes(want, text)]
-    return tuple(fit for fit in fits if fit and fit.score >= ENOUGH)
+    return tuple(fit for fit in fits if fit and fit.score >= LITTLE)
 
 
 _LOOSE = frozenset(("at", "in", "on", "for", "with"))
@@ -279,40 +296,32 @@ def _bearing(want: Wanted, mention: Mention) -> tuple[float, tuple[int, int]]:
 
 
 def _number(want: Wanted, mention: Mention) -> Fit | None:
-    if mention.kind not in ("number", "money", "percent") and not str(mention.value).startswith("#"):
+    tagged = str(mention.value).removeprefix("#")
+    if mention.kind not in ("number", "money", "percent") and not (mention.kind == "id" and tagged.isdigit()):
         return None
-    value = (
-        mention.value
-        if isinstance(mention.value, float)
-        else float(str(mention.value)[1:] if str(mention.value)[1:].isdigit() else "nan")
-    )
-    own = {_UNITS[stem] for stem in mention.noun[:1] if stem in _UNITS}
-    own |= {mention.kind} & {"money", "percent"}
+    value = float(tagged)
+    own = (mention.kind, None) if mention.kind in ("money", "percent") else _unit_of(mention)
     label = mention.label if not mention.noun or mention.marker == ":" else ()
     score, span = _bearing(want, replace(mention, label=label))
-    if set(mention.noun) & want.stems or own & want.units:
+    if set(mention.noun) & want.stems or own[0] == want.unit[0] != "":
         score, span = max(score, 0.0) + UNIT, (mention.start, mention.reach[1])
-    elif own and want.units:
-        value *= _rate(own, want.units)
-        span = (mention.start, mention.reach[1])
-    elif own and "id" in want.stems:
+        value *= own[1] / want.unit[1] if own[1] and want.unit[1] else 1.0
+    elif own[0] and (want.unit[0] or "id" in want.stems):
         return None
+    value = round(value, 6)
     low, high = want.schema.get("minimum", value), want.schema.get("maximum", value)
     is_whole = want.schema.get("type") == "integer"
     if not low <= value <= high or (is_whole and value != int(value)):
         return None
-    return Fit(
-        1.0 + max(score, 0.0),
-        int(value) if is_whole or value == int(value) else value,
-        *span,
-        mention.is_joined,
-    )
+    return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, *span, mention.is_joined)
 
 
-def _rate(own: set[str], wanted_units: frozenset[str]) -> float:
-    """Return by what to multiply for another unit of time; not a number where that cannot be done."""
-    both = [_SECONDS.get(next(iter(units))) for units in (own, wanted_units)]
-    return both[0] / both[1] if both[0] and both[1] else float("nan")
+def _unit_of(mention: Mention) -> tuple[str, float | None]:
+    return next((_UNITS[stem] for stem in mention.noun[:2] if stem in _UNITS), ("", None))
+
+
+_OWN_FORM = ("query", "date", "time", "email", "phone", "url")
+"""Kinds of argument whose pieces are known by their form, whatever stands before them."""
 
 
 def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None:
@@ -320,11 +329,22 @@ def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None
     if not base:
         return None
     score, span = _bearing(want, mention)
-    score = max(score, 0.0) if want.kind == "query" else score
+    score = max(score, 0.0) if want.kind in _OWN_FORM else score
     value = str(int(mention.value)) if isinstance(mention.value, float) else str(mention.value)
+    if mention.kind == "name" and words.stem(value.split()[0].lower()) in known and " " in value:
+        value = value.partition(" ")[2] if mention.start == 0 else value
     if mention.kind in ("phrase", "counted"):
         value, span = _bare_phrase(want, mention, known)
-        score = max(score, LABEL) if value and not str(mention.value).startswith(value) else score
+        is_labelled = (
+            words.stem(str(mention.value).split()[0].lower()) in want.stems and value != mention.value
+        )
+        score = max(score, LABEL) if is_labelled else score
+        if (
+            mention.kind == "counted"
+            and want.kind != "unit"
+            and _unit_of(replace(mention, noun=tuple(words.stems(value))))[0]
+        ):
+            return None
         score += ROLE * (mention.marker == "named" and want.kind == "naming")
         if not value or (value[:1].isdigit() and want.kind != "street"):
             return None
@@ -350,16 +370,18 @@ def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None
 
 
 def _bare_phrase(want: Wanted, mention: Mention, known: frozenset[str]) -> tuple[str, tuple[int, int]]:
-    """Return a phrase without the argument's own name before it; nothing if all its words are the tool's."""
-    value = str(mention.value)
-    start = mention.start
-    first, _, rest = value.partition(" ")
-    while (words.stem(first.lower()) in want.stems or first in words.STOP) and rest:
-        start += len(first) + 1
-        value = rest
-        first, _, rest = value.partition(" ")
-    stems = {words.stem(word) for word in words.words(value) if word not in COMMON}
-    return ("" if stems <= known else value), (mention.start, mention.end)
+    """Return a phrase without the tool's words around it ("restart nginx"); nothing if it has no others."""
+    parts = str(mention.value).split()
+    stems = [words.stem(part.lower()) for part in parts]
+    while len(parts) > 1 and (stems[0] in want.stems | known or parts[0] in words.STOP):
+        parts, stems = parts[1:], stems[1:]
+    while len(parts) > 1 and stems[-1] in known - want.stems:
+        parts, stems = parts[:-1], stems[:-1]
+    value = " ".join(parts)
+    has_more = any(
+        stem not in known and word.lower() not in COMMON for word, stem in zip(parts, stems, strict=True)
+    )
+    return (value if has_more else ""), (mention.start, mention.end)
 
 
 def _part_of_name(want: Wanted, score: float, value: str, mention: Mention) -> Fit | None:
@@ -496,6 +518,11 @@ def _spelled(label: str, text: str) -> Iterator[re.Match[str]]:
     """Yield where the text has the words of a label, in another form or as the short name of a day."""
     spelled = re.sub(r"[\s_-]+", r"[\\s_-]+", re.escape(label.replace("_", " ")).replace("\\ ", " "))
     others = [name for name, code in CURRENCIES.items() if code == label and name.isalpha()]
+    symbols = "".join(
+        re.escape(name) for name, code in CURRENCIES.items() if code == label and len(name) == 1
+    )
+    if symbols:
+        yield from re.finditer(f"[{symbols}]", text)
     if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
         spelled += r"[a-z]*day"
     flags = re.IGNORECASE if len(label) > 2 else re.NOFLAG  # "a" is no grade A
@@ -566,6 +593,7 @@ def _list(want: Wanted, text: str, known: frozenset[str], taken: Sequence[tuple[
         fits = [fit for fit in _every_label(single, text, known) if not fit.touches(taken)]
         return _joined(fits) if fits else None
     runs = _runs([fit for fit in _fits(single, text, known) if not fit.touches(taken)], text)
+    runs = [run for run in runs if run[0].score >= ENOUGH]
     return _joined(max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))) if runs else None
 
 
@@ -655,6 +683,9 @@ def parts(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end)
 
 
+_OPEN = ("thing", "person", "place", "id", "naming")
+
+
 # -- all arguments of a tool ------------------------------------------------------------------------------
 
 
@@ -697,6 +728,13 @@ def fill(
             ):
                 chosen[want.path] = fit
                 spans.append((fit.start, fit.end))
+    lacking = [want for want in wants if want.required and want.path not in chosen and want.kind in _OPEN]
+    if len(lacking) == 1 and within is None:  # one argument is left, and one phrase
+        left = [fit for fit in _fits(lacking[0], text, known) if not fit.touches(spans)]
+        if left and all(fit.touches([(left[0].start, left[0].end)]) for fit in left):
+            best = max(left, key=lambda fit: fit.score)
+            chosen[lacking[0].path] = best
+            spans.append((best.start, best.end))
     missing = tuple(want.name for want in wants if want.required and want.path not in chosen)
     free = any(want.kind in ("text", "query", "sum", "sql") for want in wants if want.path in chosen)
     return Filled(_nested(wants, chosen), missing, tuple(spans[len(taken) :]), free)
@@ -754,7 +792,7 @@ def from_observations(want: Wanted, request: str, seen: Sequence[Seen], tool: st
 def _leaf_fits(want: Wanted, leaf: Leaf, request: str, tool: str) -> float:
     if want.kind in ("integer", "number"):
         is_number = isinstance(leaf.value, int | float) and not isinstance(leaf.value, bool)
-        if not is_number or (not leaf.value and "money" in want.units):
+        if not is_number or (not leaf.value and want.unit[0] == "money"):
             return 0.0
         return _key_fits(want, leaf, request, tool)
     if (

@@ -22,6 +22,7 @@ LEAST = {"order": 0.3, "ask": 0.34, "want": 0.38, "tell": 0.45}
 """How well a tool must fit what a clause orders, asks, wants or only tells."""
 SAME_VERB, LIKE_VERB, NOUNS, DESC, IN_HAND, COMPLETE, USED = 0.25, 0.1, 0.25, 0.15, 0.08, 0.15, 0.1
 SAME_WH, IDEA = 0.12, 0.08
+ALIKE = 0.6  # so near an order may be whose verb the tables do not know
 FAR = 0.24  # a question that is no nearer to a tool is about something else
 _STRICT = ("enum", "date", "email", "phone", "url", "path", "street")
 PROMISES = 1.0  # a description that says less of an argument does not promise it
@@ -145,7 +146,7 @@ def _read(text: str) -> Clause:
     if to := _ASKS_TO.match(bare):
         rest = bare[to.end() :]
         if not _TELLS.match(rest) and not _QUESTION.match(rest) and rest:
-            is_known = words.stem(words.words(rest)[0]) in VERBS if words.words(rest) else False
+            is_known = words.words(rest)[0] in VERBS if words.words(rest) else False
             return Clause(text, "order" if is_known or not _WANTS.match(bare) else "want", rest)
     if _is_verb(bare) and not _QUESTION.match(bare):
         return Clause(text, "order", bare)
@@ -172,7 +173,7 @@ def _read(text: str) -> Clause:
 def _is_verb(text: str) -> bool:
     """Say whether a text begins with a verb that the tables know, and not with a label or a noun."""
     first = next(iter(words.words(text)), "")
-    return words.stem(first) in VERBS and not re.match(r"\w+\s*(?::|is\b|are\b|was\b|\w+:)", text)
+    return first in VERBS and not re.match(r"\w+\s*(?::|is\b|are\b|was\b|\w+:)", text)
 
 
 _CUT = re.compile(
@@ -190,7 +191,9 @@ def clauses(request: str) -> list[Clause]:
         if one.kind == "quoted" or _is_handed_on(one, request)
     ]
     edges = [0]
-    for sentence in re.finditer(r"[.!?]+[\"')\]]*(?=\s+[\"'(]?[A-Z0-9])|\n+", request):
+    for sentence in re.finditer(
+        r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bProf)[.!?]+[\"')\]]*(?=\s+[\"'(]?[A-Z0-9])|\n+", request
+    ):
         edges.append(sentence.end())
     edges += [hit.end() for hit in _CUT.finditer(request) if _begins(hit, request)]
     kept = sorted({edge for edge in edges if not any(start < edge < end for start, end in whole)})
@@ -228,7 +231,7 @@ def _begins(hit: re.Match[str], request: str) -> bool:
     is_asked = re.match(
         r"wh\w+\b|how\b|(?:is|are|do|does|did)\s(?:the|my|there|it|you|they)\b", after, re.IGNORECASE
     )
-    return (words.stem(first) in VERBS and not is_label) or bool(hit.group("verb") and is_asked)
+    return (first in VERBS and not is_label) or bool(hit.group("verb") and is_asked)
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
@@ -296,6 +299,7 @@ def _may_serve(part: Clause, tool: ToolSpec) -> bool:
     first = next(iter(words.words(part.asked)), "")
     told = " ".join(f"{spoken(param.name)} {param.desc}" for param in tool.params)
     is_named = not wants and words.stem(first) in own_stems(tool) | set(words.stems(told))
+    is_named |= not wants and acts(tool) and nearness(part, tool) >= ALIKE
     return bool(wants & does) or is_named or (not does and bool(wants & {"read", "compute"}))
 
 
@@ -318,10 +322,10 @@ def _best(
 @lru_cache(maxsize=512)
 def _nouns(tool: ToolSpec) -> list[str]:
     """Return the stems of a tool's name without its verb: "order" is one only where the description agrees."""
-    name = [words.stem(word) for word in words.words(spoken(tool.name))] or [""]
-    told = words.stem(next(iter(words.words(tool.desc)), ""))
-    is_verb = name[0] in VERBS and (told not in VERBS or bool(_effects_of(name[0]) & _effects_of(told)))
-    return [stem for stem in name[int(is_verb) :] if stem not in words.STOP]
+    name, told = words.words(spoken(tool.name)) or [""], next(iter(words.words(tool.desc)), "")
+    agrees = not _effects_of(told) or bool(_effects_of(name[0]) & _effects_of(told))
+    is_verb = bool(_effects_of(name[0])) and agrees
+    return [words.stem(word) for word in name[int(is_verb) :] if word not in words.STOP]
 
 
 def _is_named(part: Clause, tool: ToolSpec) -> bool:

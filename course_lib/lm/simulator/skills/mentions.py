@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from course_lib.lm.simulator.skills import words
@@ -20,7 +21,7 @@ ROLES = {marker: frozenset(map(words.stem, of.split())) for marker, of in TABLES
 """The small words before a phrase, and the stems of argument names that such a phrase is for."""
 CURRENCIES = {name: code for code, names in TABLES["currencies"].items() for name in (code, *names.split())}
 EFFECTS = {name: frozenset(verbs.split()) for name, verbs in TABLES["effects"].items()}
-VERBS = frozenset(words.stem(verb) for verbs in EFFECTS.values() for verb in verbs if "_" not in verb)
+VERBS = frozenset(verb for verbs in EFFECTS.values() for verb in verbs if "_" not in verb)
 COMMON = words.STOP | frozenset(words.ENGLISH["common"].split())
 _FILLERS = frozenset(TABLES["fillers"].split())
 _NAMED = frozenset(("named", "called", "titled", "labelled", "labeled", "entitled"))
@@ -67,7 +68,7 @@ TOKENS = {
     "quoted": r"[\"“„«][^\"”“»]{1,500}[\"”»]|(?<!\w)'[^'\n]{2,200}'(?!\w)",
     "email": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
     "url": r"https?://[^\s<>\"')\]]+",
-    "tag": r"#[A-Za-z][\w-]*",
+    "tag": r"(?<!\w)[#@][A-Za-z][\w-]*",
     "date": rf"(?i:\b(?:\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}[./]\d{{1,2}}[./]\d{{4}}"
     rf"|\d{{1,2}}(?:st|nd|rd|th)?(?:\sof)?\s{_MONTH}(?:,?\s\d{{4}})?|{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?\b"
     rf"(?:,?\s\d{{4}})?|(?:(?:this|next|coming)\s)?{_DAY}|next\s(?:week|weekend|month|year)"
@@ -84,7 +85,7 @@ TOKENS = {
     "id": r"\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+)+\b|#\d+\b",
     "number": r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?"
     rf"|\b(?i:{'|'.join(words.NUMBERS)})\b",
-    "name": rf"{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*{_SITE}",
+    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*{_SITE}",
     "word": r"[a-zß-ÿ][\wÀ-ÿ'’-]*",
     "stop": r"[,;:.?!()—–=\n]",
 }
@@ -126,7 +127,7 @@ def _common_start(token: _Token, before: Sequence[_Token]) -> str:
     first = token.text.split()[0]
     begins = not before or before[-1].text in (".", "?", "!", "\n", ":", ")")
     plain = first.lower().partition("'")[0]
-    is_common = plain == "i" or (begins and (plain in COMMON or words.stem(plain) in VERBS))
+    is_common = plain == "i" or (begins and (plain in COMMON or plain in VERBS))
     is_alone = (
         begins and first == token.text and not first.isupper() and (not before or before[-1].text != ":")
     )
@@ -163,7 +164,7 @@ def _phrases(text: str) -> Iterator[_Phrase]:
 
 def _is_clause(phrase: _Phrase) -> bool:
     """Say whether a joined phrase begins with a verb, and so asks for something of its own."""
-    return phrase.is_joined and phrase.tokens[0].kind == "word" and words.stem(phrase.tokens[0].word) in VERBS
+    return phrase.is_joined and phrase.tokens[0].kind == "word" and phrase.tokens[0].word in VERBS
 
 
 def _boundary(token: _Token) -> str | None:
@@ -288,18 +289,25 @@ def _wholes(
 ) -> Iterator[Mention]:
     """Yield the phrase without its verb and article, what follows a number in it, and "packs of coffee"."""
     tokens = _trimmed(phrase)
-    counted = next((at for at, one in enumerate(tokens) if one.kind in ("number", "money", "percent")), None)
     label = _label(phrase, 0, before)
-    choices = [("phrase", tokens)]
-    if counted is not None:
-        choices.append(("counted", _trimmed(_Phrase("of", tokens[counted + 1 :]))))
+    choices = [("phrase", tokens), *_runs(tokens)]
     if following and following.marker == "of" and following.tokens[0].word not in words.STOP:
-        last = choices[-1][1]
-        choices += [(choices[-1][0], [*last, *following.tokens])] if last and last[-1].kind == "word" else []
+        kind, last = choices[-1]
+        choices += [(kind, [*last, *following.tokens])] if last and last[-1].kind == "word" else []
     for kind, chosen in choices:
         if chosen and (len(chosen) > 1 or chosen[0].kind == "word" or phrase.marker == "named"):
             value = text[chosen[0].start : chosen[-1].end]
             yield _mention(kind, value, chosen, phrase, label)
+
+
+def _runs(tokens: Sequence[_Token]) -> Iterator[tuple[str, list[_Token]]]:
+    """Yield the words before and behind the figures of a phrase, the latter as what is counted."""
+    cuts = [at for at, one in enumerate(tokens) if one.kind in _FIGURES]
+    for start, end in pairwise([-1, *cuts, len(tokens)]) if cuts else ():
+        yield "counted" if start >= 0 else "phrase", _trimmed(_Phrase("of", [*tokens[start + 1 : end]]))
+
+
+_FIGURES = ("number", "money", "percent", "date", "time")
 
 
 def _trimmed(phrase: _Phrase) -> list[_Token]:
@@ -308,7 +316,7 @@ def _trimmed(phrase: _Phrase) -> list[_Token]:
         tokens.pop()
     while tokens and tokens[0].kind == "word" and not _is_content(tokens[0]):
         tokens.pop(0)
-    if phrase.marker in ("", ":") and tokens and words.stem(tokens[0].word) in VERBS:
+    if phrase.marker in ("", ":") and tokens and tokens[0].word in VERBS:
         return _trimmed(_Phrase("of", tokens[1:]))
     return tokens
 
@@ -330,11 +338,11 @@ def _shared_nouns(found: Sequence[Mention]) -> list[Mention]:
     """Give "2 or 3 people" and "40 x 30 x 25 cm" their noun for each number, "tickets 14 and 15" their label."""
     shared = list(found)
     numbers = [at for at, one in enumerate(shared) if one.kind in ("number", "id")]
-    for at, after in reversed(list(zip(numbers, numbers[1:], strict=False))):
+    for at, after in reversed(list(pairwise(numbers))):
         one, other = shared[at], shared[after]
         if one.noun in ((), ("x",)) and (other.is_joined or one.noun) and other.noun:
             shared[at] = replace(one, noun=other.noun)
-    for at, after in zip(numbers, numbers[1:], strict=False):
+    for at, after in pairwise(numbers):
         one, other = shared[at], shared[after]
         if other.is_joined and not other.label and not other.noun:
             shared[after] = replace(other, label=one.label)
