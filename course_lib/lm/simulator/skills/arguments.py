@@ -32,7 +32,7 @@ from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command
 from course_lib.lm.simulator.skills.shape import resolve
 
 LITTLE, ENOUGH, SURE = (
-    0.3,
+    0.0,
     1.0,
     3.0,
 )  # what a mention must score for an argument that is required, or may be left out
@@ -59,6 +59,8 @@ class Wanted:
     schema: Schema
     desc: str
     required: bool
+    is_part: bool
+    """Its object needs it, where there is one."""
     kind: str
     shapes: tuple[tuple[str, str, str], ...]
     """Pattern, prefix, and pattern without the prefix, of the pieces that will do; any piece if none."""
@@ -107,7 +109,7 @@ def _leaves(param: Field, above: tuple[str, ...], required: bool) -> Iterator[Wa
     properties = schema.get("properties")
     path = (*above, param.name)
     if not properties or len(path) > 4:
-        yield _wanted(path, {**schema, "$defs": definitions}, param.desc, required)
+        yield _wanted(path, {**schema, "$defs": definitions}, param.desc, required, is_part=param.required)
         return
     wants = schema.get("required", ())
     for name, child in properties.items():
@@ -116,20 +118,24 @@ def _leaves(param: Field, above: tuple[str, ...], required: bool) -> Iterator[Wa
         yield from _leaves(part, path, required and name in wants)
 
 
-def _wanted(path: tuple[str, ...], schema: Schema, desc: str, required: bool) -> Wanted:
+def _wanted(
+    path: tuple[str, ...], schema: Schema, desc: str, required: bool, *, is_part: bool = False
+) -> Wanted:
     name, about = _words_of(path[-1]), words.words(desc)
     stems = frozenset(map(words.stem, name))
     told = frozenset(words.stem(word) for word in about if word not in words.STOP)
     roles = {small for small, of in ROLES.items() if of & stems} | (ROLES.keys() & {*name, *about[-1:]})
     roles = next((set(pair) for pair in _PAIRS if pair[0] in name), roles)
-    units = [_UNITS[one] for one in map(words.stem, (*reversed(name), *about)) if one in _UNITS]
+    units = [_UNITS[one] for one in map(words.stem, reversed(name)) if one in _UNITS]
+    units = units or [_UNITS[one] for one in map(words.stem, about) if one in _UNITS]
     unit = next((one for one in units if one[1]), units[0] if units else ("", None))
     above = {word for part in path[:-1] for word in _words_of(part)}
-    roles |= {small for small, of in ROLES.items() if of & set(map(words.stem, above))}
+    if stems & {"nam", "id", "email", "phon"}:
+        roles |= {small for small, of in ROLES.items() if of & set(map(words.stem, above))}
     kind = _kind(schema, name, about)
     roles |= {"in", "at", "on"} if about[:1] == ["where"] else set()
     shapes = _shapes(schema, desc) if kind not in ("date", "time", "text", "query") else ()
-    return Wanted(path, schema, desc, required, kind, shapes, stems, told, frozenset(roles), unit)
+    return Wanted(path, schema, desc, required, is_part, kind, shapes, stems, told, frozenset(roles), unit)
 
 
 _PAIRS = (("from", "since", "between"), ("to", "into", "in", "until", "as"))
@@ -151,13 +157,13 @@ def _kind(schema: Schema, name: Sequence[str], about: Sequence[str]) -> str:
     if about[:1] == ["where"] and not by_name:
         return "place"
     special = [one for one in by_name if one not in _GENERIC]
-    if not special and (typed := [one for one in by_desc if one in _TYPED]):
-        return typed[0]
+    if not special and by_desc and by_desc[0] in _TYPED:
+        return by_desc[0]
     return next((one for one in special + by_name + by_desc if by_name or one != "naming"), "thing")
 
 
 def kinds_named(word: str) -> list[str]:
-    return [kind for kind, names in _KINDS.items() if word in names]
+    return [kind for kind, names in _KINDS.items() if names & {word, word.removesuffix("s")}]
 
 
 _EXAMPLE = re.compile(
@@ -225,7 +231,6 @@ class Fit:
     value: Any
     start: int
     end: int
-    is_joined: bool = False
 
     def touches(self, spans: Sequence[tuple[int, int]]) -> bool:
         """Say whether it takes what is taken."""
@@ -268,7 +273,7 @@ def _fits(want: Wanted, text: str, known: frozenset[str]) -> tuple[Fit, ...]:
     if want.kind == "enum":
         return tuple(_labels(want, text, known))
     if want.kind == "boolean":
-        return tuple(_truths(want, text))
+        return tuple(_truths(want, text, known))
     if want.kind in ("integer", "number"):
         fits = [_number(want, one) for one in mentions(text)]
     elif want.shapes:
@@ -313,7 +318,7 @@ def _number(want: Wanted, mention: Mention) -> Fit | None:
     is_whole = want.schema.get("type") == "integer"
     if not low <= value <= high or (is_whole and value != int(value)):
         return None
-    return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, *span, mention.is_joined)
+    return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, *span)
 
 
 def _unit_of(mention: Mention) -> tuple[str, float | None]:
@@ -355,7 +360,9 @@ def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None
         and not mention.is_joined
     ):
         score -= 0.5  # what follows "is" tells of something, and is not what is asked for
-    if mention.marker == "" and want.kind in ("thing", "naming", "text"):
+    if mention.marker == "" and (
+        want.kind in ("thing", "naming", "text") or (want.kind, mention.kind) == ("person", "name")
+    ):
         score += 1.0 if mention.kind in ("name", "quoted") else 0.5
     if want.kind == "unit":
         value = re.sub(r"^(?:many|much)\s+", "", value)
@@ -366,7 +373,7 @@ def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None
         return None
     if want.kind == "naming" and want.stems & {"first", "last", "surnam"}:
         return _part_of_name(want, base + score, value, mention)
-    return Fit(base + score, value, *span, mention.is_joined)
+    return Fit(base + score, value, *span)
 
 
 def _bare_phrase(want: Wanted, mention: Mention, known: frozenset[str]) -> tuple[str, tuple[int, int]]:
@@ -436,7 +443,7 @@ def _wholes(want: Wanted, text: str) -> Iterator[Fit]:
             yield Fit(3.2, re.sub(r"^(?:the|a|an)\s+", "", text[start:end].rstrip(" .?!")), start, end)
         yield Fit(1.2, " ".join(text.split()), 0, len(text))
     if want.kind == "text" and re.search("reason|why|cause|justification", want.name):
-        yield Fit(1.1, reason(text), 0, 0)
+        yield Fit(SURE if re.search(r"\bbecause\b", text) else 1.1, reason(text), 0, 0)
     if want.kind == "text" and _TOLD.search(want.name) and (told := _statement(text)):
         yield Fit(1.05, told, 0, 0)
 
@@ -453,7 +460,7 @@ def _statement(text: str) -> str:
 
 def reason(text: str) -> str:
     """Return why, in the words of the request."""
-    because = re.search(r"\b(?:because|since|as)\b\s+([^.!?\n]{4,100})", text)
+    because = re.search(r"\b(?:because(?: of)?|since|as)\b\s+([^.!?\n]{4,100})", text)
     if because:
         return because.group(1).strip()
     long_sentences = [one for one in words.sentences(text) if len(one) > 12]
@@ -552,7 +559,7 @@ _TRUE, _FALSE = (
 _STATES = frozenset(("on", "enabl", "enabled", "state", "activ", "power", "valu", "is_on", "tur"))
 
 
-def _truths(want: Wanted, text: str) -> Iterator[Fit]:
+def _truths(want: Wanted, text: str, known: frozenset[str]) -> Iterator[Fit]:
     """Yield true or false: by on and off, or by whether the text speaks of it, and says no to it."""
     if want.stems & _STATES:
         for pattern, value in ((_FALSE, False), (_TRUE, True)):
@@ -562,7 +569,7 @@ def _truths(want: Wanted, text: str) -> Iterator[Fit]:
     generic = {"whether", "true", "false", "want", "only", "includ", "if", "flag", "can", "see", "other"}
     concept = {
         one
-        for one in want.stems | want.about
+        for one in want.stems | (want.about - known)
         if one not in generic and one not in words.STOP and len(one) > 2
     }
     for hit in re.finditer(r"[\w-]+", text):
@@ -597,6 +604,13 @@ def _list(want: Wanted, text: str, known: frozenset[str], taken: Sequence[tuple[
     return _joined(max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))) if runs else None
 
 
+def _lists(want: Wanted, text: str, known: frozenset[str]) -> list[Fit]:
+    """Return a list of several plain values, to be weighed against what single values could take of it."""
+    fit = _list(want, text, known, ())
+    is_plain = fit and len(fit.value) > 1 and not isinstance(fit.value[0], dict)
+    return [replace(fit, score=fit.score + 0.5)] if fit and is_plain else []
+
+
 _WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -624,7 +638,7 @@ def _runs(fits: Sequence[Fit], text: str) -> list[list[Fit]]:
         between = text[runs[-1][-1].end : fit.start] if runs else ""
         if (
             runs
-            and fit.is_joined
+            and between.strip()
             and re.fullmatch(r"\W*(?:(?:and|or|plus)\W*)?(?:an?|the|some|my)?\W*", between)
         ):
             runs[-1].append(fit)
@@ -723,6 +737,7 @@ def fill(
         for want in wants if least == SURE else ():
             if (
                 want.kind == "array"
+                and want.path not in chosen
                 and (fit := _list(want, text, known, spans))
                 and (want.required or fit.score >= SURE - 0.5)
             ):
@@ -743,28 +758,31 @@ def fill(
 def _in_order(
     wants: Sequence[Wanted], text: str, known: frozenset[str], least: float
 ) -> list[tuple[Wanted, Fit]]:
-    pairs = [
-        (want, fit)
-        for want in wants
-        if want.kind != "array"
-        for fit in _fits(want, text, known)
-        if fit.score >= (least if want.required else SURE)
-    ]
+    pairs = []
+    for want in wants:
+        fits = _fits(want, text, known) if want.kind != "array" else _lists(want, text, known)
+        pairs += [(want, fit) for fit in fits if fit.score >= (least if want.required else SURE)]
     order = {want.path: at for at, want in enumerate(wants)}
 
     def place(pair: tuple[Wanted, Fit]) -> tuple[float, int, int, int]:
         want, fit = pair
         is_last = "until" in want.roles and want.kind == "unit"  # "15:00 in London, what is it in Tokyo"
-        return -fit.score, order[want.path], -fit.start if is_last else fit.start, -fit.end
+        return (
+            -fit.score - want.required / 2,
+            order[want.path],
+            -fit.start if is_last else fit.start,
+            -fit.end,
+        )
 
     return sorted(pairs, key=place)
 
 
 def _nested(wants: Sequence[Wanted], chosen: Mapping[tuple[str, ...], Fit]) -> dict[str, Any]:
     """Put the values where their paths say; an optional object with a part missing stays away."""
+    broken = {one.path[:-1] for one in wants if one.is_part and not one.required and one.path not in chosen}
     args: dict[str, Any] = {}
     for want in wants:
-        if want.path in chosen:
+        if want.path in chosen and not (len(want.path) > 1 and want.path[:-1] in broken):
             inner = args
             for name in want.path[:-1]:
                 inner = inner.setdefault(name, {})

@@ -23,6 +23,9 @@ CURRENCIES = {name: code for code, names in TABLES["currencies"].items() for nam
 EFFECTS = {name: frozenset(verbs.split()) for name, verbs in TABLES["effects"].items()}
 VERBS = frozenset(verb for verbs in EFFECTS.values() for verb in verbs if "_" not in verb)
 COMMON = words.STOP | frozenset(words.ENGLISH["common"].split())
+_UNIT_NAMES = frozenset(
+    name for units in TABLES["units"].values() for names in units.values() for name in names.split()
+)
 _FILLERS = frozenset(TABLES["fillers"].split())
 _NAMED = frozenset(("named", "called", "titled", "labelled", "labeled", "entitled"))
 _JOINTS = frozenset((",", "and", "or", "&", "plus"))
@@ -164,7 +167,7 @@ def _phrases(text: str) -> Iterator[_Phrase]:
 
 def _is_clause(phrase: _Phrase) -> bool:
     """Say whether a joined phrase begins with a verb, and so asks for something of its own."""
-    return phrase.is_joined and phrase.tokens[0].kind == "word" and phrase.tokens[0].word in VERBS
+    return phrase.is_joined and len(phrase.tokens) > 1 and phrase.tokens[0].word in VERBS
 
 
 def _boundary(token: _Token) -> str | None:
@@ -198,10 +201,10 @@ def _label(phrase: _Phrase, at: int, before: Sequence[_Token]) -> list[_Token]:
 def _noun(phrase: _Phrase, at: int) -> list[_Token]:
     noun: list[_Token] = []
     for token in phrase.tokens[at + 1 :]:
-        if token.kind != "word":
+        if token.kind != "word" and token.word not in _UNIT_NAMES:
             break
         noun.append(token)
-    return [token for token in noun if _is_content(token)][:3]
+    return [token for token in noun if _is_content(token) or token.kind == "name"][:3]
 
 
 def _pieces(phrase: _Phrase, before: Sequence[_Token]) -> Iterator[Mention]:
@@ -212,8 +215,10 @@ def _pieces(phrase: _Phrase, before: Sequence[_Token]) -> Iterator[Mention]:
             piece = _mention(token.kind, _value(token), [token], phrase, label)
             piece = replace(piece, noun=_stems(noun), reach=(start, noun[-1].end if noun else token.end))
             digits = re.search(r"\d[\d.,]*", token.text) if token.kind == "money" else None
-            end = token.start + digits.end() if digits else token.end
-            yield replace(piece, end=end, reach=(start, end)) if digits else piece
+            if digits:
+                start, end = token.start + digits.start(), token.start + digits.end()
+                piece = replace(piece, start=start, end=end, reach=(start, end))
+            yield piece
 
 
 def _mention(
@@ -278,7 +283,8 @@ def mentions(text: str) -> tuple[Mention, ...]:
             phrase.marker, phrase.is_joined = "", False
         found += _pieces(phrase, before)
         following = phrases[at + 1] if at + 1 < len(phrases) else None
-        found += _wholes(phrase, following, text, before)
+        if not following or following.marker != ":" or following.is_joined:  # else it is a label
+            found += _wholes(phrase, following, text, before)
         before = phrase.tokens
     found += _handed_on(text, found)
     return tuple(sorted(_shared_nouns(found), key=lambda one: (one.start, one.end)))
