@@ -306,7 +306,7 @@ def _number(want: Wanted, mention: Mention) -> Fit | None:
         return None
     value = float(tagged)
     own = (mention.kind, None) if mention.kind in ("money", "percent") else _unit_of(mention)
-    label = mention.label if not mention.noun or mention.marker == ":" else ()
+    label = mention.label if not mention.noun or mention.marker in (":", "is") else ()
     score, span = _bearing(want, replace(mention, label=label))
     if set(mention.noun) & want.stems or own[0] == want.unit[0] != "":
         score, span = max(score, 0.0) + UNIT, (mention.start, mention.reach[1])
@@ -354,7 +354,7 @@ def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None
         if not value or (value[:1].isdigit() and want.kind != "street"):
             return None
     if (
-        mention.marker == ":"
+        mention.marker == "is"
         and mention.kind in ("phrase", "counted")
         and score <= 0
         and not mention.is_joined

@@ -346,7 +346,9 @@ def score(part: Clause, request: str, tool: ToolSpec, tools: Sequence[ToolSpec])
         )  # what is asked comes before what it is of
     alike = set(_WH.findall(text.lower())) & set(_WH.findall(tool.desc.lower()))
     ideas = {one for one in words.features(text, parts=False) if one[0] == "@"} - words.MANNERS
-    total += SAME_WH * bool(alike) + IDEA * bool(ideas & words.features(tool.desc, parts=False).keys())
+    total += SAME_WH * bool(alike) + IDEA * bool(
+        part.manner == "ask" and ideas & words.features(tool.desc, parts=False).keys()
+    )
     if part.manner == "order":
         same = words.stem(next(iter(words.words(part.asked)), "")) in {
             words.stem(w) for w in (*words.words(spoken(tool.name))[:1], *words.words(tool.desc)[:1])

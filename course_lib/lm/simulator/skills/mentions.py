@@ -179,7 +179,7 @@ def _boundary(token: _Token) -> str | None:
     if token.word in _NAMED:
         return "named"
     if token.word in ("is", "are", "was"):
-        return ":"
+        return "is"
     return token.word if token.word in _MARKERS or token.word in _JOINTS else None
 
 
@@ -195,7 +195,9 @@ def _label(phrase: _Phrase, at: int, before: Sequence[_Token]) -> list[_Token]:
             break
         own.append(token)
     own = [token for token in own if _is_content(token)][:2]
-    return own or ([token for token in before if _is_content(token)][-2:] if phrase.marker == ":" else [])
+    return own or (
+        [token for token in before if _is_content(token)][-2:] if phrase.marker in (":", "is") else []
+    )
 
 
 def _noun(phrase: _Phrase, at: int) -> list[_Token]:
@@ -211,7 +213,7 @@ def _pieces(phrase: _Phrase, before: Sequence[_Token]) -> Iterator[Mention]:
     for at, token in enumerate(phrase.tokens):
         if token.kind != "word":
             label, noun = _label(phrase, at, before), _noun(phrase, at)
-            start = min([token.start, *(one.start for one in label if phrase.marker != ":")])
+            start = min([token.start, *(one.start for one in label if phrase.marker not in (":", "is"))])
             piece = _mention(token.kind, _value(token), [token], phrase, label)
             piece = replace(piece, noun=_stems(noun), reach=(start, noun[-1].end if noun else token.end))
             digits = re.search(r"\d[\d.,]*", token.text) if token.kind == "money" else None
@@ -283,7 +285,8 @@ def mentions(text: str) -> tuple[Mention, ...]:
             phrase.marker, phrase.is_joined = "", False
         found += _pieces(phrase, before)
         following = phrases[at + 1] if at + 1 < len(phrases) else None
-        if not following or following.marker != ":" or following.is_joined:  # else it is a label
+        is_label = following and following.marker == ":" and not following.is_joined
+        if not is_label or _trimmed(phrase) != phrase.tokens:
             found += _wholes(phrase, following, text, before)
         before = phrase.tokens
     found += _handed_on(text, found)
@@ -322,7 +325,7 @@ def _trimmed(phrase: _Phrase) -> list[_Token]:
         tokens.pop()
     while tokens and tokens[0].kind == "word" and not _is_content(tokens[0]):
         tokens.pop(0)
-    if phrase.marker in ("", ":") and tokens and tokens[0].word in VERBS:
+    if phrase.marker in ("", ":", "is") and tokens and tokens[0].word in VERBS:
         return _trimmed(_Phrase("of", tokens[1:]))
     return tokens
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
+from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arguments import Filled, Wanted, fill, from_observations, parts, wanted
 from course_lib.lm.simulator.skills.intents import (
     PROMISES,
@@ -208,12 +209,19 @@ def _provide(
             other
             for other in hands.episode.tools
             if other.name not in above and not is_final(other) and not acts(other)
-            if promise(other, param) >= PROMISES and all(own.name != param.name for own in other.params)
+            if promise(other, param) >= PROMISES and not _needs_alike(other, param)
         ]
         for other in sorted(others, key=lambda one: -promise(one, param)):
             if call := _call_for(other, clause, hands, above):
                 return call
     return None
+
+
+def _needs_alike(tool: ToolSpec, param: Field) -> bool:
+    """Say whether a tool needs to be told what it should tell."""
+    sought = set(words.stems(param.name.replace("_", " "))) - {"id", "number", "cod", "nam"}
+    needed = {stem for own in tool.params for stem in words.stems(own.name.replace("_", " "))}
+    return bool(sought & needed) or param.name in {own.name for own in tool.params}
 
 
 def _call_for(other: ToolSpec, clause: str, hands: Hands, above: tuple[str, ...]) -> Call | None:
