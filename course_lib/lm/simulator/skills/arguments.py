@@ -21,7 +21,7 @@ from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
 from course_lib.lm.simulator.skills.mentions import (
     COMMON,
-    CURRENCIES,
+    CODES,
     ROLES,
     TABLES,
     VERBS,
@@ -150,7 +150,7 @@ def _kind(schema: Schema, name: Sequence[str], about: Sequence[str]) -> str:
         return "enum"
     kind, form = str(schema.get("type") or "string"), str(schema.get("format") or "")
     if kind != "string" or form in ("date", "date-time", "time", "email"):
-        return kind if kind != "string" else form.removesuffix("-time")
+        return kind if kind != "string" else form
     by_name = [kind for word in reversed(name) for kind in kinds_named(word)]
     by_name = kinds_named("_".join(name)) + by_name
     by_desc = [kind for word in about for kind in kinds_named(word)]
@@ -168,7 +168,7 @@ def kinds_named(word: str) -> list[str]:
 
 _EXAMPLE = re.compile(
     r"(?:such as|e\.g\.,?|for example|for instance|for one|like|example:?|as in|format:?)\s+[`\"'(]*"
-    r"([^\s,;()\"'`]*\d[^\s,;()\"'`]*|\S+@\S+|#[\w-]+|[A-Z]{2,6}\b)",
+    r"([A-Z]{1,4}(?:-[A-Z]{1,3})?\s\d+|[^\s,;()\"'`]*\d[^\s,;()\"'`]*|\S+@\S+|#[\w-]+|[A-Z]{2,6}\b)",
     re.IGNORECASE,
 )
 
@@ -190,6 +190,8 @@ def _shapes_of(desc: str, pattern: str) -> tuple[tuple[str, str, str], ...]:
 
 def _shape(example: str) -> tuple[str, str, str]:
     """Return the pattern of pieces like the example: other digits, and other letters but for a short prefix."""
+    if " " in example:
+        return r"(?<![\w-])(?-i:[A-Z]{1,4}(?:-[A-Z]{1,3})?)\s\d{1,6}(?![\w-])", "", ""
     head = re.fullmatch(r"([A-Za-z]{1,3}-?)(\d+)", example)
     prefix = head.group(1) if head else re.match(r"[A-Za-z]{0,3}(?![A-Za-z])|", example).group()  # type: ignore[union-attr]
     rest = re.escape(example[len(prefix) :])
@@ -434,6 +436,8 @@ def _wholes(want: Wanted, text: str) -> Iterator[Fit]:
     """Yield what is cut out of the text as a whole: a sum, a statement, a postal code, search words."""
     if want.kind == "sum" and (worked := work_out(text)):
         yield Fit(4.0, worked.expression, 0, len(text))
+    if want.kind == "date-time" or "when" in (*want.stems, *want.about):
+        yield from _moments(want, text)
     if want.kind in ("sql", "zip"):
         pattern = _SELECT if want.kind == "sql" else _ZIP
         yield from (Fit(4.0, hit.group().strip(), *hit.span()) for hit in pattern.finditer(text))
@@ -446,6 +450,21 @@ def _wholes(want: Wanted, text: str) -> Iterator[Fit]:
         yield Fit(SURE if re.search(r"\bbecause\b", text) else 1.1, reason(text), 0, 0)
     if want.kind == "text" and _TOLD.search(want.name) and (told := _statement(text)):
         yield Fit(1.05, told, 0, 0)
+
+
+def _moments(want: Wanted, text: str) -> Iterator[Fit]:
+    """Yield a date and the time beside it as one."""
+    found = [one for one in mentions(text) if one.kind in ("date", "time")]
+    for one, other in pairwise(found):
+        start, end = one.start, other.end
+        if {one.kind, other.kind} != {"date", "time"} or len(text[one.end : other.start]) > 8:
+            continue
+        day, clock = (one, other) if one.kind == "date" else (other, one)
+        is_iso = want.kind == "date-time"
+        told = replace(want, kind="time", schema={"format": "time"}) if is_iso else want
+        value = f"{day.value}T{_moment(told, str(clock.value))}:00" if is_iso else text[start:end]
+        if not is_iso or re.match(r"\d{4}-", value):
+            yield Fit(4.5, value, start, end)
 
 
 _TOLD = re.compile("description|summary|detail|note|issue|problem|symptom|complaint")
@@ -524,10 +543,8 @@ def _labels(want: Wanted, text: str, known: frozenset[str]) -> Iterator[Fit]:
 def _spelled(label: str, text: str) -> Iterator[re.Match[str]]:
     """Yield where the text has the words of a label, in another form or as the short name of a day."""
     spelled = re.sub(r"[\s_-]+", r"[\\s_-]+", re.escape(label.replace("_", " ")).replace("\\ ", " "))
-    others = [name for name, code in CURRENCIES.items() if code == label and name.isalpha()]
-    symbols = "".join(
-        re.escape(name) for name, code in CURRENCIES.items() if code == label and len(name) == 1
-    )
+    others = [name for name, code in CODES.items() if code == label and name.isalpha()]
+    symbols = "".join(re.escape(name) for name, code in CODES.items() if code == label and len(name) == 1)
     if symbols:
         yield from re.finditer(f"[{symbols}]", text)
     if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):

@@ -22,7 +22,7 @@ LEAST = {"order": 0.3, "ask": 0.34, "want": 0.38, "tell": 0.45}
 """How well a tool must fit what a clause orders, asks, wants or only tells."""
 SAME_VERB, LIKE_VERB, NOUNS, DESC, IN_HAND, COMPLETE, USED = 0.25, 0.1, 0.25, 0.15, 0.08, 0.15, 0.1
 SAME_WH, IDEA = 0.12, 0.08
-ALIKE = 0.6  # so near an order may be whose verb the tables do not know
+ALIKE, FAIR = 0.6, 0.3  # so near an order may be whose verb the tables do not know
 FAR = 0.24  # a question that is no nearer to a tool is about something else
 _STRICT = ("enum", "date", "email", "phone", "url", "path", "street")
 PROMISES = 1.0  # a description that says less of an argument does not promise it
@@ -92,6 +92,11 @@ def acts(tool: ToolSpec) -> bool:
     )
     looks = bool(does & _PURE) or re.match(r"returns?\b", tool.desc, re.IGNORECASE) is not None
     return bool(does) and not looks and not reckons
+
+
+def verbs_of(tools: Sequence[ToolSpec]) -> frozenset[str]:
+    """Return the words with which the tools' descriptions begin: what they do is what may be ordered."""
+    return frozenset(word for tool in tools for word in words.words(tool.desc)[:1])
 
 
 @lru_cache(maxsize=512)
@@ -183,7 +188,7 @@ _CUT = re.compile(
 _SENDS = frozenset(("send", "post", "comment", "remind", "translate"))
 
 
-def clauses(request: str) -> list[Clause]:
+def clauses(request: str, verbs: frozenset[str] = frozenset()) -> list[Clause]:
     """Cut a request into the parts that tell or ask something; texts that are only handed on stay whole."""
     whole = [
         (one.start, one.end)
@@ -195,7 +200,7 @@ def clauses(request: str) -> list[Clause]:
         r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bProf)[.!?]+[\"')\]]*(?=\s+[\"'(]?[A-Z0-9])|\n+", request
     ):
         edges.append(sentence.end())
-    edges += [hit.end() for hit in _CUT.finditer(request) if _begins(hit, request)]
+    edges += [hit.end() for hit in _CUT.finditer(request) if _begins(hit, request, verbs)]
     kept = sorted({edge for edge in edges if not any(start < edge < end for start, end in whole)})
     pieces = [request[start:end].strip() for start, end in zip(kept, [*kept[1:], len(request)], strict=True)]
     pieces = [*_without_lone_verbs(pieces)]
@@ -220,7 +225,7 @@ def _is_handed_on(mention: object, request: str) -> bool:
     return getattr(one, "kind", "") == "text" and bool(_SENDS & _effects_of(_POLITE.sub("", request)))
 
 
-def _begins(hit: re.Match[str], request: str) -> bool:
+def _begins(hit: re.Match[str], request: str, verbs: frozenset[str]) -> bool:
     """Say whether something new is asked behind a joint: with a verb, with please, or a question."""
     word = (hit.group("verb") or hit.group("next") or "").lower()
     after = _POLITE.sub("", request[hit.end() :])
@@ -231,7 +236,7 @@ def _begins(hit: re.Match[str], request: str) -> bool:
     is_asked = re.match(
         r"wh\w+\b|how\b|(?:is|are|do|does|did)\s(?:the|my|there|it|you|they)\b", after, re.IGNORECASE
     )
-    return (first in VERBS and not is_label) or bool(hit.group("verb") and is_asked)
+    return (first in VERBS | verbs and not is_label) or bool(hit.group("verb") and is_asked)
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
@@ -241,7 +246,7 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     """Return what the request asks for, in order, each with the tool that serves it best."""
     working = [tool for tool in tools if not is_final(tool)]
     request = spelled_out(request)
-    parts = clauses(request)
+    parts = clauses(request, verbs_of(working))
     asking = [part for part in parts if part.manner != "tell"]
     found: list[Goal] = []
     for part in asking:
@@ -258,7 +263,7 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
 
 
 def _goal(part: Clause, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
-    fitting = [tool for tool in tools if _may_serve(part, tool)]
+    fitting = [tool for tool in tools if _may_serve(part, request, tool)]
     if not fitting and next(iter(words.words(part.asked)), "") in _LIGHT:
         fitting = [
             tool for tool in tools if acts(tool) and not _is_opposite(_effects_of(part.asked), effects(tool))
@@ -287,7 +292,7 @@ def _is_opposite(wants: frozenset[str], does: frozenset[str]) -> bool:
     )
 
 
-def _may_serve(part: Clause, tool: ToolSpec) -> bool:
+def _may_serve(part: Clause, request: str, tool: ToolSpec) -> bool:
     """Say whether what the tool does is what the clause orders; a question is served by what only looks."""
     if part.manner == "ask":
         return not acts(tool)
@@ -299,7 +304,10 @@ def _may_serve(part: Clause, tool: ToolSpec) -> bool:
     first = next(iter(words.words(part.asked)), "")
     told = " ".join(f"{spoken(param.name)} {param.desc}" for param in tool.params)
     is_named = not wants and words.stem(first) in own_stems(tool) | set(words.stems(told))
-    is_named |= not wants and acts(tool) and nearness(part, tool) >= ALIKE
+    if not wants and acts(tool):
+        near = nearness(part, tool)
+        is_whole = not fill(tool.params, request, own_stems(tool)).missing
+        is_named |= near >= ALIKE or (near >= FAIR and is_whole)
     return bool(wants & does) or is_named or (not does and bool(wants & {"read", "compute"}))
 
 

@@ -19,7 +19,11 @@ from course_lib.lm.simulator.skills.candidates import candidates
 TABLES = words.data("tools.json")
 ROLES = {marker: frozenset(map(words.stem, of.split())) for marker, of in TABLES["roles"].items()}
 """The small words before a phrase, and the stems of argument names that such a phrase is for."""
-CURRENCIES = {name: code for code, names in TABLES["currencies"].items() for name in (code, *names.split())}
+CODES = {name: code for code, names in TABLES["codes"].items() for name in names.split()}
+"""What people say, and the code for it: of a currency or a language."""
+_MONEY = [name for name, code in CODES.items() if code.isupper()] + [
+    code for code in CODES.values() if code.isupper()
+]
 EFFECTS = {name: frozenset(verbs.split()) for name, verbs in TABLES["effects"].items()}
 VERBS = frozenset(verb for verbs in EFFECTS.values() for verb in verbs if "_" not in verb)
 COMMON = words.STOP | frozenset(words.ENGLISH["common"].split())
@@ -64,7 +68,7 @@ _MONTH = (
 )
 _DAY = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?s?"
 _STREET = rf"(?i:{'|'.join(TABLES['streets'].split())})"
-_MONEY_WORD = "|".join(re.escape(name) for name in CURRENCIES)
+_MONEY_WORD = "|".join(re.escape(name) for name in _MONEY)
 _NAME = r"[A-ZÀ-Þ][\wÀ-ÿ'’&]*(?:-[\wÀ-ÿ]+)*"
 _SITE = rf"(?:\s(?:{'|'.join(TABLES['sites'].split())})\b)?"
 TOKENS = {
@@ -312,6 +316,8 @@ def _wholes(
 def _runs(tokens: Sequence[_Token]) -> Iterator[tuple[str, list[_Token]]]:
     """Yield the words before and behind the figures of a phrase, the latter as what is counted."""
     cuts = [at for at, one in enumerate(tokens) if one.kind in _FIGURES]
+    if tokens and tokens[-1].kind == "number":  # "van 3" is called so
+        cuts = cuts[:-1]
     for start, end in pairwise([-1, *cuts, len(tokens)]) if cuts else ():
         yield "counted" if start >= 0 else "phrase", _trimmed(_Phrase("of", [*tokens[start + 1 : end]]))
 

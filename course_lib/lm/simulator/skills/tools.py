@@ -25,6 +25,7 @@ from course_lib.lm.simulator.skills.intents import (
     is_final,
     own_stems,
     promise,
+    verbs_of,
 )
 from course_lib.lm.simulator.skills.mentions import spelled_out
 from course_lib.lm.simulator.skills.observed import MAY_PASS, Seen, observe
@@ -154,7 +155,11 @@ def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
 def _read(tool: ToolSpec, clause: str, hands: Hands) -> Filled:
     request = hands.episode.request
     others = [goal.clause for goal in hands.goals if goal.tool and goal.clause != clause]
-    beside = [part.text for part in clauses(spelled_out(request)) if part.text not in others]
+    beside = [
+        part.text
+        for part in clauses(spelled_out(request), verbs_of(hands.episode.tools))
+        if part.text not in others
+    ]
     text = spelled_out(request) if not others else clause
     filled = fill(tool.params, text, own_stems(tool))
     if filled.missing and others:
