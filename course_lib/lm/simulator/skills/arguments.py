@@ -543,14 +543,16 @@ def _labels(want: Wanted, text: str, known: frozenset[str]) -> Iterator[Fit]:
 def _spelled(label: str, text: str) -> Iterator[re.Match[str]]:
     """Yield where the text has the words of a label, in another form or as the short name of a day."""
     spelled = re.sub(r"[\s_-]+", r"[\\s_-]+", re.escape(label.replace("_", " ")).replace("\\ ", " "))
-    others = [name for name, code in CODES.items() if code == label and name.isalpha()]
-    symbols = "".join(re.escape(name) for name, code in CODES.items() if code == label and len(name) == 1)
-    if symbols:
-        yield from re.finditer(f"[{symbols}]", text)
+    others = [name for name, code in CODES.items() if code == label]
     if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
         spelled += r"[a-z]*day"
-    flags = re.IGNORECASE if len(label) > 2 else re.NOFLAG  # "a" is no grade A
-    yield from re.finditer(rf"(?<!\w)(?:{'|'.join([spelled, *others])})(?:s|es)?(?!\w)", text, flags)
+    same_case = "" if len(label) <= 2 else "i"  # "a" is no grade A
+    spelled = f"(?{same_case}:{spelled})" if same_case else spelled
+    spoken = "|".join(rf"(?<!\w)(?i:{name})" if name.isalpha() else re.escape(name) for name in others)
+    pattern = rf"(?<!\w){spelled}(?:s|es)?(?!\w)"
+    if others:
+        pattern += rf"|(?:{spoken})(?:(?!\w)|(?=\d))"
+    yield from re.finditer(pattern, text)
 
 
 @lru_cache(maxsize=1024)

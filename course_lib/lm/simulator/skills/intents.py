@@ -18,11 +18,12 @@ from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arguments import fill, kinds_named, wanted
 from course_lib.lm.simulator.skills.mentions import EFFECTS, TABLES, TOKENS, VERBS, mentions, spelled_out
 
-LEAST = {"order": 0.3, "ask": 0.34, "want": 0.38, "tell": 0.45}
+LEAST = {"order": 0.3, "ask": 0.34, "want": 0.38, "name": 0.38, "tell": 0.45}
 """How well a tool must fit what a clause orders, asks, wants or only tells."""
 SAME_VERB, LIKE_VERB, NOUNS, DESC, IN_HAND, COMPLETE, USED = 0.25, 0.1, 0.25, 0.15, 0.08, 0.15, 0.1
 SAME_WH, IDEA = 0.12, 0.08
 ALIKE, FAIR = 0.6, 0.3  # so near an order may be whose verb the tables do not know
+CLEAR = 0.05  # by so much one tool must fit better, where nothing is asked
 FAR = 0.24  # a question that is no nearer to a tool is about something else
 _STRICT = ("enum", "date", "email", "phone", "url", "path", "street")
 PROMISES = 1.0  # a description that says less of an argument does not promise it
@@ -124,6 +125,9 @@ _QUESTION = re.compile(
     r"|if|any)\b",
     re.IGNORECASE,
 )
+_OPEN_QUESTION = re.compile(
+    r"(?:what|when|where|who|whose|which|how|why|does|did|do|are|is(?! it possible))\b", re.IGNORECASE
+)
 _WANTS = re.compile(
     r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would| am|'m)? (?:really )?(?:like|want|need|wish|looking for|require|entitled to)\b",
     re.IGNORECASE,
@@ -140,20 +144,20 @@ class Clause:
 
     text: str
     manner: str
-    """`order`, `ask`, `want` or `tell`."""
+    """`order`, `ask`, `want`, `name` (a thing, without a verb) or `tell`."""
     asked: str = ""
     """Ordered: the text from its verb on."""
 
 
 @lru_cache(maxsize=1024)
-def _read(text: str) -> Clause:
+def _read(text: str, verbs: frozenset[str]) -> Clause:
     bare = _POLITE.sub("", text)
-    if to := _ASKS_TO.match(bare):
+    if (to := _ASKS_TO.match(bare)) and not _OPEN_QUESTION.match(bare):
         rest = bare[to.end() :]
         if not _TELLS.match(rest) and not _QUESTION.match(rest) and rest:
             is_known = words.words(rest)[0] in VERBS if words.words(rest) else False
             return Clause(text, "order" if is_known or not _WANTS.match(bare) else "want", rest)
-    if _is_verb(bare) and not _QUESTION.match(bare):
+    if _is_verb(bare, verbs) and not _QUESTION.match(bare):
         return Clause(text, "order", bare)
     if _QUESTION.match(bare) or bare.rstrip().endswith("?"):
         return Clause(text, "ask")
@@ -161,7 +165,7 @@ def _read(text: str) -> Clause:
         return Clause(text, "want")
     if _TELLS.match(bare) or not bare:
         return Clause(text, "tell")
-    is_order = re.match(r"[A-Za-z]+\s+(?:[a-z#\d\"']|$)|[A-Z][a-z]+\s+\S", bare)
+    is_order = re.match(r"[A-Za-z]+\s+(?:[a-z#\"']|$)|[A-Z][a-z]+\s+(?![A-Z]*-?\d)\S", bare)
     if re.match(
         r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b", bare
     ):
@@ -172,13 +176,15 @@ def _read(text: str) -> Clause:
         and not re.match(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|needs|gets|wants|to|from|in|at|for)\b)", bare)
     ):
         return Clause(text, "order", bare)
-    return Clause(text, "tell" if re.match(r"\w+:", bare) else "want")
+    return Clause(text, "tell" if re.match(r"\w+:", bare) else "name")
 
 
-def _is_verb(text: str) -> bool:
+def _is_verb(text: str, verbs: frozenset[str]) -> bool:
     """Say whether a text begins with a verb that the tables know, and not with a label or a noun."""
     first = next(iter(words.words(text)), "")
-    return first in VERBS and not re.match(r"\w+\s*(?::|is\b|are\b|was\b|\w+:)", text)
+    if "id" in kinds_named(first) and re.match(r"\w+\s+(?:number\s+|#)?[A-Z]*-?\d[\w-]*\b\s*(?:\W|$)", text):
+        return False  # "order 10154" names one
+    return first in VERBS | verbs and not re.match(r"\w+\s*(?::|is\b|are\b|was\b|\w+:)", text)
 
 
 _CUT = re.compile(
@@ -205,7 +211,7 @@ def clauses(request: str, verbs: frozenset[str] = frozenset()) -> list[Clause]:
     pieces = [request[start:end].strip() for start, end in zip(kept, [*kept[1:], len(request)], strict=True)]
     pieces = [*_without_lone_verbs(pieces)]
     pieces = [re.sub(r"(?:[\s,;]+(?:and|then|but))?[\s,;]*$", "", piece) for piece in pieces]
-    return [_read(piece[:LONGEST]) for piece in pieces[:MOST_CLAUSES] if piece]
+    return [_read(piece[:LONGEST], verbs) for piece in pieces[:MOST_CLAUSES] if piece]
 
 
 def _without_lone_verbs(pieces: Sequence[str]) -> Iterator[str]:
@@ -247,7 +253,8 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     working = [tool for tool in tools if not is_final(tool)]
     request = spelled_out(request)
     parts = clauses(request, verbs_of(working))
-    asking = [part for part in parts if part.manner != "tell"]
+    plain = [part for part in parts if part.manner not in ("name", "tell") and not _is_unknown(part, working)]
+    asking = plain or [part for part in parts if part.manner != "tell"]
     found: list[Goal] = []
     for part in asking:
         goal = _goal(part, request, working)
@@ -262,6 +269,16 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     return found
 
 
+def _is_unknown(part: Clause, tools: Sequence[ToolSpec]) -> bool:
+    """Say whether a clause begins with a word that may be no verb: no table and no tool knows it."""
+    first = words.stem(next(iter(words.words(part.asked)), ""))
+    return (
+        part.manner == "order"
+        and not _effects_of(part.asked)
+        and not any(first in own_stems(tool) for tool in tools)
+    )
+
+
 def _goal(part: Clause, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
     fitting = [tool for tool in tools if _may_serve(part, request, tool)]
     if not fitting and next(iter(words.words(part.asked)), "") in _LIGHT:
@@ -273,7 +290,7 @@ def _goal(part: Clause, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
         return Goal(part.text, best)
     if part.manner == "order":
         return Goal(part.text, None, next(iter(words.words(part.asked)), "do"))
-    return Goal(part.text, None) if part.manner == "want" else None
+    return Goal(part.text, None) if part.manner in ("want", "name") else None
 
 
 def _belongs(part: Clause, goal: Goal, before: Goal) -> bool:
@@ -306,8 +323,8 @@ def _may_serve(part: Clause, request: str, tool: ToolSpec) -> bool:
     is_named = not wants and words.stem(first) in own_stems(tool) | set(words.stems(told))
     if not wants and acts(tool):
         near = nearness(part, tool)
-        is_whole = not fill(tool.params, request, own_stems(tool)).missing
-        is_named |= near >= ALIKE or (near >= FAIR and is_whole)
+        is_whole = tool.params and not fill(tool.params, request, own_stems(tool)).missing
+        is_named |= near >= ALIKE or (near >= FAIR and bool(is_whole))
     return bool(wants & does) or is_named or (not does and bool(wants & {"read", "compute"}))
 
 
@@ -323,6 +340,9 @@ def _best(
             tool for tool in tools if acts(tool) and not fill(tool.params, request, own_stems(tool)).missing
         ]
     scores = {tool.name: score(part, request, tool, everything) for tool in tools}
+    ranked = sorted(scores.values(), reverse=True)
+    if part.manner == "tell" and len(ranked) > 1 and ranked[0] - ranked[1] < CLEAR:
+        return None
     best = max(tools, key=lambda tool: scores[tool.name], default=None)
     return best if best and scores[best.name] >= LEAST[part.manner] else None
 

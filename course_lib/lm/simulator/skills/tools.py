@@ -132,9 +132,10 @@ def _next_calls(tool: ToolSpec, clause: str, hands: Hands) -> list[Call]:
 
 def _filled(tool: ToolSpec, clause: str, hands: Hands) -> list[Filled]:
     """Return the arguments of each call that a goal needs, out of its clause, what stands beside it, and observations."""
-    several = _distributed(tool, clause)
-    if several:
-        return several
+    others = any(goal.tool and goal.clause != clause for goal in hands.goals)
+    for text in (clause,) if others else (clause, hands.episode.request):
+        if several := _distributed(tool, text):
+            return several
     filled = _read(tool, clause, hands)
     completed = _completed(tool, filled, clause, hands)
     return completed or [filled]
