@@ -16,7 +16,7 @@ from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.intents import clauses, is_final
+from course_lib.lm.simulator.skills.intents import acts, clauses, is_final, spoken
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
 from course_lib.lm.simulator.skills.shape import extract
@@ -108,7 +108,13 @@ def _sorted_out(move: Move) -> tuple[list[Seen], list[Seen]]:
 # -- one observation --------------------------------------------------------------------------------------
 
 
+_OK = re.compile(r"\s*[\"']?(?:ok|okay|done|success|successful|true|null|none)?[\"'.!]*\s*", re.IGNORECASE)
+
+
 def _of_tool(one: Seen, question: str) -> str:
+    if _OK.fullmatch(one.text):
+        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in one.step.args.items())
+        return _sentence(f"Done: {spoken(one.step.tool)}" + (f" ({told})" if told else ""))
     if one.data is None:
         return _of_text(one.text, question)
     if isinstance(one.data, list) and len(one.data) != 1:
@@ -259,20 +265,18 @@ def act(episode: Episode, task: Task) -> Reply:
 
 def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
     """Return the calls that `tool_choice` allows or demands."""
-    choice = episode.choice
+    choice, calls = episode.choice, move.calls or _closing(episode, move)
     if choice == "none":
         return ()
     if isinstance(choice, Mapping):
         name = (choice.get("function") or choice).get("name")
-        tool = next((tool for tool in episode.tools if tool.name == name), None)
-        if tool is None:
-            return ()
         own = tuple(call for call in move.calls if call[0] == name)
-        return own or (_forced(tool, episode, move),)
-    calls = move.calls or _closing(episode, move)
-    if choice == "required" and not calls and episode.tools:
-        goal = next((goal.tool for goal in move.goals if goal.tool), episode.tools[0])
-        return (_forced(goal, episode, move),)
+        is_done = any(one.step.tool == name for one in move.seen)
+        forced = [tool for tool in episode.tools if tool.name == name and not is_done]
+        return own or tuple(_forced(tool, episode, move) for tool in forced[:1])
+    if choice == "required" and not calls and not move.seen:  # what only looks does the least harm
+        harmless = [tool for tool in episode.tools if tool.name and not acts(tool)]
+        return tuple(_forced(tool, episode, move) for tool in harmless[:1])
     return calls
 
 

@@ -27,7 +27,8 @@ CLEAR = 0.05  # by so much one tool must fit better, where nothing is asked
 FAR = 0.24  # a question that is no nearer to a tool is about something else
 _STRICT = ("enum", "date", "email", "phone", "url", "path", "street")
 PROMISES = 1.0  # a description that says less of an argument does not promise it
-MOST_CLAUSES, LONGEST = 12, 1_000  # what is read of a request for what it asks, in clauses and characters
+MOST_CLAUSES, LONGEST = 12, 1_000  # clauses of a request, and characters of each, that are read
+MOST_TOOLS, TOLD = 8, 300  # tools that are weighed by meaning, and characters of what each says
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -250,7 +251,7 @@ def _begins(hit: re.Match[str], request: str, verbs: frozenset[str]) -> bool:
 
 def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     """Return what the request asks for, in order, each with the tool that serves it best."""
-    working = [tool for tool in tools if not is_final(tool)]
+    working = [tool for tool in tools if tool.name and not is_final(tool)]
     request = spelled_out(request)
     parts = clauses(request, verbs_of(working))
     plain = [part for part in parts if part.manner not in ("name", "tell") and not _is_unknown(part, working)]
@@ -339,11 +340,12 @@ def _best(
         tools = [
             tool for tool in tools if acts(tool) and not fill(tool.params, request, own_stems(tool)).missing
         ]
-    scores = {tool.name: score(part, request, tool, everything) for tool in tools}
+    likely = sorted(tools, key=lambda tool: -_shared(part, tool))[:MOST_TOOLS]
+    scores = {tool.name: score(part, request, tool, everything) for tool in likely}
     ranked = sorted(scores.values(), reverse=True)
     if part.manner == "tell" and len(ranked) > 1 and ranked[0] - ranked[1] < CLEAR:
         return None
-    best = max(tools, key=lambda tool: scores[tool.name], default=None)
+    best = max(likely, key=lambda tool: scores[tool.name], default=None)
     return best if best and scores[best.name] >= LEAST[part.manner] else None
 
 
@@ -364,29 +366,34 @@ def _is_named(part: Clause, tool: ToolSpec) -> bool:
 
 
 def score(part: Clause, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
-    """Return how well a tool fits a clause: meaning, verb, nouns, and whether the request has what it needs."""
-    text = part.asked or part.text
-    stems = [words.stem(word) for word in words.words(text)]
-    total, nouns = nearness(part, tool), _nouns(tool)
-    if named := [stems.index(noun) for noun in nouns if noun in stems]:
-        total += NOUNS * len(named) / len(nouns) - 0.01 * min(
-            named
-        )  # what is asked comes before what it is of
-    alike = set(_WH.findall(text.lower())) & set(_WH.findall(tool.desc.lower()))
-    ideas = {one for one in words.features(text, parts=False) if one[0] == "@"} - words.MANNERS
-    total += SAME_WH * bool(alike) + IDEA * bool(
-        part.manner == "ask" and ideas & words.features(tool.desc, parts=False).keys()
-    )
-    if part.manner == "order":
-        same = words.stem(next(iter(words.words(part.asked)), "")) in {
-            words.stem(w) for w in (*words.words(spoken(tool.name))[:1], *words.words(tool.desc)[:1])
-        }
-        total += SAME_VERB if same else LIKE_VERB * bool(_effects_of(part.asked) & effects(tool))
-    content = [word for word in stems if word not in words.STOP and not word.isdigit()]
-    total += DESC * sum(word in own_stems(tool) for word in content) / max(1, len(content))
-    total += LIKE_VERB * any(_effects_of(word) & effects(tool) & _RECKONS for word in stems)
+    """Return how well a tool fits a clause: meaning, words, and whether the request has what it needs."""
+    total = nearness(part, tool) + _shared(part, tool)
     is_far = part.manner != "order" and total < FAR and not _holds_strict(tool, request)
     return 0.0 if is_far else total + _in_hand(tool, request, tools)
+
+
+@lru_cache(maxsize=4096)
+def _shared(part: Clause, tool: ToolSpec) -> float:
+    """Return what the words are worth that a clause shares with a tool: its verb, its nouns, what it tells."""
+    text = part.asked or part.text
+    stems = [words.stem(word) for word in words.words(text)]
+    content = [word for word in stems if word not in words.STOP and not word.isdigit()]
+    total = DESC * sum(word in own_stems(tool) for word in content) / max(1, len(content))
+    nouns = _nouns(tool)
+    if named := [stems.index(noun) for noun in nouns if noun in stems]:  # what is asked comes first
+        total += NOUNS * len(named) / len(nouns) - 0.01 * min(named)
+    total += SAME_WH * bool({*_WH.findall(text.lower())} & {*_WH.findall(tool.desc.lower())})
+    total += LIKE_VERB * any(_effects_of(word) & effects(tool) & _RECKONS for word in stems)
+    if part.manner == "ask":
+        ideas = {one for one in words.features(text, parts=False) if one[0] == "@"} - words.MANNERS
+        total += IDEA * bool(ideas & words.features(tool.desc, parts=False).keys())
+    if part.manner == "order":
+        firsts = {
+            words.stem(first) for told in (spoken(tool.name), tool.desc) for first in words.words(told)[:1]
+        }
+        likeness = LIKE_VERB * bool(_effects_of(part.asked) & effects(tool))
+        total += SAME_VERB if stems[0] in firsts else likeness
+    return total
 
 
 def _holds_strict(tool: ToolSpec, request: str) -> bool:
@@ -424,13 +431,13 @@ def _cores(part: Clause) -> tuple[str, str]:
         bare = f"{bare[: one.start]} {bare[one.end :]}"
         if one.kind in ("email", "phone", "url") or (one.kind == "quoted" and " " in one.value):
             text = f"{text[: one.start]} {text[one.end :]}"
-    return " ".join(text.split()), " ".join(bare.split())
+    return " ".join(text.split())[:TOLD], " ".join(bare.split())[:TOLD]
 
 
 def nearness(part: Clause, tool: ToolSpec) -> float:
     """Return the cosine of a clause, with or without its names and numbers, and of what a tool says of itself."""
     takes = ", ".join(spoken(param.name) for param in tool.params)
-    vectors = encode([*_cores(part), f"{spoken(tool.name)}: {tool.desc} {takes}"])
+    vectors = encode([*_cores(part), f"{spoken(tool.name)}: {tool.desc} {takes}"[:TOLD]])
     return float(max(vectors[:2] @ vectors[2]))
 
 

@@ -62,6 +62,8 @@ class Mention:
         return self.start < end and start < self.end
 
 
+MOST_READ = 4_000  # characters of a request that are read for what it asks
+
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
@@ -379,12 +381,12 @@ _HALF_DATED = re.compile(
 
 
 def spelled_out(text: str) -> str:
-    """Return the text with each date of a range written in full.
+    """Return the text, as much as is read of it, with each date of a range written in full.
 
     >>> spelled_out("from 2 to 4 March 2027, or 3 May and 5 June 2027")
     'from 2 March 2027 to 4 March 2027, or 3 May 2027 and 5 June 2027'
     """
     text = _RANGE.sub(
-        lambda hit: f"{hit[1]} {hit[4]}{hit[5] or ''}{hit[2]}{hit[3]} {hit[4]}{hit[5] or ''}", text
+        lambda hit: f"{hit[1]} {hit[4]}{hit[5] or ''}{hit[2]}{hit[3]} {hit[4]}{hit[5] or ''}", text[:MOST_READ]
     )
     return _HALF_DATED.sub(r"\1 \2", text)

@@ -101,7 +101,7 @@ def _key(call: Call) -> str:
 def decide(episode: Episode) -> Move:
     """Decide on the next calls."""
     seen = tuple(observe(step) for step in episode.steps if step.tool not in ("finish", "submit"))
-    asked = tuple(goals(episode.request, episode.tools))
+    asked = _asked(episode)
     hands = Hands(episode, asked, seen)
     calls: list[Call] = []
     thought = ""
@@ -111,6 +111,17 @@ def decide(episode: Episode) -> Move:
             calls += [call for call in own if call not in calls]
     most = MOST_AT_ONCE if episode.is_parallel else 1
     return Move(tuple(calls[:most]), thought, asked, seen, tuple(hands.missing))
+
+
+def _asked(episode: Episode) -> tuple[Goal, ...]:
+    """Return the goals of the request; one that only names other values ("and in Bergen?") goes on with the last one."""
+    asked = goals(episode.request, episode.tools)
+    if any(goal.tool for goal in asked) or not episode.before:
+        return tuple(asked)
+    for goal in goals(episode.before, episode.tools):
+        if goal.tool and fill(goal.tool.params, spelled_out(episode.request), own_stems(goal.tool)).args:
+            return (goal,)
+    return tuple(asked)
 
 
 def _next_calls(tool: ToolSpec, clause: str, hands: Hands) -> list[Call]:
@@ -163,6 +174,10 @@ def _read(tool: ToolSpec, clause: str, hands: Hands) -> Filled:
     ]
     text = spelled_out(request) if not others else clause
     filled = fill(tool.params, text, own_stems(tool))
+    if clause not in request and hands.episode.before:  # the last request, with other values
+        before = fill(tool.params, spelled_out(hands.episode.before), own_stems(tool))
+        lacking = tuple(name for name in filled.missing if name in before.missing)
+        return Filled(before.args | filled.args, lacking)
     if filled.missing and others:
         filled = fill(tool.params, "\n".join(beside), own_stems(tool))
     if filled.missing and others and _POINTS.search(clause):
@@ -264,15 +279,17 @@ def looked_back(episode: Episode) -> Move:
 
 
 def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, Any]:
-    """Return arguments for a tool that has to be called, fitting or not."""
-    filled = fill(tool.params, spelled_out(request), own_stems(tool))
-    args = dict(filled.args)
+    """Return arguments for a tool that has to be called: what cannot be found is the plainest value."""
+    args = dict(fill(tool.params, spelled_out(request), own_stems(tool)).args)
     for param in tool.params:
         if param.required and param.name not in args:
-            values = [
-                value
-                for want in wanted((param,))
-                for value in from_observations(want, request, seen, tool.name, request)
-            ]
-            args[param.name] = values[0] if values else fallback(param.schema, param.name, {})
+            (want, *_) = wanted((param,))
+            values = (
+                from_observations(want, request, seen, tool.name, request)
+                if want.path == (param.name,)
+                else []
+            )
+            args[param.name] = (
+                values[0] if values else fallback(param.schema, param.name, param.schema.get("$defs", {}))
+            )
     return args
