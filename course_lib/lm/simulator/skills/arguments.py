@@ -127,8 +127,8 @@ def _wanted(
     roles = {small for small, of in ROLES.items() if of & stems} | (ROLES.keys() & {*name, *about[-1:]})
     roles = next((set(pair) for pair in _PAIRS if pair[0] in name), roles)
     units = [_UNITS[one] for one in map(words.stem, reversed(name)) if one in _UNITS]
-    units = units or [_UNITS[one] for one in map(words.stem, about) if one in _UNITS]
-    unit = next((one for one in units if one[1]), units[0] if units else ("", None))
+    units = units or [_UNITS[one] for one in map(words.stem, about) if one in _UNITS][:1]
+    unit = (sorted(units, key=lambda one: one[1] is None) or [("", None)])[0]
     above = {word for part in path[:-1] for word in _words_of(part)}
     if stems & {"nam", "id", "email", "phon"}:
         roles |= {small for small, of in ROLES.items() if of & set(map(words.stem, above))}
@@ -303,7 +303,10 @@ def _bearing(want: Wanted, mention: Mention) -> tuple[float, tuple[int, int]]:
 
 
 def _number(want: Wanted, mention: Mention) -> Fit | None:
-    tagged = str(mention.value).removeprefix("#")
+    letters, _, digits = str(mention.value).rpartition(" ")
+    tagged = digits.removeprefix("#")
+    if letters and mention.kind == "id":  # "PIN 4821"
+        mention = replace(mention, label=(words.stem(letters.lower()),))
     if mention.kind not in ("number", "money", "percent") and not (mention.kind == "id" and tagged.isdigit()):
         return None
     value = float(tagged)
@@ -366,6 +369,8 @@ def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None
         want.kind in ("thing", "naming", "text") or (want.kind, mention.kind) == ("person", "name")
     ):
         score += 1.0 if mention.kind in ("name", "quoted") else 0.5
+    if words.stem(value.rpartition(" ")[2].lower()) in want.stems and " " in value:
+        score = max(score, 0.0) + LABEL  # "River Stage" for a stage
     if want.kind == "unit":
         value = re.sub(r"^(?:many|much)\s+", "", value)
         score += ROLE * (("from" in want.roles) == (mention.kind == "counted"))
@@ -378,6 +383,11 @@ def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None
     return Fit(base + score, value, *span)
 
 
+_PRONOUNS = frozenset(
+    "i you he she it we they me him them us my your his her our their that this who which".split()
+)
+
+
 def _bare_phrase(want: Wanted, mention: Mention, known: frozenset[str]) -> tuple[str, tuple[int, int]]:
     """Return a phrase without the tool's words around it ("restart nginx"); nothing if it has no others."""
     parts = str(mention.value).split()
@@ -387,6 +397,8 @@ def _bare_phrase(want: Wanted, mention: Mention, known: frozenset[str]) -> tuple
     while len(parts) > 1 and stems[-1] in known - want.stems:
         parts, stems = parts[:-1], stems[:-1]
     value = " ".join(parts)
+    if _PRONOUNS & {part.lower() for part in parts}:
+        return "", (mention.start, mention.end)
     has_more = any(
         stem not in known and word.lower() not in COMMON for word, stem in zip(parts, stems, strict=True)
     )

@@ -80,6 +80,9 @@ _STEMMED = {
 }
 
 
+_TOLD_WITH = frozenset(("of", "between", "for", "from", "at", "in", "on", "and", "or"))
+
+
 @lru_cache(maxsize=512)
 def effects(tool: ToolSpec) -> frozenset[str]:
     """Return what the tool does, by its name or else by its description."""
@@ -89,6 +92,9 @@ def effects(tool: ToolSpec) -> frozenset[str]:
 def acts(tool: ToolSpec) -> bool:
     """Say whether the tool changes something, and does not only look or reckon."""
     does = _effects_of(tool.desc) or _effects_of(spoken(tool.name))
+    first, second = (*words.words(tool.desc)[:2], "", "")[:2]
+    if not does:  # "Brew coffee" is done, "Area of a rectangle" is told
+        return spoken(tool.name).startswith(first) and second not in _TOLD_WITH and bool(first)
     reckons = bool(does & _RECKONS) and all(
         want.kind in ("integer", "number") for want in wanted(tool.params)
     )
@@ -153,6 +159,12 @@ class Clause:
 @lru_cache(maxsize=1024)
 def _read(text: str, verbs: frozenset[str]) -> Clause:
     bare = _POLITE.sub("", text)
+    if me := re.match(r"(?:give|get|bring|hand|lend) (?:me|us)\b", bare, re.IGNORECASE):
+        return Clause(text, "want", bare[me.end() :])
+    if (own := re.match(r"(?:i|we)(?:'ll| will)? ((\w+).*)", bare, re.IGNORECASE | re.DOTALL)) and own[
+        2
+    ] in verbs:
+        return Clause(text, "order", own[1])
     if (to := _ASKS_TO.match(bare)) and not _OPEN_QUESTION.match(bare):
         rest = bare[to.end() :]
         if not _TELLS.match(rest) and not _QUESTION.match(rest) and rest:

@@ -34,7 +34,6 @@ _FILLERS = frozenset(TABLES["fillers"].split())
 _NAMED = frozenset(("named", "called", "titled", "labelled", "labeled", "entitled"))
 _JOINTS = frozenset((",", "and", "or", "&", "plus"))
 _MARKERS = frozenset((*ROLES, *_NAMED, "onto", "without", "per", "till", "through", "around", "saying"))
-_BARE = re.compile(r"^(?:the|a|an|my|our|your|their|his|her|its|some|any|this|that|new)\s+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +90,9 @@ TOKENS = {
     "money": rf"[$€£¥]\s?\d[\d.,]*|\b(?:EUR|USD|GBP|CHF|JPY)\s?\d[\d.,]*"
     rf"|\d[\d.,]*\s?(?:[€£$¥]|(?i:(?:u\.?s\.?|swiss|british)\s)?(?i:{_MONEY_WORD})\b)",
     "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
-    "id": r"\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+)+\b|#\d+\b",
+    "id": r"\b[A-Z]{1,3}-[A-Z]{1,3}\s\d{1,4}\b|\b[A-Z]{2,4}\s\d{2,4}\b(?!\s?[%a-z])|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+)+\b|#\d+\b",
     "number": r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?"
-    rf"|\b(?i:{'|'.join(words.NUMBERS)})\b",
+    rf"|\b(?i:{'|'.join(words.NUMBERS)})\b|\b(?:half\s)?an?(?=\s(?:second|minute|hour|day|week|month|year)\b)",
     "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*{_SITE}",
     "word": r"[a-zß-ÿ][\wÀ-ÿ'’-]*",
     "stop": r"[,;:.?!()—–=\n]",
@@ -117,7 +116,7 @@ def _tokens(text: str) -> list[_Token]:
     at = 0
     while match := _TOKEN.search(text, at):
         token = _Token(match.lastgroup or "", match.group(), match.start(), match.end())
-        if token.kind == "name" and (first := _common_start(token, found)):
+        if token.kind == "name" and (first := _common_start(token, found, text[token.end :])):
             token = _Token("word", first, token.start, token.start + len(first))
         if token.word == "one" and _following(text, token.end) in (*_MARKERS, ""):
             token = token._replace(kind="word")
@@ -131,7 +130,7 @@ def _following(text: str, at: int) -> str:
     return word.group(1) if word else ""
 
 
-def _common_start(token: _Token, before: Sequence[_Token]) -> str:
+def _common_start(token: _Token, before: Sequence[_Token], rest: str) -> str:
     """Return the first word of a name that is capitalised only because a sentence begins with it."""
     first = token.text.split()[0]
     begins = not before or before[-1].text in (".", "?", "!", "\n", ":", ")")
@@ -190,7 +189,7 @@ def _boundary(token: _Token) -> str | None:
 
 
 def _is_content(token: _Token) -> bool:
-    return token.kind == "word" and token.word not in words.STOP and token.word not in _FILLERS
+    return token.kind == "word" and token.word.partition("'")[0] not in words.STOP | _FILLERS
 
 
 def _label(phrase: _Phrase, at: int, before: Sequence[_Token]) -> list[_Token]:
@@ -246,6 +245,8 @@ def _value(token: _Token) -> Any:
     if token.kind == "quoted":
         return text[1:-1].strip()
     if token.kind == "number":
+        if token.word.split()[-1] in ("a", "an"):
+            return 0.5 if " " in token.word else 1.0
         return float(words.NUMBERS.get(token.word, 0)) if text[-1].isalpha() else float(text.replace(",", ""))
     if token.kind == "percent":
         return float(re.match(r"[\d.]+", text).group())  # type: ignore[union-attr]
@@ -316,14 +317,18 @@ def _wholes(
 
 
 def _runs(tokens: Sequence[_Token]) -> Iterator[tuple[str, list[_Token]]]:
-    """Yield the words before and behind the figures of a phrase, the latter as what is counted."""
-    cuts = [at for at, one in enumerate(tokens) if one.kind in _FIGURES]
+    """Yield the words before and behind the figures and articles of a phrase; behind a figure is what is counted."""
+    cuts = [at for at, one in enumerate(tokens) if one.kind in _FIGURES or one.word in _ARTICLES]
     if tokens and tokens[-1].kind == "number":  # "van 3" is called so
         cuts = cuts[:-1]
     for start, end in pairwise([-1, *cuts, len(tokens)]) if cuts else ():
-        yield "counted" if start >= 0 else "phrase", _trimmed(_Phrase("of", [*tokens[start + 1 : end]]))
+        is_counted = start >= 0 and tokens[start].kind in _FIGURES
+        yield "counted" if is_counted else "phrase", _trimmed(_Phrase("of", [*tokens[start + 1 : end]]))
 
 
+_ARTICLES = frozenset(
+    ("the", "a", "an", "my", "our", "your", "their", "his", "her", "its", "some", "this", "that")
+)
 _FIGURES = ("number", "money", "percent", "date", "time")
 
 
@@ -366,11 +371,6 @@ def _shared_nouns(found: Sequence[Mention]) -> list[Mention]:
     return shared
 
 
-def without_article(text: str) -> str:
-    """Return a phrase without the articles and possessives at its start."""
-    return _BARE.sub("", text)
-
-
 _RANGE = re.compile(
     rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(\s*(?:to|until|till|and|-|–)\s*)(\d{{1,2}})(?:st|nd|rd|th)?\s({_MONTH})(\s\d{{4}})?",
     re.IGNORECASE,
@@ -387,6 +387,7 @@ def spelled_out(text: str) -> str:
     'from 2 March 2027 to 4 March 2027, or 3 May 2027 and 5 June 2027'
     """
     text = _RANGE.sub(
-        lambda hit: f"{hit[1]} {hit[4]}{hit[5] or ''}{hit[2]}{hit[3]} {hit[4]}{hit[5] or ''}", text[:MOST_READ]
+        lambda hit: f"{hit[1]} {hit[4]}{hit[5] or ''}{hit[2]}{hit[3]} {hit[4]}{hit[5] or ''}",
+        text[:MOST_READ],
     )
     return _HALF_DATED.sub(r"\1 \2", text)
