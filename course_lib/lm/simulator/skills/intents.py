@@ -20,7 +20,7 @@ from course_lib.lm.simulator.skills.mentions import EFFECTS, TABLES, TOKENS, VER
 
 LEAST = {"order": 0.3, "ask": 0.34, "want": 0.38, "name": 0.38, "tell": 0.45}
 """How well a tool must fit what a clause orders, asks, wants or only tells."""
-SAME_VERB, LIKE_VERB, NOUNS, DESC, IN_HAND, COMPLETE, USED = 0.25, 0.1, 0.25, 0.15, 0.08, 0.15, 0.1
+SAME_VERB, LIKE_VERB, NOUNS, DESC, IN_HAND, COMPLETE, USED = 0.25, 0.1, 0.25, 0.15, 0.12, 0.15, 0.15
 SAME_WH, IDEA = 0.12, 0.08
 ALIKE, FAIR = 0.6, 0.3  # so near an order may be whose verb the tables do not know
 CLEAR = 0.05  # by so much one tool must fit better, where nothing is asked
@@ -74,13 +74,15 @@ def _effects_of(text: str) -> frozenset[str]:
     return frozenset(exact or {name for name, verbs in _STEMMED.items() if {root, first} & verbs})
 
 
-_STEMMED = {
-    name: frozenset("_".join([words.stem(verb.split("_")[0]), *verb.split("_")[1:]]) for verb in verbs)
-    for name, verbs in EFFECTS.items()
-}
+def _stemmed(verb: str) -> str:
+    first, mark, particle = verb.partition("_")
+    return verb if verb.endswith("s") else f"{words.stem(first)}{mark}{particle}"
 
 
-_TOLD_WITH = frozenset(("of", "between", "for", "from", "at", "in", "on", "and", "or"))
+_STEMMED = {name: frozenset(map(_stemmed, verbs)) for name, verbs in EFFECTS.items()}
+
+
+_ARTICLES = frozenset(("a", "an", "the", "all", "some", "your"))
 
 
 @lru_cache(maxsize=512)
@@ -94,7 +96,8 @@ def acts(tool: ToolSpec) -> bool:
     does = _effects_of(tool.desc) or _effects_of(spoken(tool.name))
     first, second = (*words.words(tool.desc)[:2], "", "")[:2]
     if not does:  # "Brew coffee" is done, "Area of a rectangle" is told
-        return spoken(tool.name).startswith(first) and second not in _TOLD_WITH and bool(first)
+        is_short = len(words.words(tool.desc)) <= 2
+        return bool(first) and spoken(tool.name).startswith(first) and (is_short or second in _ARTICLES)
     reckons = bool(does & _RECKONS) and all(
         want.kind in ("integer", "number") for want in wanted(tool.params)
     )
@@ -294,11 +297,12 @@ def _is_unknown(part: Clause, tools: Sequence[ToolSpec]) -> bool:
 
 def _goal(part: Clause, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
     fitting = [tool for tool in tools if _may_serve(part, request, tool)]
-    if not fitting and next(iter(words.words(part.asked)), "") in _LIGHT:
+    best = _best(part, request, fitting, tools) if fitting else None
+    if not best and next(iter(words.words(part.asked)), "") in _LIGHT:
         fitting = [
             tool for tool in tools if acts(tool) and not _is_opposite(_effects_of(part.asked), effects(tool))
         ]
-    best = _best(part, request, fitting, tools) if fitting else None
+        best = _best(part, request, fitting, tools) if fitting else None
     if best:
         return Goal(part.text, best)
     if part.manner == "order":

@@ -97,6 +97,7 @@ TOKENS = {
     "word": r"[a-zß-ÿ][\wÀ-ÿ'’-]*",
     "stop": r"[,;:.?!()—–=\n]",
 }
+_ID = re.compile(TOKENS["id"])
 _TOKEN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in TOKENS.items()))
 
 
@@ -116,6 +117,9 @@ def _tokens(text: str) -> list[_Token]:
     at = 0
     while match := _TOKEN.search(text, at):
         token = _Token(match.lastgroup or "", match.group(), match.start(), match.end())
+        inner = _ID.search(text, token.start + 1, token.end + 6) if token.kind == "name" else None
+        if inner and inner.start() < token.end:
+            token = token._replace(text=text[token.start : inner.start()].rstrip(), end=inner.start())
         if token.kind == "name" and (first := _common_start(token, found, text[token.end :])):
             token = _Token("word", first, token.start, token.start + len(first))
         if token.word == "one" and _following(text, token.end) in (*_MARKERS, ""):
@@ -133,13 +137,14 @@ def _following(text: str, at: int) -> str:
 def _common_start(token: _Token, before: Sequence[_Token], rest: str) -> str:
     """Return the first word of a name that is capitalised only because a sentence begins with it."""
     first = token.text.split()[0]
-    begins = not before or before[-1].text in (".", "?", "!", "\n", ":", ")")
-    plain = first.lower().partition("'")[0]
+    plain, last = first.lower().partition("'")[0], before[-1].text if before else "."
+    begins = last in (".", "?", "!", "\n", ":", ")")
     is_common = plain == "i" or (begins and (plain in COMMON or plain in VERBS))
-    is_alone = (
-        begins and first == token.text and not first.isupper() and (not before or before[-1].text != ":")
-    )
-    return first if is_common or is_alone else ""
+    is_alone = begins and last != ":" and first == token.text and not first.isupper()
+    return first if is_common or (is_alone and not _DOES.match(rest)) else ""
+
+
+_DOES = re.compile(r"\s(?:\w+ed|is|has|was|wants|needs|gets|got|will|can)\b")
 
 
 # -- phrases -----------------------------------------------------------------------------------------------
