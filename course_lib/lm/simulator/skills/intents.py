@@ -1,7 +1,7 @@
 """What a request wants of the tools: which of them would serve it, and what none of them can do.
 
-Main path: goals(request, tools) -> list of Goal. Tools are judged by names and descriptions alone: the verb says
-what a tool does and may do, the rest of the words (and where they leave it open, their meaning) says with what.
+Main path: goals(request, tools) -> list of Goal. Tools are judged by names and descriptions alone: the verb
+says what a tool may do; the other words, what they mean, and what the request gives say which tool it is.
 """
 
 from __future__ import annotations
@@ -15,8 +15,17 @@ from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import ToolSpec
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.arguments import fill, kinds_named, wanted
-from course_lib.lm.simulator.skills.mentions import EFFECTS, TABLES, TOKENS, VERBS, mentions, spelled_out
+from course_lib.lm.simulator.skills.arguments import fill
+from course_lib.lm.simulator.skills.mentions import (
+    EFFECTS,
+    MOST_READ,
+    TABLES,
+    TOKENS,
+    VERBS,
+    mentions,
+    spelled_out,
+)
+from course_lib.lm.simulator.skills.wanted import kinds_named, wanted
 
 LEAST = {"order": 0.3, "ask": 0.34, "want": 0.38, "name": 0.38, "tell": 0.45}
 """How well a tool must fit what a clause orders, asks, wants or only tells."""
@@ -120,13 +129,15 @@ def own_stems(tool: ToolSpec) -> frozenset[str]:
 # -- what a clause asks -----------------------------------------------------------------------------------
 
 _POLITE = re.compile(
-    r"^\W*(?:(?:hi|hello|hey|dear|good|please|pls|kindly|also|then|and|so|ok|okay|now|well|but|thanks|thank you)\b"
+    r"^\W*(?:(?:hi|hello|hey|dear|good|please|pls|kindly|also|then|and|so|ok|okay|now|well|but"
+    r"|thanks|thank you)\b"
     r"(?:\s(?:there|all|morning|day|evening|afternoon))?\W*)+",
     re.IGNORECASE,
 )
 _ASKS_TO = re.compile(
-    r"^(?:.{0,40}?\b)?(?:(?:can|could|would|will) you|(?:can|could|may) (?:i|we)|(?:i|we)(?:'d| would)? (?:like|want|need|have)"
-    r"(?: you)? to|let's|let us|help me(?: to)?|(?:is it|would it be) possible to|would you mind|go ahead and|try to"
+    r"^(?:.{0,40}?\b)?(?:(?:can|could|would|will) you|(?:can|could|may) (?:i|we)"
+    r"|(?:i|we)(?:'d| would)? (?:like|want|need|have)(?: you)? to|let's|let us|help me(?: to)?"
+    r"|(?:is it|would it be) possible to|would you mind|go ahead and|try to"
     r"|remember to|want to|please|kindly)\s+(?:please |kindly |also |just |now |to )*",
     re.IGNORECASE,
 )
@@ -139,7 +150,8 @@ _OPEN_QUESTION = re.compile(
     r"(?:what|when|where|who|whose|which|how|why|does|did|do|are|is(?! it possible))\b", re.IGNORECASE
 )
 _WANTS = re.compile(
-    r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would| am|'m)? (?:really )?(?:like|want|need|wish|looking for|require|entitled to)\b",
+    r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would| am|'m)? (?:really )?"
+    r"(?:like|want|need|wish|looking for|require|entitled to)\b",
     re.IGNORECASE,
 )
 _TELLS = re.compile(
@@ -207,21 +219,21 @@ _CUT = re.compile(
     r"\s*;\s+|,?\s+(?:and|then|and then|and also|but)\s+(?=(?P<verb>[a-z]+)\b)|,\s+(?=(?P<next>[a-z]+)\b)",
     re.IGNORECASE,
 )
+_SENTENCE = re.compile(
+    r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bProf)[.!?]+[\"')\]]*(?=\s+[\"'(]?[A-Z0-9])|\n+"
+)
 _SENDS = frozenset(("send", "post", "comment", "remind", "translate"))
 
 
 def clauses(request: str, verbs: frozenset[str] = frozenset()) -> list[Clause]:
     """Cut a request into the parts that tell or ask something; texts that are only handed on stay whole."""
+    request = request[:MOST_READ]
     whole = [
         (one.start, one.end)
         for one in mentions(request)
         if one.kind == "quoted" or _is_handed_on(one, request)
     ]
-    edges = [0]
-    for sentence in re.finditer(
-        r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bProf)[.!?]+[\"')\]]*(?=\s+[\"'(]?[A-Z0-9])|\n+", request
-    ):
-        edges.append(sentence.end())
+    edges = [0, *(sentence.end() for sentence in _SENTENCE.finditer(request))]
     edges += [hit.end() for hit in _CUT.finditer(request) if _begins(hit, request, verbs)]
     kept = sorted({edge for edge in edges if not any(start < edge < end for start, end in whole)})
     pieces = [request[start:end].strip() for start, end in zip(kept, [*kept[1:], len(request)], strict=True)]
@@ -367,7 +379,7 @@ def _best(
 
 @lru_cache(maxsize=512)
 def _nouns(tool: ToolSpec) -> list[str]:
-    """Return the stems of a tool's name without its verb: "order" is one only where the description agrees."""
+    """Return the stems of a tool's name without its verb: "order" is one if the description agrees."""
     name, told = words.words(spoken(tool.name)) or [""], next(iter(words.words(tool.desc)), "")
     agrees = not _effects_of(told) or bool(_effects_of(name[0]) & _effects_of(told))
     is_verb = bool(_effects_of(name[0])) and agrees
@@ -390,7 +402,7 @@ def score(part: Clause, request: str, tool: ToolSpec, tools: Sequence[ToolSpec])
 
 @lru_cache(maxsize=4096)
 def _shared(part: Clause, tool: ToolSpec) -> float:
-    """Return what the words are worth that a clause shares with a tool: its verb, its nouns, what it tells."""
+    """Return what the words are worth that a clause shares with a tool: verb, nouns, what it tells."""
     text = part.asked or part.text
     stems = [words.stem(word) for word in words.words(text)]
     content = [word for word in stems if word not in words.STOP and not word.isdigit()]
@@ -423,7 +435,7 @@ _WH = re.compile(r"\b(?:where|when|who|why|how (?:much|many))\b")
 
 
 def _in_hand(tool: ToolSpec, request: str, tools: Sequence[ToolSpec]) -> float:
-    """Return what it is worth that the request holds what the tool needs, and little that it has no use for."""
+    """Return what it is worth that a request has what a tool needs, and that the tool uses what it has."""
     filled = fill(tool.params, request, own_stems(tool))
     lacking = [param for param in tool.params if spoken(param.name) in filled.missing]
     others = [other for other in tools if other is not tool and not acts(other)]
@@ -451,7 +463,7 @@ def _cores(part: Clause) -> tuple[str, str]:
 
 
 def nearness(part: Clause, tool: ToolSpec) -> float:
-    """Return the cosine of a clause, with or without its names and numbers, and of what a tool says of itself."""
+    """Return the cosine of a clause, with or without names and numbers, and of a tool."""
     takes = ", ".join(spoken(param.name) for param in tool.params)
     vectors = encode([*_cores(part), f"{spoken(tool.name)}: {tool.desc} {takes}"[:TOLD]])
     return float(max(vectors[:2] @ vectors[2]))
@@ -479,12 +491,8 @@ _LIBRARIES = frozenset(TABLES["libraries"].split())
 def _search(tools: Sequence[ToolSpec]) -> ToolSpec | None:
     """Return a tool that searches a library with any question, for a question that names no other."""
     for tool in tools:
-        wants = [want for want in wanted(tool.params) if want.required]
-        if (
-            len(wants) == 1
-            and wants[0].kind == "query"
-            and "read" in effects(tool)
-            and _LIBRARIES & {*words.words(f"{spoken(tool.name)} {tool.desc}")}
-        ):
+        told = words.words(f"{spoken(tool.name)} {tool.desc}")
+        wants = [want for want in wanted(tool.params) if want.required] if _LIBRARIES & {*told} else []
+        if len(wants) == 1 and wants[0].kind == "query" and "read" in effects(tool):
             return tool
     return None

@@ -70,7 +70,7 @@ _MONTH = (
 _DAY = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?s?"
 _STREET = rf"(?i:{'|'.join(TABLES['streets'].split())})"
 _MONEY_WORD = "|".join(re.escape(name) for name in _MONEY)
-_NAME = r"[A-ZÀ-Þ][\wÀ-ÿ'’&]*(?:-[\wÀ-ÿ]+)*"
+_NAME = r"[A-ZÀ-Þ][\wÀ-ÿ'\u2019&]*(?:-[\wÀ-ÿ]+)*"
 _SITE = rf"(?:\s(?:{'|'.join(TABLES['sites'].split())})\b)?"
 TOKENS = {
     "quoted": r"[\"“„«][^\"”“»]{1,500}[\"”»]|(?<!\w)'[^'\n]{2,200}'(?!\w)",
@@ -81,7 +81,8 @@ TOKENS = {
     rf"|\d{{1,2}}(?:st|nd|rd|th)?(?:\sof)?\s{_MONTH}(?:,?\s\d{{4}})?|{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?\b"
     rf"(?:,?\s\d{{4}})?|(?:(?:this|next|coming)\s)?{_DAY}|next\s(?:week|weekend|month|year)"
     r"|(?:the\sday\safter\s)?tomorrow|today|tonight|yesterday)\b)",
-    "time": r"(?i:\b\d{1,2}:\d{2}(?::\d{2})?(?:\s?[ap]\.?m\b\.?)?|\b\d{1,2}\s?[ap]\.?m\b|\b(?:noon|midnight)\b"
+    "time": r"(?i:\b\d{1,2}:\d{2}(?::\d{2})?(?:\s?[ap]\.?m\b\.?)?|\b\d{1,2}\s?[ap]\.?m\b"
+    r"|\b(?:noon|midnight)\b"
     r"|\b\d{1,2}\so'clock)",
     "path": r"~?/?\b(?!(?:and/or|km/h)\b)(?:[\w.-]+/)+[\w.-]*\w|\b[\w-]+\.(?=\w*[a-z])[a-z0-9]{2,4}\b",
     "street": rf"\b\d{{1,4}}[a-z]?,?\s(?:{_NAME}\s){{0,3}}{_STREET}\b(?:\s{_NAME})?"
@@ -89,13 +90,16 @@ TOKENS = {
     "percent": r"\d+(?:\.\d+)?\s?(?:%|percent\b|per\scent\b)",
     "money": rf"[$€£¥]\s?\d[\d.,]*|\b(?:EUR|USD|GBP|CHF|JPY)\s?\d[\d.,]*"
     rf"|\d[\d.,]*\s?(?:[€£$¥]|(?i:(?:u\.?s\.?|swiss|british)\s)?(?i:{_MONEY_WORD})\b)",
-    "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
-    "id": r"\b[A-Z]{1,3}-[A-Z]{1,3}\s\d{1,4}\b|\b[A-Z]{2,4}\s\d{2,4}\b(?!\s?[%a-z])|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+)+\b|#\d+\b",
+    "phone": r"\+\d[\d ()/-]{6,}\d"
+    r"|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
+    "id": r"\b[A-Z]{1,3}-[A-Z]{1,3}\s\d{1,4}\b|\b[A-Z]{2,4}\s\d{2,4}\b(?!\s?[%a-z])"
+    r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+)+\b|#\d+\b",
     "number": r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?"
     rf"|\b(?i:{'|'.join(words.NUMBERS)})\b|\b(?:half\s)?an?(?=\s(?:second|minute|hour|day|week|month|year)\b)",
-    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*{_SITE}",
-    "word": r"[a-zß-ÿ][\wÀ-ÿ'’-]*",
-    "stop": r"[,;:.?!()—–=\n]",
+    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}"
+    rf"(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*{_SITE}",
+    "word": r"[a-zß-ÿ][\wÀ-ÿ'\u2019-]*",
+    "stop": r"[,;:.?!()\u2014\u2013=\n]",
 }
 _ID = re.compile(TOKENS["id"])
 _TOKEN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in TOKENS.items()))
@@ -198,7 +202,7 @@ def _is_content(token: _Token) -> bool:
 
 
 def _label(phrase: _Phrase, at: int, before: Sequence[_Token]) -> list[_Token]:
-    """Return the words that say what the token at `at` is: the last two before it, or those before a colon."""
+    """Return the words that say what the token is: the last two before it, or those before a colon."""
     own: list[_Token] = []
     for token in reversed(phrase.tokens[:at]):
         if token.kind != "word":
@@ -322,7 +326,7 @@ def _wholes(
 
 
 def _runs(tokens: Sequence[_Token]) -> Iterator[tuple[str, list[_Token]]]:
-    """Yield the words before and behind the figures and articles of a phrase; behind a figure is what is counted."""
+    """Yield the words between the figures and articles of a phrase; behind a figure is what is counted."""
     cuts = [at for at, one in enumerate(tokens) if one.kind in _FIGURES or one.word in _ARTICLES]
     if tokens and tokens[-1].kind == "number":  # "van 3" is called so
         cuts = cuts[:-1]
@@ -349,7 +353,7 @@ def _trimmed(phrase: _Phrase) -> list[_Token]:
 
 
 def _handed_on(text: str, found: Sequence[Mention]) -> Iterator[Mention]:
-    """Yield the parts that are handed on as they stand: after a colon, after "saying", after "remind me to"."""
+    """Yield what is handed on as it stands: after a colon, after "saying", after "remind me to"."""
     for pattern in (_LABELLED, _SAID, _TO_DO):
         for match in pattern.finditer(text):
             start, end = match.span("text")
@@ -362,7 +366,7 @@ def _handed_on(text: str, found: Sequence[Mention]) -> Iterator[Mention]:
 
 
 def _shared_nouns(found: Sequence[Mention]) -> list[Mention]:
-    """Give "2 or 3 people" and "40 x 30 x 25 cm" their noun for each number, "tickets 14 and 15" their label."""
+    """Give each number of "2 or 3 people" the noun, and of "tickets 14 and 15" the label."""
     shared = list(found)
     numbers = [at for at, one in enumerate(shared) if one.kind in ("number", "id")]
     for at, after in reversed(list(pairwise(numbers))):
@@ -377,7 +381,8 @@ def _shared_nouns(found: Sequence[Mention]) -> list[Mention]:
 
 
 _RANGE = re.compile(
-    rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(\s*(?:to|until|till|and|-|–)\s*)(\d{{1,2}})(?:st|nd|rd|th)?\s({_MONTH})(\s\d{{4}})?",
+    rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(\s*(?:to|until|till|and|-|\u2013)\s*)(\d{{1,2}})(?:st|nd|rd|th)?"
+    rf"\s({_MONTH})(\s\d{{4}})?",
     re.IGNORECASE,
 )
 _HALF_DATED = re.compile(

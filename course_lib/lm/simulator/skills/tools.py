@@ -1,7 +1,7 @@
 """Working with tools: which to call next, with what, and when there is nothing left to call.
 
 Main path: decide(episode) -> Move. What is wanted comes from the request; observations only give values.
-Nothing is called twice with the same arguments, but for a failure that may pass; what is done is not done again.
+Nothing is called twice with the same arguments, but for a failure that may pass; what is done is done.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.arguments import Filled, Wanted, fill, from_observations, parts, wanted
+from course_lib.lm.simulator.skills.arguments import Filled, fill, from_observations, parts
 from course_lib.lm.simulator.skills.intents import (
     PROMISES,
     Goal,
@@ -30,6 +30,7 @@ from course_lib.lm.simulator.skills.intents import (
 from course_lib.lm.simulator.skills.mentions import spelled_out
 from course_lib.lm.simulator.skills.observed import MAY_PASS, Seen, observe
 from course_lib.lm.simulator.skills.shape import fallback
+from course_lib.lm.simulator.skills.wanted import Wanted, wanted
 
 MOST_STEPS = 10
 DEEPEST = 3  # so many look-ups may stand between a request and the tool that serves it
@@ -84,7 +85,7 @@ class Hands:
             self.planned.append((tool.name, args))
 
     def is_open(self, call: Call) -> bool:
-        """Say whether a call is still to be made: not made before, or failed once for a reason that may pass."""
+        """Say whether a call is to be made: it was not, or it failed once for a reason that may pass."""
         tried = [one for one in self.seen if _key((one.step.tool, dict(one.step.args))) == _key(call)]
         return not tried or (len(tried) == 1 and bool(MAY_PASS.search(tried[0].error)))
 
@@ -114,7 +115,7 @@ def decide(episode: Episode) -> Move:
 
 
 def _asked(episode: Episode) -> tuple[Goal, ...]:
-    """Return the goals of the request; one that only names other values ("and in Bergen?") goes on with the last one."""
+    """Return the goals of the request; "and in Bergen?" goes on with those of the request before."""
     asked = goals(episode.request, episode.tools)
     if any(goal.tool for goal in asked) or not episode.before:
         return tuple(asked)
@@ -142,7 +143,7 @@ def _next_calls(tool: ToolSpec, clause: str, hands: Hands) -> list[Call]:
 
 
 def _filled(tool: ToolSpec, clause: str, hands: Hands) -> list[Filled]:
-    """Return the arguments of each call that a goal needs, out of its clause, what stands beside it, and observations."""
+    """Return the arguments of each call that a goal needs, out of the request and of observations."""
     others = any(goal.tool and goal.clause != clause for goal in hands.goals)
     for text in (clause,) if others else (clause, hands.episode.request):
         if several := _distributed(tool, text):
@@ -189,7 +190,7 @@ _POINTS = re.compile(r"\b(?:it|them|this|that|these|those|one|him|her)\b", re.IG
 
 
 def _completed(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> list[Filled]:
-    """Return the arguments with what observations give for those that are missing; several if several are meant."""
+    """Return the arguments with what observations give for the missing ones; several if several are meant."""
     if not filled.missing:
         return [filled]
     wants = [want for want in wanted(tool.params) if want.required and want.name in filled.missing]
