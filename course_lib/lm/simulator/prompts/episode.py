@@ -225,12 +225,16 @@ def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step,
             if reported is not None:
                 in_order += reported
             elif new := _new_request(text, names):
+                before = before if before and _GOES_ON.match(request) else request
                 new = f"{request}\n{new}" if "I do not have the" in said else new
-                request, before, called, results, in_order, said = new, request, [], {}, [], ""
+                request, called, results, in_order, said = new, [], {}, [], ""
     for (call_id, _, _), result in zip(called, in_order, strict=False):
         results.setdefault(call_id, result)
     steps = (Step(tool, args, results[id_]) for id_, tool, args in called if id_ in results)
     return request, tuple(steps), before
+
+
+_GOES_ON = re.compile(r"(?:and|also|now|or|(?:what|how) about|same for)\b[^\n]{0,60}$", re.IGNORECASE)
 
 
 def _new_request(text: str, names: tuple[str, ...]) -> str:

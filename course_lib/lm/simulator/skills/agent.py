@@ -16,6 +16,7 @@ from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.answers import reply
 from course_lib.lm.simulator.skills.intents import acts, clauses, is_final, spoken
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
@@ -257,10 +258,18 @@ def act(episode: Episode, task: Task) -> Reply:
     """Return the reply of an episode with native calls: calls, or the answer as text."""
     move = decide(episode)
     calls = _chosen(episode, move)
-    text = formats.write(task.spec, _with_rest({}, move, task, episode)) if task.spec.outputs else None
+    has_fields = task.spec.outputs and (task.spec.inputs or task.spec.layout.kind == "json")  # else a chat
+    text = formats.write(task.spec, _with_rest({}, move, task, episode)) if has_fields else None
     if calls:
         return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
-    return Reply(formats.bare(task.spec, generate(move, episode.request)) if text is None else text)
+    if text is None and not move.goals and not move.seen and _TALKS.match(episode.request):
+        text = reply(episode.request, Work(task))
+    return Reply(generate(move, episode.request) if text is None else text)
+
+
+_TALKS = re.compile(
+    r"\W*(?:hi|hello|hey|good (?:morning|evening|day)|thanks?|bye|(?:who|what) are you)\b", re.IGNORECASE
+)
 
 
 def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
@@ -274,7 +283,9 @@ def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
         is_done = any(one.step.tool == name for one in move.seen)
         forced = [tool for tool in episode.tools if tool.name == name and not is_done]
         return own or tuple(_forced(tool, episode, move) for tool in forced[:1])
-    if choice == "required" and not calls and not move.seen:  # what only looks does the least harm
+    if (
+        choice == "required" and not calls and not move.seen and not move.missing
+    ):  # what only looks does the least harm
         harmless = [tool for tool in episode.tools if tool.name and not acts(tool)]
         return tuple(_forced(tool, episode, move) for tool in harmless[:1])
     return calls
