@@ -103,12 +103,15 @@ def _unit_of(mention: Mention) -> tuple[str, float | None]:
     return next((UNITS[stem] for stem in mention.noun[:2] if stem in UNITS), ("", None))
 
 
+_ENDS = frozenset(("start", "begin", "end"))
 _OWN_FORM = ("query", "date", "time", "email", "phone", "url")
 """Kinds of argument whose pieces are known by their form, whatever stands before them."""
 
 
 def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None:
     base = _WORTH.get(want.kind, {}).get(mention.kind, 0.0)
+    if mention.kind in ("date", "time") and want.stems & _ENDS:  # the start of what lasts, or of a way
+        base = 2.0
     if not base:
         return None
     score, span = _bearing(want, mention)

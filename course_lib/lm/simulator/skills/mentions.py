@@ -361,6 +361,8 @@ def _handed_on(text: str, found: Sequence[Mention]) -> Iterator[Mention]:
                 times = (one for one in found if one.kind in ("date", "time") and one.start > start)
                 end = min((one.start for one in times), default=end)
             value = re.sub(r"\s+(?:at|on|by|in|for|every)\s*$", "", text[start:end]).strip(" ,;")
+            if value[:1] in '"\u201c':  # the quotation is a piece of its own
+                continue
             label = tuple(map(words.stem, words.words(match.group("label"))))
             yield Mention("text", value, start, start + len(value), ":", label, (), False, (start, end))
 
