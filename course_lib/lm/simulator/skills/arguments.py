@@ -132,7 +132,7 @@ def parts(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end)
 
 
-_OPEN = ("thing", "person", "place", "id", "naming")
+_OPEN = ("thing", "person", "place", "id", "naming", "text")
 
 
 # -- all arguments of a tool ------------------------------------------------------------------------------
@@ -149,6 +149,8 @@ class Filled:
     """What was used of the text."""
     is_free: bool = False
     """Some value is a text that was handed on as it stands."""
+    is_weak: bool = False
+    """A value was taken only since nothing else was left."""
 
 
 def fill(
@@ -173,13 +175,15 @@ def fill(
     for want, fit in _in_order(wants, text, known, ENOUGH):
         filling.take(want, fit)
     lacking = [want for want in wants if want.required and want.path not in filling.chosen]
+    sure = len(filling.chosen)
     if len(lacking) == 1 and lacking[0].kind in _OPEN and within is None:
         filling.take_only(lacking[0], fits(lacking[0], text, known))
     missing = tuple(want.name for want in lacking if want.path not in filling.chosen)
     is_free = any(
         want.kind in ("text", "query", "sum", "sql") for want in wants if want.path in filling.chosen
     )
-    return Filled(_nested(wants, filling.chosen), missing, tuple(filling.spans), is_free)
+    is_weak = len(filling.chosen) > sure
+    return Filled(_nested(wants, filling.chosen), missing, tuple(filling.spans), is_free, is_weak)
 
 
 @dataclass(slots=True)

@@ -110,6 +110,10 @@ _OWN_FORM = ("query", "date", "time", "email", "phone", "url")
 
 def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None:
     base = _WORTH.get(want.kind, {}).get(mention.kind, 0.0)
+    if want.kind == "id" and mention.kind == "name" and str(mention.value).isupper():
+        base = 2.0
+    if want.kind == "time" and mention.kind == "number" and mention.marker == "at" and not mention.noun:
+        base = 2.0  # "at 7"
     if mention.kind in ("date", "time") and want.stems & _ENDS:  # the start of what lasts, or of a way
         base = 2.0
     if not base:
@@ -150,6 +154,11 @@ def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None
     if want.kind == "unit":
         value = re.sub(r"^(?:many|much)\s+", "", value)
         score += ROLE * (("from" in want.roles) == (mention.kind == "counted"))
+        value = (
+            CODES.get(value.split()[-1].lower(), value)
+            if "currenc" in want.stems | {words.stem(value)}
+            else value
+        )
     if want.kind in ("date", "time"):
         value = _moment(want, value)
     if not value:
@@ -173,8 +182,9 @@ def _bare_phrase(want: Wanted, mention: Mention, known: frozenset[str]) -> tuple
     value = " ".join(parts)
     if _PRONOUNS & {part.lower() for part in parts}:
         return "", (mention.start, mention.end)
+    commons = COMMON if want.kind not in ("text", "query", "naming") else frozenset[str]()
     has_more = any(
-        stem not in known and word.lower() not in COMMON for word, stem in zip(parts, stems, strict=True)
+        stem not in known and word.lower() not in commons for word, stem in zip(parts, stems, strict=True)
     )
     return (value if has_more else ""), (mention.start, mention.end)
 
@@ -310,7 +320,7 @@ def labels(want: Wanted, text: str, known: frozenset[str]) -> Iterator[Fit]:
         elif marker in ("many", "much"):
             marker = "to"
         role = ROLE if marker in want.roles else -1.0 if marker in ROLES else 0.0
-        yield Fit(SURE + max(role, 0.0) + 0.01 * len(str(label)), label, *hit.span())
+        yield Fit(SURE + 0.8 + max(role, 0.0) + 0.01 * len(str(label)), label, *hit.span())
     if named:
         return
     least = MEANS if want.required else MEANS + CLEARLY
@@ -332,7 +342,7 @@ def _spelled(label: str, text: str) -> Iterator[re.Match[str]]:
     others = [name for name, code in CODES.items() if code == label]
     if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
         spelled += r"[a-z]*day"
-    same_case = "" if len(label) <= 2 else "i"  # "a" is no grade A
+    same_case = "" if len(label) == 1 or label.lower() in words.STOP else "i"  # "a" is no grade A
     spelled = f"(?{same_case}:{spelled})" if same_case else spelled
     spoken = "|".join(rf"(?<!\w)(?i:{name})" if name.isalpha() else re.escape(name) for name in others)
     pattern = rf"(?<!\w){spelled}(?:s|es)?(?!\w)"

@@ -25,7 +25,7 @@ from course_lib.lm.simulator.skills.mentions import (
     mentions,
     spelled_out,
 )
-from course_lib.lm.simulator.skills.wanted import kinds_named, wanted
+from course_lib.lm.simulator.skills.wanted import kinds_named, wanted, words_of
 
 LEAST = {"order": 0.3, "ask": 0.34, "want": 0.38, "name": 0.38, "tell": 0.45}
 """How well a tool must fit what a clause orders, asks, wants or only tells."""
@@ -124,6 +124,11 @@ def own_stems(tool: ToolSpec) -> frozenset[str]:
     """Return the stems of a tool's own words: what they name in a request is no value."""
     told = f"{spoken(tool.name)} {tool.desc}"
     return frozenset(words.stem(word) for word in words.words(told) if word not in words.STOP)
+
+
+def known_stems(tool: ToolSpec) -> frozenset[str]:
+    """Return the stems of a tool's own words and of its arguments' names: none of them is a value."""
+    return own_stems(tool) | {words.stem(word) for param in tool.params for word in words_of(param.name)}
 
 
 # -- what a clause asks -----------------------------------------------------------------------------------
@@ -326,7 +331,7 @@ def _belongs(part: Clause, goal: Goal, before: Goal) -> bool:
     """Say whether a clause only says more of the wish before it: "and give it to Marta", "deliver to ..."."""
     if not before.tool or (goal.tool and not re.match(r"\w+ (?:it|them|this|that|him|her)\b", part.asked)):
         return False
-    own = own_stems(before.tool)
+    own = known_stems(before.tool)
     alone = fill(before.tool.params, before.clause, own).args
     return fill(before.tool.params, f"{before.clause}\n{part.text}", own).args != alone
 
@@ -352,7 +357,7 @@ def _may_serve(part: Clause, request: str, tool: ToolSpec) -> bool:
     is_named = not wants and words.stem(first) in own_stems(tool) | set(words.stems(told))
     if not wants and acts(tool):
         near = nearness(part, tool)
-        is_whole = tool.params and not fill(tool.params, request, own_stems(tool)).missing
+        is_whole = tool.params and not fill(tool.params, request, known_stems(tool)).missing
         is_named |= near >= ALIKE or (near >= FAIR and bool(is_whole))
     return bool(wants & does) or is_named or (not does and bool(wants & {"read", "compute"}))
 
@@ -366,7 +371,7 @@ def _best(
         return clear[0]
     if part.manner == "tell":
         tools = [
-            tool for tool in tools if acts(tool) and not fill(tool.params, request, own_stems(tool)).missing
+            tool for tool in tools if acts(tool) and not fill(tool.params, request, known_stems(tool)).missing
         ]
     likely = sorted(tools, key=lambda tool: -_shared(part, tool))[:MOST_TOOLS]
     scores = {tool.name: score(part, request, tool, everything) for tool in likely}
@@ -428,7 +433,7 @@ def _holds_strict(tool: ToolSpec, request: str) -> bool:
     """Say whether the request holds all that the tool needs of what only pieces of a certain form can be."""
     needs = [want for want in wanted(tool.params) if want.required]
     strict = {want.name for want in needs if want.shapes or want.kind in _STRICT}
-    return bool(strict) and not strict & {*fill(tool.params, request, own_stems(tool)).missing}
+    return bool(strict) and not strict & {*fill(tool.params, request, known_stems(tool)).missing}
 
 
 _WH = re.compile(r"\b(?:where|when|who|why|how (?:much|many))\b")
@@ -436,12 +441,14 @@ _WH = re.compile(r"\b(?:where|when|who|why|how (?:much|many))\b")
 
 def _in_hand(tool: ToolSpec, request: str, tools: Sequence[ToolSpec]) -> float:
     """Return what it is worth that a request has what a tool needs, and that the tool uses what it has."""
-    filled = fill(tool.params, request, own_stems(tool))
+    filled = fill(tool.params, request, known_stems(tool))
     lacking = [param for param in tool.params if spoken(param.name) in filled.missing]
     others = [other for other in tools if other is not tool and not acts(other)]
     told = all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
     pieces = [one for one in mentions(request) if one.kind in _PIECES]
     used = [one for one in pieces if any(one.touches(start, end) for start, end in filled.spans)]
+    if filled.is_weak:
+        return 0.0
     return (
         COMPLETE * bool(tool.params and told and len(filled.missing) == len(lacking))
         + IN_HAND * _holds_strict(tool, request)

@@ -234,7 +234,17 @@ def _pieces(phrase: _Phrase, before: Sequence[_Token]) -> Iterator[Mention]:
             if digits:
                 start, end = token.start + digits.start(), token.start + digits.end()
                 piece = replace(piece, start=start, end=end, reach=(start, end))
+                yield from _currency(token, digits, phrase)
             yield piece
+
+
+def _currency(token: _Token, digits: re.Match[str], phrase: _Phrase) -> Iterator[Mention]:
+    """Yield what an amount is of, as what is counted."""
+    for start, end in ((0, digits.start()), (digits.end(), len(token.text))):
+        if name := token.text[start:end].strip():
+            at = token.text.index(name, start)
+            part = _Token("word", CODES.get(name, name), token.start + at, token.start + at + len(name))
+            yield _mention("counted", part.text, [part], phrase)
 
 
 def _mention(

@@ -23,7 +23,7 @@ from course_lib.lm.simulator.skills.intents import (
     clauses,
     goals,
     is_final,
-    own_stems,
+    known_stems,
     promise,
     verbs_of,
 )
@@ -120,7 +120,7 @@ def _asked(episode: Episode) -> tuple[Goal, ...]:
     if any(goal.tool for goal in asked) or not episode.before:
         return tuple(asked)
     for goal in goals(episode.before, episode.tools):
-        if goal.tool and fill(goal.tool.params, spelled_out(episode.request), own_stems(goal.tool)).args:
+        if goal.tool and fill(goal.tool.params, spelled_out(episode.request), known_stems(goal.tool)).args:
             return (goal,)
     return tuple(asked)
 
@@ -155,7 +155,7 @@ def _filled(tool: ToolSpec, clause: str, hands: Hands) -> list[Filled]:
 
 def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
     """Return one set of arguments for each joined part of the clause, if several have all that is needed."""
-    text, own = spelled_out(clause), own_stems(tool)
+    text, own = spelled_out(clause), known_stems(tool)
     if any(
         isinstance(value, list) and len(value) > 1 for value in fill(tool.params, text, own).args.values()
     ):
@@ -174,15 +174,15 @@ def _read(tool: ToolSpec, clause: str, hands: Hands) -> Filled:
         if part.text not in others
     ]
     text = spelled_out(request) if not others else clause
-    filled = fill(tool.params, text, own_stems(tool))
+    filled = fill(tool.params, text, known_stems(tool))
     if clause not in request and hands.episode.before:  # the last request, with other values
-        before = fill(tool.params, spelled_out(hands.episode.before), own_stems(tool))
+        before = fill(tool.params, spelled_out(hands.episode.before), known_stems(tool))
         lacking = tuple(name for name in filled.missing if name in before.missing)
         return Filled(before.args | filled.args, lacking)
     if filled.missing and others:
-        filled = fill(tool.params, "\n".join(beside), own_stems(tool))
+        filled = fill(tool.params, "\n".join(beside), known_stems(tool))
     if filled.missing and others and _POINTS.search(clause):
-        filled = fill(tool.params, spelled_out(request), own_stems(tool))
+        filled = fill(tool.params, spelled_out(request), known_stems(tool))
     return filled
 
 
@@ -281,7 +281,7 @@ def looked_back(episode: Episode) -> Move:
 
 def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, Any]:
     """Return arguments for a tool that has to be called: what cannot be found is the plainest value."""
-    args = dict(fill(tool.params, spelled_out(request), own_stems(tool)).args)
+    args = dict(fill(tool.params, spelled_out(request), known_stems(tool)).args)
     for param in tool.params:
         if param.required and param.name not in args:
             (want, *_) = wanted((param,))
