@@ -64,7 +64,7 @@ _LOOSE = frozenset(("at", "in", "on", "for", "with"))
 def _bearing(want: Wanted, mention: Mention) -> tuple[float, tuple[int, int]]:
     """Return what role and label of a mention are worth for the argument, and what they take of the text."""
     score, span = 0.0, (mention.start, mention.end)
-    if mention.marker in want.roles:
+    if mention.marker in want.roles and (mention.marker != "of" or mention.kind not in ("phrase", "counted")):
         score = ROLE
     elif mention.marker in ROLES and mention.marker != "of":
         score = -0.5 if mention.marker in _LOOSE else -1.0

@@ -33,7 +33,7 @@ SAME_VERB, LIKE_VERB, NOUNS, DESC, IN_HAND, COMPLETE, USED = 0.25, 0.1, 0.25, 0.
 SAME_WH, IDEA = 0.12, 0.08
 ALIKE, FAIR = 0.6, 0.3  # so near an order may be whose verb the tables do not know
 CLEAR = 0.05  # by so much one tool must fit better, where nothing is asked
-FAR = 0.24  # a question that is no nearer to a tool is about something else
+FAR, FAR_ORDER = 0.24, 0.38  # what is no nearer to a tool is about something else
 _STRICT = ("enum", "date", "email", "phone", "url", "path", "street")
 PROMISES = 1.0  # a description that says less of an argument does not promise it
 MOST_CLAUSES, LONGEST = 12, 1_000  # clauses of a request, and characters of each, that are read
@@ -401,8 +401,8 @@ def _is_named(part: Clause, tool: ToolSpec) -> bool:
 def score(part: Clause, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     """Return how well a tool fits a clause: meaning, words, and whether the request has what it needs."""
     total = nearness(part, tool) + _shared(part, tool)
-    is_far = part.manner != "order" and total < FAR and not _holds_strict(tool, request)
-    return 0.0 if is_far else total + _in_hand(tool, request, tools)
+    is_far = total < (FAR_ORDER if part.manner == "order" else FAR) and not _holds_strict(tool, request)
+    return 0.0 if is_far else total + _in_hand(part, tool, request, tools)
 
 
 @lru_cache(maxsize=4096)
@@ -439,7 +439,7 @@ def _holds_strict(tool: ToolSpec, request: str) -> bool:
 _WH = re.compile(r"\b(?:where|when|who|why|how (?:much|many))\b")
 
 
-def _in_hand(tool: ToolSpec, request: str, tools: Sequence[ToolSpec]) -> float:
+def _in_hand(part: Clause, tool: ToolSpec, request: str, tools: Sequence[ToolSpec]) -> float:
     """Return what it is worth that a request has what a tool needs, and that the tool uses what it has."""
     filled = fill(tool.params, request, known_stems(tool))
     lacking = [param for param in tool.params if spoken(param.name) in filled.missing]
@@ -447,7 +447,7 @@ def _in_hand(tool: ToolSpec, request: str, tools: Sequence[ToolSpec]) -> float:
     told = all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
     pieces = [one for one in mentions(request) if one.kind in _PIECES]
     used = [one for one in pieces if any(one.touches(start, end) for start, end in filled.spans)]
-    if filled.is_weak:
+    if filled.is_weak and part.manner != "order":
         return 0.0
     return (
         COMPLETE * bool(tool.params and told and len(filled.missing) == len(lacking))

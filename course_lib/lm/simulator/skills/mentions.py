@@ -326,7 +326,12 @@ def _wholes(
     tokens = _trimmed(phrase)
     label = _label(phrase, 0, before)
     choices = [("phrase", tokens), *_runs(tokens)]
-    if following and following.marker == "of" and following.tokens[0].word not in words.STOP:
+    if (
+        following
+        and following.marker == "of"
+        and not following.is_joined
+        and following.tokens[0].word not in words.STOP
+    ):
         kind, last = choices[-1]
         choices += [(kind, [*last, *following.tokens])] if last and last[-1].kind == "word" else []
     for kind, chosen in choices:
