@@ -17,6 +17,7 @@ from course_lib.lm.simulator.prompts.episode import ToolSpec
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arguments import fill
 from course_lib.lm.simulator.skills.mentions import (
+    COMMON,
     EFFECTS,
     MOST_READ,
     TABLES,
@@ -290,7 +291,7 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     asking = plain or [part for part in parts if part.manner != "tell"]
     found: list[Goal] = []
     for part in asking:
-        goal = _goal(part, request, working)
+        goal = _goal(part, request, working) if _says_enough(part) else _goal_of_all(part, request, working)
         if goal and not (found and _belongs(part, goal, found[-1])):
             found.append(goal)
     if not any(goal.tool for goal in found):
@@ -300,6 +301,18 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
         question = next((part.text for part in asking if part.manner == "ask"), "")
         found = [Goal(question, tool)] if question else found
     return found
+
+
+def _says_enough(part: Clause) -> bool:
+    """Say whether a question says what it is about, unlike "Where are they?"."""
+    own = [word for word in words.words(part.text) if word not in COMMON]
+    return part.manner != "ask" or bool(own)
+
+
+def _goal_of_all(part: Clause, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
+    """Return the goal of a question together with what was told before it."""
+    goal = _goal(Clause(request[:LONGEST], part.manner), request, tools)
+    return Goal(part.text, goal.tool, goal.verb) if goal else None
 
 
 def _is_unknown(part: Clause, tools: Sequence[ToolSpec]) -> bool:
@@ -410,6 +423,9 @@ def _shared(part: Clause, tool: ToolSpec) -> float:
     """Return what the words are worth that a clause shares with a tool: verb, nouns, what it tells."""
     text = part.asked or part.text
     stems = [words.stem(word) for word in words.words(text)]
+    if part.manner != "order":  # "order O-10001" says which one, not that it is about orders
+        labels = {stem for one in mentions(text) if one.kind == "id" for stem in one.label}
+        stems = [stem for stem in stems if stem not in labels]
     content = [word for word in stems if word not in words.STOP and not word.isdigit()]
     total = DESC * sum(word in own_stems(tool) for word in content) / max(1, len(content))
     nouns = _nouns(tool)
