@@ -421,11 +421,8 @@ def score(part: Clause, request: str, tool: ToolSpec, tools: Sequence[ToolSpec])
 @lru_cache(maxsize=4096)
 def _shared(part: Clause, tool: ToolSpec) -> float:
     """Return what the words are worth that a clause shares with a tool: verb, nouns, what it tells."""
-    text = part.asked or part.text
+    text = _topic(part)
     stems = [words.stem(word) for word in words.words(text)]
-    if part.manner != "order":  # "order O-10001" says which one, not that it is about orders
-        labels = {stem for one in mentions(text) if one.kind == "id" for stem in one.label}
-        stems = [stem for stem in stems if stem not in labels]
     content = [word for word in stems if word not in words.STOP and not word.isdigit()]
     total = DESC * sum(word in own_stems(tool) for word in content) / max(1, len(content))
     nouns = _nouns(tool)
@@ -472,10 +469,19 @@ def _in_hand(part: Clause, tool: ToolSpec, request: str, tools: Sequence[ToolSpe
     )
 
 
+def _topic(part: Clause) -> str:
+    """Return what a clause is about: "order O-10001" in a question says of which order, not what is asked."""
+    text = part.asked or part.text
+    named = [one for one in mentions(text) if one.kind == "id"] if part.manner != "order" else []
+    for one in reversed(named):
+        text = f"{text[: one.reach[0]]} {text[one.end :]}"
+    return text if words.words(text) else part.text
+
+
 @lru_cache(maxsize=1024)
 def _cores(part: Clause) -> tuple[str, str]:
     """Return the clause without texts that are only handed on, and also without names and numbers."""
-    text = part.asked or part.text
+    text = _topic(part)
     pieces = sorted((one for one in mentions(text) if one.kind in _PIECES), key=lambda one: -one.start)
     bare = text
     for one in pieces:
