@@ -109,69 +109,68 @@ _OWN_FORM = ("query", "date", "time", "email", "phone", "url")
 
 
 def _string(want: Wanted, mention: Mention, known: frozenset[str]) -> Fit | None:
-    base = _WORTH.get(want.kind, {}).get(mention.kind, 0.0)
-    if want.kind == "id" and mention.kind == "name" and str(mention.value).isupper():
-        base = 2.0
-    if want.kind == "time" and mention.kind == "number" and mention.marker == "at" and not mention.noun:
-        base = 2.0  # "at 7"
-    if mention.kind in ("date", "time") and want.stems & _ENDS:  # the start of what lasts, or of a way
-        base = 2.0
-    if not base:
+    base = _worth(want, mention)
+    value = str(int(mention.value)) if isinstance(mention.value, float) else str(mention.value)
+    if base and mention.kind in _PHRASES:
+        value = _bare_phrase(want, mention, known)
+    elif mention.kind == "name" and " " in value and words.stem(value.split()[0].lower()) in known:
+        value = value.partition(" ")[2] if mention.start == 0 else value
+    value = _in_form(want, value)
+    if not base or not value:
         return None
     score, span = _bearing(want, mention)
     score = max(score, 0.0) if want.kind in _OWN_FORM else score
-    value = str(int(mention.value)) if isinstance(mention.value, float) else str(mention.value)
-    if mention.kind == "name" and words.stem(value.split()[0].lower()) in known and " " in value:
-        value = value.partition(" ")[2] if mention.start == 0 else value
-    if mention.kind in ("phrase", "counted"):
-        value, span = _bare_phrase(want, mention, known)
-        is_labelled = (
-            words.stem(str(mention.value).split()[0].lower()) in want.stems and value != mention.value
-        )
-        score = max(score, LABEL) if is_labelled else score
-        if (
-            mention.kind == "counted"
-            and want.kind != "unit"
-            and _unit_of(replace(mention, noun=tuple(words.stems(value))))[0]
-        ):
-            return None
-        score += ROLE * (mention.marker == "named" and want.kind == "naming")
-        if not value or (value[:1].isdigit() and want.kind != "street"):
-            return None
-    if (
-        mention.marker == "is"
-        and mention.kind in ("phrase", "counted")
-        and score <= 0
-        and not mention.is_joined
-    ):
-        score -= 0.5  # what follows "is" tells of something, and is not what is asked for
-    if mention.marker == "" and (
-        want.kind in ("thing", "naming", "text") or (want.kind, mention.kind) == ("person", "name")
-    ):
+    score, span = (
+        (_of_phrase(want, mention, value, score), mention.span) if mention.kind in _PHRASES else (score, span)
+    )
+    if mention.marker == "" and (want.kind in _OBJECTS or (want.kind, mention.kind) == ("person", "name")):
         score += 1.0 if mention.kind in ("name", "quoted") else 0.5
     if words.stem(value.rpartition(" ")[2].lower()) in want.stems and " " in value:
         score = max(score, 0.0) + LABEL  # "River Stage" for a stage
     if want.kind == "unit":
-        value = re.sub(r"^(?:many|much)\s+", "", value)
         score += ROLE * (("from" in want.roles) == (mention.kind == "counted"))
-        value = (
-            CODES.get(value.split()[-1].lower(), value)
-            if "currenc" in want.stems | {words.stem(value)}
-            else value
-        )
-    if want.kind in ("date", "time"):
-        value = _moment(want, value)
-    if not value:
-        return None
     if want.kind == "naming" and want.stems & {"first", "last", "surnam"}:
         return _part_of_name(want, base + score, value, mention)
     return Fit(base + score, value, *span)
 
 
+_PHRASES, _OBJECTS = ("phrase", "counted"), ("thing", "naming", "text")
+
+
+def _worth(want: Wanted, mention: Mention) -> float:
+    """Return what a mention of this kind is worth for an argument of that kind; 0 if it cannot be its value."""
+    is_hour = mention.kind == "number" and mention.marker == "at" and not mention.noun  # "at 7"
+    is_code = mention.kind == "name" and str(mention.value).isupper()
+    is_end = mention.kind in ("date", "time") and bool(
+        want.stems & _ENDS
+    )  # the start of what lasts, or of a way
+    if (want.kind == "time" and is_hour) or (want.kind == "id" and is_code) or is_end:
+        return 2.0
+    return float(_WORTH.get(want.kind, {}).get(mention.kind, 0.0))
+
+
+def _of_phrase(want: Wanted, mention: Mention, value: str, score: float) -> float:
+    """Return the score of a phrase: its own label counts, and what follows "is" is not what is asked for."""
+    first = words.stem(str(mention.value).split()[0].lower())
+    if first in want.stems and value != mention.value:
+        score = max(score, LABEL)
+    score += ROLE * (mention.marker == "named" and want.kind == "naming")
+    return score - 0.5 * (mention.marker == "is" and score <= 0 and not mention.is_joined)
+
+
+def _in_form(want: Wanted, value: str) -> str:
+    """Return a value in the form that the argument takes; nothing if it cannot have that form."""
+    if want.kind == "unit":
+        value = re.sub(r"^(?:many|much)\s+", "", value)
+        is_money = "currenc" in want.stems or words.stem(value) == "currenc"
+        return CODES.get(value.split()[-1].lower(), value) if is_money and value else value
+    return _moment(want, value) if want.kind in ("date", "time") else value
+
+
 _PRONOUNS = frozenset(TABLES["pronouns"].split())
 
 
-def _bare_phrase(want: Wanted, mention: Mention, known: frozenset[str]) -> tuple[str, tuple[int, int]]:
+def _bare_phrase(want: Wanted, mention: Mention, known: frozenset[str]) -> str:
     """Return a phrase without the tool's words around it ("restart nginx"); nothing if it has no others."""
     parts = str(mention.value).split()
     stems = [words.stem(part.lower()) for part in parts]
@@ -181,12 +180,18 @@ def _bare_phrase(want: Wanted, mention: Mention, known: frozenset[str]) -> tuple
         parts, stems = parts[:-1], stems[:-1]
     value = " ".join(parts)
     if _PRONOUNS & {part.lower() for part in parts}:
-        return "", (mention.start, mention.end)
+        return ""
     commons = COMMON if want.kind not in ("text", "query", "naming") else frozenset[str]()
     has_more = any(
         stem not in known and word.lower() not in commons for word, stem in zip(parts, stems, strict=True)
     )
-    return (value if has_more else ""), (mention.start, mention.end)
+    is_unit = (
+        mention.kind == "counted"
+        and want.kind != "unit"
+        and _unit_of(replace(mention, noun=words.stems(value)))[0]
+    )
+    is_figure = value[:1].isdigit() and want.kind != "street"
+    return value if has_more and not is_unit and not is_figure else ""
 
 
 def _part_of_name(want: Wanted, score: float, value: str, mention: Mention) -> Fit | None:

@@ -56,6 +56,11 @@ class Mention:
     reach: tuple[int, int] = (0, 0)
     """From the label to the end of the noun."""
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where it stands."""
+        return self.start, self.end
+
     def touches(self, start: int, end: int) -> bool:
         """Say whether it shares a place with the text from `start` to `end`."""
         return self.start < end and start < self.end
