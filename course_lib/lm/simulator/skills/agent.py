@@ -263,8 +263,8 @@ def act(episode: Episode, task: Task) -> Reply:
     if calls:
         return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
     if text is None and not move.goals and not move.seen and _TALKS.match(episode.request):
-        text = reply(episode.request, Work(task))
-    return Reply(generate(move, episode.request) if text is None else text)
+        text = formats.bare(task.spec, reply(episode.request, Work(task)))
+    return Reply(formats.bare(task.spec, generate(move, episode.request)) if text is None else text)
 
 
 _TALKS = re.compile(
