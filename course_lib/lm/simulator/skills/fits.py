@@ -138,7 +138,7 @@ _PHRASES, _OBJECTS = ("phrase", "counted"), ("thing", "naming", "text")
 
 
 def _worth(want: Wanted, mention: Mention) -> float:
-    """Return what a mention of this kind is worth for an argument of that kind; 0 if it cannot be its value."""
+    """Return what a mention of this kind is worth for an argument of that kind."""
     is_hour = mention.kind == "number" and mention.marker == "at" and not mention.noun  # "at 7"
     is_code = mention.kind == "name" and str(mention.value).isupper()
     is_end = mention.kind in ("date", "time") and bool(
