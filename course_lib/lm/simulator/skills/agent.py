@@ -16,7 +16,8 @@ from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.intents import clauses, is_final
+from course_lib.lm.simulator.skills.answers import reply
+from course_lib.lm.simulator.skills.intents import acts, clauses, is_final, spoken
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
 from course_lib.lm.simulator.skills.shape import extract
@@ -67,16 +68,18 @@ def generate(move: Move, request: str) -> str:
     """Return the answer to the request."""
     good, bad = _sorted_out(move)
     refused = [goal for goal in move.goals if goal.tool is None]
-    question = " ".join(clauses(request)) or request
+    question = " ".join(part.text for part in clauses(request) if part.manner != "tell") or request
     parts = [_of_tool(one, question) for one in good]
     is_served = any(one.step.tool in move.wanted for one in good)
     if bad and (not good or bad[-1].step.tool in move.wanted):
         parts = parts if is_served else []
         parts.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
     for goal in refused:
-        parts.append(f"I cannot do this: none of my tools can {goal.verb} anything here.")
+        what = f"can {goal.verb} anything here" if goal.verb else "does that"
+        parts.append(f"I cannot do this: none of my tools {what}.")
     if not parts or (not bad and not refused and not is_served and move.missing):
-        no_way = f"I could not do this: I do not have the {move.missing}, and no tool tells it."
+        lacking = " and the ".join(move.missing)
+        no_way = f"I could not do this: I do not have the {lacking}, and no tool tells it."
         no_tool = "I cannot help with this: none of my tools tells anything about it."
         parts.append(no_way if move.missing else no_tool)
     return " ".join(part for part in parts if part)
@@ -106,7 +109,13 @@ def _sorted_out(move: Move) -> tuple[list[Seen], list[Seen]]:
 # -- one observation --------------------------------------------------------------------------------------
 
 
+_OK = re.compile(r"\s*[\"']?(?:ok|okay|done|success|successful|true|null|none)?[\"'.!]*\s*", re.IGNORECASE)
+
+
 def _of_tool(one: Seen, question: str) -> str:
+    if _OK.fullmatch(one.text):
+        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in one.step.args.items())
+        return _sentence(f"Done: {spoken(one.step.tool)}" + (f" ({told})" if told else ""))
     if one.data is None:
         return _of_text(one.text, question)
     if isinstance(one.data, list) and len(one.data) != 1:
@@ -249,28 +258,36 @@ def act(episode: Episode, task: Task) -> Reply:
     """Return the reply of an episode with native calls: calls, or the answer as text."""
     move = decide(episode)
     calls = _chosen(episode, move)
-    text = formats.write(task.spec, _with_rest({}, move, task, episode)) if task.spec.outputs else None
+    has_fields = task.spec.outputs and (task.spec.inputs or task.spec.layout.kind == "json")  # else a chat
+    text = formats.write(task.spec, _with_rest({}, move, task, episode)) if has_fields else None
     if calls:
         return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
+    if text is None and not move.goals and not move.seen and _TALKS.match(episode.request):
+        text = formats.bare(task.spec, reply(episode.request, Work(task)))
     return Reply(formats.bare(task.spec, generate(move, episode.request)) if text is None else text)
+
+
+_TALKS = re.compile(
+    r"\W*(?:hi|hello|hey|good (?:morning|evening|day)|thanks?|bye|(?:who|what) are you)\b", re.IGNORECASE
+)
 
 
 def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
     """Return the calls that `tool_choice` allows or demands."""
-    choice = episode.choice
+    choice, calls = episode.choice, move.calls or _closing(episode, move)
     if choice == "none":
         return ()
     if isinstance(choice, Mapping):
         name = (choice.get("function") or choice).get("name")
-        tool = next((tool for tool in episode.tools if tool.name == name), None)
-        if tool is None:
-            return ()
         own = tuple(call for call in move.calls if call[0] == name)
-        return own or (_forced(tool, episode, move),)
-    calls = move.calls or _closing(episode, move)
-    if choice == "required" and not calls and episode.tools:
-        goal = next((goal.tool for goal in move.goals if goal.tool), episode.tools[0])
-        return (_forced(goal, episode, move),)
+        is_done = any(one.step.tool == name for one in move.seen)
+        forced = [tool for tool in episode.tools if tool.name == name and not is_done]
+        return own or tuple(_forced(tool, episode, move) for tool in forced[:1])
+    if (
+        choice == "required" and not calls and not move.seen and not move.missing
+    ):  # what only looks does the least harm
+        harmless = [tool for tool in episode.tools if tool.name and not acts(tool)]
+        return tuple(_forced(tool, episode, move) for tool in harmless[:1])
     return calls
 
 
