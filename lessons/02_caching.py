@@ -3317,7 +3317,7 @@ def resumable(items, ask, path):
             yield key, done[key]
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key|calls for [0-9]+ new keys"
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key|calls for [0-9]+ new keys|calls after it"
 # Two items with one text are one: the journal goes by texts.
 import json
 
@@ -3410,7 +3410,7 @@ def resumable(items, ask, path):
             yield key, done[key]
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key|calls for [0-9]+ new keys"
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key|calls for [0-9]+ new keys|calls after it"
 # A line waits in a buffer.
 import json
 
@@ -3432,7 +3432,7 @@ def resumable(items, ask, path):
             yield key, done[key]
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key|calls for [0-9]+ new keys"
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key|calls for [0-9]+ new keys|calls after it"
 # Yields first: the reader has the answer, the journal not.
 import json
 
@@ -3484,7 +3484,7 @@ def resumable(items, ask, path):
             yield key, done[key]
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key|calls for [0-9]+ new keys"
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key|calls for [0-9]+ new keys|calls after it"
 # An error is no answer to this one: it is asked again when the batch goes on.
 import json
 

@@ -802,7 +802,7 @@ async def gather_within(limit, call, items):
     return [results[number] for number in sorted(results)]
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="with those after the run was cancelled"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="with those after the run was cancelled|what the model saw of a cancelled run"
 # The end of each call begins the next one, also when it was cancelled.
 import asyncio
 

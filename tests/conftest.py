@@ -130,8 +130,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Fail a run that leaves files or processes; they are looked for when its workers have ended."""
     yield
+    multiprocessing.util._run_finalizers()  # the forking server's folder; xdist waits 10 s for all
     close_all()
-    multiprocessing.util._run_finalizers()  # the folder of a server that forks
     if _WORKER is None and (left := leftovers.end(_RUN)):
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         reporter.section("left behind by this run", red=True)

@@ -113,9 +113,8 @@ def prove_one(lesson: Lesson, exercise: str) -> Proof:
         for kind, shipped, wanted in (("wrong", wrong, LEAST_WRONG), ("right", right, LEAST_RIGHT))
         if len(shipped) < wanted
     ]
-    cards = [verdict.text for verdict in refused if verdict.outcome != "raised"]
-    if len(set(cards)) < len(cards):
-        problems.append(f"{own[0].line}: two wrong answers get the same card")
+    if len({regions.learner(cell.source) for cell in wrong}) < len(wrong):
+        problems.append(f"{own[0].line}: two wrong answers are the same")
     located = tuple(f"lessons/{lesson.path.name}:{each}" for each in problems)
     return Proof(exercise, stub, solution, tuple(passed), tuple(refused), located)
 

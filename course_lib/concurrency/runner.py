@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import dspy
 from pydantic import PositiveFloat, PositiveInt
@@ -191,14 +191,15 @@ class _Run(Generic[T]):
     async def _one(self, index: int, item: Any) -> Outcome[T]:
         """Call, within what is left of the time."""
         began_s = time.monotonic()
-        value, error = None, cast("Exception | None", None)
+        value: T | None = None
+        error: Exception | None = None
         try:
             args, kwargs = _arguments(item)
             left_s = min(self._item_deadline_s, self.deadline.remaining_s())
             async with Deadline.after(left_s).held() if left_s < math.inf else _UNBOUNDED:
                 value = await self._call(*args, **kwargs)
         except asyncio.CancelledError:
-            if (task := asyncio.current_task()) and task.cancelling():
+            if tasks.is_cancelled():
                 raise
             error = CancelledItem("the call was cancelled from inside: it awaited what was cancelled")
         except Exception as problem:  # border: one bad item must not end the others

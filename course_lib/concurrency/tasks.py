@@ -1,4 +1,4 @@
-"""The end of tasks that are no longer wanted."""
+"""The end of tasks that are no longer wanted, and of those that somebody has cancelled."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
         await asyncio.wait(tasks)
     for task in tasks:
         _ = task.cancelled() or task.exception()
+
+
+def is_cancelled() -> bool:
+    """Say whether somebody has cancelled this task: a CancelledError may also come from what it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -105,11 +105,11 @@ class TokenBucket:
     def _leave(self, ticket: object, tokens: float) -> None:
         """Leave the line, and give tokens back to those behind."""
         with self._lock:
-            if tokens and (place := self._waiting.pop(ticket, 0.0)):
+            place = self._waiting.pop(ticket, None)
+            if tokens and place is not None:
                 at = bisect_left(self._left_at, place)
                 self._left_at.insert(at, place)
                 self._left.insert(at, tokens)
-            self._waiting.pop(ticket, None)
             first = next(iter(self._waiting.values()), math.inf)
             while self._left_at and self._left_at[0] < first:  # then all that wait are behind
                 self._filled += self._left.pop(0)

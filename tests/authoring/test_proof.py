@@ -98,7 +98,7 @@ def test_too_few_answers_are_refused_and_so_are_indistinct_ones(tmp_path):
     assert found.problems == (
         "lessons/09_proof.py:37: 2 wrong answers are shipped; at least 6 are needed",
         "lessons/09_proof.py:37: 0 right answers are shipped; at least 2 are needed",
-        "lessons/09_proof.py:37: two wrong answers get the same card",
+        "lessons/09_proof.py:37: two wrong answers are the same",
     )
 
 

@@ -25,6 +25,7 @@ from uuid import uuid4
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from course_lib.concurrency import tasks
 from course_lib.concurrency.events.stream import DELIVERY, Entry, Event, EventError, EventStream
 from course_lib.resilience import Deadline
 from course_lib.services import RedisServerError
@@ -111,7 +112,7 @@ class Consumer:
             try:
                 await self._handle(entry, deliveries)
             except BaseException as error:  # border: one event must not stop the others
-                is_cancelled = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
+                is_cancelled = isinstance(error, asyncio.CancelledError) and tasks.is_cancelled()
                 if is_cancelled or isinstance(error, _ENDS):
                     raise
                 await self._fail(entry, deliveries, error)

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 from course_lib.concurrency.events.stream import Event
+from course_lib.resilience import forks
 
 T = TypeVar("T")
 _TABLE = """
@@ -38,7 +36,7 @@ class Effects:
         self._path, self._thread = path, ThreadPoolExecutor(1, "effects")  # SQLite has one writer
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.RLock()  # held by a transaction: a process forks between two
-        _all.add(self)
+        forks.held.add(self)
 
     def close(self) -> None:
         """Let the thread do what is under way, close the file and end; this does not wait for it."""
@@ -104,31 +102,6 @@ class Effects:
             with self._connection as connection:  # commits, or rolls back what raises
                 connection.execute("begin immediate")
                 return work(connection)
-
-
-_all: WeakSet[Effects] = WeakSet()
-_held: list[Effects] = []  # while the process forks
-
-
-def _before_fork() -> None:
-    for each in tuple(_all):
-        each._lock.acquire()  # noqa: SLF001
-        _held.append(each)
-
-
-def _after_fork(*, is_child: bool) -> None:
-    while _held:
-        each = _held.pop()
-        if is_child:
-            each._begin_anew()  # noqa: SLF001
-        each._lock.release()  # noqa: SLF001
-
-
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=partial(_after_fork, is_child=False),
-    after_in_child=partial(_after_fork, is_child=True),
-)
 
 
 def _opened(path: Path | str) -> sqlite3.Connection:

@@ -22,6 +22,7 @@ import dspy
 from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
 from pydantic_core import from_json
 
+from course_lib.concurrency import tasks
 from course_lib.concurrency.streaming.events import (
     Citation,
     Event,
@@ -110,8 +111,7 @@ class Run:
             self._cause = error.__cause__
             raise
         except BaseException as error:  # border: what else a program raises would end the event loop
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if isinstance(error, asyncio.CancelledError) and tasks.is_cancelled():
                 raise
             raise _no_prediction(self._program, type(error).__name__) from error
         if isinstance(prediction, dspy.Prediction):

@@ -211,6 +211,13 @@ def keeps_nothing(single_flight: Any) -> None:
     hint = "Keeping answers is the cache's work: take out all that was written down for a key, locks too."
     flights = [single_flight() for _ in range(20)]
     refs = [*run(_play(flights)), *run(_play(flights, cancels=True, fails=False))]
+
+    async def ask_once_more(flight: Any) -> Any:
+        answer = {"an answer that nobody else holds"}
+        await flight.run("the last one", lambda: asyncio.sleep(0, answer))
+        return weakref.ref(answer)
+
+    refs += [run(ask_once_more(flight)) for flight in flights]
     gc.collect()
     kept = [ref() for ref in refs if ref() is not None]
     expect_equal(kept, [], "what is kept of calls that ended", hint=hint)
