@@ -1,0 +1,344 @@
+"""Working with tools: which to call next, with what, and when there is nothing left to call.
+
+Main path: decide(episode) -> Move. What is wanted comes from the request; observations only give values.
+Nothing is called twice with the same arguments, but for a failure that may pass; what is done is done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from course_lib.lm.simulator.agents.carrying import from_observations, points_back, result_of
+from course_lib.lm.simulator.agents.filling import Filled, fill, joined_parts
+from course_lib.lm.simulator.agents.goals import PROMISES, Goal, acts, goals, is_final, known_stems, parts_of, promise
+from course_lib.lm.simulator.agents.slots import Slot, slots
+from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.observed import MAY_PASS, Seen, observe
+from course_lib.lm.simulator.skills.shape import fallback
+
+MOST_STEPS = 10
+DEEPEST = 3  # so many look-ups may stand between a request and the tool that serves it
+MOST_AT_ONCE = 4
+
+SERVES = "The request asks for what"
+"""How a thought begins before a call that serves the request itself, and not another call."""
+
+Call = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Move:
+    """What to do next."""
+
+    calls: tuple[Call, ...]
+    """Empty when there is nothing left to call."""
+    thought: str
+    """Why these calls; empty when there are none."""
+    goals: tuple[Goal, ...]
+    seen: tuple[Seen, ...]
+    missing: tuple[str, ...] = ()
+    """What could not be found out, of goals that had to be given up."""
+    unmet: tuple[str, ...] = ()
+    """Conditions that are not so, of goals that are left undone for it."""
+
+    @property
+    def wanted(self) -> set[str]:
+        """The names of the tools that serve the goals."""
+        return {goal.tool.name for goal in self.goals if goal.tool}
+
+
+@dataclass(slots=True)
+class Hands:
+    """One decision in the making."""
+
+    episode: Episode
+    goals: tuple[Goal, ...]
+    seen: tuple[Seen, ...]
+    planned: list[Call] = field(default_factory=list)
+    """Calls for the goals so far, made or to be made."""
+    missing: list[str] = field(default_factory=list)
+    unmet: list[str] = field(default_factory=list)
+
+    def plan(self, tool: ToolSpec, args: dict[str, Any]) -> None:
+        """Add a call, if it is not one that is planned already in other words."""
+        texts = {slot.path[0] for slot in slots(tool.params) if slot.kind == "text"}
+        told = {name: value for name, value in args.items() if name not in texts}
+        planned = [
+            {key: value for key, value in other.items() if key not in texts}
+            for name, other in self.planned
+            if name == tool.name
+        ]
+        if told not in planned or told == {}:
+            self.planned.append((tool.name, args))
+
+    def is_open(self, call: Call) -> bool:
+        """Say whether a call is to be made: it was not, or it failed once for a reason that may pass."""
+        tried = [one for one in self.seen if _key((one.step.tool, dict(one.step.args))) == _key(call)]
+        return not tried or (len(tried) == 1 and bool(MAY_PASS.search(tried[0].error)))
+
+    def is_done(self, tool: ToolSpec) -> bool:
+        """Say whether a tool that acts has done so as often as the goals so far want it."""
+        done = sum(one.step.tool == tool.name and not one.error for one in self.seen)
+        return acts(tool) and done >= sum(name == tool.name for name, _ in self.planned)
+
+
+def _key(call: Call) -> str:
+    return f"{call[0]} {json.dumps(call[1], sort_keys=True, default=str)}"
+
+
+def decide(episode: Episode) -> Move:
+    """Decide on the next calls."""
+    seen = tuple(observe(step) for step in episode.steps if step.tool not in ("finish", "submit"))
+    asked = _asked(episode)
+    hands = Hands(episode, asked, seen)
+    calls: list[Call] = []
+    thought = ""
+    for at, goal in enumerate(asked if len(seen) < MOST_STEPS else ()):
+        if goal.tool and (own := _next_calls(goal, asked[:at], hands)):
+            thought = thought or _thought(goal, own, hands)
+            calls += [call for call in own if call not in calls]
+    most = MOST_AT_ONCE if episode.is_parallel else 1
+    return Move(tuple(calls[:most]), thought, asked, seen, tuple(hands.missing), tuple(hands.unmet))
+
+
+def _asked(episode: Episode) -> tuple[Goal, ...]:
+    """Return the goals of the request; "and in Bergen?" goes on with those of the request before."""
+    asked = goals(episode.request, episode.tools)
+    if any(goal.tool for goal in asked) or not episode.before:
+        return tuple(asked)
+    for goal in goals(episode.before, episode.tools):
+        if goal.tool and fill(goal.tool.params, episode.request, known_stems(goal.tool)).args:
+            return (goal,)
+    return tuple(asked)
+
+
+def _next_calls(goal: Goal, before: Sequence[Goal], hands: Hands) -> list[Call]:
+    """Return the calls that serve a goal and are still to be made, or one that finds out what they need."""
+    tool = goal.tool
+    if tool is None or not _is_met(goal, hands):
+        return []
+    missing: tuple[str, ...] = ()
+    for filled in _filled(tool, goal.clause, before, hands):
+        if filled.missing:
+            missing = filled.missing
+            break
+        hands.plan(tool, filled.args)
+    else:
+        own = [call for call in hands.planned if call[0] == tool.name]
+        return [] if hands.is_done(tool) else [call for call in own if hands.is_open(call)]
+    if _waits(before, hands):
+        return []
+    if found := _provide(tool, missing, goal.clause, hands, (tool.name,)):
+        return [found]
+    hands.missing += [name for name in missing if name not in hands.missing]
+    return []
+
+
+def _waits(before: Sequence[Goal], hands: Hands) -> bool:
+    """Say whether the goals before this one are still to be served, so that what it needs may yet come."""
+    called = {one.step.tool for one in hands.seen}
+    return any(goal.tool and goal.tool.name not in called for goal in before) and not hands.missing
+
+
+def _is_met(goal: Goal, hands: Hands) -> bool:
+    """Say whether the condition of a goal is so, by what the step before it gave back."""
+    if not goal.condition:
+        return True
+    told = [one for one in hands.seen if not one.error and one.step.tool != (goal.tool.name if goal.tool else "")]
+    if not told:
+        return False
+    asked = {stem for stem in words.stems(goal.condition) if len(stem) > 2}
+    values = {stem for one in told for value in one.step.args.values() for stem in words.stems(str(value))}
+    says = " ".join(result_of(one) for one in told)
+    for stem in asked - values:
+        for hit in re.finditer(r"\w+", says):
+            if words.stem(hit.group().lower()) == stem and not re.search(r"\b(?:no|not|without)\s(?:\w+\s)?$", says[: hit.start()]):
+                return True
+    if goal.condition not in hands.unmet:
+        hands.unmet.append(goal.condition)
+    return False
+
+
+def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], hands: Hands) -> list[Filled]:
+    """Return the arguments of each call that a goal needs, out of the request and of observations."""
+    if several := _distributed(tool, clause):
+        return several
+    filled = _read(tool, clause, hands)
+    if before and hands.seen and points_back(clause):
+        filled = _with_result(tool, filled, clause, hands)
+    elif before and points_back(clause) and any(slot.kind == "text" for slot in slots(tool.params)) and _is_pointer(tool, filled):
+        filled = Filled(filled.args, ("result",))
+    return _completed(tool, filled, clause, hands) or [filled]
+
+
+_POINTER = re.compile(
+    r"(?:it|this|that|them|(?:the |its )?(?:\w+ )?(?:result|answer|translation|forecast|weather|summary|list|details?|outcome|times?))(?:\s(?:to|for)\b.*)?\W*",
+    re.IGNORECASE,
+)
+
+
+def _is_pointer(tool: ToolSpec, filled: Filled) -> bool:
+    texts = [slot for slot in slots(tool.params) if slot.kind == "text" and slot.required]
+    return any(slot.path[0] not in filled.args or _POINTER.fullmatch(str(filled.args[slot.path[0]])) for slot in texts)
+
+
+def _with_result(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> Filled:
+    """Return arguments in which a text that only points back is what the last tool before gave back."""
+    last = next((one for one in reversed(hands.seen) if not one.error and one.step.tool != tool.name), None)
+    if last is None or not _is_pointer(tool, filled):
+        return filled
+    args = dict(filled.args)
+    names = []
+    for slot in slots(tool.params):
+        if slot.kind == "text" and slot.required and (slot.path[0] not in args or _POINTER.fullmatch(str(args[slot.path[0]]))):
+            args[slot.path[0]] = result_of(last)
+            names.append(slot.name)
+    return Filled(args, tuple(name for name in filled.missing if name not in names))
+
+
+def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
+    """Return one set of arguments for each joined part of the clause, if several have what is needed."""
+    own = known_stems(tool)
+    whole = fill(tool.params, clause, own)
+    if any(isinstance(value, list) and len(value) > 1 for value in whole.args.values()):
+        return []
+    parts = joined_parts(clause)
+    if len(parts) < 2 or len(parts) > 6:
+        return []
+    filled = [fill(tool.params, clause, own, within=part) for part in parts]
+    needed = {slot.path[0] for slot in slots(tool.params) if slot.required}
+    differing = [name for name in needed if len({_key((name, {"v": one.args[name]})) for one in filled if name in one.args}) > 1]
+    sharing = [one for one in filled if any(name in one.args for name in differing)]
+    if not differing or len(sharing) < 2:
+        return []
+    shared = {name: value for one in reversed(filled) for name, value in one.args.items() if name not in differing}
+    shared |= {name: value for name, value in whole.args.items() if name not in differing}
+    several = [Filled(shared | one.args, ()) for one in sharing]
+    is_whole = all(needed <= one.args.keys() and all(name in filled_part.args for name in differing) for one, filled_part in zip(several, sharing, strict=True))
+    return several if is_whole else []
+
+
+_POINTS = re.compile(r"\b(?:it|them|this|that|these|those|one|him|her|there|then)\b", re.IGNORECASE)
+
+
+def _read(tool: ToolSpec, clause: str, hands: Hands) -> Filled:
+    request = hands.episode.request
+    others = [goal.clause for goal in hands.goals if goal.tool and goal.clause != clause]
+    own = known_stems(tool)
+    filled = fill(tool.params, clause if others else request, own)
+    if clause not in request and hands.episode.before:  # the last request, with other values
+        before = fill(tool.params, hands.episode.before, own)
+        lacking = tuple(name for name in filled.missing if name in before.missing)
+        return Filled(before.args | filled.args, lacking)
+    if filled.missing and others:
+        beside = [part.text for part in parts_of(request) if part.text not in others]
+        more = fill(tool.params, "\n".join(beside), own)
+        filled = more if len(more.missing) < len(filled.missing) else filled
+    if filled.missing and others and _POINTS.search(clause):
+        more = fill(tool.params, request, own)
+        filled = Filled(more.args | filled.args, tuple(name for name in filled.missing if name in more.missing))
+    return filled
+
+
+def _completed(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> list[Filled]:
+    """Return the arguments with what observations give for the missing ones; several if several are meant."""
+    if not filled.missing:
+        return [filled]
+    lacking = [slot for slot in slots(tool.params) if slot.required and slot.name in filled.missing]
+    about = hands.episode.request if _POINTS.search(clause) else clause
+    offered = {slot.path: _observed(slot, tool, about, hands) for slot in lacking}
+    most = max((len(values) for values in offered.values()), default=0)
+    sets = []
+    for at in range(most):
+        args, missing = json.loads(json.dumps(filled.args, default=str)), [name for name in filled.missing if name == "result"]
+        for slot in lacking:
+            values = offered[slot.path]
+            if not values:
+                missing.append(slot.name)
+                continue
+            inner = args
+            for name in slot.path[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[slot.path[-1]] = values[min(at, len(values) - 1)]
+        sets.append(Filled(args, tuple(missing)))
+    return sets
+
+
+def _observed(slot: Slot, tool: ToolSpec, about: str, hands: Hands) -> list[Any]:
+    values = from_observations(slot, hands.episode.request, hands.seen, tool.name, about)
+    several = not acts(tool) and slot.shape and len(values) <= 3
+    return values if several else values[:1]
+
+
+def _provide(
+    tool: ToolSpec, missing: Sequence[str], clause: str, hands: Hands, above: tuple[str, ...]
+) -> Call | None:
+    """Return a call of a tool whose description promises a missing argument."""
+    if len(above) > DEEPEST:
+        return None
+    for param in (param for param in tool.params if param.name.replace("_", " ") in missing):
+        others = [
+            other
+            for other in hands.episode.tools
+            if other.name not in above and not is_final(other) and not acts(other)
+            if promise(other, param) >= PROMISES and not _needs_alike(other, param)
+        ]
+        for other in sorted(others, key=lambda one: -promise(one, param)):
+            if call := _call_for(other, clause, hands, above):
+                return call
+    return None
+
+
+def _needs_alike(tool: ToolSpec, param: Field) -> bool:
+    """Say whether a tool needs to be told what it should tell."""
+    sought = set(words.stems(param.name.replace("_", " "))) - {"id", "number", "cod", "nam"}
+    needed = {stem for own in tool.params for stem in words.stems(own.name.replace("_", " "))}
+    return bool(sought & needed) or param.name in {own.name for own in tool.params}
+
+
+def _call_for(other: ToolSpec, clause: str, hands: Hands, above: tuple[str, ...]) -> Call | None:
+    read = _read(other, clause, hands)
+    filled = (_completed(other, read, clause, hands) or [read])[0]
+    if filled.missing:
+        return _provide(other, filled.missing, clause, hands, (*above, other.name))
+    if not filled.args:
+        return None  # it tells of everything, and so nothing of what is meant
+    call = (other.name, filled.args)
+    return call if hands.is_open(call) else None
+
+
+def _thought(goal: Goal, calls: Sequence[Call], hands: Hands) -> str:
+    name, args = calls[0]
+    with_what = ", ".join(f"{key} {value}" for key, value in args.items() if len(str(value)) < 60)
+    arguments_text = f" with {with_what}" if with_what else ""
+    again = "again " if any(one.step.tool == name and one.error for one in hands.seen) else ""
+    if goal.tool and goal.tool.name != name:
+        return f"For {goal.tool.name} I first need more; {name}{arguments_text} should tell it."
+    return f"{SERVES} {name} does, so I call it {again}{arguments_text}".replace("  ", " ").rstrip() + "."
+
+
+def looked_back(episode: Episode) -> Move:
+    """Return where an episode stands whose prompt no longer lists the tools, from its own thoughts."""
+    steps = [step for step in episode.steps if step.tool not in ("finish", "submit")]
+    served = [step.tool for step in steps if step.thought.startswith(SERVES)]
+    served = served or [step.tool for step in steps[-1:]]
+    asked = " ".join(part.text for part in parts_of(episode.request) if part.manner != "tell") or episode.request
+    wanted_tools = tuple(Goal(asked, ToolSpec(name, "", ())) for name in dict.fromkeys(served))
+    return Move((), "", wanted_tools, tuple(observe(step) for step in steps))
+
+
+def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, Any]:
+    """Return arguments for a tool that has to be called: what cannot be found is the plainest value."""
+    args = dict(fill(tool.params, request, known_stems(tool)).args)
+    for param in tool.params:
+        if param.required and param.name not in args:
+            (slot, *_) = slots((param,))
+            values = from_observations(slot, request, seen, tool.name, request) if slot.path == (param.name,) else []
+            args[param.name] = values[0] if values else fallback(param.schema, param.name, param.schema.get("$defs", {}))
+    return args

@@ -1,0 +1,574 @@
+"""Arguments for a tool, out of what a request mentions: each mention is used once, the best fits first.
+
+Main path: fill(params, text) -> Filled. A fit weighs the kind of a mention, its preposition, its label and
+its unit: "from Berlin" fits an origin, "ticket 12" a ticket number, "4 people" the size of a party.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from course_lib.lm.encoder import encode
+from course_lib.lm.simulator.agents.lexing import CODES, COMMON, GRAMMAR, PREPOSITIONS, SPELLINGS, UNITS, VERBS, Mention, Span, lex
+from course_lib.lm.simulator.agents.slots import Slot, allowed, fields_of, plain, slot_of, slots
+from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.arithmetic import work_out
+
+ENOUGH, SURE = 1.0, 2.5
+"""How well a mention must fit an argument that is required, and one that may be left out."""
+ROLE, LABEL, UNIT = 2.0, 2.5, 2.5
+"""What the preposition, the label and the unit of a mention weigh."""
+MEANS, CLEARLY = 0.5, 0.1
+"""How near a phrase must be to a value allowed, and how much nearer than to the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A value for an argument, how well it fits, and the part of the text that it takes."""
+
+    score: float
+    value: Any
+    start: int
+    end: int
+
+    def touches(self, spans: Sequence[Span]) -> bool:
+        """Say whether it takes what is taken."""
+        return any(self.start < end and start < self.end for start, end in spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """The arguments that a text gives for a tool."""
+
+    args: dict[str, Any]
+    missing: tuple[str, ...]
+    """Names of required arguments that it does not give."""
+    spans: tuple[Span, ...] = ()
+    """What was used of the text."""
+    is_weak: bool = False
+    """A required value was taken only since nothing else was left."""
+
+
+# -- one mention and one argument -------------------------------------------------------------------------
+
+_WORTH = {
+    "email": {"email": 4}, "url": {"url": 4}, "phone": {"phone": 4}, "sum": {}, "sql": {}, "zip": {},
+    "date": {"date": 2.5}, "time": {"time": 2.5}, "date-time": {"date": 1},
+    "street": {"street": 4, "name": 1, "phrase": 0.5}, "path": {"path": 3, "quoted": 2, "name": 0.5, "phrase": 0.5},
+    "id": {"code": 2.5, "number": 1.5, "tag": 2, "quoted": 1, "name": 0.5, "phrase": 0.2},
+    "unit": {"currency": 2, "phrase": 1, "name": 1.5},
+    "place": {"name": 2, "street": 2, "quoted": 1, "tag": 1, "phrase": 0.6, "code": 0.5},
+    "person": {"name": 2, "email": 1, "tag": 1, "quoted": 1, "phrase": 0.2},
+    "language": {"name": 2, "phrase": 0.2},
+    "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 0.6},
+    "query": {"text": 3, "quoted": 3, "phrase": 1, "name": 1.5},
+    "title": {"quoted": 3, "name": 1.6, "path": 1.5, "text": 0.6, "short text": 0.7, "phrase": 1.0, "code": 0.5},
+    "thing": {"quoted": 2, "name": 2, "path": 2, "tag": 2, "code": 1.5, "street": 1, "phrase": 1, "number": 0.1},
+}  # fmt: skip
+"""What each kind of mention is worth for each kind of argument."""
+_OF_ENDS = frozenset(("from", "to", "until", "till", "into", "by", "via", "as", "since"))
+"""Prepositions that say much: what stands behind one is not for an argument that another introduces."""
+
+
+@lru_cache(maxsize=4096)
+def fits(slot: Slot, text: str, known: frozenset[str], has_moments: bool = False) -> tuple[Fit, ...]:
+    """Return what the text offers for an argument; `known` are stems of the tool's own words: no values.
+
+    Where the tool has arguments for days or times, a text to hand on ends before those at its end.
+    """
+    if slot.kind == "enum":
+        return tuple(_labels(slot, text, known))
+    if slot.kind == "boolean":
+        return tuple(_truths(slot, text, known))
+    if slot.shape:
+        return tuple(_shaped(slot, text))
+    found = lex(text)
+    short = {one.start for one in found if one.kind == "short text"} if has_moments else ()
+    found = tuple(one for one in found if one.kind != "short text" or short)
+    found = tuple(one for one in found if one.kind != "text" or one.start not in short)
+    if slot.kind in ("number", "integer"):
+        offered = [_number(slot, one) for one in found]
+        offered += [_lasting(slot, found)]
+    else:
+        offered = [_string(slot, one, known) for one in found]
+        offered += _wholes(slot, text, found)
+    return tuple(fit for fit in offered if fit and fit.score > 0)
+
+
+def _bearing(slot: Slot, one: Mention) -> float:
+    """Return what the preposition and the label of a mention are worth for the argument."""
+    score = 0.0
+    if one.lead in slot.roles and one.lead != "of":
+        score = ROLE
+    elif one.lead in _OF_ENDS:
+        score = -1.5
+    elif one.lead in PREPOSITIONS and one.lead != "of":
+        score = -0.5
+    label = {*one.label}
+    if label & slot.stems:
+        score = max(score, 0.0) + LABEL
+    elif {*one.label[:1]} & slot.about:
+        score += LABEL / 2
+    return score
+
+
+def _number(slot: Slot, one: Mention) -> Fit | None:
+    kind, tagged = one.kind, str(one.value).rpartition(" ")[2].removeprefix("#")
+    if kind not in ("number", "money", "percent") and not (kind == "code" and tagged.isdigit()):
+        return None
+    value, own = float(tagged), _measure(one)
+    score, dimension = _bearing(slot, one), slot.unit[0]
+    if dimension and own[0] == dimension or (dimension == "count" and not own[0] and one.noun):
+        score = max(score, 0.0) + UNIT
+        value = converted(value, own, slot.unit)
+    elif own[0] and (dimension or "id" in slot.stems):
+        return None
+    elif dimension and one.lead == "for" and dimension == "people" and not one.noun:
+        score += UNIT / 2
+    if {*one.noun} & slot.stems or (one.label[:1] == ("peopl",) and dimension == "people"):
+        score = max(score, 0.0) + UNIT
+    elif own[0] and not dimension:
+        score -= 0.3
+    value = round(value, 6)
+    if not _within(slot, value):
+        return None
+    return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end)
+
+
+def _within(slot: Slot, value: float) -> bool:
+    low, high = slot.schema.get("minimum", value), slot.schema.get("maximum", value)
+    return bool(low <= value <= high) and (slot.schema.get("type") != "integer" or value == int(value))
+
+
+def _measure(one: Mention) -> tuple[str, float, str]:
+    if one.kind in ("money", "percent"):
+        return one.kind, 1.0, ""
+    return next((UNITS[stem] for stem in one.noun if stem in UNITS), ("", 1.0, ""))
+
+
+def converted(value: float, own: tuple[str, float, str], wanted: tuple[str, float, str]) -> float:
+    """Return a value in another unit of the same dimension; unchanged if that unit is open."""
+    if own[0] == "temperature" and own[2] != wanted[2] and wanted[2]:
+        return round((value - 32) / 1.8, 1) if own[2] == "fahrenheit" else round(value * 1.8 + 32, 1)
+    return value * own[1] / wanted[1] if wanted[1] and own[1] and own[0] == wanted[0] != "temperature" else value
+
+
+def _lasting(slot: Slot, found: Sequence[Mention]) -> Fit | None:
+    """Return how long something lasts that is told by its start and its end."""
+    times = [one for one in found if one.kind == "time"]
+    if slot.unit[0] != "time" or len(times) != 2 or times[1].lead not in ("to", "until", "till"):
+        return None
+    start, end = (60 * int(one.value[:2]) + int(one.value[3:]) for one in times)
+    lasts = converted((end - start) % 1440, UNITS["min"], slot.unit)
+    return Fit(SURE, int(lasts) if lasts == int(lasts) else lasts, times[1].start, times[1].end)
+
+
+def _string(slot: Slot, one: Mention, known: frozenset[str]) -> Fit | None:
+    worth = float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
+    if not worth:
+        return None
+    value = str(int(one.value)) if isinstance(one.value, float) else str(one.value)
+    score = _bearing(slot, one)
+    if slot.is_moment:
+        value, score = in_form(slot, value), max(score, 0.0 if one.label else -1.0)
+    elif one.kind == "phrase":
+        value = _bare(slot, one, known)
+    if not value:
+        return None
+    if slot.kind in ("email", "phone", "url", "query"):
+        score = max(score, 0.0)
+    if one.lead == ":" and {*one.label} & known and slot.kind in ("title", "thing", "text"):
+        score += ROLE  # "New calendar entry: Budget meeting"
+    if one.lead == "called" and slot.kind in ("title", "thing", "person"):
+        score += ROLE
+    if not one.lead and one.kind in ("name", "quoted", "phrase") and slot.kind in ("title", "thing", "person", "text"):
+        score += 1.0 if one.kind != "phrase" else 0.3
+    if {*one.noun[:1]} & slot.stems:
+        score = max(score, 0.0) + LABEL  # "the Turing room" for a room
+    if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
+        return _part_of_name(slot, worth + score, value, one)
+    if slot.kind == "unit" or "currenc" in slot.stems:
+        value = CODES.get(value.lower(), value)
+    return Fit(worth + score, value, one.start, one.end)
+
+
+def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
+    """Return a phrase without the tool's own words around it; nothing if it has no others."""
+    parts = str(one.value).split()
+    stems = [words.stem(part.lower()) for part in parts]
+    while len(parts) > 1 and (stems[0] in slot.stems | known or parts[0].lower() in words.STOP or stems[0] in UNITS or parts[0][:1].isdigit()):
+        parts, stems = parts[1:], stems[1:]
+    while len(parts) > 1 and stems[-1] in known - slot.stems:
+        parts, stems = parts[:-1], stems[:-1]
+    common = COMMON if slot.kind not in ("text", "query", "title") else frozenset[str]()
+    is_own = any(stem not in known and part.lower() not in common for part, stem in zip(parts, stems, strict=True))
+    return " ".join(parts) if is_own and not (stems[0] in UNITS and slot.kind != "unit") else ""
+
+
+def _part_of_name(slot: Slot, score: float, value: str, one: Mention) -> Fit | None:
+    first, _, last = value.partition(" ")
+    if not last or one.kind != "name":
+        return None
+    cut = one.start + len(first)
+    return Fit(score, first, one.start, cut) if "first" in slot.stems else Fit(score, last, cut + 1, one.end)
+
+
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def in_form(slot: Slot, value: str) -> str:
+    """Return a day or a time in the form that the argument asks for; nothing if it cannot have that form."""
+    told = f"{slot.desc} {slot.schema.get('format', '')}"
+    if slot.kind == "time":
+        return f"{value}:00" if re.search(r"HH:MM:SS", told) else value
+    is_strict = re.search(r"YYYY|ISO|\bdate$|\d{4}-\d\d", told)
+    if not is_strict or re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+        return value
+    is_weekday = value in _WEEKDAYS and re.search(r"weekday|monday", told, re.IGNORECASE)
+    return value if is_weekday or re.search(rf"\b{re.escape(value)}\b", told, re.IGNORECASE) else ""
+
+
+_SEARCHED = re.compile(
+    r"\b(?:search|find|look|google|query|ask|anything|something|everything)\b.*?\b(?:for|about|on|by)\s+(.+)", re.IGNORECASE
+)
+_SELECT = re.compile(r"\bselect\b.+?(?=;|$)", re.IGNORECASE | re.DOTALL)
+_ZIP = re.compile(r"(?<![\w-])(?:[A-Z]{1,2}\d[A-Z\d]? ?(?:\d[A-Z]{2}|[A-Z]{2}\d{2})|\d{4,5}(?:-\d{4})?)(?![\w-])")
+
+
+def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
+    """Yield what is cut out of the text as a whole: a sum, a statement, search words, a reason, a moment."""
+    if slot.kind == "sum" and (worked := work_out(text)):
+        yield Fit(4.0, worked.expression, 0, len(text))
+    if slot.kind in ("sql", "zip"):
+        yield from (Fit(4.0, hit.group().strip(), *hit.span()) for hit in (_SELECT if slot.kind == "sql" else _ZIP).finditer(text))
+    if slot.kind == "query":
+        if searched := _SEARCHED.search(text):
+            start, end = searched.span(1)
+            yield Fit(3.2, re.sub(r"^(?:the|a|an)\s+", "", text[start:end].rstrip(" .?!")), start, end)
+        yield Fit(1.2, " ".join(text.split()), 0, len(text))
+    if slot.kind == "text" and slot.stems & {"reason", "caus", "justification"}:
+        yield Fit(SURE if re.search(r"\bbecause\b", text) else 1.1, reason(text), 0, 0)
+    if slot.kind == "text" and slot.stems & {"description", "descript", "summar", "detail", "not", "issu", "problem", "complaint"}:
+        yield from (Fit(1.05, told, 0, 0) for told in _statements(text))
+    if slot.kind == "date-time" or {"when"} & (slot.stems | slot.about):
+        yield from _moments(slot, text, found)
+
+
+def _moments(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
+    """Yield a day and the time beside it as one."""
+    moments = [one for one in found if one.kind in ("date", "time")]
+    for one, other in zip(moments, moments[1:], strict=False):
+        if {one.kind, other.kind} != {"date", "time"} or other.start - one.end > 8:
+            continue
+        day, clock = (one, other) if one.kind == "date" else (other, one)
+        is_iso = slot.kind == "date-time"
+        if not is_iso or re.match(r"\d{4}-", day.value):
+            value = f"{day.value}T{clock.value}:00" if is_iso else text[one.start : other.end]
+            yield Fit(4.5, value, one.start, other.end)
+
+
+def _statements(text: str) -> list[str]:
+    told = (re.sub(r",?\s*(?:and\s)?(?:please|pls)\b.*", "", one) for one in words.sentences(text))
+    long = (one for one in told if len(one.split()) >= 4)
+    return [one.rstrip(" .,") for one in long if words.words(one)[0] not in VERBS][:1]
+
+
+def reason(text: str) -> str:
+    """Return why, in the words of the request."""
+    if because := re.search(r"\b(?:because(?: of)?|since|as)\b\s+([^.!?\n]{4,100})", text):
+        return because.group(1).strip()
+    long_sentences = [one for one in words.sentences(text) if len(one) > 12]
+    return (long_sentences[0] if long_sentences else text.strip() or "asked for")[:120].rstrip(" .,")
+
+
+def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
+    hits = list(re.finditer(slot.shape, text, re.IGNORECASE))
+    prefix = re.search(r"\(\?<!\[\\w-\]\)([A-Za-z]{1,4}\\?-?)\\d", slot.shape)
+    for hit in hits:
+        value = hit.group().upper() if prefix and prefix.group(1).isupper() else hit.group()
+        yield Fit(4.0, value, *hit.span())
+    if hits or not prefix:
+        return
+    for one in lex(text):  # "order 10154" for O-10154
+        if one.kind == "number" and one.value > 9 and not one.noun and (not one.label or {*one.label} & (slot.stems | slot.about)):
+            yield Fit(4.0, prefix.group(1).replace("\\", "") + text[one.start : one.end], one.start, one.end)
+
+
+# -- one of several values --------------------------------------------------------------------------------
+
+
+def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
+    """Yield the allowed values that the text names, or the one that a phrase of it means."""
+    found, labels = lex(text), allowed(slot)
+    named = [(label, hit) for label in labels if isinstance(label, str | int | float) for hit in _spelled(str(label), text, slot.desc)]
+    for label, hit in named:
+        one = next((m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "currency", "name")), None)
+        role = _bearing(slot, one) if one else 0.0
+        if re.search(r"[\d$€£]\s?$", text[: hit.start()]) or re.match(r"\s?\d", text[hit.end() :]):
+            role = ROLE * (("from" in slot.roles) - ("to" in slot.roles or "into" in slot.roles))
+        elif re.search(r"\b(?:many|much|in|into|to)\s$", text[: hit.start()]):
+            role = ROLE * (("to" in slot.roles) - ("from" in slot.roles)) or role
+        yield Fit(SURE + 0.8 + role + 0.01 * len(str(label)), label, *hit.span())
+    if named:
+        return
+    for one in found:
+        if one.kind not in ("phrase", "name") or (not slot.required and one.lead not in slot.roles and not {*words.stems(str(one.value))} & slot.stems):
+            continue
+        stems = {words.stem(word) for word in words.words(str(one.value))}
+        if len(stems) <= 4 and not stems <= known and (label := meant(str(one.value), labels, MEANS)) is not None:
+            yield Fit(SURE, label, one.start, one.end)
+
+
+def _spelled(label: str, text: str, desc: str) -> Iterator[re.Match[str]]:
+    """Yield where the text has the words of a label, its unit's or code's other names, or a short weekday."""
+    spelled = [re.sub(r"[\s_-]+", r"[\\s_-]+", re.sub(r"[^\w\s-]", lambda hit: re.escape(hit.group()), label)).replace("email", "e-?mail")]
+    stem = words.stem(label.lower())
+    unit = UNITS.get(stem) or next((one for one in UNITS.values() if one[2] == label), None)
+    if unit:
+        spelled += [name for name in SPELLINGS[unit[2]] if name.isalpha() and name not in ("degree", "degrees", "head")]
+        spelled += {"celsius": ["°\\s?C", "centigrade"], "fahrenheit": ["°\\s?F"]}.get(unit[2], [])
+    spelled += [re.escape(name) for name, code in CODES.items() if code == label]
+    spelled += [GRAMMAR["often"][label.lower()]] if label.lower() in GRAMMAR["often"] else []
+    spelled += [re.escape(told) for name, told in re.findall(r"(\w+) = (?:\w+ )?(\w+)", desc) if name == label]
+    if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
+        spelled[0] += "[a-z]*day"
+    same_case = len(label) == 1 or label.lower() in words.STOP
+    parts = "|".join(one if at == 0 and same_case else f"(?i:{one})" for at, one in enumerate(dict.fromkeys(spelled)))
+    is_unit = unit or any(code == label for code in CODES.values())
+    before = r"(?<![a-zA-Z])" if is_unit else r"(?<!\w)"
+    yield from re.finditer(rf"{before}(?:{parts})(?:s|es)?(?![a-zA-Z])", text) if not same_case or not unit else re.finditer(rf"(?<=\d\s)(?:{parts})\b", text)
+
+
+@lru_cache(maxsize=1024)
+def _nearest(phrase: str, labels: tuple[str, ...]) -> tuple[float, float, int]:
+    vectors = encode([phrase, *(label.replace("_", " ") for label in labels)])
+    near = vectors[1:] @ vectors[0]
+    order = near.argsort()[::-1]
+    return float(near[order[0]]), float(near[order[1]]) if len(order) > 1 else 0.0, int(order[0])
+
+
+def meant(phrase: str, labels: Sequence[Any], least: float) -> Any:
+    """Return the label that a phrase means, or None if it is near to none, or to two."""
+    best, second, at = _nearest(phrase, tuple(map(str, labels)))
+    return labels[at] if best >= least and best - second >= CLEARLY else None
+
+
+_NO = r"(?:\b(?:no|not|without|don't|never|nor|except|isn't|neither)\b(?:\s+\w+){0,2}\s*)"
+_STATES = (
+    (r"\b(?:off|disabled?|no|false|closed?|stop|deactivated?)\b", False),
+    (r"\b(?:on|enabled?|yes|true|open|activated?|start)\b", True),
+)
+_SWITCHES = frozenset(("on", "enabl", "enabled", "state", "activ", "power", "valu"))
+_EMPTY = frozenset(("whether", "true", "false", "want", "only", "includ", "if", "flag", "can", "see", "other", "is", "everyon", "ma"))
+_ANTONYMS = {"public": "private", "direct": "changes", "indoor": "outdoor"}
+
+
+def _truths(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
+    """Yield true or false: by on and off, or by whether the text speaks of it, and says no to it."""
+    if slot.stems & _SWITCHES:
+        yield from (Fit(SURE, value, *hit.span()) for pattern, value in _STATES for hit in re.finditer(pattern, text, re.IGNORECASE))
+        return
+    own = slot.stems - _EMPTY - words.STOP
+    denying = {words.stem(two) for one, two in _ANTONYMS.items() if words.stem(one) in own}
+    denying |= {words.stem(hit) for hit in re.findall(r"\b(?:no|without a?)\s(\w+)", slot.desc)}
+    about = {one for one in slot.about - known - _EMPTY if len(one) > 2}
+    for hit in re.finditer(r"\w+", text):
+        stem = words.stem(hit.group().lower())
+        is_denied = re.search(_NO + "$", text[: hit.start()], re.IGNORECASE) is not None
+        if stem in own or stem in denying or stem in about:
+            value = is_denied if stem in denying else not is_denied
+            if stem in denying and not is_denied and words.stem("changes") == stem:
+                continue
+            yield Fit(SURE, value, *hit.span())
+            return
+
+
+# -- lists ------------------------------------------------------------------------------------------------
+
+
+def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -> Fit | None:
+    """Return the list that the text gives: what stands joined by commas and "and"."""
+    definitions = slot.schema.get("$defs", {})
+    item = plain(slot.schema.get("items") or {}, definitions)
+    if item.get("properties"):
+        return _records(slot, item, text, known, taken)
+    single = slot_of((*slot.path[:-1], _singular(slot.path[-1])), item, slot.desc, slot.required)
+    single = replace(single, roles=slot.roles | single.roles)
+    offered = [fit for fit in fits(single, text, known) if not fit.touches(taken)]
+    if single.kind == "enum":
+        values = list(dict.fromkeys(fit.value for fit in sorted(offered, key=lambda one: one.start)))
+        return Fit(SURE, values, min(f.start for f in offered), max(f.end for f in offered)) if values else None
+    runs = [run for run in _runs(offered, text) if run[0].score >= ENOUGH]
+    if not runs:
+        return None
+    best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
+    return Fit(best[0].score, list(dict.fromkeys(fit.value for fit in best)), best[0].start, best[-1].end)
+
+
+def _singular(name: str) -> str:
+    return {"people": "person"}.get(name, re.sub(r"(?<=[a-z])s$", "", name))
+
+
+def _runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
+    """Return the fits that stand joined to each other, of those at the same place the best."""
+    best: list[Fit] = []
+    for fit in sorted(offered, key=lambda one: (-one.score, one.start)):
+        if not fit.touches([(one.start, one.end) for one in best]):
+            best.append(fit)
+    runs: list[list[Fit]] = []
+    for fit in sorted(best, key=lambda one: one.start):
+        between = text[runs[-1][-1].end : fit.start] if runs else ""
+        is_joined = re.fullmatch(r"\W*(?:(?:and|or|plus)\W*)?(?:an?|the|some|my|to|for)?\W*", between)
+        if runs and re.search(r"[,&]|and|or|plus", between) and is_joined:
+            runs[-1].append(fit)
+        else:
+            runs.append([fit])
+    return runs
+
+
+_JOINT = re.compile(r"\s*(?:;|,\s*and\b|,\s*or\b|\band\b|\bor\b|,|&)\s*(?:(?:one|another|also|then)\s)?", re.IGNORECASE)
+
+
+@lru_cache(maxsize=1024)
+def joined_parts(text: str) -> tuple[Span, ...]:
+    """Return from where to where the joined parts of a text reach."""
+    whole = [(one.start, one.end) for one in lex(text) if one.kind not in ("phrase", "text", "name")]
+    joints = [hit for hit in _JOINT.finditer(text) if not any(a < hit.end() and hit.start() < b for a, b in whole)]
+    edges = [0, *(place for hit in joints for place in hit.span()), len(text)]
+    return tuple((start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end)
+
+
+_LEAD_IN = re.compile(r":\s|\s{3,}|\b(?:with|including|containing)\s")
+
+
+def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Sequence[Span]) -> Fit | None:
+    """Return a list of objects: one for each joined part of the text that has all that an object needs."""
+    fields = fields_of(item, slot.schema.get("$defs", {}))
+    inner = slots(fields)
+    for start, end in taken:
+        text = text[:start] + " " * (end - start) + text[end:]
+    needed = [one for one in inner if one.required] or list(inner)
+    if len(needed) == 1:  # people to invite, known by their names
+        role = replace(needed[0], roles=slot.roles | needed[0].roles, required=True)
+        runs = _runs([fit for fit in fits(role, text, known) if fit.score >= ENOUGH], text)
+        runs = [run for run in runs if run[0].score >= (ENOUGH if slot.required else SURE)]
+        if not runs:
+            return None
+        best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
+        ends = [*(fit.start for fit in best[1:]), best[-1].end + 40]
+        rows = [fill(fields, text[fit.start : end], known).args | {role.path[-1]: fit.value} for fit, end in zip(best, ends, strict=True)]
+        return Fit(best[0].score, rows, best[0].start, best[-1].end)
+    rows, spans = [], []
+    for start, end in joined_parts(text):
+        cut = max([start, *(hit.end() for hit in _LEAD_IN.finditer(text, start, end))])
+        filled = fill(fields, text[cut:end], frozenset(), whole=True)
+        if not filled.missing:
+            rows.append(filled.args)
+            spans.append((cut, end))
+    return Fit(SURE, rows, spans[0][0], spans[-1][1]) if rows else None
+
+
+# -- all arguments of a tool ------------------------------------------------------------------------------
+
+
+def fill(params: Sequence[Field], text: str, known: frozenset[str] = frozenset(), *, within: Span | None = None, whole: bool = False) -> Filled:
+    """Return arguments for a tool out of a text, or out of the part of it `within` two places.
+
+    `known` are the stems of the tool's own words, which are no values; `whole` says that the text is one record
+    and nothing else.
+    """
+    wanted = slots(tuple(params))
+    filling = _Filling(within)
+    rest = [slot for slot in wanted if slot.required and slot.kind in _OPEN] if whole else []
+    for slot, fit in _in_order([slot for slot in wanted if slot not in rest[:1]], text, known, SURE, SURE):
+        filling.take(slot, fit)
+    for slot in rest[:1]:
+        for fit in _left(text, filling.spans):
+            filling.take(slot, fit)
+    for slot in wanted:
+        listed = _list(slot, text, known, filling.spans) if slot.kind == "array" else None
+        if listed and (slot.required or listed.score >= SURE):
+            filling.take(slot, listed)
+    for slot, fit in _in_order(wanted, text, known, ENOUGH, SURE):
+        filling.take(slot, fit)
+    lacking = [slot for slot in wanted if slot.required and slot.path not in filling.chosen]
+    is_weak = False
+    if len(lacking) == 1 and within is None:
+        is_weak = filling.take_only(lacking[0], fits(lacking[0], text, known))
+    missing = tuple(slot.name for slot in wanted if slot.required and slot.path not in filling.chosen)
+    return Filled(_nested(wanted, filling.chosen), missing, tuple(filling.spans), is_weak)
+
+
+def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
+    """Return what is left of a record: "Go Your Own Way by Fleetwood Mac" without the artist."""
+    edges = [0, *(place for span in sorted(spans) for place in span), len(text)]
+    pieces = []
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        value = re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end])
+        value = re.sub(r"\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(" ,;:.\"'-")
+        pieces += [Fit(ENOUGH, value, start, end)] if value else []
+    return sorted(pieces, key=lambda fit: -len(fit.value))[:1]
+
+
+_OPEN = ("title", "thing", "text")
+
+
+@dataclass(slots=True)
+class _Filling:
+    within: Span | None
+    chosen: dict[tuple[str, ...], Fit] = field(default_factory=dict)
+    spans: list[Span] = field(default_factory=list)
+
+    def take(self, slot: Slot, fit: Fit) -> bool:
+        """Take a fit for an argument that has none, if nothing else has taken its place in the text."""
+        start, end = self.within or (fit.start, fit.end)
+        is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
+        if slot.path in self.chosen or not is_inside or fit.touches(self.spans):
+            return False
+        self.chosen[slot.path] = fit
+        self.spans.append((fit.start, fit.end))
+        return True
+
+    def take_only(self, slot: Slot, offered: Sequence[Fit]) -> bool:
+        """Take what is left, if only one place of the text is left."""
+        left = sorted((fit for fit in offered if not fit.touches(self.spans)), key=lambda fit: -fit.score)
+        if left and all(fit.touches([(left[0].start, left[0].end)]) for fit in left):
+            return self.take(slot, left[0])
+        return False
+
+
+def _in_order(wanted: Sequence[Slot], text: str, known: frozenset[str], least: float, least_optional: float) -> list[tuple[Slot, Fit]]:
+    """Return arguments and fits that are good enough, the best first; equal ones in the order of both."""
+    has_moments = any(slot.is_moment for slot in wanted)
+    pairs = [
+        (slot, fit)
+        for slot in wanted
+        if slot.kind != "array"
+        for fit in fits(slot, text, known, has_moments)
+        if fit.score >= (least if slot.required else least_optional)
+    ]
+    order = {slot.path: at for at, slot in enumerate(wanted)}
+    return sorted(pairs, key=lambda pair: (-pair[1].score - pair[0].required / 2, order[pair[0].path], pair[1].start, -pair[1].end))
+
+
+def _nested(wanted: Sequence[Slot], chosen: dict[tuple[str, ...], Fit]) -> dict[str, Any]:
+    """Put the values where their paths say; an optional object with a part missing stays away."""
+    broken = {one.path[:-1] for one in wanted if len(one.path) > 1 and not one.required and one.path not in chosen and _needed(one, wanted)}
+    args: dict[str, Any] = {}
+    for slot in wanted:
+        if slot.path in chosen and slot.path[:-1] not in broken:
+            inner = args
+            for name in slot.path[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[slot.path[-1]] = chosen[slot.path].value
+    return args
+
+
+def _needed(slot: Slot, wanted: Sequence[Slot]) -> bool:
+    """Say whether an optional object cannot be without a part: none of its parts is needed by the tool."""
+    return not any(one.required for one in wanted if one.path[:-1] == slot.path[:-1])

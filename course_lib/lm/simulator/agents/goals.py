@@ -1,0 +1,376 @@
+"""What a request wants of the tools: which of them serves it, and what none of them can do.
+
+Main path: goals(request, tools) -> list of Goal. A request is cut where something new is asked; a tool serves a
+part if it is near in meaning and words, does not do the opposite, and the request gives what it takes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from course_lib.lm.encoder import encode
+from course_lib.lm.simulator.agents.filling import fill
+from course_lib.lm.simulator.agents.lexing import COMMON, GRAMMAR, MOST_READ, VERBS, lex
+from course_lib.lm.simulator.agents.slots import slots, words_of
+from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.episode import ToolSpec
+from course_lib.lm.simulator.skills import words
+
+LEAST = {"order": 0.36, "ask": 0.40, "want": 0.40, "name": 0.42, "tell": 0.55}
+"""How well a tool must fit what a part orders, asks, wants, names or only tells."""
+VERB, NOUNS, SHARED, COMPLETE, STRICT, USED = 0.25, 0.2, 0.15, 0.1, 0.12, 0.08
+"""What it adds to the nearness: the tool's verb and nouns, words of its description, what it takes is there."""
+ABOUT = 0.3
+"""How well a tool must fit by meaning and words alone."""
+PROMISES = 1.0  # a description that says less of an argument does not promise it
+MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
+
+_LOOKS = frozenset(GRAMMAR["looks"].split())
+_RECKONS = frozenset(GRAMMAR["reckons"].split())
+_OPPOSITES = [tuple(pair.split("/")) for pair in GRAMMAR["opposites"].split()]
+_UNDOES = frozenset(GRAMMAR["undoes"].split())
+_STRICT_KINDS = ("enum", "date", "email", "phone", "url", "path", "street", "number", "integer", "time")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Goal:
+    """One thing that the request wants done."""
+
+    clause: str
+    """The part of the request that asks for it."""
+    tool: ToolSpec | None
+    """The tool that would serve it; None if none does."""
+    verb: str = ""
+    """Without a tool: what was to be done."""
+    condition: str = ""
+    """What has to be so for it: "rain is forecast for Leeds"."""
+
+
+# -- what a tool does -------------------------------------------------------------------------------------
+
+_FINAL = re.compile(r"submit the final|marks the task as complete|final answer", re.IGNORECASE)
+
+
+def is_final(tool: ToolSpec) -> bool:
+    """Say whether calling the tool ends the task."""
+    return tool.name in ("finish", "submit", "final_answer") or bool(_FINAL.search(tool.desc))
+
+
+def spoken(name: str) -> str:
+    """Return a name of a tool or an argument in words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[_.-]+", " ", name).lower()
+
+
+def _verb(text: str) -> str:
+    """Return the first word of a text in its plain form, if it is a verb: "reserves a table" reserves."""
+    first = next(iter(words.words(text)), "")
+    forms = (first, first.removesuffix("s"), first.removesuffix("es"))
+    return next((form for form in forms if form in VERBS), "")
+
+
+@lru_cache(maxsize=512)
+def verbs_of(tool: ToolSpec) -> frozenset[str]:
+    """Return the verbs with which the tool's name and description begin."""
+    return frozenset(filter(None, (_verb(spoken(tool.name)), _verb(tool.desc))))
+
+
+@lru_cache(maxsize=512)
+def acts(tool: ToolSpec) -> bool:
+    """Say whether the tool changes something, and does not only look or reckon."""
+    verb = _verb(tool.desc) or _verb(spoken(tool.name))
+    if re.match(r"(?:returns?|tells?|looks? up|works? out)\b", tool.desc, re.IGNORECASE):
+        return False
+    if not verb:
+        first, second = (*words.words(tool.desc)[:2], "", "")[:2]
+        return bool(first) and spoken(tool.name).startswith(first) and second in ("a", "an", "the", "your", "")
+    return verb not in _LOOKS and verb not in _RECKONS
+
+
+@lru_cache(maxsize=512)
+def own_stems(tool: ToolSpec) -> frozenset[str]:
+    """Return the stems of a tool's own words: what they name in a request is no value."""
+    told = f"{spoken(tool.name)} {tool.desc}"
+    return frozenset(words.stem(word) for word in words.words(told) if word not in words.STOP)
+
+
+@lru_cache(maxsize=512)
+def known_stems(tool: ToolSpec) -> frozenset[str]:
+    """Return the stems of a tool's own words and of its arguments' names: none of them is a value."""
+    return own_stems(tool) | {words.stem(word) for param in tool.params for word in words_of(param.name)}
+
+
+# -- the parts of a request -------------------------------------------------------------------------------
+
+_POLITE = re.compile(
+    r"^\W*(?:(?:hi|hello|hey|dear|good|please|pls|kindly|also|then|and|so|ok|okay|now|well|but|first|finally|after that"
+    r"|thanks|thank you)\b(?:\s(?:there|all|morning|day|evening|afternoon)\b)?\W*)+",
+    re.IGNORECASE,
+)
+_ASKS_TO = re.compile(
+    r"^(?:.{0,40}?\b)?(?:(?:can|could|would|will) (?:you|someone|anyone)|(?:can|could|may) (?:i|we)"
+    r"|(?:i|we)(?:'d| would)? (?:like|want|need|have)(?: you)? to|let's|let us|help me(?: to)?|i(?:'ll| will) have you"
+    r"|(?:is it|would it be) possible to|would you mind|go ahead and|try to|remember to|want to|please|kindly)\s+"
+    r"(?:please |kindly |also |just |now |to )*",
+    re.IGNORECASE,
+)
+_QUESTION = re.compile(
+    r"^(?:what|what's|when|where|where's|who|who's|whose|which|how|why|is|are|was|were|has|have|had|did|does|do(?!n't)|will|any)\b",
+    re.IGNORECASE,
+)
+_WANTS = re.compile(
+    r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would)?(?: am|'m)? (?:really )?(?:like|want|need|wish|looking for|require)\b", re.IGNORECASE
+)
+_TELLS = re.compile(r"^(?:i|we|my|our|the|it|he|she|they|this|that|there|here|you|your|his|her|their|there's|it's|i'm)\b|^[a-z]+'s\b", re.IGNORECASE)
+_IF = re.compile(r"^(?:if|in case|should|when|whenever|provided)\s+(?:that\s)?(?P<when>.+?),\s+(?:then\s+)?(?P<rest>\S.+)$", re.IGNORECASE | re.DOTALL)
+_IF_LAST = re.compile(r"^(?P<rest>.+?),?\s+(?:if|in case|provided)\s+(?:that\s)?(?P<when>[^,]+)$", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a request, and in what manner it asks."""
+
+    text: str
+    manner: str
+    """`order`, `ask`, `want`, `name` (a thing, without a verb) or `tell`."""
+    asked: str = ""
+    """Ordered: the text from its verb on."""
+    condition: str = ""
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Part:
+    bare = _POLITE.sub("", text)
+    if hit := _IF.match(bare):
+        rest = _read(hit["rest"])
+        return Part(rest.text, rest.manner, rest.asked, hit["when"])
+    if re.match(r"(?:let (?:me|us) know|tell (?:me|us)|show (?:me|us)|give (?:me|us)|find out|check|look up)\b", bare, re.IGNORECASE):
+        return Part(text, "ask", bare)
+    if me := re.match(r"(?:get|bring|hand|lend|make) (?:me|us)\b", bare, re.IGNORECASE):
+        return Part(text, "want", bare[me.end() :])
+    if (to := _ASKS_TO.match(bare)) and not re.match(r"(?:what|when|where|who|whose|which|how|why)\b", bare, re.IGNORECASE):
+        rest = bare[to.end() :]
+        if rest and not _TELLS.match(rest) and not _QUESTION.match(rest):
+            return Part(text, "order" if _is_verb(rest) else "want", rest)
+    if _is_verb(bare) and not _QUESTION.match(bare):
+        return Part(text, "order", bare)
+    if _QUESTION.match(bare) or bare.rstrip().endswith("?"):
+        return Part(text, "ask")
+    if _WANTS.match(bare):
+        return Part(text, "want")
+    if _TELLS.match(bare) or not bare or re.match(r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b", bare):
+        return Part(text, "tell")
+    is_order = re.match(r"[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)", bare)
+    is_label = re.match(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|to|from|in|at|for)\b)", bare)
+    return Part(text, "order" if is_order and not is_label else "name", bare if is_order and not is_label else "")
+
+
+def _is_verb(text: str) -> bool:
+    """Say whether a text begins with a verb, and not with a noun that looks like one: "order 10154"."""
+    if re.match(r"(?:don't|do not|never)\s", text, re.IGNORECASE):
+        return True
+    return bool(_verb(text)) and not re.match(r"\w+\s*(?::|(?:is|are|was|for|to|from|in|at|number)\b|#?[A-Z]*-?\d|\w+:)", text)
+
+
+_CUT = re.compile(r"\s*;\s+|,?\s+(?:and then|and also|and|then|but)\s+(?=(?P<verb>[a-z-]+)\b)|,\s+(?=(?P<next>[a-z-]+)\b)", re.IGNORECASE)
+_SENTENCE = re.compile(r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bProf)[.!?]+[\"')\]]*(?=\s+[\"'(]?[A-Z0-9])|\n+")
+
+
+def parts_of(request: str) -> list[Part]:
+    """Cut a request into the parts that tell or ask something; texts that are only handed on stay whole."""
+    request = request[:MOST_READ]
+    found = lex(request)
+    whole = [(one.start, one.end) for one in found if one.kind in ("quoted", "text")]
+    edges = [0, *(hit.end() for hit in _SENTENCE.finditer(request))]
+    edges += [hit.end() for hit in _CUT.finditer(request) if _begins(hit, request)]
+    kept = sorted({edge for edge in edges if not any(start < edge < end for start, end in whole)})
+    pieces = [request[start:end].strip() for start, end in zip(kept, [*kept[1:], len(request)], strict=True)]
+    joined: list[str] = []
+    for piece in pieces:  # what stands alone belongs to what follows, a condition to what depends on it
+        is_open = bool(joined) and (len(words.words(_POLITE.sub("", joined[-1]))) < 2 or re.match(r"(?:if|in case|should|when)\b[^,]*,?$", _POLITE.sub("", joined[-1]), re.IGNORECASE))
+        joined[-1:] = [f"{joined[-1]} {piece}"] if is_open else [*joined[-1:], piece]
+    bare = [re.sub(r"(?:[\s,;]+(?:and|then|but))?[\s,;]*$", "", piece) for piece in joined]
+    return [_read(piece[:LONGEST]) for piece in bare[:MOST_PARTS] if piece]
+
+
+def _begins(hit: re.Match[str], request: str) -> bool:
+    """Say whether something new is asked behind a joint: with a verb, with please, or a question."""
+    after = _POLITE.sub("", request[hit.end() :])
+    word = (hit.group("verb") or hit.group("next") or "").lower()
+    if not word or word in ("please", "pls", "can", "could"):
+        return True
+    is_asked = re.match(r"(?:wh\w+|how|is|are|do|does)\s(?:\w+\s)?(?:the|my|there|it|you|they|is|are|much|many)\b", after, re.IGNORECASE)
+    is_noun = re.match(r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after) and not re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
+    return (_is_verb(after) and not is_noun and not (hit.group("next") and not re.match(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])", after))) or bool(hit.group("verb") and is_asked)
+
+
+# -- which tool serves it ---------------------------------------------------------------------------------
+
+
+def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
+    """Return what the request asks for, in order, each with the tool that serves it best."""
+    working = [tool for tool in tools if tool.name and not is_final(tool)]
+    parts = parts_of(request)
+    asking = [part for part in parts if part.manner not in ("name", "tell")]
+    asking = asking or [part for part in parts if part.manner == "name"]
+    found: list[Goal] = []
+    for part in asking:
+        goal = _goal(part, request, working, alone=len(asking) == 1)
+        if not (found and _belongs(part, goal, found[-1])):
+            found.append(goal)
+    if not any(goal.tool for goal in found):
+        told = [_goal(part, request, working, alone=False) for part in parts if part not in asking]
+        found = [goal for goal in told if goal.tool][:1] or found
+    if not any(goal.tool for goal in found) and (tool := _search(working)):
+        question = next((part.text for part in asking if part.manner == "ask"), "")
+        found = [Goal(question, tool)] if question else found
+    return found
+
+
+def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -> Goal:
+    """Return the goal of a part, with the tool that fits best; questions are served by what only looks."""
+    text = part
+    if part.manner == "ask" and not [word for word in words.words(part.text) if word not in COMMON]:
+        text = Part(request[:LONGEST], part.manner)  # "Where are they?"
+    fitting = [tool for tool in tools if not (part.manner == "ask" and acts(tool)) and not _undoes(part, tool)]
+    scores = {tool.name: score(text, request if alone else part.text, tool, tools) for tool in fitting}
+    best = max(fitting, key=lambda tool: scores[tool.name], default=None)
+    if best and scores[best.name] >= LEAST[part.manner]:
+        return Goal(part.text, best, "", part.condition)
+    verb = next(iter(words.words(part.asked)), "") if part.manner == "order" else ""
+    return Goal(part.text, None, verb)
+
+
+def _belongs(part: Part, goal: Goal, before: Goal) -> bool:
+    """Say whether a part only says more of the wish before it: "deliver to ...", "call it ..."."""
+    if not before.tool or (goal.tool and goal.tool.name != before.tool.name and not re.match(r"\w+ (?:it|them)\b", part.asked)):
+        return False
+    if goal.tool and goal.tool.name == before.tool.name:
+        return False
+    own = known_stems(before.tool)
+    alone = fill(before.tool.params, before.clause, own)
+    both = fill(before.tool.params, f"{before.clause}\n{part.text}", own)
+    return both.args != alone.args and len(both.missing) <= len(alone.missing)
+
+
+def _undoes(part: Part, tool: ToolSpec) -> bool:
+    """Say whether a part asks for the opposite of what the tool does, or to undo what the tool makes."""
+    asked = {_verb(part.asked), *words.words(part.asked)[:3]} if part.asked else set(words.words(part.text))
+    does = {*verbs_of(tool), *words.words(spoken(tool.name)), *words.words(tool.desc)[:6]}
+    first = _verb(part.asked)
+    if first in _UNDOES and acts(tool) and not does & _UNDOES:
+        return True
+    if part.manner == "order" and does & _UNDOES & verbs_of(tool) and first and first not in _UNDOES:
+        return True
+    return any(
+        one in asked and other not in asked and other in does and one not in does
+        for pair in _OPPOSITES
+        for one, other in (pair, pair[::-1])
+    )
+
+
+def score(part: Part, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
+    """Return how well a tool fits a part: meaning, words, and whether the request has what it takes."""
+    about = nearness(part, tool) + _shared(part, tool)
+    return about + _in_hand(request, tool, tools) if about >= ABOUT else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _shared(part: Part, tool: ToolSpec) -> float:
+    """Return what the words are worth that a part shares with a tool: verb, nouns, description."""
+    text = _topic(part)
+    stems = [words.stem(word) for word in words.words(text)]
+    stems = stems[1:] if part.manner == "order" else stems  # "text" is no noun where it is ordered
+    content = [stem for stem in stems if stem not in words.STOP and not stem.isdigit()]
+    verbs = {words.stem(verb) for verb in verbs_of(tool)}
+    nouns = [words.stem(word) for word in words.words(spoken(tool.name)) if word not in verbs_of(tool) and word not in words.STOP]
+    total = SHARED * sum(stem in own_stems(tool) for stem in content) / max(1, len(content))
+    total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
+    return total + VERB * _alike(part, tool)
+
+
+def _alike(part: Part, tool: ToolSpec) -> float:
+    """Return how near what is to be done is to what the tool's name says it does."""
+    if not (ordered := re.match(r"(?:let (?=\w+ know)\w+ know|[\w-]+)(?P<who>\s(?:[A-Z]\w+|me|us|him|her|them)\b)?", part.asked)):
+        return 0.0
+    verb = re.sub(r"let \w+ know", "let know", ordered.group()).split(ordered["who"] or "\0")[0]
+    vectors = encode([f"{verb} {'someone' if ordered['who'] else 'something'}".lower(), spoken(tool.name)])
+    return float(vectors[0] @ vectors[1])
+
+
+@lru_cache(maxsize=4096)
+def _filled(request: str, tool: ToolSpec) -> tuple[tuple[str, ...], int, int, bool]:
+    filled = fill(tool.params, request, known_stems(tool))
+    pieces = [one for one in lex(request) if one.kind not in ("phrase", "text", "short text", "currency")]
+    used = [one for one in pieces if one.touches(filled.spans)]
+    return filled.missing, len(used), len(pieces), filled.is_weak
+
+
+def _in_hand(request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
+    """Return what it is worth that a request has what a tool needs, and that the tool uses what it has."""
+    missing, used, pieces, is_weak = _filled(request, tool)
+    lacking = [param for param in tool.params if spoken(param.name) in missing]
+    others = [other for other in tools if other is not tool and not acts(other)]
+    told = bool(lacking) and all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
+    strict = {slot.name for slot in slots(tool.params) if slot.required and (slot.shape or slot.kind in _STRICT_KINDS)}
+    has_strict = bool(strict) and not strict & {*missing}
+    has_all = bool(tool.params) and (not missing or told) and not is_weak
+    return COMPLETE * has_all + STRICT * has_strict + USED * (1.0 if told else used / max(1, pieces))
+
+
+def _topic(part: Part) -> str:
+    """Return what a part is about: "order O-10001" in a question says of which order, not what is asked."""
+    text = part.asked or part.text
+    for one in reversed([one for one in lex(text) if one.kind == "code"] if part.manner != "order" else []):
+        text = re.sub(r"\b\w+\s*$", "", text[: one.start]) + text[one.end :] if one.label else text[: one.start] + text[one.end :]
+    return text if words.words(text) else part.text
+
+
+@lru_cache(maxsize=1024)
+def _cores(part: Part) -> tuple[str, str]:
+    """Return the part without texts that are only handed on, and also without names and numbers."""
+    text = _topic(part)
+    bare = text
+    for one in sorted(lex(text), key=lambda one: -one.start):
+        if one.kind in ("email", "phone", "url", "quoted"):
+            text = f"{text[: one.start]} {text[one.end :]}"
+        if one.kind not in ("phrase", "text", "short text", "currency"):
+            bare = f"{bare[: one.start]} {bare[one.end :]}"
+    return " ".join(text.split())[:TOLD], " ".join(bare.split())[:TOLD]
+
+
+def nearness(part: Part, tool: ToolSpec) -> float:
+    """Return the cosine of a part, with or without names and numbers, and of a tool."""
+    told = f"{spoken(tool.name)}: {tool.desc}"[:TOLD]
+    vectors = encode([*_cores(part), told, spoken(tool.name)])
+    return float((vectors[:2] @ vectors[2:].T).max())
+
+
+# -- tools that tell what another needs -------------------------------------------------------------------
+
+_IDLE = frozenset({"number", "id", "cod", "eur", "nam", "valu"})
+
+
+def promise(tool: ToolSpec, param: Field) -> float:
+    """Return how much a tool's description speaks of an argument of another."""
+    says = set(words.stems(tool.desc))
+    named = [root for root in words.stems(spoken(param.name)) if root not in _IDLE]
+    named = named or list(words.stems(param.desc))[:3]
+    share = sum(root in says for root in named) / max(1, len(named))
+    keys = [word for word in words.words(param.desc.replace("_", " ")) if words.stem(word) not in _IDLE]
+    return share + 0.2 * sum(words.stem(word) in says for word in set(keys))
+
+
+_LIBRARIES = frozenset(GRAMMAR["libraries"].split())
+
+
+def _search(tools: Sequence[ToolSpec]) -> ToolSpec | None:
+    """Return a tool that searches a library with any question, for a question that names no other."""
+    for tool in tools:
+        told = words.words(f"{spoken(tool.name)} {tool.desc}")
+        wants = [slot for slot in slots(tool.params) if slot.required] if _LIBRARIES & {*told} else []
+        if len(wants) == 1 and wants[0].kind == "query" and not acts(tool):
+            return tool
+    return None
