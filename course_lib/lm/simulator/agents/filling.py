@@ -53,6 +53,21 @@ class Filled:
     is_weak: bool = False
     """A required value was taken only since nothing else was left."""
 
+    def at(self, path: Sequence[str]) -> Any:
+        """Return the value with this path, or None."""
+        value: Any = self.args
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+    def leaves(self, others: Sequence[Filled]) -> bool:
+        """Say whether others use a place of the text that is not used here."""
+        return any(start >= end2 or end <= start2 for other in others for start, end in other.spans for start2, end2 in self.spans) and any(
+            not any(start < other_end and other_start < end for other_start, other_end in self.spans)
+            for other in others
+            for start, end in other.spans
+        )
+
 
 # -- one mention and one argument -------------------------------------------------------------------------
 

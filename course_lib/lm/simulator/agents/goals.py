@@ -31,7 +31,6 @@ MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
 _LOOKS = frozenset(GRAMMAR["looks"].split())
 _RECKONS = frozenset(GRAMMAR["reckons"].split())
 _OPPOSITES = [tuple(pair.split("/")) for pair in GRAMMAR["opposites"].split()]
-_UNDOES = frozenset(GRAMMAR["undoes"].split())
 _STRICT_KINDS = ("enum", "date", "email", "phone", "url", "path", "street", "number", "integer", "time")
 
 
@@ -66,15 +65,33 @@ def spoken(name: str) -> str:
 
 def _verb(text: str) -> str:
     """Return the first word of a text in its plain form, if it is a verb: "reserves a table" reserves."""
-    first = next(iter(words.words(text)), "")
-    forms = (first, first.removesuffix("s"), first.removesuffix("es"))
-    return next((form for form in forms if form in VERBS), "")
+    return _PLAIN.get(words.stem(next(iter(words.words(text)), "")), "")
+
+
+_PLAIN = {words.stem(verb): verb for verb in sorted(VERBS)}
+_ALIKE = [frozenset(group.split()) for group in GRAMMAR["alike"]]
+_LIGHT = frozenset(GRAMMAR["light"].split())
 
 
 @lru_cache(maxsize=512)
 def verbs_of(tool: ToolSpec) -> frozenset[str]:
     """Return the verbs with which the tool's name and description begin."""
     return frozenset(filter(None, (_verb(spoken(tool.name)), _verb(tool.desc))))
+
+
+def does(verb: str, tool: ToolSpec) -> float:
+    """Return how surely a tool does what a verb says: it says so, or a verb like it; 0 if it does something else."""
+    own = verbs_of(tool)
+    plain = _PLAIN.get(words.stem(verb), verb)
+    if plain in own:
+        return 1.0
+    if any(plain in group and own & group for group in _ALIKE):
+        return 0.7
+    told = " ".join((spoken(tool.name), tool.desc, *(f"{spoken(one.name)} {one.desc}" for one in tool.params)))
+    if any(len(stem) > 3 and stem.startswith(words.stem(verb)) for stem in words.stems(told)):
+        return 0.6  # "comment on it" for what adds a comment
+    is_look_up = not own and any(plain in group for group in (_LOOKS, _RECKONS))
+    return 0.4 if plain in _LIGHT or is_look_up else 0.0
 
 
 @lru_cache(maxsize=512)
@@ -256,24 +273,22 @@ def _belongs(part: Part, goal: Goal, before: Goal) -> bool:
 
 
 def _undoes(part: Part, tool: ToolSpec) -> bool:
-    """Say whether a part asks for the opposite of what the tool does, or to undo what the tool makes."""
-    asked = {_verb(part.asked), *words.words(part.asked)[:3]} if part.asked else set(words.words(part.text))
-    does = {*verbs_of(tool), *words.words(spoken(tool.name)), *words.words(tool.desc)[:6]}
-    first = _verb(part.asked)
-    if first in _UNDOES and acts(tool) and not does & _UNDOES:
-        return True
-    if part.manner == "order" and does & _UNDOES & verbs_of(tool) and first and first not in _UNDOES:
-        return True
+    """Say whether a part asks for the opposite of what the tool does."""
+    asked = set(words.words(part.asked or part.text))
+    told = {*verbs_of(tool), *words.words(spoken(tool.name))}
     return any(
-        one in asked and other not in asked and other in does and one not in does
+        one in asked and other not in asked and other in told and one not in told
         for pair in _OPPOSITES
         for one, other in (pair, pair[::-1])
     )
 
 
 def score(part: Part, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
-    """Return how well a tool fits a part: meaning, words, and whether the request has what it takes."""
-    about = nearness(part, tool) + _shared(part, tool)
+    """Return how well a tool fits a part: verb, meaning, words, and whether the request has what it takes."""
+    verb = does(next(iter(words.words(part.asked)), ""), tool) if part.manner == "order" else 0.0
+    if part.manner == "order" and not verb:
+        return 0.0
+    about = nearness(part, tool) + _shared(part, tool) + VERB * verb
     return about + _in_hand(request, tool, tools) if about >= ABOUT else 0.0
 
 
@@ -288,16 +303,7 @@ def _shared(part: Part, tool: ToolSpec) -> float:
     nouns = [words.stem(word) for word in words.words(spoken(tool.name)) if word not in verbs_of(tool) and word not in words.STOP]
     total = SHARED * sum(stem in own_stems(tool) for stem in content) / max(1, len(content))
     total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
-    return total + VERB * _alike(part, tool)
-
-
-def _alike(part: Part, tool: ToolSpec) -> float:
-    """Return how near what is to be done is to what the tool's name says it does."""
-    if not (ordered := re.match(r"(?:let (?=\w+ know)\w+ know|[\w-]+)(?P<who>\s(?:[A-Z]\w+|me|us|him|her|them)\b)?", part.asked)):
-        return 0.0
-    verb = re.sub(r"let \w+ know", "let know", ordered.group()).split(ordered["who"] or "\0")[0]
-    vectors = encode([f"{verb} {'someone' if ordered['who'] else 'something'}".lower(), spoken(tool.name)])
-    return float(vectors[0] @ vectors[1])
+    return total
 
 
 @lru_cache(maxsize=4096)

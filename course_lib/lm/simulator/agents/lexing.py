@@ -224,6 +224,8 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
                 break
             label += _own_words(tokens[: tokens.index(token)])
             break
+        if token.word == "to" and _is_infinitive(tokens, tokens.index(token), at):
+            break
         if token.word in PREPOSITIONS or token.word in _CALLED:
             lead = "called" if token.word in _CALLED else token.word
             label += _own_words(tokens[: tokens.index(token)])[:1] if lead in ("of", "called") else []
@@ -238,6 +240,11 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
         elif token.word == "we":
             label.append("peopl")
     return lead, tuple(label[:3]), is_joined
+
+
+def _is_infinitive(tokens: Sequence[_Token], at: int, mention: int) -> bool:
+    """Say whether a "to" belongs to a verb before the mention: "to reserve a table"."""
+    return at + 1 < mention and tokens[at + 1].word in VERBS
 
 
 def _own_words(tokens: Sequence[_Token]) -> list[str]:
