@@ -209,14 +209,18 @@ def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
     needed = {slot.path for slot in slots(tool.params) if slot.required and slot.kind != "array"}
     parts = joined_parts(clause)
     filled = [fill(tool.params, clause, own, within=part) for part in parts] if 1 < len(parts) <= 6 else []
-    differing = {path for path in needed if len({repr(one.at(path)) for one in filled if one.at(path) is not None}) > 1}
-    sharing = [one for one in filled if any(one.at(path) is not None for path in differing)]
-    is_regular = len({frozenset(path for path in needed if one.at(path) is not None) & differing for one in sharing}) == 1
-    if len(sharing) < 2 or not is_regular or not whole.leaves(sharing):
+    given = [{path: fit for path, fit in one.chosen.items() if path in needed} for one in filled]
+    differing = {path for path in needed if len({repr(one[path].value) for one in given if path in one}) > 1}
+    sharing = [(one, own) for one, own in zip(filled, given, strict=True) if own.keys() & differing]
+    alike = [{(path, own[path].kind) for path in differing & own.keys()} for _, own in sharing]
+    worth = [own[path].score for path in differing for _, own in sharing if path in own]
+    if len(sharing) < 2 or any(one != alike[0] for one in alike) or max(worth) - min(worth) > 3.0 or not whole.leaves([one for one, _ in sharing]):
         return []
-    shared = {name: value for one in (*reversed(filled), whole) for name, value in one.args.items() if name not in {path[0] for path in differing}}
-    several = [Filled(shared | one.args, ()) for one in sharing]
-    return several if all(one.at(path) is not None for one in several for path in needed) else []
+    names = {path[0] for path in differing}
+    shared = {name: value for one in (*reversed(filled), whole) for name, value in one.args.items() if name not in names}
+    several = [Filled(shared | one.args, ()) for one, _ in sharing]
+    covered = {path for one, _ in sharing for path in one.chosen} | whole.chosen.keys() | {path for one in filled for path in one.chosen}
+    return several if needed <= covered and differing <= sharing[0][1].keys() else []
 
 
 _POINTS = re.compile(r"\b(?:it|them|this|that|these|those|one|him|her|there|then)\b", re.IGNORECASE)

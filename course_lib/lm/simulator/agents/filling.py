@@ -7,14 +7,14 @@ its unit: "from Berlin" fits an origin, "ticket 12" a ticket number, "4 people" 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.lexing import CODES, COMMON, GRAMMAR, PREPOSITIONS, SPELLINGS, UNITS, VERBS, Mention, Span, lex
-from course_lib.lm.simulator.agents.slots import Slot, allowed, fields_of, plain, slot_of, slots
+from course_lib.lm.simulator.agents.slots import Slot, allowed, fields_of, kinds_named, plain, slot_of, slots
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
@@ -35,6 +35,8 @@ class Fit:
     value: Any
     start: int
     end: int
+    kind: str = ""
+    """Of the mention."""
 
     def touches(self, spans: Sequence[Span]) -> bool:
         """Say whether it takes what is taken."""
@@ -48,25 +50,19 @@ class Filled:
     args: dict[str, Any]
     missing: tuple[str, ...]
     """Names of required arguments that it does not give."""
-    spans: tuple[Span, ...] = ()
-    """What was used of the text."""
+    chosen: Mapping[tuple[str, ...], Fit] = field(default_factory=dict)
+    """What was used of the text, by the path of the argument."""
     is_weak: bool = False
     """A required value was taken only since nothing else was left."""
 
-    def at(self, path: Sequence[str]) -> Any:
-        """Return the value with this path, or None."""
-        value: Any = self.args
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
-        return value
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The places of the text that were used."""
+        return tuple((fit.start, fit.end) for fit in self.chosen.values())
 
     def leaves(self, others: Sequence[Filled]) -> bool:
         """Say whether others use a place of the text that is not used here."""
-        return any(start >= end2 or end <= start2 for other in others for start, end in other.spans for start2, end2 in self.spans) and any(
-            not any(start < other_end and other_start < end for other_start, other_end in self.spans)
-            for other in others
-            for start, end in other.spans
-        )
+        return any(not fit.touches(self.spans) for other in others for fit in other.chosen.values())
 
 
 # -- one mention and one argument -------------------------------------------------------------------------
@@ -74,16 +70,16 @@ class Filled:
 _WORTH = {
     "email": {"email": 4}, "url": {"url": 4}, "phone": {"phone": 4}, "sum": {}, "sql": {}, "zip": {},
     "date": {"date": 2.5}, "time": {"time": 2.5}, "date-time": {"date": 1},
-    "street": {"street": 4, "name": 1, "phrase": 0.5}, "path": {"path": 3, "quoted": 2, "name": 0.5, "phrase": 0.5},
+    "street": {"street": 4, "name": 1, "named": 1, "phrase": 0.5}, "path": {"path": 3, "quoted": 2, "name": 0.5, "named": 0.5, "phrase": 0.5},
     "id": {"code": 2.5, "number": 1.5, "tag": 2, "quoted": 1, "name": 0.5, "phrase": 0.2},
-    "unit": {"currency": 2, "phrase": 1, "name": 1.5},
-    "place": {"name": 2, "street": 2, "quoted": 1, "tag": 1, "phrase": 0.6, "code": 0.5},
+    "unit": {"unit": 3, "phrase": 1, "name": 1.5, "named": 1},
+    "place": {"name": 2, "named": 2, "street": 2, "quoted": 1, "tag": 1, "phrase": 0.6, "code": 0.5},
     "person": {"name": 2, "email": 1, "tag": 1, "quoted": 1, "phrase": 0.2},
     "language": {"name": 2, "phrase": 0.2},
-    "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 0.6},
-    "query": {"text": 3, "quoted": 3, "phrase": 1, "name": 1.5},
-    "title": {"quoted": 3, "name": 1.6, "path": 1.5, "text": 0.6, "short text": 0.7, "phrase": 1.0, "code": 0.5},
-    "thing": {"quoted": 2, "name": 2, "path": 2, "tag": 2, "code": 1.5, "street": 1, "phrase": 1, "number": 0.1},
+    "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 0.6, "named": 0.6},
+    "query": {"text": 3, "quoted": 3, "phrase": 1, "name": 1.5, "named": 1.5},
+    "title": {"quoted": 3, "name": 2, "named": 2, "path": 1.5, "text": 0.6, "short text": 0.7, "phrase": 1.0, "code": 0.5},
+    "thing": {"quoted": 2, "name": 2, "named": 2, "path": 2, "tag": 2, "code": 1.5, "street": 1, "phrase": 1, "number": 0.1},
 }  # fmt: skip
 """What each kind of mention is worth for each kind of argument."""
 _OF_ENDS = frozenset(("from", "to", "until", "till", "into", "by", "via", "as", "since"))
@@ -91,7 +87,7 @@ _OF_ENDS = frozenset(("from", "to", "until", "till", "into", "by", "via", "as", 
 
 
 @lru_cache(maxsize=4096)
-def fits(slot: Slot, text: str, known: frozenset[str], has_moments: bool = False) -> tuple[Fit, ...]:
+def fits(slot: Slot, text: str, known: frozenset[str], has_moments: bool = False, rivals: frozenset[str] = frozenset()) -> tuple[Fit, ...]:
     """Return what the text offers for an argument; `known` are stems of the tool's own words: no values.
 
     Where the tool has arguments for days or times, a text to hand on ends before those at its end.
@@ -107,22 +103,22 @@ def fits(slot: Slot, text: str, known: frozenset[str], has_moments: bool = False
     found = tuple(one for one in found if one.kind != "short text" or short)
     found = tuple(one for one in found if one.kind != "text" or one.start not in short)
     if slot.kind in ("number", "integer"):
-        offered = [_number(slot, one) for one in found]
+        offered = [_number(slot, one, rivals) for one in found]
         offered += [_lasting(slot, found)]
     else:
-        offered = [_string(slot, one, known) for one in found]
+        offered = [_string(slot, one, known, rivals) for one in found]
         offered += _wholes(slot, text, found)
     return tuple(fit for fit in offered if fit and fit.score > 0)
 
 
-def _bearing(slot: Slot, one: Mention) -> float:
+def _bearing(slot: Slot, one: Mention, rivals: frozenset[str] = frozenset()) -> float:
     """Return what the preposition and the label of a mention are worth for the argument."""
     score = 0.0
     if one.lead in slot.roles and one.lead != "of":
         score = ROLE
-    elif one.lead in _OF_ENDS:
+    elif one.lead in _OF_ENDS and one.lead in rivals:
         score = -1.5
-    elif one.lead in PREPOSITIONS and one.lead != "of":
+    elif one.lead in PREPOSITIONS and one.lead != "of" and not slot.is_moment:
         score = -0.5
     label = {*one.label}
     if label & slot.stems:
@@ -132,12 +128,14 @@ def _bearing(slot: Slot, one: Mention) -> float:
     return score
 
 
-def _number(slot: Slot, one: Mention) -> Fit | None:
+def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
     kind, tagged = one.kind, str(one.value).rpartition(" ")[2].removeprefix("#")
     if kind not in ("number", "money", "percent") and not (kind == "code" and tagged.isdigit()):
         return None
     value, own = float(tagged), _measure(one)
-    score, dimension = _bearing(slot, one), slot.unit[0]
+    score, dimension = _bearing(slot, one, rivals), slot.unit[0]
+    if slot.stems & _LIMITS and one.noun and not own[0]:
+        score += UNIT / 2 + 0.25  # "the last 10 transactions"
     if dimension and own[0] == dimension or (dimension == "count" and not own[0] and one.noun):
         score = max(score, 0.0) + UNIT
         value = converted(value, own, slot.unit)
@@ -152,7 +150,10 @@ def _number(slot: Slot, one: Mention) -> Fit | None:
     value = round(value, 6)
     if not _within(slot, value):
         return None
-    return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end)
+    return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end, "number")
+
+
+_LIMITS = frozenset(("limit", "max", "top", "count", "siz"))
 
 
 def _within(slot: Slot, value: float) -> bool:
@@ -183,15 +184,17 @@ def _lasting(slot: Slot, found: Sequence[Mention]) -> Fit | None:
     return Fit(SURE, int(lasts) if lasts == int(lasts) else lasts, times[1].start, times[1].end)
 
 
-def _string(slot: Slot, one: Mention, known: frozenset[str]) -> Fit | None:
+def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[str]) -> Fit | None:
     worth = float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
     if not worth:
         return None
+    if one.kind == "named" and not (str(one.value)[-1].isdigit() or slot.kind in kinds_named(str(one.value).rpartition(" ")[2].lower())):
+        return None  # "Munich airport" is a place, "Munich tickets" is none
     value = str(int(one.value)) if isinstance(one.value, float) else str(one.value)
-    score = _bearing(slot, one)
+    score = _bearing(slot, one, rivals)
     if slot.is_moment:
         value, score = in_form(slot, value), max(score, 0.0 if one.label else -1.0)
-    elif one.kind == "phrase":
+    elif one.kind in ("phrase", "named"):
         value = _bare(slot, one, known)
     if not value:
         return None
@@ -201,15 +204,15 @@ def _string(slot: Slot, one: Mention, known: frozenset[str]) -> Fit | None:
         score += ROLE  # "New calendar entry: Budget meeting"
     if one.lead == "called" and slot.kind in ("title", "thing", "person"):
         score += ROLE
-    if not one.lead and one.kind in ("name", "quoted", "phrase") and slot.kind in ("title", "thing", "person", "text"):
+    if not one.lead and one.kind in ("name", "named", "quoted", "phrase") and slot.kind in ("title", "thing", "person", "text"):
         score += 1.0 if one.kind != "phrase" else 0.3
-    if {*one.noun[:1]} & slot.stems:
+    if {*one.noun[:1]} & slot.stems or (one.kind in ("name", "named") and words.stem(value.split()[-1].lower()) in slot.stems):
         score = max(score, 0.0) + LABEL  # "the Turing room" for a room
     if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
         return _part_of_name(slot, worth + score, value, one)
     if slot.kind == "unit" or "currenc" in slot.stems:
         value = CODES.get(value.lower(), value)
-    return Fit(worth + score, value, one.start, one.end)
+    return Fit(worth + score, value, one.start, one.end, one.kind)
 
 
 def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
@@ -302,7 +305,7 @@ def reason(text: str) -> str:
 
 
 def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
-    hits = list(re.finditer(slot.shape, text, re.IGNORECASE))
+    hits = list(re.finditer(slot.shape, text, re.IGNORECASE if "d" in slot.shape else 0))
     prefix = re.search(r"\(\?<!\[\\w-\]\)([A-Za-z]{1,4}\\?-?)\\d", slot.shape)
     for hit in hits:
         value = hit.group().upper() if prefix and prefix.group(1).isupper() else hit.group()
@@ -310,7 +313,7 @@ def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
     if hits or not prefix:
         return
     for one in lex(text):  # "order 10154" for O-10154
-        if one.kind == "number" and one.value > 9 and not one.noun and (not one.label or {*one.label} & (slot.stems | slot.about)):
+        if one.kind == "number" and one.value > 9 and not one.noun and (not one.label or {*one.label[:1]} & (slot.stems | slot.about)):
             yield Fit(4.0, prefix.group(1).replace("\\", "") + text[one.start : one.end], one.start, one.end)
 
 
@@ -322,7 +325,7 @@ def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     found, labels = lex(text), allowed(slot)
     named = [(label, hit) for label in labels if isinstance(label, str | int | float) for hit in _spelled(str(label), text, slot.desc)]
     for label, hit in named:
-        one = next((m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "currency", "name")), None)
+        one = next((m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "unit", "name")), None)
         role = _bearing(slot, one) if one else 0.0
         if re.search(r"[\d$€£]\s?$", text[: hit.start()]) or re.match(r"\s?\d", text[hit.end() :]):
             role = ROLE * (("from" in slot.roles) - ("to" in slot.roles or "into" in slot.roles))
@@ -516,7 +519,7 @@ def fill(params: Sequence[Field], text: str, known: frozenset[str] = frozenset()
     if len(lacking) == 1 and within is None:
         is_weak = filling.take_only(lacking[0], fits(lacking[0], text, known))
     missing = tuple(slot.name for slot in wanted if slot.required and slot.path not in filling.chosen)
-    return Filled(_nested(wanted, filling.chosen), missing, tuple(filling.spans), is_weak)
+    return Filled(_nested(wanted, filling.chosen), missing, filling.chosen, is_weak)
 
 
 def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
@@ -557,6 +560,11 @@ class _Filling:
         return False
 
 
+def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
+    """Return the prepositions that introduce another argument."""
+    return frozenset(role for other in wanted if other is not slot for role in other.roles) - slot.roles
+
+
 def _in_order(wanted: Sequence[Slot], text: str, known: frozenset[str], least: float, least_optional: float) -> list[tuple[Slot, Fit]]:
     """Return arguments and fits that are good enough, the best first; equal ones in the order of both."""
     has_moments = any(slot.is_moment for slot in wanted)
@@ -564,7 +572,7 @@ def _in_order(wanted: Sequence[Slot], text: str, known: frozenset[str], least: f
         (slot, fit)
         for slot in wanted
         if slot.kind != "array"
-        for fit in fits(slot, text, known, has_moments)
+        for fit in fits(slot, text, known, has_moments, _rivals(slot, wanted))
         if fit.score >= (least if slot.required else least_optional)
     ]
     order = {slot.path: at for at, slot in enumerate(wanted)}

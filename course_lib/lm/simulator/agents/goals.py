@@ -87,8 +87,8 @@ def does(verb: str, tool: ToolSpec) -> float:
         return 1.0
     if any(plain in group and own & group for group in _ALIKE):
         return 0.7
-    told = " ".join((spoken(tool.name), tool.desc, *(f"{spoken(one.name)} {one.desc}" for one in tool.params)))
-    if any(len(stem) > 3 and stem.startswith(words.stem(verb)) for stem in words.stems(told)):
+    told = " ".join((spoken(tool.name), tool.desc, *(f"{spoken(one.name)} {one.desc} {one.schema.get('enum', '')}" for one in tool.params)))
+    if any(len(stem) > 3 and stem.startswith(words.stem(verb)) for stem in map(words.stem, words.words(told))):
         return 0.6  # "comment on it" for what adds a comment
     is_look_up = not own and any(plain in group for group in (_LOOKS, _RECKONS))
     return 0.4 if plain in _LIGHT or is_look_up else 0.0
@@ -309,7 +309,7 @@ def _shared(part: Part, tool: ToolSpec) -> float:
 @lru_cache(maxsize=4096)
 def _filled(request: str, tool: ToolSpec) -> tuple[tuple[str, ...], int, int, bool]:
     filled = fill(tool.params, request, known_stems(tool))
-    pieces = [one for one in lex(request) if one.kind not in ("phrase", "text", "short text", "currency")]
+    pieces = [one for one in lex(request) if one.kind not in ("phrase", "text", "short text", "unit")]
     used = [one for one in pieces if one.touches(filled.spans)]
     return filled.missing, len(used), len(pieces), filled.is_weak
 
@@ -342,7 +342,7 @@ def _cores(part: Part) -> tuple[str, str]:
     for one in sorted(lex(text), key=lambda one: -one.start):
         if one.kind in ("email", "phone", "url", "quoted"):
             text = f"{text[: one.start]} {text[one.end :]}"
-        if one.kind not in ("phrase", "text", "short text", "currency"):
+        if one.kind not in ("phrase", "text", "short text", "unit"):
             bare = f"{bare[: one.start]} {bare[one.end :]}"
     return " ".join(text.split())[:TOLD], " ".join(bare.split())[:TOLD]
 

@@ -112,7 +112,7 @@ def slot_of(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
         roles -= {"in", "on"}
     if stems & {"sourc", "from", "origin", "old"} and kind not in ("date", "time"):
         roles &= {"from", "at", "of", "since", "between"}
-    shape = _shape_of(schema, desc) if kind in ("id", "thing", "unit", "place", "title") else ""
+    shape = _shape_of(schema, desc) if kind in ("id", "thing", "unit", "place", "title", "person") else ""
     return Slot(path, schema, desc, required, kind, stems, about, frozenset(roles), _unit(name, told, kind), shape)
 
 
@@ -192,7 +192,7 @@ def _like(example: str) -> str:
         return r"(?<![\w-])[A-Z]{2,5}(?![\w-])"
     head = re.match(r"[A-Za-z]{1,4}-(?=\d)", example)
     prefix = head.group() if head else ""
-    body = re.sub(r"[A-Z]+", lambda run: f"[A-Z]{{1,{len(run.group()) + 1}}}", example[len(prefix) :])
+    body = re.sub(r"[A-Z]+|[a-z](?=\d)", lambda run: f"[{'A-Z' if run.group().isupper() else 'a-z'}]{{1,{len(run.group()) + 1}}}", example[len(prefix) :])
     body = re.sub(r"(?<![{,\d])\d+(?![\d},])", lambda run: rf"\d{{1,{len(run.group()) + 1}}}", body)
     return rf"(?<![\w-]){prefix}{body}(?![\w-])"
 
