@@ -14,16 +14,17 @@ from functools import lru_cache
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.filling import fill
 from course_lib.lm.simulator.agents.lexing import COMMON, GRAMMAR, MOST_READ, VERBS, lex
-from course_lib.lm.simulator.agents.slots import slots, words_of
+from course_lib.lm.simulator.agents.slots import kinds_named, slots, words_of
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import ToolSpec
 from course_lib.lm.simulator.skills import words
 
-LEAST = {"order": 0.36, "ask": 0.40, "want": 0.40, "name": 0.42, "tell": 0.55}
+LEAST = {"order": 0.5, "ask": 0.45, "want": 0.55, "name": 0.6, "tell": 0.85}
 """How well a tool must fit what a part orders, asks, wants, names or only tells."""
-VERB, NOUNS, SHARED, COMPLETE, STRICT, USED = 0.25, 0.2, 0.15, 0.1, 0.12, 0.08
-"""What it adds to the nearness: the tool's verb and nouns, words of its description, what it takes is there."""
-ABOUT = 0.3
+VERB, NOUNS, SHARED, COMPLETE, USED = 0.25, 0.25, 0.3, 0.25, 0.4
+"""What it adds to the nearness: the verb, the nouns of the tool's name, words of its description; that what it
+takes is there; that it uses all numbers, names and dates that are there."""
+ABOUT = 0.25
 """How well a tool must fit by meaning and words alone."""
 PROMISES = 1.0  # a description that says less of an argument does not promise it
 MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
@@ -31,7 +32,6 @@ MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
 _LOOKS = frozenset(GRAMMAR["looks"].split())
 _RECKONS = frozenset(GRAMMAR["reckons"].split())
 _OPPOSITES = [tuple(pair.split("/")) for pair in GRAMMAR["opposites"].split()]
-_STRICT_KINDS = ("enum", "date", "email", "phone", "url", "path", "street", "number", "integer", "time")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,7 +188,11 @@ def _is_verb(text: str) -> bool:
     """Say whether a text begins with a verb, and not with a noun that looks like one: "order 10154"."""
     if re.match(r"(?:don't|do not|never)\s", text, re.IGNORECASE):
         return True
-    return bool(_verb(text)) and not re.match(r"\w+\s*(?::|(?:is|are|was|for|to|from|in|at|number)\b|#?[A-Z]*-?\d|\w+:)", text)
+    is_noun = re.match(r"\w+\s*(?::|(?:is|are|was|for|to|from|in|at|number)\b|\w+:)", text)
+    is_numbered = re.match(r"(\w+)\s*#?[A-Z]*-?\d", text)
+    if is_numbered and kinds_named(is_numbered[1].lower()):
+        return False  # "order 10154"
+    return bool(_verb(text)) and not is_noun
 
 
 _CUT = re.compile(r"\s*;\s+|,?\s+(?:and then|and also|and|then|but)\s+(?=(?P<verb>[a-z-]+)\b)|,\s+(?=(?P<next>[a-z-]+)\b)", re.IGNORECASE)
@@ -320,10 +324,8 @@ def _in_hand(request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     lacking = [param for param in tool.params if spoken(param.name) in missing]
     others = [other for other in tools if other is not tool and not acts(other)]
     told = bool(lacking) and all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
-    strict = {slot.name for slot in slots(tool.params) if slot.required and (slot.shape or slot.kind in _STRICT_KINDS)}
-    has_strict = bool(strict) and not strict & {*missing}
     has_all = bool(tool.params) and (not missing or told) and not is_weak
-    return COMPLETE * has_all + STRICT * has_strict + USED * (1.0 if told else used / max(1, pieces))
+    return COMPLETE * has_all + USED * (1.0 if told else used / max(1, pieces))
 
 
 def _topic(part: Part) -> str:
