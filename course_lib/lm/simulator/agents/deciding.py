@@ -214,7 +214,7 @@ def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
     sharing = [(one, own) for one, own in zip(filled, given, strict=True) if own.keys() & differing]
     alike = [{(path, own[path].kind) for path in differing & own.keys()} for _, own in sharing]
     worth = [[own[path].score for _, own in sharing if path in own] for path in differing]
-    if len(sharing) < 2 or any(one != alike[0] for one in alike) or any(max(one) - min(one) > 3.0 for one in worth) or not whole.leaves([one for one, _ in sharing]):
+    if len(sharing) < 2 or any(one != alike[0] for one in alike) or (len(differing) < 2 and any(max(one) - min(one) > 2.0 for one in worth)) or not whole.leaves([one for one, _ in sharing]):
         return []
     names = {path[0] for path in differing}
     shared = {name: value for one in (*reversed(filled), whole) for name, value in one.args.items() if name not in names}

@@ -14,7 +14,7 @@ from typing import Any
 
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.lexing import CODES, COMMON, GRAMMAR, PREPOSITIONS, SPELLINGS, UNITS, VERBS, Mention, Span, lex
-from course_lib.lm.simulator.agents.slots import Slot, allowed, fields_of, kinds_named, plain, slot_of, slots
+from course_lib.lm.simulator.agents.slots import Slot, allowed, fields_of, kinds_named, plain, slot_of, slots, words_of
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
@@ -137,7 +137,7 @@ def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
     if slot.stems & _LIMITS and one.noun and not own[0]:
         score += UNIT / 2 + 0.25  # "the last 10 transactions"
     if dimension and own[0] == dimension or (dimension == "count" and not own[0] and one.noun):
-        score = max(score, 0.0) + UNIT
+        score = max(score, 0.0) + (UNIT if own[0] else UNIT - 0.5)
         value = converted(value, own, slot.unit)
     elif own[0] and (dimension or "id" in slot.stems):
         return None
@@ -202,16 +202,22 @@ def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[s
         score = max(score, 0.0)
     if one.lead == ":" and {*one.label} & known and slot.kind in ("title", "thing", "text"):
         score += ROLE  # "New calendar entry: Budget meeting"
-    if one.lead == "called" and slot.kind in ("title", "thing", "person"):
-        score += ROLE
+    if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
+        score = max(score, 0.0) + ROLE
     if not one.lead and one.kind in ("name", "named", "quoted", "phrase") and slot.kind in ("title", "thing", "person", "text"):
-        score += 1.0 if one.kind != "phrase" else 0.3
+        is_open = slot.required or slot.kind in ("title", "person")
+        score += (1.0 if is_open else 0.0) if one.kind != "phrase" else 0.3
+    if one.kind == "phrase" and words.stem(str(one.value).split()[0].lower()) in slot.stems and " " in str(one.value):
+        score += LABEL  # "extra olives"
     if {*one.noun[:1]} & slot.stems or (one.kind in ("name", "named") and words.stem(value.split()[-1].lower()) in slot.stems):
         score = max(score, 0.0) + LABEL  # "the Turing room" for a room
     if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
         return _part_of_name(slot, worth + score, value, one)
-    if slot.kind == "unit" or "currenc" in slot.stems:
-        value = CODES.get(value.lower(), value)
+    if slot.kind == "unit":
+        is_money = "currenc" in slot.stems | slot.about
+        if is_money and one.kind in ("unit", "name") and value.lower() not in CODES and value not in CODES.values():
+            return None
+        value = CODES.get(value.lower(), value) if is_money else value
     return Fit(worth + score, value, one.start, one.end, one.kind)
 
 
@@ -221,7 +227,7 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
     stems = [words.stem(part.lower()) for part in parts]
     while len(parts) > 1 and (stems[0] in slot.stems | known or parts[0].lower() in words.STOP or stems[0] in UNITS or parts[0][:1].isdigit()):
         parts, stems = parts[1:], stems[1:]
-    while len(parts) > 1 and stems[-1] in known - slot.stems:
+    while len(parts) > 1 and (stems[-1] in known - slot.stems or parts[-1].lower() in words.STOP):
         parts, stems = parts[:-1], stems[:-1]
     common = COMMON if slot.kind not in ("text", "query", "title") else frozenset[str]()
     is_own = any(stem not in known and part.lower() not in common for part, stem in zip(parts, stems, strict=True))
@@ -325,12 +331,12 @@ def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     found, labels = lex(text), allowed(slot)
     named = [(label, hit) for label in labels if isinstance(label, str | int | float) for hit in _spelled(str(label), text, slot.desc)]
     for label, hit in named:
-        one = next((m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "unit", "name")), None)
-        role = _bearing(slot, one) if one else 0.0
-        if re.search(r"[\d$€£]\s?$", text[: hit.start()]) or re.match(r"\s?\d", text[hit.end() :]):
-            role = ROLE * (("from" in slot.roles) - ("to" in slot.roles or "into" in slot.roles))
-        elif re.search(r"\b(?:many|much|in|into|to)\s$", text[: hit.start()]):
-            role = ROLE * (("to" in slot.roles) - ("from" in slot.roles)) or role
+        beside = [m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "unit", "name")]
+        one = next((m for m in beside if m.kind == "unit"), next(iter(beside), None))
+        role = max(_bearing(slot, one), 0.0) if one else 0.0
+        if one and one.kind == "unit":
+            is_own = "from" if {"from", "base"} & {*slot.path[-1].split("_")} else "to" if {"to", "quote"} & {*slot.path[-1].split("_")} else ""
+            role = ROLE * ((one.lead == is_own) - (bool(is_own) and one.lead in ("from", "to", "in", "into") and one.lead != is_own))
         yield Fit(SURE + 0.8 + role + 0.01 * len(str(label)), label, *hit.span())
     if named:
         return
@@ -421,11 +427,24 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
     if single.kind == "enum":
         values = list(dict.fromkeys(fit.value for fit in sorted(offered, key=lambda one: one.start)))
         return Fit(SURE, values, min(f.start for f in offered), max(f.end for f in offered)) if values else None
+    if labelled := _labelled(slot, text):
+        return labelled
     runs = [run for run in _runs(offered, text) if run[0].score >= ENOUGH]
     if not runs:
         return None
     best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
     return Fit(best[0].score, list(dict.fromkeys(fit.value for fit in best)), best[0].start, best[-1].end)
+
+
+def _labelled(slot: Slot, text: str) -> Fit | None:
+    """Return the list behind its own name: "with the choices friends, ads and search"."""
+    names = "|".join(re.escape(part) for part in words_of(slot.path[-1]) if len(part) > 3)
+    hit = re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?:?\s+([^.:;?!\n]+)", text, re.IGNORECASE) if names else None
+    parts = joined_parts(hit[1]) if hit else ()
+    if not hit or (len(parts) < 2 and hit.group()[len(hit[1]) * -1 - 2 :][:1] != ":"):
+        return None
+    values = [hit[1][start:end].strip(" \"'") for start, end in parts]
+    return Fit(SURE + 1, values, hit.start(1), hit.end(1)) if all(0 < len(one.split()) < 4 for one in values) else None
 
 
 def _singular(name: str) -> str:
@@ -502,14 +521,19 @@ def fill(params: Sequence[Field], text: str, known: frozenset[str] = frozenset()
     """
     wanted = slots(tuple(params))
     filling = _Filling(within)
+    arrays = [slot for slot in wanted if slot.kind == "array"]
     rest = [slot for slot in wanted if slot.required and slot.kind in _OPEN] if whole else []
+    for slot in arrays:  # "Carlos, Dewi and Ingrid" is a list before any of them is something else
+        listed = _list(slot, text, known, ())
+        if listed and len(listed.value) > 1 and not isinstance(listed.value[0], dict):
+            filling.take(slot, listed)
     for slot, fit in _in_order([slot for slot in wanted if slot not in rest[:1]], text, known, SURE, SURE):
         filling.take(slot, fit)
     for slot in rest[:1]:
         for fit in _left(text, filling.spans):
             filling.take(slot, fit)
-    for slot in wanted:
-        listed = _list(slot, text, known, filling.spans) if slot.kind == "array" else None
+    for slot in arrays:
+        listed = _list(slot, text, known, filling.spans)
         if listed and (slot.required or listed.score >= SURE):
             filling.take(slot, listed)
     for slot, fit in _in_order(wanted, text, known, ENOUGH, SURE):
@@ -527,10 +551,11 @@ def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
     edges = [0, *(place for span in sorted(spans) for place in span), len(text)]
     pieces = []
     for start, end in zip(edges[::2], edges[1::2], strict=True):
-        value = re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end])
+        value = re.split(r"[.!?]\s", re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end]))[0]
         value = re.sub(r"\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(" ,;:.\"'-")
         pieces += [Fit(ENOUGH, value, start, end)] if value else []
-    return sorted(pieces, key=lambda fit: -len(fit.value))[:1]
+    behind = [fit for fit in pieces if any(char.isdigit() for char in text[: fit.start])]  # "order 2 lamps"
+    return sorted(behind or pieces, key=lambda fit: -len(fit.value))[:1]
 
 
 _OPEN = ("title", "thing", "text")
@@ -544,6 +569,9 @@ class _Filling:
 
     def take(self, slot: Slot, fit: Fit) -> bool:
         """Take a fit for an argument that has none, if nothing else has taken its place in the text."""
+        if slot.kind == "query" and (later := [place for place, _ in self.spans if fit.start + 2 < place < fit.end]):
+            value = re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and)\s*$", "", fit.value[: min(later) - fit.end].rstrip(" ,"))
+            fit = replace(fit, value=re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and|the)\s*$", "", value), end=min(later))
         start, end = self.within or (fit.start, fit.end)
         is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
         if slot.path in self.chosen or not is_inside or fit.touches(self.spans):

@@ -159,7 +159,7 @@ class Part:
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Part:
-    bare = _POLITE.sub("", text)
+    bare = re.sub(r"^e-mail\b", "email", _POLITE.sub("", text), flags=re.IGNORECASE)
     if hit := _IF.match(bare):
         rest = _read(hit["rest"])
         return Part(rest.text, rest.manner, rest.asked, hit["when"])
@@ -179,7 +179,7 @@ def _read(text: str) -> Part:
         return Part(text, "want")
     if _TELLS.match(bare) or not bare or re.match(r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b", bare):
         return Part(text, "tell")
-    is_order = re.match(r"[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)", bare)
+    is_order = re.match(r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)", bare)
     is_label = re.match(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|to|from|in|at|for)\b)", bare)
     return Part(text, "order" if is_order and not is_label else "name", bare if is_order and not is_label else "")
 
@@ -192,7 +192,7 @@ def _is_verb(text: str) -> bool:
     is_numbered = re.match(r"(\w+)\s*#?[A-Z]*-?\d", text)
     if is_numbered and kinds_named(is_numbered[1].lower()):
         return False  # "order 10154"
-    return bool(_verb(text)) and not is_noun
+    return next(iter(words.words(text)), "") in VERBS and not is_noun
 
 
 _CUT = re.compile(r"\s*;\s+|,?\s+(?:and then|and also|and|then|but)\s+(?=(?P<verb>[a-z-]+)\b)|,\s+(?=(?P<next>[a-z-]+)\b)", re.IGNORECASE)
