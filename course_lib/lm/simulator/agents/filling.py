@@ -205,7 +205,7 @@ def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[s
     if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
         score = max(score, 0.0) + ROLE
     if not one.lead and one.kind in ("name", "named", "quoted", "phrase") and slot.kind in ("title", "thing", "person", "text"):
-        is_open = slot.required or slot.kind in ("title", "person")
+        is_open = slot.required or slot.kind in ("title", "person") or not one.is_joined
         score += (1.0 if is_open else 0.0) if one.kind != "phrase" else 0.3
     if one.kind == "phrase" and words.stem(str(one.value).split()[0].lower()) in slot.stems and " " in str(one.value):
         score += LABEL  # "extra olives"
@@ -273,7 +273,7 @@ def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
     if slot.kind == "query":
         if searched := _SEARCHED.search(text):
             start, end = searched.span(1)
-            yield Fit(3.2, re.sub(r"^(?:the|a|an)\s+", "", text[start:end].rstrip(" .?!")), start, end)
+            yield Fit(2.6, re.sub(r"^(?:the|a|an)\s+", "", text[start:end].rstrip(" .?!")), start, end)
         yield Fit(1.2, " ".join(text.split()), 0, len(text))
     if slot.kind == "text" and slot.stems & {"reason", "caus", "justification"}:
         yield Fit(SURE if re.search(r"\bbecause\b", text) else 1.1, reason(text), 0, 0)
@@ -571,6 +571,7 @@ class _Filling:
         """Take a fit for an argument that has none, if nothing else has taken its place in the text."""
         if slot.kind == "query" and (later := [place for place, _ in self.spans if fit.start + 2 < place < fit.end]):
             value = re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and)\s*$", "", fit.value[: min(later) - fit.end].rstrip(" ,"))
+            value = value.partition(" ")[2] if value.partition(" ")[0].lower() in VERBS else value
             fit = replace(fit, value=re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and|the)\s*$", "", value), end=min(later))
         start, end = self.within or (fit.start, fit.end)
         is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
