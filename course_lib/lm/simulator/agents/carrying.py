@@ -40,19 +40,41 @@ def from_observations(slot: Slot, request: str, seen: Sequence[Seen], tool: str,
     scored = [(_leaf_fits(slot, leaf, about, tool), leaf) for leaf in leaves]
     fitting = [(score + _hinted(leaf, request), leaf.value) for score, leaf in scored if score > 0]
     values = [value for _, value in sorted(fitting, key=lambda one: -one[0])]
-    values += _of_texts(slot, seen)
+    values += _of_texts(slot, seen, about)
     return [value for at, value in enumerate(values) if value not in values[:at]]
 
 
-def _of_texts(slot: Slot, seen: Sequence[Seen]) -> list[Any]:
-    """Return the only value of the argument's kind that an observation without keys holds."""
-    wanted = {"number": ("number", "money"), "integer": ("number", "money"), "time": ("time",), "date": ("date",)}.get(slot.kind, ())
+_KINDS = {"number": ("number", "money"), "integer": ("number", "money"), "time": ("time",), "date": ("date",)}
+_ORDINALS = {"first": 0, "earliest": 0, "second": 1, "third": 2, "last": -1, "latest": -1}
+
+
+def _of_texts(slot: Slot, seen: Sequence[Seen], about: str) -> list[Any]:
+    """Return the only value of the argument's kind that an observation without keys holds where it is meant."""
     for one in reversed(seen):
-        found = [m.value for m in lex(one.text) if m.kind in wanted] if one.data is None and not one.error else []
-        if len(set(found)) == 1:
-            value = found[0]
+        if one.data is not None or one.error:
+            continue
+        found = [m for m in lex(_meant(result_of(one), about)) if m.kind in _KINDS.get(slot.kind, ())]
+        said = [m for m in found if any(_is_of(label, about) for label in m.label)] or found
+        if len({m.value for m in said}) == 1:
+            value = said[0].value
             return [int(value)] if isinstance(value, float) and value == int(value) else [value]
     return []
+
+
+def _is_of(label: str, about: str) -> bool:
+    """Say whether a word before a value and one of a text have the same beginning: "departs", "departure"."""
+    return any(stem[:4] == label[:4] and len(label) > 2 for stem in words.stems(about))
+
+
+def _meant(text: str, about: str) -> str:
+    """Return the piece of a result that is meant: by its place, "the first one", or by a word that only it has."""
+    pieces = [piece for piece in re.split(r";\s|\n|(?<=[a-z\d])\.\s", text) if piece.strip()]
+    places = [_ORDINALS[word] for word in words.words(about) if word in _ORDINALS]
+    if places and -len(pieces) <= places[0] < len(pieces):
+        return pieces[places[0]]
+    stems = [set(words.stems(piece)) & set(words.stems(about)) for piece in pieces]
+    own = [piece for at, piece in enumerate(pieces) if stems[at] - set().union(*stems[:at], *stems[at + 1 :])]
+    return own[0] if len(own) == 1 else text
 
 
 def _leaf_fits(slot: Slot, leaf: Leaf, request: str, tool: str) -> float:

@@ -14,7 +14,8 @@ from typing import Any
 
 from course_lib.lm.simulator.agents.carrying import from_observations, points_back, result_of
 from course_lib.lm.simulator.agents.filling import Filled, fill, joined_parts
-from course_lib.lm.simulator.agents.goals import PROMISES, Goal, acts, goals, is_final, known_stems, parts_of, promise
+from course_lib.lm.simulator.agents.goals import PROMISES, Goal, acts, goals, is_final, known_stems, own_stems, parts_of, promise
+from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.agents.slots import Slot, slots
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
@@ -121,7 +122,7 @@ def _asked(episode: Episode) -> tuple[Goal, ...]:
 def _next_calls(goal: Goal, before: Sequence[Goal], hands: Hands) -> list[Call]:
     """Return the calls that serve a goal and are still to be made, or one that finds out what they need."""
     tool = goal.tool
-    if tool is None or not _is_met(goal, hands):
+    if tool is None or not _is_met(goal, before, hands):
         return []
     missing: tuple[str, ...] = ()
     for filled in _filled(tool, goal.clause, before, hands):
@@ -146,23 +147,38 @@ def _waits(before: Sequence[Goal], hands: Hands) -> bool:
     return any(goal.tool and goal.tool.name not in called for goal in before) and not hands.missing
 
 
-def _is_met(goal: Goal, hands: Hands) -> bool:
-    """Say whether the condition of a goal is so, by what the step before it gave back."""
+_LESS = re.compile(r"\b(?:below|under|less|fewer|colder|cooler|lower|cheaper|at most|down)\b", re.IGNORECASE)
+_MORE = re.compile(r"\b(?:above|over|more|warmer|hotter|higher|exceeds?|at least|dearer)\b", re.IGNORECASE)
+_NOT = re.compile(r"\b(?:no|not|without|never|\w+n't)\b", re.IGNORECASE)
+
+
+def _is_met(goal: Goal, before: Sequence[Goal], hands: Hands) -> bool:
+    """Say whether the condition of a goal is so, by what the look-up for it gave back."""
     if not goal.condition:
         return True
-    told = [one for one in hands.seen if not one.error and one.step.tool != (goal.tool.name if goal.tool else "")]
-    if not told:
+    asked = next((one.tool for one in reversed(before) if one.clause == goal.condition), None)
+    told = [one for one in hands.seen if asked and not one.error and one.step.tool == asked.name]
+    if not told or not asked:
         return False
-    asked = {stem for stem in words.stems(goal.condition) if len(stem) > 2}
-    values = {stem for one in told for value in one.step.args.values() for stem in words.stems(str(value))}
-    says = " ".join(result_of(one) for one in told)
-    for stem in asked - values:
-        for hit in re.finditer(r"\w+", says):
-            if words.stem(hit.group().lower()) == stem and not re.search(r"\b(?:no|not|without)\s(?:\w+\s)?$", says[: hit.start()]):
-                return True
-    if goal.condition not in hands.unmet:
+    is_so = _holds(goal.condition, told[-1], own_stems(asked))
+    if not is_so and goal.condition not in hands.unmet:
         hands.unmet.append(goal.condition)
-    return False
+    return is_so
+
+
+def _holds(condition: str, seen: Seen, own: frozenset[str]) -> bool:
+    """Say whether a result bears a condition out: by its figure, or by a word of it that is not denied."""
+    says = result_of(seen)
+    limits = [one.value for one in lex(condition) if one.kind in ("number", "money", "percent")]
+    figures = {one.value for one in lex(says) if one.kind in ("number", "money", "percent")}
+    if limits and (_LESS.search(condition) or _MORE.search(condition)):
+        sign = -1 if _LESS.search(condition) else 1
+        return len(figures) == 1 and sign * (figures.pop() - limits[0]) > 0
+    given = {stem for value in seen.step.args.values() for stem in words.stems(str(value))}
+    sought = {stem for stem in map(words.stem, words.words(condition)) if len(stem) > 2 and stem not in words.STOP} - given - own
+    found = [hit for hit in re.finditer(r"\w+", says) if any(words.stem(hit.group().lower()).startswith(stem) for stem in sought)]
+    is_said = any(not re.search(r"\b(?:no|not|without)\s(?:\w+\s)?$", says[: hit.start()]) for hit in found)
+    return is_said != bool(_NOT.search(condition))
 
 
 def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], hands: Hands) -> list[Filled]:
@@ -174,7 +190,12 @@ def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], hands: Hands) -
         filled = _with_result(tool, filled, clause, hands)
     elif before and points_back(clause) and any(slot.kind == "text" for slot in slots(tool.params)) and _is_pointer(tool, filled):
         filled = Filled(filled.args, ("result",))
-    return _completed(tool, filled, clause, hands) or [filled]
+    completed = _completed(tool, filled, clause, hands) or [filled]
+    if completed[0].missing and _POINTS.search(clause) and not (before and _waits(before, hands)):
+        more = fill(tool.params, hands.episode.request, known_stems(tool))
+        lacking = tuple(name for name in completed[0].missing if name in more.missing or name == "result")
+        return [Filled(more.args | completed[0].args, lacking)]
+    return completed
 
 
 _POINTER = re.compile(
@@ -239,9 +260,6 @@ def _read(tool: ToolSpec, clause: str, hands: Hands) -> Filled:
         beside = [part.text for part in parts_of(request) if part.text not in others]
         more = fill(tool.params, "\n".join(beside), own)
         filled = more if len(more.missing) < len(filled.missing) else filled
-    if filled.missing and others and _POINTS.search(clause):
-        more = fill(tool.params, request, own)
-        filled = Filled(more.args | filled.args, tuple(name for name in filled.missing if name in more.missing))
     return filled
 
 

@@ -63,9 +63,14 @@ def spoken(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[_.-]+", " ", name).lower()
 
 
+def first_word(text: str) -> str:
+    """Return the first word of a text."""
+    return next(iter(words.words(re.sub(r"\be-mail", "email", text, flags=re.IGNORECASE))), "")
+
+
 def _verb(text: str) -> str:
     """Return the first word of a text in its plain form, if it is a verb: "reserves a table" reserves."""
-    return _PLAIN.get(words.stem(next(iter(words.words(text)), "")), "")
+    return _PLAIN.get(words.stem(first_word(text)), "")
 
 
 _PLAIN = {words.stem(verb): verb for verb in sorted(VERBS)}
@@ -157,11 +162,17 @@ class Part:
     condition: str = ""
 
 
+def _if_last(text: str) -> re.Match[str] | None:
+    """Return a condition at the end, if it is none that is only handed on: "tell Ann to call if she is late"."""
+    hit = _IF_LAST.match(text)
+    is_handed = hit and any(one.kind in ("text", "quoted") and one.end > hit.start("when") for one in lex(text))
+    return hit if hit and not is_handed else None
+
+
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Part:
-    bare = re.sub(r"^e-mail\b", "email", _POLITE.sub("", text), flags=re.IGNORECASE)
-    if hit := _IF.match(bare):
-        rest = _read(hit["rest"])
+    bare = _POLITE.sub("", text)
+    if (hit := _IF.match(bare) or _if_last(bare)) and (rest := _read(hit["rest"])).manner == "order":
         return Part(rest.text, rest.manner, rest.asked, hit["when"])
     if re.match(r"(?:let (?:me|us) know|tell (?:me|us)|show (?:me|us)|give (?:me|us)|find out|check|look up)\b", bare, re.IGNORECASE):
         return Part(text, "ask", bare)
@@ -192,7 +203,7 @@ def _is_verb(text: str) -> bool:
     is_numbered = re.match(r"(\w+)\s*#?[A-Z]*-?\d", text)
     if is_numbered and kinds_named(is_numbered[1].lower()):
         return False  # "order 10154"
-    return next(iter(words.words(text)), "") in VERBS and not is_noun
+    return first_word(text) in VERBS and not is_noun
 
 
 _CUT = re.compile(r"\s*;\s+|,?\s+(?:and then|and also|and|then|but)\s+(?=(?P<verb>[a-z-]+)\b)|,\s+(?=(?P<next>[a-z-]+)\b)", re.IGNORECASE)
@@ -238,7 +249,9 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     asking = asking or [part for part in parts if part.manner == "name"]
     found: list[Goal] = []
     for part in asking:
-        goal = _goal(part, request, working, alone=len(asking) == 1)
+        goal = _goal(part, request, working, alone=len(asking) == 1 and not part.condition)
+        if part.condition:  # what it depends on is looked up first
+            found.append(_goal(Part(part.condition, "ask"), request, working, alone=False))
         if not (found and _belongs(part, goal, found[-1])):
             found.append(goal)
     if not any(goal.tool for goal in found):
@@ -260,8 +273,8 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
     best = max(fitting, key=lambda tool: scores[tool.name], default=None)
     if best and scores[best.name] >= LEAST[part.manner]:
         return Goal(part.text, best, "", part.condition)
-    verb = next(iter(words.words(part.asked)), "") if part.manner == "order" else ""
-    return Goal(part.text, None, verb)
+    verb = first_word(part.asked) if part.manner == "order" else ""
+    return Goal(part.text, None, verb, part.condition)
 
 
 def _belongs(part: Part, goal: Goal, before: Goal) -> bool:
@@ -289,7 +302,7 @@ def _undoes(part: Part, tool: ToolSpec) -> bool:
 
 def score(part: Part, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     """Return how well a tool fits a part: verb, meaning, words, and whether the request has what it takes."""
-    verb = does(next(iter(words.words(part.asked)), ""), tool) if part.manner == "order" else 0.0
+    verb = does(first_word(part.asked), tool) if part.manner == "order" else 0.0
     if part.manner == "order" and not verb:
         return 0.0
     about = nearness(part, tool) + _shared(part, tool) + VERB * verb
