@@ -170,7 +170,7 @@ def _holds(condition: str, seen: Seen, own: frozenset[str]) -> bool:
     """Say whether a result bears a condition out: by its figure, or by a word of it that is not denied."""
     says = result_of(seen)
     limits = [one.value for one in lex(condition) if one.kind in ("number", "money", "percent")]
-    figures = {one.value for one in lex(says) if one.kind in ("number", "money", "percent")}
+    figures = {float(figure) for figure in re.findall(r"(?<![\w:-])-?\d+(?:\.\d+)?(?![\w:]|-\d)", says)}
     if limits and (_LESS.search(condition) or _MORE.search(condition)):
         sign = -1 if _LESS.search(condition) else 1
         return len(figures) == 1 and sign * (figures.pop() - limits[0]) > 0

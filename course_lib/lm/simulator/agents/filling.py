@@ -52,9 +52,6 @@ class Filled:
     """Names of required arguments that it does not give."""
     chosen: Mapping[tuple[str, ...], Fit] = field(default_factory=dict)
     """What was used of the text, by the path of the argument."""
-    is_weak: bool = False
-    """A required value was taken only since nothing else was left."""
-
     @property
     def spans(self) -> tuple[Span, ...]:
         """The places of the text that were used."""
@@ -76,7 +73,7 @@ _WORTH = {
     "place": {"name": 2, "named": 2, "street": 2, "quoted": 1, "tag": 1, "phrase": 0.6, "code": 0.5},
     "person": {"name": 2, "email": 1, "tag": 1, "quoted": 1, "phrase": 0.2},
     "language": {"name": 2, "phrase": 0.2},
-    "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 0.6, "named": 0.6},
+    "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 1, "named": 1},
     "query": {"text": 3, "quoted": 3, "phrase": 1, "name": 1.5, "named": 1.5},
     "title": {"quoted": 3, "name": 2, "named": 2, "path": 1.5, "text": 0.6, "short text": 0.7, "phrase": 1.0, "code": 0.5},
     "thing": {"quoted": 2, "name": 2, "named": 2, "path": 2, "tag": 2, "code": 1.5, "street": 1, "phrase": 1, "number": 0.1},
@@ -118,7 +115,7 @@ def _bearing(slot: Slot, one: Mention, rivals: frozenset[str] = frozenset()) -> 
         score = ROLE
     elif one.lead in _OF_ENDS and one.lead in rivals:
         score = -1.5
-    elif one.lead in PREPOSITIONS and one.lead != "of" and not slot.is_moment:
+    elif one.lead in rivals - {"of"} and not slot.is_moment:
         score = -0.5
     label = {*one.label}
     if label & slot.stems:
@@ -190,6 +187,8 @@ def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[s
         return None
     if one.kind == "named" and not (str(one.value)[-1].isdigit() or slot.kind in kinds_named(str(one.value).rpartition(" ")[2].lower())):
         return None  # "Munich airport" is a place, "Munich tickets" is none
+    if slot.kind == "id" and str(one.value).isupper():
+        worth = 2.0  # "AAPL"
     value = str(int(one.value)) if isinstance(one.value, float) else str(one.value)
     score = _bearing(slot, one, rivals)
     if slot.is_moment:
@@ -205,16 +204,19 @@ def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[s
     if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
         score = max(score, 0.0) + ROLE
     if not one.lead and one.kind in ("name", "named", "quoted", "phrase") and slot.kind in ("title", "thing", "person", "text"):
-        is_open = slot.required or slot.kind in ("title", "person") or not one.is_joined
+        is_open = slot.required or not one.is_joined
         score += (1.0 if is_open else 0.0) if one.kind != "phrase" else 0.3
-    if one.kind == "phrase" and words.stem(str(one.value).split()[0].lower()) in slot.stems and " " in str(one.value):
+    if one.is_joined and not one.lead and not slot.required and one.kind in ("name", "named", "phrase", "quoted"):
+        score -= 1.0  # it belongs to what it is joined to
+    ends = (str(one.value).split()[0], str(one.value).split()[-1]) if one.kind == "phrase" and " " in str(one.value) else ()
+    if any(words.stem(end.lower()) in slot.stems for end in ends):
         score += LABEL  # "extra olives"
     if {*one.noun[:1]} & slot.stems or (one.kind in ("name", "named") and words.stem(value.split()[-1].lower()) in slot.stems):
         score = max(score, 0.0) + LABEL  # "the Turing room" for a room
     if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
         return _part_of_name(slot, worth + score, value, one)
     if slot.kind == "unit":
-        is_money = "currenc" in slot.stems | slot.about
+        is_money = bool({"currenc", "iso"} & (slot.stems | slot.about))
         if is_money and one.kind in ("unit", "name") and value.lower() not in CODES and value not in CODES.values():
             return None
         value = CODES.get(value.lower(), value) if is_money else value
@@ -229,8 +231,11 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
         parts, stems = parts[1:], stems[1:]
     while len(parts) > 1 and (stems[-1] in known - slot.stems or parts[-1].lower() in words.STOP):
         parts, stems = parts[:-1], stems[:-1]
-    common = COMMON if slot.kind not in ("text", "query", "title") else frozenset[str]()
-    is_own = any(stem not in known and part.lower() not in common for part, stem in zip(parts, stems, strict=True))
+    if len(parts) > 1 and stems[-1] in slot.stems and (not slot.required or "nam" in slot.about):
+        parts, stems = parts[:-1], stems[:-1]  # "my work list" for the name of a list
+    is_any = slot.kind in ("text", "query", "title") or len(parts) < len(str(one.value).split())
+    common = frozenset[str]() if is_any else COMMON
+    is_own = any(words.stem(piece) not in known and piece not in common for part in parts for piece in part.lower().split("-"))
     return " ".join(parts) if is_own and not (stems[0] in UNITS and slot.kind != "unit") else ""
 
 
@@ -538,12 +543,8 @@ def fill(params: Sequence[Field], text: str, known: frozenset[str] = frozenset()
             filling.take(slot, listed)
     for slot, fit in _in_order(wanted, text, known, ENOUGH, SURE):
         filling.take(slot, fit)
-    lacking = [slot for slot in wanted if slot.required and slot.path not in filling.chosen]
-    is_weak = False
-    if len(lacking) == 1 and within is None:
-        is_weak = filling.take_only(lacking[0], fits(lacking[0], text, known))
     missing = tuple(slot.name for slot in wanted if slot.required and slot.path not in filling.chosen)
-    return Filled(_nested(wanted, filling.chosen), missing, filling.chosen, is_weak)
+    return Filled(_nested(wanted, filling.chosen), missing, filling.chosen)
 
 
 def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
@@ -552,7 +553,8 @@ def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
     pieces = []
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         value = re.split(r"[.!?]\s", re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end]))[0]
-        value = re.sub(r"\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(" ,;:.\"'-")
+        value = value.partition(" ")[2] if words.stem(value.partition(" ")[0]) in UNITS else value
+        value = re.sub(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(" ,;:.\"'-")
         pieces += [Fit(ENOUGH, value, start, end)] if value else []
     behind = [fit for fit in pieces if any(char.isdigit() for char in text[: fit.start])]  # "order 2 lamps"
     return sorted(behind or pieces, key=lambda fit: -len(fit.value))[:1]
@@ -580,13 +582,6 @@ class _Filling:
         self.chosen[slot.path] = fit
         self.spans.append((fit.start, fit.end))
         return True
-
-    def take_only(self, slot: Slot, offered: Sequence[Fit]) -> bool:
-        """Take what is left, if only one place of the text is left."""
-        left = sorted((fit for fit in offered if not fit.touches(self.spans)), key=lambda fit: -fit.score)
-        if left and all(fit.touches([(left[0].start, left[0].end)]) for fit in left):
-            return self.take(slot, left[0])
-        return False
 
 
 def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:

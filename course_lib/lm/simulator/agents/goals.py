@@ -138,6 +138,7 @@ _ASKS_TO = re.compile(
     r"(?:please |kindly |also |just |now |to )*",
     re.IGNORECASE,
 )
+_ASKS_YOU = re.compile(r"\b(?:you|someone|anyone|please|kindly)\b", re.IGNORECASE)
 _QUESTION = re.compile(
     r"^(?:what|what's|when|where|where's|who|who's|whose|which|how|why|is|are|was|were|has|have|had|did|does|do(?!n't)|will|any)\b",
     re.IGNORECASE,
@@ -181,8 +182,10 @@ def _read(text: str) -> Part:
     if (to := _ASKS_TO.match(bare)) and not re.match(r"(?:what|when|where|who|whose|which|how|why)\b", bare, re.IGNORECASE):
         rest = bare[to.end() :]
         if rest and not _TELLS.match(rest) and not _QUESTION.match(rest):
-            return Part(text, "order" if _is_verb(rest) else "want", rest)
-    if _is_verb(bare) and not _QUESTION.match(bare):
+            is_order = _is_verb(rest) or (_ASKS_YOU.search(to.group()) and not re.match(r"(?:an?|the|my|some)\b|[A-Z\d]", rest))
+            return Part(text, "order" if is_order else "want", rest)
+    is_begged = re.match(r"\W*(?:please|pls|kindly)\s+(?!(?:an?|the|my|some|for|no)\b)[a-z]", text, re.IGNORECASE)
+    if (_is_verb(bare) or is_begged) and not _QUESTION.match(bare):
         return Part(text, "order", bare)
     if _QUESTION.match(bare) or bare.rstrip().endswith("?"):
         return Part(text, "ask")
@@ -324,20 +327,20 @@ def _shared(part: Part, tool: ToolSpec) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _filled(request: str, tool: ToolSpec) -> tuple[tuple[str, ...], int, int, bool]:
+def _filled(request: str, tool: ToolSpec) -> tuple[tuple[str, ...], int, int]:
     filled = fill(tool.params, request, known_stems(tool))
     pieces = [one for one in lex(request) if one.kind not in ("phrase", "text", "short text", "unit")]
     used = [one for one in pieces if one.touches(filled.spans)]
-    return filled.missing, len(used), len(pieces), filled.is_weak
+    return filled.missing, len(used), len(pieces)
 
 
 def _in_hand(request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     """Return what it is worth that a request has what a tool needs, and that the tool uses what it has."""
-    missing, used, pieces, is_weak = _filled(request, tool)
+    missing, used, pieces = _filled(request, tool)
     lacking = [param for param in tool.params if spoken(param.name) in missing]
     others = [other for other in tools if other is not tool and not acts(other)]
     told = bool(lacking) and all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
-    has_all = bool(tool.params) and (not missing or told) and not is_weak
+    has_all = bool(tool.params) and (not missing or told)
     return COMPLETE * has_all + USED * (1.0 if told else used / max(1, pieces))
 
 

@@ -459,6 +459,8 @@ _FILLERS = frozenset(GRAMMAR["fillers"].split())
 
 def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
     kept = list(run)
+    while kept and kept[0] and words.stem(tokens[kept[0]].word.strip("-")) in UNITS and tokens[kept[0] - 1].kind == "number":
+        kept.pop(0)  # "60 g of oats"
     while kept and (tokens[kept[-1]].word in words.STOP | _FILLERS):
         kept.pop()
     while kept and tokens[kept[0]].kind == "word" and (
@@ -471,7 +473,7 @@ def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
 def _is_verb_place(tokens: Sequence[_Token], at: int) -> bool:
     """Say whether a word stands where a verb would: at the beginning, after a joint, "to", "I" or "please"."""
     before = tokens[at - 1].word if at else "."
-    return before in (".", "!", "?", "\n", ":", ";", ",", "to", "i", "we", "you", "and", "then", "please", "also", "me") or before in _FILLERS or before in VERBS
+    return before in (".", "!", "?", "\n", ":", ";", ",", "to", "i", "we", "you", "and", "then", "please", "also", "me") or before in _FILLERS
 
 
 def _phrase(tokens: Sequence[_Token], run: Sequence[int], text: str) -> Iterator[Mention]:

@@ -148,6 +148,8 @@ def _kind(schema: Schema, name: Sequence[str], told: Sequence[str]) -> str:
         return "time"
     if {"yyyy", "weekday"} & {*told}:
         return "date"
+    if "iso" in told and "code" in told and not {"language", "country"} & {*told}:
+        return "unit"
     named = [kind for word in ("_".join(name), *reversed(name)) for kind in kinds_named(word)]
     by_desc = [kind for word in told for kind in kinds_named(word)]
     if by_desc and (not named or name[0] in PREPOSITIONS and len(name) == 1):
