@@ -134,7 +134,7 @@ def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
     if slot.stems & _LIMITS and one.noun and not own[0]:
         score += UNIT / 2 + 0.25  # "the last 10 transactions"
     if dimension and own[0] == dimension or (dimension == "count" and not own[0] and one.noun):
-        score = max(score, 0.0) + (UNIT if own[0] else UNIT - 0.5)
+        score = max(score, 0.0) + (UNIT if own[0] and own[1:] == slot.unit[1:] else UNIT - 0.5)
         value = converted(value, own, slot.unit)
     elif own[0] and (dimension or "id" in slot.stems):
         return None

@@ -24,8 +24,10 @@ LEAST = {"order": 0.5, "ask": 0.45, "want": 0.55, "name": 0.6, "tell": 0.85}
 VERB, NOUNS, SHARED, COMPLETE, USED = 0.25, 0.25, 0.3, 0.25, 0.4
 """What it adds to the nearness: the verb, the nouns of the tool's name, words of its description; that what it
 takes is there; that it uses all numbers, names and dates that are there."""
-ABOUT = 0.25
-"""How well a tool must fit by meaning and words alone."""
+ABOUT, ABOUT_ORDER = 0.25, 0.33
+"""How well a tool must fit by meaning and words alone; an order has a verb besides."""
+TIED = 0.02
+"""Two tools nearer to each other than this are equally good: neither is taken."""
 PROMISES = 1.0  # a description that says less of an argument does not promise it
 MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
 
@@ -173,7 +175,7 @@ def _if_last(text: str) -> re.Match[str] | None:
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Part:
     bare = _POLITE.sub("", text)
-    if (hit := _IF.match(bare) or _if_last(bare)) and (rest := _read(hit["rest"])).manner == "order":
+    if (hit := _IF.match(bare) or _if_last(bare)) and (rest := _read(hit["rest"])).manner != "ask":
         return Part(rest.text, rest.manner, rest.asked, hit["when"])
     if re.match(r"(?:let (?:me|us) know|tell (?:me|us)|show (?:me|us)|give (?:me|us)|find out|check|look up)\b", bare, re.IGNORECASE):
         return Part(text, "ask", bare)
@@ -206,7 +208,8 @@ def _is_verb(text: str) -> bool:
     is_numbered = re.match(r"(\w+)\s*#?[A-Z]*-?\d", text)
     if is_numbered and kinds_named(is_numbered[1].lower()):
         return False  # "order 10154"
-    return first_word(text) in VERBS and not is_noun
+    first = first_word(text)
+    return (first in VERBS or (first.startswith("re") and first[2:] in VERBS)) and not is_noun
 
 
 _CUT = re.compile(r"\s*;\s+|,?\s+(?:and then|and also|and|then|but)\s+(?=(?P<verb>[a-z-]+)\b)|,\s+(?=(?P<next>[a-z-]+)\b)", re.IGNORECASE)
@@ -274,7 +277,11 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
     fitting = [tool for tool in tools if not (part.manner == "ask" and acts(tool)) and not _undoes(part, tool)]
     scores = {tool.name: score(text, request if alone else part.text, tool, tools) for tool in fitting}
     best = max(fitting, key=lambda tool: scores[tool.name], default=None)
-    if best and scores[best.name] >= LEAST[part.manner]:
+    tied = [tool for tool in fitting if best and scores[best.name] - scores[tool.name] < TIED]
+    surest = sorted(tied, key=lambda tool: -_sureness(part.text, tool))
+    is_clear = len(tied) == 1 or _sureness(part.text, surest[0]) > _sureness(part.text, surest[1]) if tied else False
+    if is_clear and scores[surest[0].name] >= LEAST[part.manner]:
+        best = surest[0]
         return Goal(part.text, best, "", part.condition)
     verb = first_word(part.asked) if part.manner == "order" else ""
     return Goal(part.text, None, verb, part.condition)
@@ -309,13 +316,13 @@ def score(part: Part, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -
     if part.manner == "order" and not verb:
         return 0.0
     about = nearness(part, tool) + _shared(part, tool) + VERB * verb
-    return about + _in_hand(request, tool, tools) if about >= ABOUT else 0.0
+    return about + _in_hand(request, tool, tools) if about >= (ABOUT_ORDER if part.manner == "order" else ABOUT) else 0.0
 
 
 @lru_cache(maxsize=4096)
 def _shared(part: Part, tool: ToolSpec) -> float:
     """Return what the words are worth that a part shares with a tool: verb, nouns, description."""
-    text = _topic(part)
+    text = (part.asked or part.text)
     stems = [words.stem(word) for word in words.words(text)]
     stems = stems[1:] if part.manner == "order" else stems  # "text" is no noun where it is ordered
     content = [stem for stem in stems if stem not in words.STOP and not stem.isdigit()]
@@ -344,18 +351,15 @@ def _in_hand(request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     return COMPLETE * has_all + USED * (1.0 if told else used / max(1, pieces))
 
 
-def _topic(part: Part) -> str:
-    """Return what a part is about: "order O-10001" in a question says of which order, not what is asked."""
-    text = part.asked or part.text
-    for one in reversed([one for one in lex(text) if one.kind == "code"] if part.manner != "order" else []):
-        text = re.sub(r"\b\w+\s*$", "", text[: one.start]) + text[one.end :] if one.label else text[: one.start] + text[one.end :]
-    return text if words.words(text) else part.text
+def _sureness(text: str, tool: ToolSpec) -> float:
+    """Return how well, in all, the values fit that a text gives for a tool."""
+    return sum(fit.score for fit in fill(tool.params, text, known_stems(tool)).chosen.values())
 
 
 @lru_cache(maxsize=1024)
 def _cores(part: Part) -> tuple[str, str]:
     """Return the part without texts that are only handed on, and also without names and numbers."""
-    text = _topic(part)
+    text = (part.asked or part.text)
     bare = text
     for one in sorted(lex(text), key=lambda one: -one.start):
         if one.kind in ("email", "phone", "url", "quoted"):

@@ -94,9 +94,9 @@ _PATTERNS = {
     "money": rf"[$€£¥]\s?\d[\d.,]*\d?|\b(?:{_ISO})\s?\d[\d.,]*|\d[\d.,]*\s?(?:[$€£¥]|(?:{_ISO})\b"
     rf"|(?i:(?:u\.?s\.?|swiss|british|canadian)\s)?(?i:{_CURRENCY})\b)",
     "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
-    "code": r"\b[A-Z]{1,3}-[A-Z]{1,3}\s\d{1,4}\b|\b[A-Z]{2,4}\s\d{2,4}\b(?!\s?[%a-z])"
+    "code": r"\b[A-Z]{1,3}-[A-Z]{1,3}\s\d{1,4}\b|\b[A-Z]{2,4}\s\d{2,5}\b(?!\s?[%a-z])"
     r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|#\d+\b",
-    "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?|\b(?i:{_NUMBER_WORD})\b"
+    "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?|\b(?i:{_NUMBER_WORD})\b(?: and a half\b)?"
     r"|\bhalf\san?\b(?=\s[a-z])|\ban?\b(?=\s(?:second|minute|hour|day|week|month|year|dozen)\b)",
     "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*",
     "word": r"[a-zß-ÿ][\wÀ-ÿ'\u2019]*(?:-\w+)*",
@@ -318,6 +318,8 @@ def _value(token: _Token, text: str) -> Any:
 def _figure(word: str) -> float:
     if word in words.NUMBERS:
         return float(words.NUMBERS[word])
+    if word.endswith("and a half"):
+        return _figure(word.split()[0]) + 0.5
     if word.startswith("half"):
         return 0.5
     return 1.0 if word in ("a", "an") else float(word.replace(",", ""))
