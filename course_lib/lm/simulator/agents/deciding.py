@@ -129,6 +129,9 @@ def _next_calls(goal: Goal, before: Sequence[Goal], hands: Hands) -> list[Call]:
         if filled.missing:
             missing = filled.missing
             break
+        if unused := _unused(filled, goal.clause, hands):
+            missing = (f"use of {unused}",)
+            break
         hands.plan(tool, filled.args)
     else:
         own = [call for call in hands.planned if call[0] == tool.name]
@@ -139,6 +142,15 @@ def _next_calls(goal: Goal, before: Sequence[Goal], hands: Hands) -> list[Call]:
         return [found]
     hands.missing += [name for name in missing if name not in hands.missing]
     return []
+
+
+_EVIDENT = ("number", "money", "percent", "date", "time", "email", "phone", "url", "quoted", "code")
+
+
+def _unused(filled: Filled, clause: str, hands: Hands) -> str:
+    """Return a figure, a date or the like of a wish that a call would leave out."""
+    left = [one for one in lex(clause) if one.kind in _EVIDENT and not one.touches(filled.spans)]
+    return clause[left[0].start : left[0].end] if filled.chosen and left else ""
 
 
 def _waits(before: Sequence[Goal], hands: Hands) -> bool:

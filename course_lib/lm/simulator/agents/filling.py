@@ -150,7 +150,7 @@ def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
     return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end, "number")
 
 
-_LIMITS = frozenset(("limit", "max", "top", "count", "siz"))
+_LIMITS = frozenset(("limit", "max", "top", "siz"))
 
 
 def _within(slot: Slot, value: float) -> bool:
@@ -199,7 +199,7 @@ def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[s
         return None
     if slot.kind in ("email", "phone", "url", "query"):
         score = max(score, 0.0)
-    if one.lead == ":" and {*one.label} & known and slot.kind in ("title", "thing", "text"):
+    if one.lead == ":" and {*one.label} & known and slot.required and slot.kind in ("title", "thing", "text"):
         score += ROLE  # "New calendar entry: Budget meeting"
     if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
         score = max(score, 0.0) + ROLE
@@ -227,6 +227,11 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
     """Return a phrase without the tool's own words around it; nothing if it has no others."""
     parts = str(one.value).split()
     stems = [words.stem(part.lower()) for part in parts]
+    if one.start == 0 and len(parts) > 1 and stems[1] in known:
+        return ""  # "Fire employee 12": what is to be done
+    named = kinds_named(re.split(r"\sof\s", str(one.value))[0].split()[-1].lower())
+    if named and slot.kind not in (*named, "text", "query", "title", "thing"):
+        return ""  # "the departure time" is no place
     while len(parts) > 1 and (stems[0] in slot.stems | known or parts[0].lower() in words.STOP or stems[0] in UNITS or parts[0][:1].isdigit()):
         parts, stems = parts[1:], stems[1:]
     while len(parts) > 1 and (stems[-1] in known - slot.stems or parts[-1].lower() in words.STOP):
@@ -235,7 +240,7 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
         parts, stems = parts[:-1], stems[:-1]  # "my work list" for the name of a list
     is_any = slot.kind in ("text", "query", "title") or len(parts) < len(str(one.value).split())
     common = frozenset[str]() if is_any else COMMON
-    is_own = any(words.stem(piece) not in known and piece not in common for part in parts for piece in part.lower().split("-"))
+    is_own = any(words.stem(piece) not in known and piece not in (common or words.STOP) for part in parts for piece in part.lower().split("-"))
     return " ".join(parts) if is_own and not (stems[0] in UNITS and slot.kind != "unit") else ""
 
 
@@ -552,7 +557,7 @@ def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
     edges = [0, *(place for span in sorted(spans) for place in span), len(text)]
     pieces = []
     for start, end in zip(edges[::2], edges[1::2], strict=True):
-        value = re.split(r"[.!?]\s", re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end]))[0]
+        value = re.split(r"[.!?]\s", re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end]))[0].strip()
         value = value.partition(" ")[2] if words.stem(value.partition(" ")[0]) in UNITS else value
         value = re.sub(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(" ,;:.\"'-")
         pieces += [Fit(ENOUGH, value, start, end)] if value else []

@@ -235,6 +235,8 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
             label += _own_words(tokens[: tokens.index(token)])
             label += ["peopl"] if token.word == "we're" else []
             break
+        if words.stem(token.word) in UNITS and (place := tokens.index(token)) and tokens[place - 1].kind == "number":
+            break  # "5 minutes and 12"
         if token.word not in _ARTICLES and token.word not in words.STOP:
             label.append(words.stem(token.word))
         elif token.word == "we":
@@ -287,7 +289,7 @@ def _units(tokens: Sequence[_Token]) -> Iterator[Mention]:
     """Yield words for units and currencies: "from" where a number stands before, "to" after "how many"."""
     for at, token in enumerate(tokens):
         own = token.word.strip("-°")
-        if token.kind not in ("word", "name", "code") or not (words.stem(own) in UNITS or own in CODES or token.text in CODES.values()):
+        if token.kind not in ("word", "name", "code") or not (words.stem(own) in UNITS or own in CODES or (token.text.isupper() and token.text in CODES.values())):
             continue
         if own in _OF_UNITS and at + 1 < len(tokens) and words.stem(tokens[at + 1].word) in UNITS:
             continue  # "degrees Fahrenheit"
