@@ -77,6 +77,7 @@ def generate(move: Move, request: str) -> str:
     for goal in refused:
         what = f"can {goal.verb} anything here" if goal.verb else "does that"
         parts.append(f"I cannot do this: none of my tools {what}.")
+    parts += [f"I could not do this: I do not know what {part!r} is to say here." for part in move.unclear]
     parts += [f"I did nothing more: it is not so that {unmet}." for unmet in move.unmet]
     if not parts or (not bad and not refused and not is_served and move.missing):
         lacking = " and the ".join(move.missing)

@@ -47,6 +47,8 @@ class Move:
     """What could not be found out, of goals that had to be given up."""
     unmet: tuple[str, ...] = ()
     """Conditions that are not so, of goals that are left undone for it."""
+    unclear: tuple[str, ...] = ()
+    """Parts of the request for which a tool that would serve it has no place."""
 
     @property
     def wanted(self) -> set[str]:
@@ -65,6 +67,7 @@ class Hands:
     """Calls for the goals so far, made or to be made."""
     missing: list[str] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
 
     def plan(self, tool: ToolSpec, args: dict[str, Any]) -> None:
         """Add a call, if it is not one that is planned already in other words."""
@@ -105,7 +108,7 @@ def decide(episode: Episode) -> Move:
             thought = thought or _thought(goal, own, hands)
             calls += [call for call in own if call not in calls]
     most = MOST_AT_ONCE if episode.is_parallel else 1
-    return Move(tuple(calls[:most]), thought, asked, seen, tuple(hands.missing), tuple(hands.unmet))
+    return Move(tuple(calls[:most]), thought, asked, seen, tuple(hands.missing), tuple(hands.unmet), tuple(hands.unclear))
 
 
 def _asked(episode: Episode) -> tuple[Goal, ...]:
@@ -125,12 +128,14 @@ def _next_calls(goal: Goal, before: Sequence[Goal], hands: Hands) -> list[Call]:
     if tool is None or not _is_met(goal, before, hands):
         return []
     missing: tuple[str, ...] = ()
-    for filled in _filled(tool, goal.clause, before, hands):
+    sets = _filled(tool, goal.clause, before, hands)
+    is_asked_for = any(other.condition == goal.clause for other in hands.goals)
+    if not is_asked_for and not any(one.missing for one in sets) and (unused := _unused(sets, goal.clause, hands)):
+        hands.unclear.append(unused)
+        return []
+    for filled in sets:
         if filled.missing:
             missing = filled.missing
-            break
-        if unused := _unused(filled, goal.clause, hands):
-            missing = (f"use of {unused}",)
             break
         hands.plan(tool, filled.args)
     else:
@@ -147,10 +152,21 @@ def _next_calls(goal: Goal, before: Sequence[Goal], hands: Hands) -> list[Call]:
 _EVIDENT = ("number", "money", "percent", "date", "time", "email", "phone", "url", "quoted", "code")
 
 
-def _unused(filled: Filled, clause: str, hands: Hands) -> str:
-    """Return a figure, a date or the like of a wish that a call would leave out."""
-    left = [one for one in lex(clause) if one.kind in _EVIDENT and not one.touches(filled.spans)]
-    return clause[left[0].start : left[0].end] if filled.chosen and left else ""
+def _unused(sets: Sequence[Filled], clause: str, hands: Hands) -> str:
+    """Return a figure, a date or the like of a wish that the calls for it would leave out."""
+    given = _leaves([*(one.args for one in sets), *(dict(one.step.args) for one in hands.seen), len(sets)])
+    for one in lex(clause):
+        is_said = one.kind in _EVIDENT and one.value != "today" and (one.value != 1.0 or clause[one.start].isdigit())
+        is_used = (len(sets) == 1 and one.touches(sets[0].spans)) or one.value in given or any(str(one.value) in str(value) or clause[one.start : one.end] in str(value) for value in given)
+        if is_said and not is_used:
+            return clause[one.start : one.end]
+    return ""
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for one in value.values() for leaf in _leaves(one)]
+    return [leaf for one in value for leaf in _leaves(one)] if isinstance(value, list) else [value]
 
 
 def _waits(before: Sequence[Goal], hands: Hands) -> bool:

@@ -138,7 +138,8 @@ def _tokens(text: str) -> list[_Token]:
     found: list[_Token] = []
     at = 0
     while match := _TOKEN.search(text, at):
-        token = _Token(match.lastgroup or "", match.group(), match.start(), match.end())
+        kind = "word" if match.group() in ("sun", "sat", "wed", "mon") else match.lastgroup or ""
+        token = _Token(kind, match.group(), match.start(), match.end())
         if token.kind == "date" and found and found[-1].word in _CALLED:
             name = _NAMED_SO.match(text, token.start)
             token = replace(token, kind="name", text=name.group(), end=name.end()) if name else token
