@@ -82,7 +82,11 @@ def _leaf_fits(slot: Slot, leaf: Leaf, request: str, tool: str) -> float:
         is_number = isinstance(leaf.value, int | float) and not isinstance(leaf.value, bool)
         is_zero_money = not leaf.value and slot.unit[0] == "money"
         return _key_fits(slot, leaf, request, tool) if is_number and not is_zero_money else 0.0
-    if slot.schema.get("type", "string") != "string" or not isinstance(leaf.value, str) or is_command(leaf.value):
+    if (
+        slot.schema.get("type", "string") != "string"
+        or not isinstance(leaf.value, str)
+        or is_command(leaf.value)
+    ):
         return 0.0
     if slot.shape:
         return 3.0 if re.fullmatch(slot.shape, leaf.value) else 0.0

@@ -14,7 +14,17 @@ from typing import Any
 
 from course_lib.lm.simulator.agents.carrying import from_observations, points_back, result_of
 from course_lib.lm.simulator.agents.filling import Filled, fill, joined_parts
-from course_lib.lm.simulator.agents.goals import PROMISES, Goal, acts, goals, is_final, known_stems, own_stems, parts_of, promise
+from course_lib.lm.simulator.agents.goals import (
+    PROMISES,
+    Goal,
+    acts,
+    goals,
+    is_final,
+    known_stems,
+    own_stems,
+    parts_of,
+    promise,
+)
 from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.agents.slots import Slot, slots
 from course_lib.lm.simulator.prompts import Field
@@ -108,7 +118,15 @@ def decide(episode: Episode) -> Move:
             thought = thought or _thought(goal, own, hands)
             calls += [call for call in own if call not in calls]
     most = MOST_AT_ONCE if episode.is_parallel else 1
-    return Move(tuple(calls[:most]), thought, asked, seen, tuple(hands.missing), tuple(hands.unmet), tuple(hands.unclear))
+    return Move(
+        tuple(calls[:most]),
+        thought,
+        asked,
+        seen,
+        tuple(hands.missing),
+        tuple(hands.unmet),
+        tuple(hands.unclear),
+    )
 
 
 def _asked(episode: Episode) -> tuple[Goal, ...]:
@@ -130,7 +148,11 @@ def _next_calls(goal: Goal, before: Sequence[Goal], hands: Hands) -> list[Call]:
     missing: tuple[str, ...] = ()
     sets = _filled(tool, goal.clause, before, hands)
     is_asked_for = any(other.condition == goal.clause for other in hands.goals)
-    if not is_asked_for and not any(one.missing for one in sets) and (unused := _unused(sets, goal.clause, hands)):
+    if (
+        not is_asked_for
+        and not any(one.missing for one in sets)
+        and (unused := _unused(sets, goal.clause, hands))
+    ):
         hands.unclear.append(unused)
         return []
     for filled in sets:
@@ -156,8 +178,18 @@ def _unused(sets: Sequence[Filled], clause: str, hands: Hands) -> str:
     """Return a figure, a date or the like of a wish that the calls for it would leave out."""
     given = _leaves([*(one.args for one in sets), *(dict(one.step.args) for one in hands.seen), len(sets)])
     for one in lex(clause):
-        is_said = one.kind in _EVIDENT and one.value != "today" and (one.value != 1.0 or clause[one.start].isdigit())
-        is_used = (len(sets) == 1 and one.touches(sets[0].spans)) or one.value in given or any(str(one.value) in str(value) or clause[one.start : one.end] in str(value) for value in given)
+        is_said = (
+            one.kind in _EVIDENT
+            and one.value != "today"
+            and (one.value != 1.0 or clause[one.start].isdigit())
+        )
+        is_used = (
+            (len(sets) == 1 and one.touches(sets[0].spans))
+            or one.value in given
+            or any(
+                str(one.value) in str(value) or clause[one.start : one.end] in str(value) for value in given
+            )
+        )
         if is_said and not is_used:
             return clause[one.start : one.end]
     return ""
@@ -203,8 +235,16 @@ def _holds(condition: str, seen: Seen, own: frozenset[str]) -> bool:
         sign = -1 if _LESS.search(condition) else 1
         return len(figures) == 1 and sign * (figures.pop() - limits[0]) > 0
     given = {stem for value in seen.step.args.values() for stem in words.stems(str(value))}
-    sought = {stem for stem in map(words.stem, words.words(condition)) if len(stem) > 2 and stem not in words.STOP} - given - own
-    found = [hit for hit in re.finditer(r"\w+", says) if any(words.stem(hit.group().lower()).startswith(stem) for stem in sought)]
+    sought = (
+        {stem for stem in map(words.stem, words.words(condition)) if len(stem) > 2 and stem not in words.STOP}
+        - given
+        - own
+    )
+    found = [
+        hit
+        for hit in re.finditer(r"\w+", says)
+        if any(words.stem(hit.group().lower()).startswith(stem) for stem in sought)
+    ]
     is_said = any(not re.search(r"\b(?:no|not|without)\s(?:\w+\s)?$", says[: hit.start()]) for hit in found)
     return is_said != bool(_NOT.search(condition))
 
@@ -216,7 +256,12 @@ def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], hands: Hands) -
     filled = _read(tool, clause, hands)
     if before and hands.seen and points_back(clause):
         filled = _with_result(tool, filled, clause, hands)
-    elif before and points_back(clause) and any(slot.kind == "text" for slot in slots(tool.params)) and _is_pointer(tool, filled):
+    elif (
+        before
+        and points_back(clause)
+        and any(slot.kind == "text" for slot in slots(tool.params))
+        and _is_pointer(tool, filled)
+    ):
         filled = Filled(filled.args, ("result",))
     completed = _completed(tool, filled, clause, hands) or [filled]
     if completed[0].missing and _POINTS.search(clause) and not (before and _waits(before, hands)):
@@ -234,7 +279,10 @@ _POINTER = re.compile(
 
 def _is_pointer(tool: ToolSpec, filled: Filled) -> bool:
     texts = [slot for slot in slots(tool.params) if slot.kind == "text" and slot.required]
-    return any(slot.path[0] not in filled.args or _POINTER.fullmatch(str(filled.args[slot.path[0]])) for slot in texts)
+    return any(
+        slot.path[0] not in filled.args or _POINTER.fullmatch(str(filled.args[slot.path[0]]))
+        for slot in texts
+    )
 
 
 def _with_result(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> Filled:
@@ -245,7 +293,11 @@ def _with_result(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> F
     args = dict(filled.args)
     names = []
     for slot in slots(tool.params):
-        if slot.kind == "text" and slot.required and (slot.path[0] not in args or _POINTER.fullmatch(str(args[slot.path[0]]))):
+        if (
+            slot.kind == "text"
+            and slot.required
+            and (slot.path[0] not in args or _POINTER.fullmatch(str(args[slot.path[0]])))
+        ):
             args[slot.path[0]] = result_of(last)
             names.append(slot.name)
     return Filled(args, tuple(name for name in filled.missing if name not in names))
@@ -263,12 +315,26 @@ def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
     sharing = [(one, own) for one, own in zip(filled, given, strict=True) if own.keys() & differing]
     alike = [{(path, own[path].kind) for path in differing & own.keys()} for _, own in sharing]
     worth = [[own[path].score for _, own in sharing if path in own] for path in differing]
-    if len(sharing) < 2 or any(one != alike[0] for one in alike) or (len(differing) < 2 and any(max(one) - min(one) > 2.0 for one in worth)) or not whole.leaves([one for one, _ in sharing]):
+    if (
+        len(sharing) < 2
+        or any(one != alike[0] for one in alike)
+        or (len(differing) < 2 and any(max(one) - min(one) > 2.0 for one in worth))
+        or not whole.leaves([one for one, _ in sharing])
+    ):
         return []
     names = {path[0] for path in differing}
-    shared = {name: value for one in (*reversed(filled), whole) for name, value in one.args.items() if name not in names}
+    shared = {
+        name: value
+        for one in (*reversed(filled), whole)
+        for name, value in one.args.items()
+        if name not in names
+    }
     several = [Filled(shared | one.args, ()) for one, _ in sharing]
-    covered = {path for one, _ in sharing for path in one.chosen} | whole.chosen.keys() | {path for one in filled for path in one.chosen}
+    covered = (
+        {path for one, _ in sharing for path in one.chosen}
+        | whole.chosen.keys()
+        | {path for one in filled for path in one.chosen}
+    )
     return several if needed <= covered and differing <= sharing[0][1].keys() else []
 
 
@@ -301,7 +367,10 @@ def _completed(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> lis
     most = max((len(values) for values in offered.values()), default=0)
     sets = []
     for at in range(most):
-        args, missing = json.loads(json.dumps(filled.args, default=str)), [name for name in filled.missing if name == "result"]
+        args, missing = (
+            json.loads(json.dumps(filled.args, default=str)),
+            [name for name in filled.missing if name == "result"],
+        )
         for slot in lacking:
             values = offered[slot.path]
             if not values:
@@ -373,7 +442,9 @@ def looked_back(episode: Episode) -> Move:
     steps = [step for step in episode.steps if step.tool not in ("finish", "submit")]
     served = [step.tool for step in steps if step.thought.startswith(SERVES)]
     served = served or [step.tool for step in steps[-1:]]
-    asked = " ".join(part.text for part in parts_of(episode.request) if part.manner != "tell") or episode.request
+    asked = (
+        " ".join(part.text for part in parts_of(episode.request) if part.manner != "tell") or episode.request
+    )
     wanted_tools = tuple(Goal(asked, ToolSpec(name, "", ())) for name in dict.fromkeys(served))
     return Move((), "", wanted_tools, tuple(observe(step) for step in steps))
 
@@ -384,6 +455,12 @@ def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, An
     for param in tool.params:
         if param.required and param.name not in args:
             (slot, *_) = slots((param,))
-            values = from_observations(slot, request, seen, tool.name, request) if slot.path == (param.name,) else []
-            args[param.name] = values[0] if values else fallback(param.schema, param.name, param.schema.get("$defs", {}))
+            values = (
+                from_observations(slot, request, seen, tool.name, request)
+                if slot.path == (param.name,)
+                else []
+            )
+            args[param.name] = (
+                values[0] if values else fallback(param.schema, param.name, param.schema.get("$defs", {}))
+            )
     return args

@@ -13,8 +13,28 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.encoder import encode
-from course_lib.lm.simulator.agents.lexing import CODES, COMMON, GRAMMAR, PREPOSITIONS, SPELLINGS, UNITS, VERBS, Mention, Span, lex
-from course_lib.lm.simulator.agents.slots import Slot, allowed, fields_of, kinds_named, plain, slot_of, slots, words_of
+from course_lib.lm.simulator.agents.lexing import (
+    CODES,
+    COMMON,
+    GRAMMAR,
+    PREPOSITIONS,
+    SPELLINGS,
+    UNITS,
+    VERBS,
+    Mention,
+    Span,
+    lex,
+)
+from course_lib.lm.simulator.agents.slots import (
+    Slot,
+    allowed,
+    fields_of,
+    kinds_named,
+    plain,
+    slot_of,
+    slots,
+    words_of,
+)
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
@@ -52,6 +72,7 @@ class Filled:
     """Names of required arguments that it does not give."""
     chosen: Mapping[tuple[str, ...], Fit] = field(default_factory=dict)
     """What was used of the text, by the path of the argument."""
+
     @property
     def spans(self) -> tuple[Span, ...]:
         """The places of the text that were used."""
@@ -84,7 +105,13 @@ _OF_ENDS = frozenset(("from", "to", "until", "till", "into", "by", "via", "as", 
 
 
 @lru_cache(maxsize=4096)
-def fits(slot: Slot, text: str, known: frozenset[str], has_moments: bool = False, rivals: frozenset[str] = frozenset()) -> tuple[Fit, ...]:
+def fits(
+    slot: Slot,
+    text: str,
+    known: frozenset[str],
+    has_moments: bool = False,
+    rivals: frozenset[str] = frozenset(),
+) -> tuple[Fit, ...]:
     """Return what the text offers for an argument; `known` are stems of the tool's own words: no values.
 
     Where the tool has arguments for days or times, a text to hand on ends before those at its end.
@@ -147,7 +174,9 @@ def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
     value = round(value, 6)
     if not _within(slot, value):
         return None
-    return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end, "number")
+    return Fit(
+        1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end, "number"
+    )
 
 
 _LIMITS = frozenset(("limit", "max", "top", "siz"))
@@ -168,7 +197,9 @@ def converted(value: float, own: tuple[str, float, str], wanted: tuple[str, floa
     """Return a value in another unit of the same dimension; unchanged if that unit is open."""
     if own[0] == "temperature" and own[2] != wanted[2] and wanted[2]:
         return round((value - 32) / 1.8, 1) if own[2] == "fahrenheit" else round(value * 1.8 + 32, 1)
-    return value * own[1] / wanted[1] if wanted[1] and own[1] and own[0] == wanted[0] != "temperature" else value
+    return (
+        value * own[1] / wanted[1] if wanted[1] and own[1] and own[0] == wanted[0] != "temperature" else value
+    )
 
 
 def _lasting(slot: Slot, found: Sequence[Mention]) -> Fit | None:
@@ -185,7 +216,9 @@ def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[s
     worth = float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
     if not worth:
         return None
-    if one.kind == "named" and not (str(one.value)[-1].isdigit() or slot.kind in kinds_named(str(one.value).rpartition(" ")[2].lower())):
+    if one.kind == "named" and not (
+        str(one.value)[-1].isdigit() or slot.kind in kinds_named(str(one.value).rpartition(" ")[2].lower())
+    ):
         return None  # "Munich airport" is a place, "Munich tickets" is none
     if slot.kind == "id" and str(one.value).isupper():
         worth = 2.0  # "AAPL"
@@ -203,21 +236,41 @@ def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[s
         score += ROLE  # "New calendar entry: Budget meeting"
     if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
         score = max(score, 0.0) + ROLE
-    if not one.lead and one.kind in ("name", "named", "quoted", "phrase") and slot.kind in ("title", "thing", "person", "text"):
+    if (
+        not one.lead
+        and one.kind in ("name", "named", "quoted", "phrase")
+        and slot.kind in ("title", "thing", "person", "text")
+    ):
         is_open = slot.required or not one.is_joined
         score += (1.0 if is_open else 0.0) if one.kind != "phrase" else 0.3
-    if one.is_joined and not one.lead and not slot.required and one.kind in ("name", "named", "phrase", "quoted"):
+    if (
+        one.is_joined
+        and not one.lead
+        and not slot.required
+        and one.kind in ("name", "named", "phrase", "quoted")
+    ):
         score -= 1.0  # it belongs to what it is joined to
-    ends = (str(one.value).split()[0], str(one.value).split()[-1]) if one.kind == "phrase" and " " in str(one.value) else ()
+    ends = (
+        (str(one.value).split()[0], str(one.value).split()[-1])
+        if one.kind == "phrase" and " " in str(one.value)
+        else ()
+    )
     if any(words.stem(end.lower()) in slot.stems for end in ends):
         score += LABEL  # "extra olives"
-    if {*one.noun[:1]} & slot.stems or (one.kind in ("name", "named") and words.stem(value.split()[-1].lower()) in slot.stems):
+    if {*one.noun[:1]} & slot.stems or (
+        one.kind in ("name", "named") and words.stem(value.split()[-1].lower()) in slot.stems
+    ):
         score = max(score, 0.0) + LABEL  # "the Turing room" for a room
     if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
         return _part_of_name(slot, worth + score, value, one)
     if slot.kind == "unit":
         is_money = bool({"currenc", "iso"} & (slot.stems | slot.about))
-        if is_money and one.kind in ("unit", "name") and value.lower() not in CODES and value not in CODES.values():
+        if (
+            is_money
+            and one.kind in ("unit", "name")
+            and value.lower() not in CODES
+            and value not in CODES.values()
+        ):
             return None
         value = CODES.get(value.lower(), value) if is_money else value
     return Fit(worth + score, value, one.start, one.end, one.kind)
@@ -232,7 +285,12 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
     named = kinds_named(re.split(r"\sof\s", str(one.value))[0].split()[-1].lower())
     if named and slot.kind not in (*named, "text", "query", "title", "thing"):
         return ""  # "the departure time" is no place
-    while len(parts) > 1 and (stems[0] in slot.stems | known or parts[0].lower() in words.STOP or stems[0] in UNITS or parts[0][:1].isdigit()):
+    while len(parts) > 1 and (
+        stems[0] in slot.stems | known
+        or parts[0].lower() in words.STOP
+        or stems[0] in UNITS
+        or parts[0][:1].isdigit()
+    ):
         parts, stems = parts[1:], stems[1:]
     while len(parts) > 1 and (stems[-1] in known - slot.stems or parts[-1].lower() in words.STOP):
         parts, stems = parts[:-1], stems[:-1]
@@ -240,7 +298,11 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
         parts, stems = parts[:-1], stems[:-1]  # "my work list" for the name of a list
     is_any = slot.kind in ("text", "query", "title") or len(parts) < len(str(one.value).split())
     common = frozenset[str]() if is_any else COMMON
-    is_own = any(words.stem(piece) not in known and piece not in (common or words.STOP) for part in parts for piece in part.lower().split("-"))
+    is_own = any(
+        words.stem(piece) not in known and piece not in (common or words.STOP)
+        for part in parts
+        for piece in part.lower().split("-")
+    )
     return " ".join(parts) if is_own and not (stems[0] in UNITS and slot.kind != "unit") else ""
 
 
@@ -268,10 +330,13 @@ def in_form(slot: Slot, value: str) -> str:
 
 
 _SEARCHED = re.compile(
-    r"\b(?:search|find|look|google|query|ask|anything|something|everything)\b.*?\b(?:for|about|on|by)\s+(.+)", re.IGNORECASE
+    r"\b(?:search|find|look|google|query|ask|anything|something|everything)\b.*?\b(?:for|about|on|by)\s+(.+)",
+    re.IGNORECASE,
 )
 _SELECT = re.compile(r"\bselect\b.+?(?=;|$)", re.IGNORECASE | re.DOTALL)
-_ZIP = re.compile(r"(?<![\w-])(?:[A-Z]{1,2}\d[A-Z\d]? ?(?:\d[A-Z]{2}|[A-Z]{2}\d{2})|\d{4,5}(?:-\d{4})?)(?![\w-])")
+_ZIP = re.compile(
+    r"(?<![\w-])(?:[A-Z]{1,2}\d[A-Z\d]? ?(?:\d[A-Z]{2}|[A-Z]{2}\d{2})|\d{4,5}(?:-\d{4})?)(?![\w-])"
+)
 
 
 def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
@@ -279,7 +344,10 @@ def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
     if slot.kind == "sum" and (worked := work_out(text)):
         yield Fit(4.0, worked.expression, 0, len(text))
     if slot.kind in ("sql", "zip"):
-        yield from (Fit(4.0, hit.group().strip(), *hit.span()) for hit in (_SELECT if slot.kind == "sql" else _ZIP).finditer(text))
+        yield from (
+            Fit(4.0, hit.group().strip(), *hit.span())
+            for hit in (_SELECT if slot.kind == "sql" else _ZIP).finditer(text)
+        )
     if slot.kind == "query":
         if searched := _SEARCHED.search(text):
             start, end = searched.span(1)
@@ -287,7 +355,16 @@ def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
         yield Fit(1.2, " ".join(text.split()), 0, len(text))
     if slot.kind == "text" and slot.stems & {"reason", "caus", "justification"}:
         yield Fit(SURE if re.search(r"\bbecause\b", text) else 1.1, reason(text), 0, 0)
-    if slot.kind == "text" and slot.stems & {"description", "descript", "summar", "detail", "not", "issu", "problem", "complaint"}:
+    if slot.kind == "text" and slot.stems & {
+        "description",
+        "descript",
+        "summar",
+        "detail",
+        "not",
+        "issu",
+        "problem",
+        "complaint",
+    }:
         yield from (Fit(1.05, told, 0, 0) for told in _statements(text))
     if slot.kind == "date-time" or {"when"} & (slot.stems | slot.about):
         yield from _moments(slot, text, found)
@@ -329,7 +406,12 @@ def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
     if hits or not prefix:
         return
     for one in lex(text):  # "order 10154" for O-10154
-        if one.kind == "number" and one.value > 9 and not one.noun and (not one.label or {*one.label[:1]} & (slot.stems | slot.about)):
+        if (
+            one.kind == "number"
+            and one.value > 9
+            and not one.noun
+            and (not one.label or {*one.label[:1]} & (slot.stems | slot.about))
+        ):
             yield Fit(4.0, prefix.group(1).replace("\\", "") + text[one.start : one.end], one.start, one.end)
 
 
@@ -339,43 +421,81 @@ def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
 def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     """Yield the allowed values that the text names, or the one that a phrase of it means."""
     found, labels = lex(text), allowed(slot)
-    named = [(label, hit) for label in labels if isinstance(label, str | int | float) for hit in _spelled(str(label), text, slot.desc)]
+    named = [
+        (label, hit)
+        for label in labels
+        if isinstance(label, str | int | float)
+        for hit in _spelled(str(label), text, slot.desc)
+    ]
     for label, hit in named:
         beside = [m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "unit", "name")]
         one = next((m for m in beside if m.kind == "unit"), next(iter(beside), None))
         role = max(_bearing(slot, one), 0.0) if one else 0.0
         if one and one.kind == "unit":
-            is_own = "from" if {"from", "base"} & {*slot.path[-1].split("_")} else "to" if {"to", "quote"} & {*slot.path[-1].split("_")} else ""
-            role = ROLE * ((one.lead == is_own) - (bool(is_own) and one.lead in ("from", "to", "in", "into") and one.lead != is_own))
+            is_own = (
+                "from"
+                if {"from", "base"} & {*slot.path[-1].split("_")}
+                else "to"
+                if {"to", "quote"} & {*slot.path[-1].split("_")}
+                else ""
+            )
+            role = ROLE * (
+                (one.lead == is_own)
+                - (bool(is_own) and one.lead in ("from", "to", "in", "into") and one.lead != is_own)
+            )
         yield Fit(SURE + 0.8 + role + 0.01 * len(str(label)), label, *hit.span())
     if named:
         return
     for one in found:
-        if one.kind not in ("phrase", "name") or (not slot.required and one.lead not in slot.roles and not {*words.stems(str(one.value))} & slot.stems):
+        if one.kind not in ("phrase", "name") or (
+            not slot.required
+            and one.lead not in slot.roles
+            and not {*words.stems(str(one.value))} & slot.stems
+        ):
             continue
         stems = {words.stem(word) for word in words.words(str(one.value))}
-        if len(stems) <= 4 and not stems <= known and (label := meant(str(one.value), labels, MEANS)) is not None:
+        if (
+            len(stems) <= 4
+            and not stems <= known
+            and (label := meant(str(one.value), labels, MEANS)) is not None
+        ):
             yield Fit(SURE, label, one.start, one.end)
 
 
 def _spelled(label: str, text: str, desc: str) -> Iterator[re.Match[str]]:
     """Yield where the text has the words of a label, its unit's or code's other names, or a short weekday."""
-    spelled = [re.sub(r"[\s_-]+", r"[\\s_-]+", re.sub(r"[^\w\s-]", lambda hit: re.escape(hit.group()), label)).replace("email", "e-?mail")]
+    spelled = [
+        re.sub(
+            r"[\s_-]+", r"[\\s_-]+", re.sub(r"[^\w\s-]", lambda hit: re.escape(hit.group()), label)
+        ).replace("email", "e-?mail")
+    ]
     stem = words.stem(label.lower())
     unit = UNITS.get(stem) or next((one for one in UNITS.values() if one[2] == label), None)
     if unit:
-        spelled += [name for name in SPELLINGS[unit[2]] if name.isalpha() and name not in ("degree", "degrees", "head")]
+        spelled += [
+            name
+            for name in SPELLINGS[unit[2]]
+            if name.isalpha() and name not in ("degree", "degrees", "head")
+        ]
         spelled += {"celsius": ["°\\s?C", "centigrade"], "fahrenheit": ["°\\s?F"]}.get(unit[2], [])
     spelled += [re.escape(name) for name, code in CODES.items() if code == label]
     spelled += [GRAMMAR["often"][label.lower()]] if label.lower() in GRAMMAR["often"] else []
-    spelled += [re.escape(told) for name, told in re.findall(r"(\w+) = (?:\w+ )?(\w+)", desc) if name == label]
+    spelled += [
+        re.escape(told) for name, told in re.findall(r"(\w+) = (?:\w+ )?(\w+)", desc) if name == label
+    ]
     if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
         spelled[0] += "[a-z]*day"
     same_case = len(label) == 1 or label.lower() in words.STOP
-    parts = "|".join(one if at == 0 and same_case else f"(?i:{one})" for at, one in enumerate(dict.fromkeys(spelled)))
+    parts = "|".join(
+        one if at == 0 and same_case else f"(?i:{one})" for at, one in enumerate(dict.fromkeys(spelled))
+    )
     is_unit = unit or any(code == label for code in CODES.values())
     before = r"(?<![a-zA-Z])" if is_unit else r"(?<!\w)"
-    yield from re.finditer(rf"{before}(?:{parts})(?:s|es)?(?![a-zA-Z])", text) if not same_case or not unit else re.finditer(rf"(?<=\d\s)(?:{parts})\b", text)
+    yield from (
+        re.finditer(rf"{before}(?:{parts})(?:s|es)?(?![a-zA-Z])", text)
+        if not same_case or not unit
+        else re.finditer(rf"(?<=\d\s)(?:{parts})\b", text)
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -398,14 +518,35 @@ _STATES = (
     (r"\b(?:on|enabled?|yes|true|open|activated?|start)\b", True),
 )
 _SWITCHES = frozenset(("on", "enabl", "enabled", "state", "activ", "power", "valu"))
-_EMPTY = frozenset(("whether", "true", "false", "want", "only", "includ", "if", "flag", "can", "see", "other", "is", "everyon", "ma"))
+_EMPTY = frozenset(
+    (
+        "whether",
+        "true",
+        "false",
+        "want",
+        "only",
+        "includ",
+        "if",
+        "flag",
+        "can",
+        "see",
+        "other",
+        "is",
+        "everyon",
+        "ma",
+    )
+)
 _ANTONYMS = {"public": "private", "direct": "changes", "indoor": "outdoor"}
 
 
 def _truths(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     """Yield true or false: by on and off, or by whether the text speaks of it, and says no to it."""
     if slot.stems & _SWITCHES:
-        yield from (Fit(SURE, value, *hit.span()) for pattern, value in _STATES for hit in re.finditer(pattern, text, re.IGNORECASE))
+        yield from (
+            Fit(SURE, value, *hit.span())
+            for pattern, value in _STATES
+            for hit in re.finditer(pattern, text, re.IGNORECASE)
+        )
         return
     own = slot.stems - _EMPTY - words.STOP
     denying = {words.stem(two) for one, two in _ANTONYMS.items() if words.stem(one) in own}
@@ -436,7 +577,9 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
     offered = [fit for fit in fits(single, text, known) if not fit.touches(taken)]
     if single.kind == "enum":
         values = list(dict.fromkeys(fit.value for fit in sorted(offered, key=lambda one: one.start)))
-        return Fit(SURE, values, min(f.start for f in offered), max(f.end for f in offered)) if values else None
+        return (
+            Fit(SURE, values, min(f.start for f in offered), max(f.end for f in offered)) if values else None
+        )
     if labelled := _labelled(slot, text):
         return labelled
     runs = [run for run in _runs(offered, text) if run[0].score >= ENOUGH]
@@ -449,12 +592,20 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
 def _labelled(slot: Slot, text: str) -> Fit | None:
     """Return the list behind its own name: "with the choices friends, ads and search"."""
     names = "|".join(re.escape(part) for part in words_of(slot.path[-1]) if len(part) > 3)
-    hit = re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?:?\s+([^.:;?!\n]+)", text, re.IGNORECASE) if names else None
+    hit = (
+        re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?:?\s+([^.:;?!\n]+)", text, re.IGNORECASE)
+        if names
+        else None
+    )
     parts = joined_parts(hit[1]) if hit else ()
     if not hit or (len(parts) < 2 and hit.group()[len(hit[1]) * -1 - 2 :][:1] != ":"):
         return None
     values = [hit[1][start:end].strip(" \"'") for start, end in parts]
-    return Fit(SURE + 1, values, hit.start(1), hit.end(1)) if all(0 < len(one.split()) < 4 for one in values) else None
+    return (
+        Fit(SURE + 1, values, hit.start(1), hit.end(1))
+        if all(0 < len(one.split()) < 4 for one in values)
+        else None
+    )
 
 
 def _singular(name: str) -> str:
@@ -478,14 +629,18 @@ def _runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
     return runs
 
 
-_JOINT = re.compile(r"\s*(?:;|,\s*and\b|,\s*or\b|\band\b|\bor\b|,|&)\s*(?:(?:one|another|also|then)\s)?", re.IGNORECASE)
+_JOINT = re.compile(
+    r"\s*(?:;|,\s*and\b|,\s*or\b|\band\b|\bor\b|,|&)\s*(?:(?:one|another|also|then)\s)?", re.IGNORECASE
+)
 
 
 @lru_cache(maxsize=1024)
 def joined_parts(text: str) -> tuple[Span, ...]:
     """Return from where to where the joined parts of a text reach."""
     whole = [(one.start, one.end) for one in lex(text) if one.kind not in ("phrase", "text", "name")]
-    joints = [hit for hit in _JOINT.finditer(text) if not any(a < hit.end() and hit.start() < b for a, b in whole)]
+    joints = [
+        hit for hit in _JOINT.finditer(text) if not any(a < hit.end() and hit.start() < b for a, b in whole)
+    ]
     edges = [0, *(place for hit in joints for place in hit.span()), len(text)]
     return tuple((start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end)
 
@@ -508,7 +663,10 @@ def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Seq
             return None
         best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
         ends = [*(fit.start for fit in best[1:]), best[-1].end + 40]
-        rows = [fill(fields, text[fit.start : end], known).args | {role.path[-1]: fit.value} for fit, end in zip(best, ends, strict=True)]
+        rows = [
+            fill(fields, text[fit.start : end], known).args | {role.path[-1]: fit.value}
+            for fit, end in zip(best, ends, strict=True)
+        ]
         return Fit(best[0].score, rows, best[0].start, best[-1].end)
     rows, spans = [], []
     for start, end in joined_parts(text):
@@ -523,7 +681,14 @@ def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Seq
 # -- all arguments of a tool ------------------------------------------------------------------------------
 
 
-def fill(params: Sequence[Field], text: str, known: frozenset[str] = frozenset(), *, within: Span | None = None, whole: bool = False) -> Filled:
+def fill(
+    params: Sequence[Field],
+    text: str,
+    known: frozenset[str] = frozenset(),
+    *,
+    within: Span | None = None,
+    whole: bool = False,
+) -> Filled:
     """Return arguments for a tool out of a text, or out of the part of it `within` two places.
 
     `known` are the stems of the tool's own words, which are no values; `whole` says that the text is one record
@@ -557,9 +722,13 @@ def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
     edges = [0, *(place for span in sorted(spans) for place in span), len(text)]
     pieces = []
     for start, end in zip(edges[::2], edges[1::2], strict=True):
-        value = re.split(r"[.!?]\s", re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end]))[0].strip()
+        value = re.split(
+            r"[.!?]\s", re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end])
+        )[0].strip()
         value = value.partition(" ")[2] if words.stem(value.partition(" ")[0]) in UNITS else value
-        value = re.sub(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(" ,;:.\"'-")
+        value = re.sub(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(
+            " ,;:.\"'-"
+        )
         pieces += [Fit(ENOUGH, value, start, end)] if value else []
     behind = [fit for fit in pieces if any(char.isdigit() for char in text[: fit.start])]  # "order 2 lamps"
     return sorted(behind or pieces, key=lambda fit: -len(fit.value))[:1]
@@ -576,10 +745,20 @@ class _Filling:
 
     def take(self, slot: Slot, fit: Fit) -> bool:
         """Take a fit for an argument that has none, if nothing else has taken its place in the text."""
-        if slot.kind == "query" and (later := [place for place, _ in self.spans if fit.start + 2 < place < fit.end]):
-            value = re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and)\s*$", "", fit.value[: min(later) - fit.end].rstrip(" ,"))
+        if slot.kind == "query" and (
+            later := [place for place, _ in self.spans if fit.start + 2 < place < fit.end]
+        ):
+            value = re.sub(
+                r"\s+(?:in|for|on|at|by|from|under|with|of|and)\s*$",
+                "",
+                fit.value[: min(later) - fit.end].rstrip(" ,"),
+            )
             value = value.partition(" ")[2] if value.partition(" ")[0].lower() in VERBS else value
-            fit = replace(fit, value=re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and|the)\s*$", "", value), end=min(later))
+            fit = replace(
+                fit,
+                value=re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and|the)\s*$", "", value),
+                end=min(later),
+            )
         start, end = self.within or (fit.start, fit.end)
         is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
         if slot.path in self.chosen or not is_inside or fit.touches(self.spans):
@@ -594,7 +773,9 @@ def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
     return frozenset(role for other in wanted if other is not slot for role in other.roles) - slot.roles
 
 
-def _in_order(wanted: Sequence[Slot], text: str, known: frozenset[str], least: float, least_optional: float) -> list[tuple[Slot, Fit]]:
+def _in_order(
+    wanted: Sequence[Slot], text: str, known: frozenset[str], least: float, least_optional: float
+) -> list[tuple[Slot, Fit]]:
     """Return arguments and fits that are good enough, the best first; equal ones in the order of both."""
     has_moments = any(slot.is_moment for slot in wanted)
     pairs = [
@@ -605,12 +786,24 @@ def _in_order(wanted: Sequence[Slot], text: str, known: frozenset[str], least: f
         if fit.score >= (least if slot.required else least_optional)
     ]
     order = {slot.path: at for at, slot in enumerate(wanted)}
-    return sorted(pairs, key=lambda pair: (-pair[1].score - pair[0].required / 2, order[pair[0].path], pair[1].start, -pair[1].end))
+    return sorted(
+        pairs,
+        key=lambda pair: (
+            -pair[1].score - pair[0].required / 2,
+            order[pair[0].path],
+            pair[1].start,
+            -pair[1].end,
+        ),
+    )
 
 
 def _nested(wanted: Sequence[Slot], chosen: dict[tuple[str, ...], Fit]) -> dict[str, Any]:
     """Put the values where their paths say; an optional object with a part missing stays away."""
-    broken = {one.path[:-1] for one in wanted if len(one.path) > 1 and not one.required and one.path not in chosen and _needed(one, wanted)}
+    broken = {
+        one.path[:-1]
+        for one in wanted
+        if len(one.path) > 1 and not one.required and one.path not in chosen and _needed(one, wanted)
+    }
     args: dict[str, Any] = {}
     for slot in wanted:
         if slot.path in chosen and slot.path[:-1] not in broken:

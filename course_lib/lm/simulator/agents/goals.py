@@ -94,8 +94,16 @@ def does(verb: str, tool: ToolSpec) -> float:
         return 1.0
     if any(plain in group and own & group for group in _ALIKE):
         return 0.7
-    told = " ".join((spoken(tool.name), tool.desc, *(f"{spoken(one.name)} {one.desc} {one.schema.get('enum', '')}" for one in tool.params)))
-    if any(len(stem) > 3 and stem.startswith(words.stem(verb)) for stem in map(words.stem, words.words(told))):
+    told = " ".join(
+        (
+            spoken(tool.name),
+            tool.desc,
+            *(f"{spoken(one.name)} {one.desc} {one.schema.get('enum', '')}" for one in tool.params),
+        )
+    )
+    if any(
+        len(stem) > 3 and stem.startswith(words.stem(verb)) for stem in map(words.stem, words.words(told))
+    ):
         return 0.6  # "comment on it" for what adds a comment
     is_look_up = not own and any(plain in group for group in (_LOOKS, _RECKONS))
     return 0.4 if plain in _LIGHT or is_look_up else 0.0
@@ -109,7 +117,9 @@ def acts(tool: ToolSpec) -> bool:
         return False
     if not verb:
         first, second = (*words.words(tool.desc)[:2], "", "")[:2]
-        return bool(first) and spoken(tool.name).startswith(first) and second in ("a", "an", "the", "your", "")
+        return (
+            bool(first) and spoken(tool.name).startswith(first) and second in ("a", "an", "the", "your", "")
+        )
     return verb not in _LOOKS and verb not in _RECKONS
 
 
@@ -146,11 +156,20 @@ _QUESTION = re.compile(
     re.IGNORECASE,
 )
 _WANTS = re.compile(
-    r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would)?(?: am|'m)? (?:really )?(?:like|want|need|wish|looking for|require)\b", re.IGNORECASE
+    r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would)?(?: am|'m)? (?:really )?(?:like|want|need|wish|looking for|require)\b",
+    re.IGNORECASE,
 )
-_TELLS = re.compile(r"^(?:i|we|my|our|the|it|he|she|they|this|that|there|here|you|your|his|her|their|there's|it's|i'm)\b|^[a-z]+'s\b", re.IGNORECASE)
-_IF = re.compile(r"^(?:if|in case|should|when|whenever|provided)\s+(?:that\s)?(?P<when>.+?),\s+(?:then\s+)?(?P<rest>\S.+)$", re.IGNORECASE | re.DOTALL)
-_IF_LAST = re.compile(r"^(?P<rest>.+?),?\s+(?:if|in case|provided)\s+(?:that\s)?(?P<when>[^,]+)$", re.IGNORECASE | re.DOTALL)
+_TELLS = re.compile(
+    r"^(?:i|we|my|our|the|it|he|she|they|this|that|there|here|you|your|his|her|their|there's|it's|i'm)\b|^[a-z]+'s\b",
+    re.IGNORECASE,
+)
+_IF = re.compile(
+    r"^(?:if|in case|should|when|whenever|provided)\s+(?:that\s)?(?P<when>.+?),\s+(?:then\s+)?(?P<rest>\S.+)$",
+    re.IGNORECASE | re.DOTALL,
+)
+_IF_LAST = re.compile(
+    r"^(?P<rest>.+?),?\s+(?:if|in case|provided)\s+(?:that\s)?(?P<when>[^,]+)$", re.IGNORECASE | re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +187,9 @@ class Part:
 def _if_last(text: str) -> re.Match[str] | None:
     """Return a condition at the end, if it is none that is only handed on: "tell Ann to call if she is late"."""
     hit = _IF_LAST.match(text)
-    is_handed = hit and any(one.kind in ("text", "quoted") and one.end > hit.start("when") for one in lex(text))
+    is_handed = hit and any(
+        one.kind in ("text", "quoted") and one.end > hit.start("when") for one in lex(text)
+    )
     return hit if hit and not is_handed else None
 
 
@@ -177,27 +198,49 @@ def _read(text: str) -> Part:
     bare = _POLITE.sub("", text)
     if (hit := _IF.match(bare) or _if_last(bare)) and (rest := _read(hit["rest"])).manner != "ask":
         return Part(rest.text, rest.manner, rest.asked, hit["when"])
-    if re.match(r"(?:let (?:me|us) know|tell (?:me|us)|show (?:me|us)|give (?:me|us)|find out|check|look up)\b", bare, re.IGNORECASE):
+    if re.match(
+        r"(?:let (?:me|us) know|tell (?:me|us)|show (?:me|us)|give (?:me|us)|find out|check|look up)\b",
+        bare,
+        re.IGNORECASE,
+    ):
         return Part(text, "ask", bare)
     if me := re.match(r"(?:get|bring|hand|lend|make) (?:me|us)\b", bare, re.IGNORECASE):
         return Part(text, "want", bare[me.end() :])
-    if (to := _ASKS_TO.match(bare)) and not re.match(r"(?:what|when|where|who|whose|which|how|why)\b", bare, re.IGNORECASE):
+    if (to := _ASKS_TO.match(bare)) and not re.match(
+        r"(?:what|when|where|who|whose|which|how|why)\b", bare, re.IGNORECASE
+    ):
         rest = bare[to.end() :]
         if rest and not _TELLS.match(rest) and not _QUESTION.match(rest):
-            is_order = _is_verb(rest) or (_ASKS_YOU.search(to.group()) and not re.match(r"(?:an?|the|my|some)\b|[A-Z\d]", rest))
+            is_order = _is_verb(rest) or (
+                _ASKS_YOU.search(to.group()) and not re.match(r"(?:an?|the|my|some)\b|[A-Z\d]", rest)
+            )
             return Part(text, "order" if is_order else "want", rest)
-    is_begged = re.match(r"\W*(?:please|pls|kindly)\s+(?!(?:an?|the|my|some|for|no)\b)[a-z]", text, re.IGNORECASE)
+    is_begged = re.match(
+        r"\W*(?:please|pls|kindly)\s+(?!(?:an?|the|my|some|for|no)\b)[a-z]", text, re.IGNORECASE
+    )
     if (_is_verb(bare) or is_begged) and not _QUESTION.match(bare):
         return Part(text, "order", bare)
     if _QUESTION.match(bare) or bare.rstrip().endswith("?"):
         return Part(text, "ask")
     if _WANTS.match(bare):
         return Part(text, "want")
-    if _TELLS.match(bare) or not bare or re.match(r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b", bare):
+    if (
+        _TELLS.match(bare)
+        or not bare
+        or re.match(
+            r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b",
+            bare,
+        )
+    ):
         return Part(text, "tell")
-    is_order = re.match(r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)", bare)
+    is_order = re.match(
+        r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)",
+        bare,
+    )
     is_label = re.match(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|to|from|in|at|for)\b)", bare)
-    return Part(text, "order" if is_order and not is_label else "name", bare if is_order and not is_label else "")
+    return Part(
+        text, "order" if is_order and not is_label else "name", bare if is_order and not is_label else ""
+    )
 
 
 def _is_verb(text: str) -> bool:
@@ -212,8 +255,13 @@ def _is_verb(text: str) -> bool:
     return (first in VERBS or (first.startswith("re") and first[2:] in VERBS)) and not is_noun
 
 
-_CUT = re.compile(r"\s*;\s+|,?\s+(?:and then|and also|and|then|but)\s+(?=(?P<verb>[a-z-]+)\b)|,\s+(?=(?P<next>[a-z-]+)\b)", re.IGNORECASE)
-_SENTENCE = re.compile(r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bProf)[.!?]+[\"')\]]*(?=\s+[\"'(]?[A-Z0-9])|\n+")
+_CUT = re.compile(
+    r"\s*;\s+|,?\s+(?:and then|and also|and|then|but)\s+(?=(?P<verb>[a-z-]+)\b)|,\s+(?=(?P<next>[a-z-]+)\b)",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(
+    r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bProf)[.!?]+[\"')\]]*(?=\s+[\"'(]?[A-Z0-9])|\n+"
+)
 
 
 def parts_of(request: str) -> list[Part]:
@@ -227,7 +275,10 @@ def parts_of(request: str) -> list[Part]:
     pieces = [request[start:end].strip() for start, end in zip(kept, [*kept[1:], len(request)], strict=True)]
     joined: list[str] = []
     for piece in pieces:  # what stands alone belongs to what follows, a condition to what depends on it
-        is_open = bool(joined) and (len(words.words(_POLITE.sub("", joined[-1]))) < 2 or re.match(r"(?:if|in case|should|when)\b[^,]*,?$", _POLITE.sub("", joined[-1]), re.IGNORECASE))
+        is_open = bool(joined) and (
+            len(words.words(_POLITE.sub("", joined[-1]))) < 2
+            or re.match(r"(?:if|in case|should|when)\b[^,]*,?$", _POLITE.sub("", joined[-1]), re.IGNORECASE)
+        )
         joined[-1:] = [f"{joined[-1]} {piece}"] if is_open else [*joined[-1:], piece]
     bare = [re.sub(r"(?:[\s,;]+(?:and|then|but))?[\s,;]*$", "", piece) for piece in joined]
     return [_read(piece[:LONGEST]) for piece in bare[:MOST_PARTS] if piece]
@@ -239,9 +290,22 @@ def _begins(hit: re.Match[str], request: str) -> bool:
     word = (hit.group("verb") or hit.group("next") or "").lower()
     if not word or word in ("please", "pls", "can", "could"):
         return True
-    is_asked = re.match(r"(?:wh\w+|how|is|are|do|does)\s(?:\w+\s)?(?:the|my|there|it|you|they|is|are|much|many)\b", after, re.IGNORECASE)
-    is_noun = re.match(r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after) and not re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
-    return (_is_verb(after) and not is_noun and not (hit.group("next") and not re.match(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])", after))) or bool(hit.group("verb") and is_asked)
+    is_asked = re.match(
+        r"(?:wh\w+|how|is|are|do|does)\s(?:\w+\s)?(?:the|my|there|it|you|they|is|are|much|many)\b",
+        after,
+        re.IGNORECASE,
+    )
+    is_noun = re.match(
+        r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after
+    ) and not re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
+    return (
+        _is_verb(after)
+        and not is_noun
+        and not (
+            hit.group("next")
+            and not re.match(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])", after)
+        )
+    ) or bool(hit.group("verb") and is_asked)
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
@@ -274,12 +338,16 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
     text = part
     if part.manner == "ask" and not [word for word in words.words(part.text) if word not in COMMON]:
         text = Part(request[:LONGEST], part.manner)  # "Where are they?"
-    fitting = [tool for tool in tools if not (part.manner == "ask" and acts(tool)) and not _undoes(part, tool)]
+    fitting = [
+        tool for tool in tools if not (part.manner == "ask" and acts(tool)) and not _undoes(part, tool)
+    ]
     scores = {tool.name: score(text, request if alone else part.text, tool, tools) for tool in fitting}
     best = max(fitting, key=lambda tool: scores[tool.name], default=None)
     tied = [tool for tool in fitting if best and scores[best.name] - scores[tool.name] < TIED]
     surest = sorted(tied, key=lambda tool: -_sureness(part.text, tool))
-    is_clear = len(tied) == 1 or _sureness(part.text, surest[0]) > _sureness(part.text, surest[1]) if tied else False
+    is_clear = (
+        len(tied) == 1 or _sureness(part.text, surest[0]) > _sureness(part.text, surest[1]) if tied else False
+    )
     if is_clear and scores[surest[0].name] >= LEAST[part.manner]:
         best = surest[0]
         return Goal(part.text, best, "", part.condition)
@@ -289,7 +357,9 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
 
 def _belongs(part: Part, goal: Goal, before: Goal) -> bool:
     """Say whether a part only says more of the wish before it: "deliver to ...", "call it ..."."""
-    if not before.tool or (goal.tool and goal.tool.name != before.tool.name and not re.match(r"\w+ (?:it|them)\b", part.asked)):
+    if not before.tool or (
+        goal.tool and goal.tool.name != before.tool.name and not re.match(r"\w+ (?:it|them)\b", part.asked)
+    ):
         return False
     if goal.tool and goal.tool.name == before.tool.name:
         return False
@@ -316,18 +386,26 @@ def score(part: Part, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -
     if part.manner == "order" and not verb:
         return 0.0
     about = nearness(part, tool) + _shared(part, tool) + VERB * verb
-    return about + _in_hand(request, tool, tools) if about >= (ABOUT_ORDER if part.manner == "order" else ABOUT) else 0.0
+    return (
+        about + _in_hand(request, tool, tools)
+        if about >= (ABOUT_ORDER if part.manner == "order" else ABOUT)
+        else 0.0
+    )
 
 
 @lru_cache(maxsize=4096)
 def _shared(part: Part, tool: ToolSpec) -> float:
     """Return what the words are worth that a part shares with a tool: verb, nouns, description."""
-    text = (part.asked or part.text)
+    text = part.asked or part.text
     stems = [words.stem(word) for word in words.words(text)]
     stems = stems[1:] if part.manner == "order" else stems  # "text" is no noun where it is ordered
     content = [stem for stem in stems if stem not in words.STOP and not stem.isdigit()]
     verbs = {words.stem(verb) for verb in verbs_of(tool)}
-    nouns = [words.stem(word) for word in words.words(spoken(tool.name)) if word not in verbs_of(tool) and word not in words.STOP]
+    nouns = [
+        words.stem(word)
+        for word in words.words(spoken(tool.name))
+        if word not in verbs_of(tool) and word not in words.STOP
+    ]
     total = SHARED * sum(stem in own_stems(tool) for stem in content) / max(1, len(content))
     total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
     return total
@@ -359,7 +437,7 @@ def _sureness(text: str, tool: ToolSpec) -> float:
 @lru_cache(maxsize=1024)
 def _cores(part: Part) -> tuple[str, str]:
     """Return the part without texts that are only handed on, and also without names and numbers."""
-    text = (part.asked or part.text)
+    text = part.asked or part.text
     bare = text
     for one in sorted(lex(text), key=lambda one: -one.start):
         if one.kind in ("email", "phone", "url", "quoted"):

@@ -199,7 +199,11 @@ def _pieces(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
         if token.kind == "money":
             yield from _currency(token, found)
             digits = re.search(r"\d[\d.,]*", token.text)
-            found = replace(found, end=token.start + digits.end(), start=token.start + digits.start()) if digits else found
+            found = (
+                replace(found, end=token.start + digits.end(), start=token.start + digits.start())
+                if digits
+                else found
+            )
         yield found
 
 
@@ -219,7 +223,9 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
                 continue
             break
         if token.kind == "stop":
-            is_span = token.text in ("->", "\u2192", "\u2013") or (token.text == "-" and tokens[at].kind in _FIGURES)
+            is_span = token.text in ("->", "\u2192", "\u2013") or (
+                token.text == "-" and tokens[at].kind in _FIGURES
+            )
             lead = ":" if token.text in (":", "=") else "to" if is_span else ""
             if lead in ("", "to"):
                 break
@@ -236,7 +242,11 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
             label += _own_words(tokens[: tokens.index(token)])
             label += ["peopl"] if token.word == "we're" else []
             break
-        if words.stem(token.word) in UNITS and (place := tokens.index(token)) and tokens[place - 1].kind == "number":
+        if (
+            words.stem(token.word) in UNITS
+            and (place := tokens.index(token))
+            and tokens[place - 1].kind == "number"
+        ):
             break  # "5 minutes and 12"
         if token.word not in _ARTICLES and token.word not in words.STOP:
             label.append(words.stem(token.word))
@@ -265,7 +275,9 @@ def _own_words(tokens: Sequence[_Token]) -> list[str]:
 
 def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
     stems: list[str] = []
-    if [one.word for one in tokens[at + 1 : at + 2]] in (["x"], ["×"], ["or"], ["to"]) and _is_number(tokens, at + 2):
+    if [one.word for one in tokens[at + 1 : at + 2]] in (["x"], ["×"], ["or"], ["to"]) and _is_number(
+        tokens, at + 2
+    ):
         return _noun(tokens, at + 2)  # "40 x 30 cm"
     for token in tokens[at + 1 : at + 5]:
         is_unit = words.stem(token.word.strip("-°")) in UNITS
@@ -290,12 +302,22 @@ def _units(tokens: Sequence[_Token]) -> Iterator[Mention]:
     """Yield words for units and currencies: "from" where a number stands before, "to" after "how many"."""
     for at, token in enumerate(tokens):
         own = token.word.strip("-°")
-        if token.kind not in ("word", "name", "code") or not (words.stem(own) in UNITS or own in CODES or (token.text.isupper() and token.text in CODES.values())):
+        if token.kind not in ("word", "name", "code") or not (
+            words.stem(own) in UNITS
+            or own in CODES
+            or (token.text.isupper() and token.text in CODES.values())
+        ):
             continue
         if own in _OF_UNITS and at + 1 < len(tokens) and words.stem(tokens[at + 1].word) in UNITS:
             continue  # "degrees Fahrenheit"
         before = next((one for one in reversed(tokens[:at]) if one.word not in _OF_UNITS), None)
-        lead = "from" if before and before.kind in ("number", "money") else "to" if before and before.word in ("many", "much") else ""
+        lead = (
+            "from"
+            if before and before.kind in ("number", "money")
+            else "to"
+            if before and before.word in ("many", "much")
+            else ""
+        )
         yield Mention("unit", token.text.strip("-"), token.start, token.end, lead or _before(tokens, at)[0])
 
 
@@ -395,7 +417,9 @@ def clock(written: str, text: str = "", at: int = 0) -> str:
     else:
         figures = re.match(rf"(\d{{1,2}}|{_NUMBER_WORD})(?::(\d\d))?", spoken)
         hour, minute = int(_figure(figures[1])), int(figures[2] or 0)  # type: ignore[index]
-    half = re.search(r"([ap])\.?m", spoken) or re.match(r"(?:\s?(?:to|-|\u2013|until)\s?\d{1,2}(?::\d\d)?)?\s?([ap])\.?m", text[at:].lower())
+    half = re.search(r"([ap])\.?m", spoken) or re.match(
+        r"(?:\s?(?:to|-|\u2013|until)\s?\d{1,2}(?::\d\d)?)?\s?([ap])\.?m", text[at:].lower()
+    )
     if half:
         hour = hour % 12 + 12 * (half[1] == "p")
     elif not re.match(r"\d\d:|0", spoken) and 1 <= hour <= 11:
@@ -412,9 +436,15 @@ def _hour(tokens: Sequence[_Token], at: int, found: Mention, text: str) -> Menti
     """Return a number as a time of day where it stands as one: "at seven", "from 9 to 10 am"."""
     is_hour = found.value == int(found.value) and 0 < found.value <= 24 and not found.noun
     beside = text[found.end : found.end + 12]
-    ranged = re.match(rf"\s?(?:to|-|\u2013|until|till)\s?\d{{1,2}}(?::\d\d|\s?{_HALF})", beside, re.IGNORECASE)
+    ranged = re.match(
+        rf"\s?(?:to|-|\u2013|until|till)\s?\d{{1,2}}(?::\d\d|\s?{_HALF})", beside, re.IGNORECASE
+    )
     label = next((token.word for token in reversed(tokens[:at]) if token.kind != "stop"), "")
-    if not is_hour or (found.lead not in _HOURLY and label != "is" and not ranged) or (label not in _HOURLY | {"is"} and not ranged):
+    if (
+        not is_hour
+        or (found.lead not in _HOURLY and label != "is" and not ranged)
+        or (label not in _HOURLY | {"is"} and not ranged)
+    ):
         return None
     return replace(found, kind="time", value=clock(tokens[at].text, text, found.end))
 
@@ -428,7 +458,9 @@ def _phrases(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
     for at in range(len(tokens) + 1):
         token = tokens[at] if at < len(tokens) else None
         is_part = token is not None and (
-            (token.kind == "word" and not _ends_phrase(token)) or (token.kind in ("code", "number", "path") and bool(run)) or token.kind == "name"
+            (token.kind == "word" and not _ends_phrase(token))
+            or (token.kind in ("code", "number", "path") and bool(run))
+            or token.kind == "name"
         )
         if is_part:
             run.append(at)
@@ -446,7 +478,9 @@ def _following(tokens: Sequence[_Token], at: int) -> list[int]:
     for place in range(at, min(at + 4, len(tokens))):
         token = tokens[place]
         is_article = not rest and token.word in _ARTICLES
-        if is_article or (token.kind in ("name", "code") or (token.kind == "word" and not _ends_phrase(token))):
+        if is_article or (
+            token.kind in ("name", "code") or (token.kind == "word" and not _ends_phrase(token))
+        ):
             rest.append(place)
             continue
         break
@@ -455,7 +489,14 @@ def _following(tokens: Sequence[_Token], at: int) -> list[int]:
 
 def _ends_phrase(token: _Token) -> bool:
     word = token.word
-    return word in PREPOSITIONS or word in _JOINTS or word in _CALLED or word in _BEING or word in _ARTICLES or word in _PRONOUNS
+    return (
+        word in PREPOSITIONS
+        or word in _JOINTS
+        or word in _CALLED
+        or word in _BEING
+        or word in _ARTICLES
+        or word in _PRONOUNS
+    )
 
 
 _PRONOUNS = frozenset(GRAMMAR["pronouns"].split())
@@ -464,12 +505,22 @@ _FILLERS = frozenset(GRAMMAR["fillers"].split())
 
 def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
     kept = list(run)
-    while kept and kept[0] and words.stem(tokens[kept[0]].word.strip("-")) in UNITS and tokens[kept[0] - 1].kind == "number":
+    while (
+        kept
+        and kept[0]
+        and words.stem(tokens[kept[0]].word.strip("-")) in UNITS
+        and tokens[kept[0] - 1].kind == "number"
+    ):
         kept.pop(0)  # "60 g of oats"
     while kept and (tokens[kept[-1]].word in words.STOP | _FILLERS):
         kept.pop()
-    while kept and tokens[kept[0]].kind == "word" and (
-        tokens[kept[0]].word in words.STOP | _FILLERS or (tokens[kept[0]].word in VERBS and _is_verb_place(tokens, kept[0]))
+    while (
+        kept
+        and tokens[kept[0]].kind == "word"
+        and (
+            tokens[kept[0]].word in words.STOP | _FILLERS
+            or (tokens[kept[0]].word in VERBS and _is_verb_place(tokens, kept[0]))
+        )
     ):
         kept.pop(0)
     return kept
@@ -478,7 +529,11 @@ def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
 def _is_verb_place(tokens: Sequence[_Token], at: int) -> bool:
     """Say whether a word stands where a verb would: at the beginning, after a joint, "to", "I" or "please"."""
     before = tokens[at - 1].word if at else "."
-    return before in (".", "!", "?", "\n", ":", ";", ",", "to", "i", "we", "you", "and", "then", "please", "also", "me") or before in _FILLERS
+    return (
+        before
+        in (".", "!", "?", "\n", ":", ";", ",", "to", "i", "we", "you", "and", "then", "please", "also", "me")
+        or before in _FILLERS
+    )
 
 
 def _phrase(tokens: Sequence[_Token], run: Sequence[int], text: str) -> Iterator[Mention]:
@@ -486,21 +541,41 @@ def _phrase(tokens: Sequence[_Token], run: Sequence[int], text: str) -> Iterator
     if len(run) == 1 and first.kind != "word":
         return
     lead, label, is_joined = _before(tokens, run[0])
-    yield Mention("named" if first.kind == "name" else "phrase", text[first.start : last.end], first.start, last.end, lead, label, (), is_joined)
+    yield Mention(
+        "named" if first.kind == "name" else "phrase",
+        text[first.start : last.end],
+        first.start,
+        last.end,
+        lead,
+        label,
+        (),
+        is_joined,
+    )
 
 
 # -- texts to hand on -------------------------------------------------------------------------------------
 
 _HANDED = (
-    (r"\b(?P<label>[\w#+-]*(?:\s[\w#+-]+)?)\s?:\s+(?P<text>\S.*?)(?=[,;.]?\s+(?:and\s|with\s|the\s)*[A-Za-z]{2,}(?:\s\w+)?:\s|\n|$)", ":"),
+    (
+        r"\b(?P<label>[\w#+-]*(?:\s[\w#+-]+)?)\s?:\s+(?P<text>\S.*?)(?=[,;.]?\s+(?:and\s|with\s|the\s)*[A-Za-z]{2,}(?:\s\w+)?:\s|\n|$)",
+        ":",
+    ),
     (r"\b(?:saying|reading|says?)\s+(?:that\s+)?(?P<label>)(?P<text>[^:\s].*?)(?=\n|$)", "that"),
-    (r"\b(?:that|know)\s+(?!(?:to|the|is|was|he|she)\b(?=\s\w+\W*$))(?:that\s+)?(?P<label>)(?P<text>\w.*?)(?=\n|$)", "that"),
-    (r"(?i:\b(?:remind|remember|reminder|tell|ask)\w*\b(?:[^.:]|\d:\d){0,40}?\bto)\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)", "to"),
+    (
+        r"\b(?:that|know)\s+(?!(?:to|the|is|was|he|she)\b(?=\s\w+\W*$))(?:that\s+)?(?P<label>)(?P<text>\w.*?)(?=\n|$)",
+        "that",
+    ),
+    (
+        r"(?i:\b(?:remind|remember|reminder|tell|ask)\w*\b(?:[^.:]|\d:\d){0,40}?\bto)\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)",
+        "to",
+    ),
     (r"(?i:\breminder\b[^.:]{0,40}?\b(?:for|about))\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)", "to"),
 )
 _MOMENT = f"(?:{_PATTERNS['date']}|{_PATTERNS['time']}|at \\d+)"
 _TRAILING = re.compile(rf"(?:,?\s(?:(?:on|at|by|this|every|in the|for)\s)*{_MOMENT})+$")
-_END = re.compile(r"[.!?](?=\s+[A-Z\"'])|,?\s(?:and|then)\s(?:then\s|also\s)?(?=([a-z]+)\s(?:the|a|an|my|me|it|us|our|to|[A-Z\d]))")
+_END = re.compile(
+    r"[.!?](?=\s+[A-Z\"'])|,?\s(?:and|then)\s(?:then\s|also\s)?(?=([a-z]+)\s(?:the|a|an|my|me|it|us|our|to|[A-Z\d]))"
+)
 
 
 def _handed_on(text: str) -> Iterator[Mention]:

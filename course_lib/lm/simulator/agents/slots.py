@@ -89,7 +89,9 @@ def fields_of(schema: Schema, definitions: Mapping[str, Schema]) -> tuple[Field,
     """Return the properties of an object as fields."""
     wants = schema.get("required", ())
     return tuple(
-        Field(name, {**child, "$defs": definitions}, str(child.get("description", "")), required=name in wants)
+        Field(
+            name, {**child, "$defs": definitions}, str(child.get("description", "")), required=name in wants
+        )
         for name, child in schema["properties"].items()
     )
 
@@ -104,7 +106,10 @@ def slot_of(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
     own = stems | (above if stems & {"nam", "id", "email", "phon"} else frozenset())
     roles = {lead for lead, of in PREPOSITIONS.items() if of & own or lead in name or told[-1:] == [lead]}
     roles = next((set(pair) for pair in _ENDS if pair[0] in name), roles)
-    if not stems & {words.stem(word) for word in ("origin", "destination", "start", "end")} and kind in ("date", "time"):
+    if not stems & {words.stem(word) for word in ("origin", "destination", "start", "end")} and kind in (
+        "date",
+        "time",
+    ):
         roles |= {"on", "at", "for"}
     roles |= {"from", "at"} if stems & {"origin", "start", "begin", "source", "departur"} else set()
     roles |= {"to", "until", "till"} if stems & {"destination", "end", "target", "arriv"} else set()
@@ -113,7 +118,9 @@ def slot_of(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
     if stems & {"sourc", "from", "origin", "old"} and kind not in ("date", "time"):
         roles &= {"from", "at", "of", "since", "between"}
     shape = _shape_of(schema, desc) if kind in ("id", "thing", "unit", "place", "title", "person") else ""
-    return Slot(path, schema, desc, required, kind, stems, about, frozenset(roles), _unit(name, told, kind), shape)
+    return Slot(
+        path, schema, desc, required, kind, stems, about, frozenset(roles), _unit(name, told, kind), shape
+    )
 
 
 _ENDS = (("from", "since", "between"), ("to", "into", "in", "until", "as"))
@@ -126,11 +133,17 @@ def _unit(name: Sequence[str], told: Sequence[str], kind: str) -> tuple[str, flo
         return none
     for word in (name[-1], *re.findall(r"\bin (\w+)", " ".join(told))):
         known = UNITS.get(words.stem(word))
-        if known and len(word) > 1 and not (known[0] == "time" and word == words.stem(word) and len(word) > 3):
+        if (
+            known
+            and len(word) > 1
+            and not (known[0] == "time" and word == words.stem(word) and len(word) > 3)
+        ):
             return known  # "years" last, a "year" is a point in time
     for word in (*reversed(name), *told[:6]):
         for dimension, names in GRAMMAR["measures"].items():
-            is_count = dimension == "count" and (word not in name or (word == "number" and name[1:2] != ["of"]))
+            is_count = dimension == "count" and (
+                word not in name or (word == "number" and name[1:2] != ["of"])
+            )
             if not is_count and {word, word.removesuffix("s")} & {*names.split()}:
                 return (dimension, 0.0, "")
     return none
@@ -154,7 +167,9 @@ def _kind(schema: Schema, name: Sequence[str], told: Sequence[str]) -> str:
     by_desc = [kind for word in told for kind in kinds_named(word)]
     if by_desc and (not named or name[0] in PREPOSITIONS and len(name) == 1):
         return by_desc[0]  # "to: e-mail address of the recipient"
-    clear = next((one for one in named if one in _CLEAR), "") or next((one for one in by_desc[:1] if one in _CLEAR), "")
+    clear = next((one for one in named if one in _CLEAR), "") or next(
+        (one for one in by_desc[:1] if one in _CLEAR), ""
+    )
     return clear or next((one for one in named if one != "title"), "") or next(iter(named), "thing")
 
 
@@ -194,7 +209,11 @@ def _like(example: str) -> str:
         return r"(?<![\w-])[A-Z]{2,5}(?![\w-])"
     head = re.match(r"[A-Za-z]{1,4}-(?=\d)", example)
     prefix = head.group() if head else ""
-    body = re.sub(r"[A-Z]+|[a-z](?=\d)", lambda run: f"[{'A-Z' if run.group().isupper() else 'a-z'}]{{1,{len(run.group()) + 1}}}", example[len(prefix) :])
+    body = re.sub(
+        r"[A-Z]+|[a-z](?=\d)",
+        lambda run: f"[{'A-Z' if run.group().isupper() else 'a-z'}]{{1,{len(run.group()) + 1}}}",
+        example[len(prefix) :],
+    )
     body = re.sub(r"(?<![{,\d])\d+(?![\d},])", lambda run: rf"\d{{1,{len(run.group()) + 1}}}", body)
     return rf"(?<![\w-]){prefix}{body}(?![\w-])"
 

@@ -84,10 +84,20 @@ def read_episode(body: Mapping[str, Any], task: Task) -> Episode | None:
         given = task.inputs.get("tools", "")  # a JSON list of lines, or the lines
         lines = parsed(given)
         tools = listed_tools("\n".join(map(str, lines)) if isinstance(lines, list) else given)
-        return Episode("calls", request, tools, steps, calls, before=before)
+        request, written = _written(request)
+        return Episode("calls", request, tools, (*steps, *written), calls, before=before)
     if "trajectory" in task.inputs and (steps := _trajectory(task.inputs["trajectory"])):
         return Episode("extract", _request(task.inputs), (), steps)
     return None
+
+
+_WRITTEN = re.compile(r"^(\w+)\((\{.*\})\) -> (.*)$", re.MULTILINE)
+
+
+def _written(request: str) -> tuple[str, tuple[Step, ...]]:
+    """Take apart a request and the calls that an input beside it lists, each a line: name({...}) -> result."""
+    steps = (Step(name, _mapping(parsed(args)), result) for name, args, result in _WRITTEN.findall(request))
+    return _WRITTEN.sub("", request).strip(), tuple(steps)
 
 
 def _request(inputs: Mapping[str, str]) -> str:
