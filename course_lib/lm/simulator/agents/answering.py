@@ -12,16 +12,16 @@ from typing import Any
 
 from course_lib.lm.reply import Reply, ToolCall
 from course_lib.lm.simulator import formats
+from course_lib.lm.simulator.agents.deciding import Call, Move, decide, fill_any, looked_back
+from course_lib.lm.simulator.agents.goals import acts, is_final, parts_of, spoken
 from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.answers import reply
-from course_lib.lm.simulator.agents.goals import acts, is_final, parts_of, spoken
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
 from course_lib.lm.simulator.skills.shape import extract
-from course_lib.lm.simulator.agents.deciding import Call, Move, decide, fill_any, looked_back
 from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 
 MOST_FACTS = 6

@@ -184,7 +184,7 @@ def _unused(sets: Sequence[Filled], clause: str, hands: Hands) -> str:
             and (one.value != 1.0 or clause[one.start].isdigit())
         )
         is_used = (
-            (len(sets) == 1 and one.touches(sets[0].spans))
+            any(one.touches(filled.spans) for filled in sets)
             or one.value in given
             or any(
                 str(one.value) in str(value) or clause[one.start : one.end] in str(value) for value in given
@@ -329,7 +329,7 @@ def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
         for name, value in one.args.items()
         if name not in names
     }
-    several = [Filled(shared | one.args, ()) for one, _ in sharing]
+    several = [Filled(shared | one.args, (), one.chosen) for one, _ in sharing]
     covered = (
         {path for one, _ in sharing for path in one.chosen}
         | whole.chosen.keys()

@@ -6,6 +6,7 @@ its unit: "from Berlin" fits an origin, "ticket 12" a ticket number, "4 people" 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -160,7 +161,7 @@ def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
     score, dimension = _bearing(slot, one, rivals), slot.unit[0]
     if slot.stems & _LIMITS and one.noun and not own[0]:
         score += UNIT / 2 + 0.25  # "the last 10 transactions"
-    if dimension and own[0] == dimension or (dimension == "count" and not own[0] and one.noun):
+    if (dimension and own[0] == dimension) or (dimension == "count" and not own[0] and one.noun):
         score = max(score, 0.0) + (UNIT if own[0] and own[1:] == slot.unit[1:] else UNIT - 0.5)
         value = converted(value, own, slot.unit)
     elif own[0] and (dimension or "id" in slot.stems):
@@ -214,6 +215,8 @@ def _lasting(slot: Slot, found: Sequence[Mention]) -> Fit | None:
 
 def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[str]) -> Fit | None:
     worth = float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
+    if one.kind in ("date", "time") and slot.kind in ("thing", "place") and slot.stems & {"start", "begin", "end"}:
+        worth = 1.5
     if not worth:
         return None
     if one.kind == "named" and not (
@@ -373,7 +376,7 @@ def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
 def _moments(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
     """Yield a day and the time beside it as one."""
     moments = [one for one in found if one.kind in ("date", "time")]
-    for one, other in zip(moments, moments[1:], strict=False):
+    for one, other in itertools.pairwise(moments):
         if {one.kind, other.kind} != {"date", "time"} or other.start - one.end > 8:
             continue
         day, clock = (one, other) if one.kind == "date" else (other, one)

@@ -199,7 +199,7 @@ def _read(text: str) -> Part:
     if (hit := _IF.match(bare) or _if_last(bare)) and (rest := _read(hit["rest"])).manner != "ask":
         return Part(rest.text, rest.manner, rest.asked, hit["when"])
     if re.match(
-        r"(?:let (?:me|us) know|tell (?:me|us)|show (?:me|us)|give (?:me|us)|find out|check|look up)\b",
+        r"(?:let (?:me|us) know|tell (?:me|us)|show (?:me|us)|give (?:me|us)(?!.*\bback\b)|find out|check|look up)\b",
         bare,
         re.IGNORECASE,
     ):
@@ -427,6 +427,16 @@ def _in_hand(request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     told = bool(lacking) and all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
     has_all = bool(tool.params) and (not missing or told)
     return COMPLETE * has_all + USED * (1.0 if told else used / max(1, pieces))
+
+
+def _topic(part: Part) -> str:
+    """Return what a part is about: "order O-10001" in a question says of which order, not what is asked."""
+    text = part.asked or part.text
+    codes = [one for one in lex(text) if one.kind == "code" and part.manner != "order"]
+    for one in reversed(codes):
+        head = re.sub(r"\b\w+\s*$", "", text[: one.start]) if one.label else text[: one.start]
+        text = head + text[one.end :]
+    return text if set(words.words(text)) - COMMON else part.text
 
 
 def _sureness(text: str, tool: ToolSpec) -> float:

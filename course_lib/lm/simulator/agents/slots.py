@@ -165,7 +165,7 @@ def _kind(schema: Schema, name: Sequence[str], told: Sequence[str]) -> str:
         return "unit"
     named = [kind for word in ("_".join(name), *reversed(name)) for kind in kinds_named(word)]
     by_desc = [kind for word in told for kind in kinds_named(word)]
-    if by_desc and (not named or name[0] in PREPOSITIONS and len(name) == 1):
+    if by_desc and (not named or (name[0] in PREPOSITIONS and len(name) == 1)):
         return by_desc[0]  # "to: e-mail address of the recipient"
     clear = next((one for one in named if one in _CLEAR), "") or next(
         (one for one in by_desc[:1] if one in _CLEAR), ""
