@@ -238,9 +238,9 @@ def _read(text: str) -> Part:
         bare,
     )
     is_label = re.match(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|to|from|in|at|for)\b)", bare)
-    return Part(
-        text, "order" if is_order and not is_label else "name", bare if is_order and not is_label else ""
-    )
+    if is_order and not is_label and not kinds_named(first_word(bare)):
+        return Part(text, "order", bare)
+    return Part(text, "name")
 
 
 def _is_verb(text: str) -> bool:
@@ -400,7 +400,6 @@ def _shared(part: Part, tool: ToolSpec) -> float:
     stems = [words.stem(word) for word in words.words(text)]
     stems = stems[1:] if part.manner == "order" else stems  # "text" is no noun where it is ordered
     content = [stem for stem in stems if stem not in words.STOP and not stem.isdigit()]
-    verbs = {words.stem(verb) for verb in verbs_of(tool)}
     nouns = [
         words.stem(word)
         for word in words.words(spoken(tool.name))
@@ -408,7 +407,8 @@ def _shared(part: Part, tool: ToolSpec) -> float:
     ]
     total = SHARED * sum(stem in own_stems(tool) for stem in content) / max(1, len(content))
     total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
-    return total
+    asked = {"where", "when", "who", "why"} & {*words.words(text)} & {*words.words(tool.desc)}
+    return total + SHARED * bool(asked)
 
 
 @lru_cache(maxsize=4096)
