@@ -15,8 +15,11 @@ from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 
 _ALL = re.compile(r"\b(?:whole|full|fully|entire|all of|complete|everything|the lot)\b", re.IGNORECASE)
+RESULTS = "(?:result|answer|translation|forecast|weather|summary|list|text|details?|total|outcome|rate"
+    "|price|times?)"
+"""Words that stand for what a tool gave back."""
 _RESULT = re.compile(
-    r"\b(?:it|this|that|them|these|those|(?:the|its) (?:\w+ )?(?:result|answer|translation|forecast|weather|summary|list|text|details?|total|outcome|rate|amount|price|times?))\b",
+    rf"\b(?:it|this|that|them|these|those|(?:the|its) (?:\w+ )?{RESULTS})\b",
     re.IGNORECASE,
 )
 
@@ -49,7 +52,7 @@ _ORDINALS = {"first": 0, "earliest": 0, "second": 1, "third": 2, "last": -1, "la
 
 
 def _of_texts(slot: Slot, seen: Sequence[Seen], about: str) -> list[Any]:
-    """Return the only value of the argument's kind that an observation without keys holds where it is meant."""
+    """Return the only value of the argument's kind that a plain text holds where it is meant."""
     for one in reversed(seen):
         if one.data is not None or one.error:
             continue
@@ -67,7 +70,7 @@ def _is_of(label: str, about: str) -> bool:
 
 
 def _meant(text: str, about: str) -> str:
-    """Return the piece of a result that is meant: by its place, "the first one", or by a word that only it has."""
+    """Return the piece of a result that is meant: "the first one", or by a word that only it has."""
     pieces = [piece for piece in re.split(r";\s|\n|(?<=[a-z\d])\.\s", text) if piece.strip()]
     places = [_ORDINALS[word] for word in words.words(about) if word in _ORDINALS]
     if places and -len(pieces) <= places[0] < len(pieces):

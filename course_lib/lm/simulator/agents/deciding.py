@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from course_lib.lm.simulator.agents.carrying import from_observations, points_back, result_of
+from course_lib.lm.simulator.agents.carrying import RESULTS, from_observations, points_back, result_of
 from course_lib.lm.simulator.agents.filling import Filled, fill, joined_parts
 from course_lib.lm.simulator.agents.goals import (
     PROMISES,
@@ -255,7 +255,7 @@ def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], hands: Hands) -
         return several
     filled = _read(tool, clause, hands)
     if before and hands.seen and points_back(clause):
-        filled = _with_result(tool, filled, clause, hands)
+        filled = _with_result(tool, filled, hands)
     elif (
         before
         and points_back(clause)
@@ -272,34 +272,25 @@ def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], hands: Hands) -
 
 
 _POINTER = re.compile(
-    r"(?:it|this|that|them|(?:the |its )?(?:\w+ )?(?:result|answer|translation|forecast|weather|summary|list|details?|outcome|times?))(?:\s(?:to|for)\b.*)?\W*",
+    rf"(?:it|this|that|them|(?:the |its )?(?:\w+ )?{RESULTS})(?:\s(?:to|for)\b.*)?\W*",
     re.IGNORECASE,
 )
 
 
 def _is_pointer(tool: ToolSpec, filled: Filled) -> bool:
     texts = [slot for slot in slots(tool.params) if slot.kind == "text" and slot.required]
-    return any(
-        slot.path[0] not in filled.args or _POINTER.fullmatch(str(filled.args[slot.path[0]]))
-        for slot in texts
-    )
+    return any(_POINTER.fullmatch(str(filled.args.get(slot.path[0], "it"))) for slot in texts)
 
 
-def _with_result(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> Filled:
+def _with_result(tool: ToolSpec, filled: Filled, hands: Hands) -> Filled:
     """Return arguments in which a text that only points back is what the last tool before gave back."""
     last = next((one for one in reversed(hands.seen) if not one.error and one.step.tool != tool.name), None)
     if last is None or not _is_pointer(tool, filled):
         return filled
-    args = dict(filled.args)
-    names = []
-    for slot in slots(tool.params):
-        if (
-            slot.kind == "text"
-            and slot.required
-            and (slot.path[0] not in args or _POINTER.fullmatch(str(args[slot.path[0]])))
-        ):
-            args[slot.path[0]] = result_of(last)
-            names.append(slot.name)
+    texts = [slot for slot in slots(tool.params) if slot.kind == "text" and slot.required]
+    open_ = [slot for slot in texts if _POINTER.fullmatch(str(filled.args.get(slot.path[0], "it")))]
+    args = dict(filled.args) | {slot.path[0]: result_of(last) for slot in open_}
+    names = [slot.name for slot in open_]
     return Filled(args, tuple(name for name in filled.missing if name not in names))
 
 

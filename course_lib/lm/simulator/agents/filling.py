@@ -18,7 +18,6 @@ from course_lib.lm.simulator.agents.lexing import (
     CODES,
     COMMON,
     GRAMMAR,
-    PREPOSITIONS,
     SPELLINGS,
     UNITS,
     VERBS,
@@ -86,10 +85,11 @@ class Filled:
 
 # -- one mention and one argument -------------------------------------------------------------------------
 
-_WORTH = {
+_WORTH: dict[str, dict[str, float]] = {
     "email": {"email": 4}, "url": {"url": 4}, "phone": {"phone": 4}, "sum": {}, "sql": {}, "zip": {},
     "date": {"date": 2.5}, "time": {"time": 2.5}, "date-time": {"date": 1},
-    "street": {"street": 4, "name": 1, "named": 1, "phrase": 0.5}, "path": {"path": 3, "quoted": 2, "name": 0.5, "named": 0.5, "phrase": 0.5},
+    "street": {"street": 4, "name": 1, "named": 1, "phrase": 0.5},
+    "path": {"path": 3, "quoted": 2, "name": 0.5, "named": 0.5, "phrase": 0.5},
     "id": {"code": 2.5, "number": 1.5, "tag": 2, "quoted": 1, "name": 0.5, "phrase": 0.2},
     "unit": {"unit": 3, "phrase": 1, "name": 1.5, "named": 1},
     "place": {"name": 2, "named": 2, "street": 2, "quoted": 1, "tag": 1, "phrase": 0.6, "code": 0.5},
@@ -97,8 +97,10 @@ _WORTH = {
     "language": {"name": 2, "phrase": 0.2},
     "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 1, "named": 1},
     "query": {"text": 3, "quoted": 3, "phrase": 1, "name": 1.5, "named": 1.5},
-    "title": {"quoted": 3, "name": 2, "named": 2, "path": 1.5, "text": 0.6, "short text": 0.7, "phrase": 1.0, "code": 0.5},
-    "thing": {"quoted": 2, "name": 2, "named": 2, "path": 2, "tag": 2, "code": 1.5, "street": 1, "phrase": 1, "number": 0.1},
+    "title": {"quoted": 3, "name": 2, "named": 2, "path": 1.5, "text": 0.6, "short text": 0.7,
+              "phrase": 1.0, "code": 0.5},
+    "thing": {"quoted": 2, "name": 2, "named": 2, "path": 2, "tag": 2, "code": 1.5, "street": 1,
+              "phrase": 1, "number": 0.1},
 }  # fmt: skip
 """What each kind of mention is worth for each kind of argument."""
 _OF_ENDS = frozenset(("from", "to", "until", "till", "into", "by", "via", "as", "since"))
@@ -215,7 +217,11 @@ def _lasting(slot: Slot, found: Sequence[Mention]) -> Fit | None:
 
 def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[str]) -> Fit | None:
     worth = float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
-    if one.kind in ("date", "time") and slot.kind in ("thing", "place") and slot.stems & {"start", "begin", "end"}:
+    if (
+        one.kind in ("date", "time")
+        and slot.kind in ("thing", "place")
+        and slot.stems & {"start", "begin", "end"}
+    ):
         worth = 1.5
     if not worth:
         return None
@@ -694,8 +700,8 @@ def fill(
 ) -> Filled:
     """Return arguments for a tool out of a text, or out of the part of it `within` two places.
 
-    `known` are the stems of the tool's own words, which are no values; `whole` says that the text is one record
-    and nothing else.
+    `known` are the stems of the tool's own words, which are no values; `whole` says that the text is one
+    record and nothing else.
     """
     wanted = slots(tuple(params))
     filling = _Filling(within)

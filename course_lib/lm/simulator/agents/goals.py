@@ -1,7 +1,7 @@
 """What a request wants of the tools: which of them serves it, and what none of them can do.
 
-Main path: goals(request, tools) -> list of Goal. A request is cut where something new is asked; a tool serves a
-part if it is near in meaning and words, does not do the opposite, and the request gives what it takes.
+Main path: goals(request, tools) -> list of Goal. A request is cut where something new is asked. A tool serves
+a part if it does what the verb says, is near in meaning and words, and finds there what it takes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from course_lib.lm.simulator.skills import words
 LEAST = {"order": 0.5, "ask": 0.45, "want": 0.55, "name": 0.6, "tell": 0.85}
 """How well a tool must fit what a part orders, asks, wants, names or only tells."""
 VERB, NOUNS, SHARED, COMPLETE, USED = 0.25, 0.25, 0.3, 0.25, 0.4
-"""What it adds to the nearness: the verb, the nouns of the tool's name, words of its description; that what it
-takes is there; that it uses all numbers, names and dates that are there."""
+"""What it adds to the nearness: the verb, the nouns of the tool's name, words of its description; that what
+it takes is there; that it uses all numbers, names and dates that are there."""
 ABOUT, ABOUT_ORDER = 0.25, 0.33
 """How well a tool must fit by meaning and words alone; an order has a verb besides."""
 TIED = 0.02
@@ -75,7 +75,7 @@ def _verb(text: str) -> str:
     return _PLAIN.get(words.stem(first_word(text)), "")
 
 
-_PLAIN = {words.stem(verb): verb for verb in sorted(VERBS)}
+_PLAIN: dict[str, str] = {words.stem(verb): verb for verb in sorted(VERBS)}
 _ALIKE = [frozenset(group.split()) for group in GRAMMAR["alike"]]
 _LIGHT = frozenset(GRAMMAR["light"].split())
 
@@ -87,7 +87,7 @@ def verbs_of(tool: ToolSpec) -> frozenset[str]:
 
 
 def does(verb: str, tool: ToolSpec) -> float:
-    """Return how surely a tool does what a verb says: it says so, or a verb like it; 0 if it does something else."""
+    """Return how surely a tool does what a verb says; 0 if it does something else."""
     own = verbs_of(tool)
     plain = _PLAIN.get(words.stem(verb), verb)
     if plain in own:
@@ -139,14 +139,17 @@ def known_stems(tool: ToolSpec) -> frozenset[str]:
 # -- the parts of a request -------------------------------------------------------------------------------
 
 _POLITE = re.compile(
-    r"^\W*(?:(?:hi|hello|hey|dear|good|please|pls|kindly|also|then|and|so|ok|okay|now|well|but|first|finally|after that"
+    r"^\W*(?:(?:hi|hello|hey|dear|good|please|pls|kindly|also|then|and|so|ok|okay|now|well|but|first|finally"
+    r"|after that"
     r"|thanks|thank you)\b(?:\s(?:there|all|morning|day|evening|afternoon)\b)?\W*)+",
     re.IGNORECASE,
 )
 _ASKS_TO = re.compile(
     r"^(?:.{0,40}?\b)?(?:(?:can|could|would|will) (?:you|someone|anyone)|(?:can|could|may) (?:i|we)"
-    r"|(?:i|we)(?:'d| would)? (?:like|want|need|have)(?: you)? to|let's|let us|help me(?: to)?|i(?:'ll| will) have you"
-    r"|(?:is it|would it be) possible to|would you mind|go ahead and|try to|remember to|want to|please|kindly)\s+"
+    r"|(?:i|we)(?:'d| would)? (?:like|want|need|have)(?: you)? to|let's|let us|help me(?: to)?"
+    r"|i(?:'ll| will) have you"
+    r"|(?:is it|would it be) possible to|would you mind|go ahead and|try to|remember to|want to"
+    r"|please|kindly)\s+"
     r"(?:please |kindly |also |just |now |to )*",
     re.IGNORECASE,
 )
@@ -156,7 +159,8 @@ _QUESTION = re.compile(
     re.IGNORECASE,
 )
 _WANTS = re.compile(
-    r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would)?(?: am|'m)? (?:really )?(?:like|want|need|wish|looking for|require)\b",
+    r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would)?(?: am|'m)? (?:really )?"
+    r"(?:like|want|need|wish|looking for|require)\b",
     re.IGNORECASE,
 )
 _TELLS = re.compile(
@@ -164,7 +168,8 @@ _TELLS = re.compile(
     re.IGNORECASE,
 )
 _IF = re.compile(
-    r"^(?:if|in case|should|when|whenever|provided)\s+(?:that\s)?(?P<when>.+?),\s+(?:then\s+)?(?P<rest>\S.+)$",
+    r"^(?:if|in case|should|when|whenever|provided)\s+(?:that\s)?(?P<when>.+?),\s+(?:then\s+)?"
+    r"(?P<rest>\S.+)$",
     re.IGNORECASE | re.DOTALL,
 )
 _IF_LAST = re.compile(
@@ -185,7 +190,7 @@ class Part:
 
 
 def _if_last(text: str) -> re.Match[str] | None:
-    """Return a condition at the end, if it is none that is only handed on: "tell Ann to call if she is late"."""
+    """Return a condition at the end, but none that is handed on: "tell Ann to call if she is late"."""
     hit = _IF_LAST.match(text)
     is_handed = hit and any(
         one.kind in ("text", "quoted") and one.end > hit.start("when") for one in lex(text)
@@ -193,52 +198,45 @@ def _if_last(text: str) -> re.Match[str] | None:
     return hit if hit and not is_handed else None
 
 
+_SHOWS = re.compile(
+    r"(?:(?:let|tell|show) (?:me|us)|give (?:me|us)(?!.*\bback\b)|find out|check|look up)\b", re.IGNORECASE
+)
+_GETS = re.compile(r"(?:get|bring|hand|lend|make) (?:me|us)\b", re.IGNORECASE)
+_NO_VERB = re.compile(r"(?:an?|the|my|some)\b|[A-Z\d]")
+_BEGS = re.compile(r"\W*(?:please|pls|kindly)\s+(?!(?:an?|the|my|some|for|no)\b)[a-z]", re.IGNORECASE)
+_HAPPENS = re.compile(
+    r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b"
+)
+_DOES = re.compile(
+    r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)"
+)
+_LABELS = re.compile(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|to|from|in|at|for)\b)")
+
+
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Part:
     bare = _POLITE.sub("", text)
     if (hit := _IF.match(bare) or _if_last(bare)) and (rest := _read(hit["rest"])).manner != "ask":
         return Part(rest.text, rest.manner, rest.asked, hit["when"])
-    if re.match(
-        r"(?:let (?:me|us) know|tell (?:me|us)|show (?:me|us)|give (?:me|us)(?!.*\bback\b)|find out|check|look up)\b",
-        bare,
-        re.IGNORECASE,
-    ):
+    if _SHOWS.match(bare):
         return Part(text, "ask", bare)
-    if me := re.match(r"(?:get|bring|hand|lend|make) (?:me|us)\b", bare, re.IGNORECASE):
+    if me := _GETS.match(bare):
         return Part(text, "want", bare[me.end() :])
-    if (to := _ASKS_TO.match(bare)) and not re.match(
-        r"(?:what|when|where|who|whose|which|how|why)\b", bare, re.IGNORECASE
-    ):
-        rest = bare[to.end() :]
-        if rest and not _TELLS.match(rest) and not _QUESTION.match(rest):
-            is_order = _is_verb(rest) or (
-                _ASKS_YOU.search(to.group()) and not re.match(r"(?:an?|the|my|some)\b|[A-Z\d]", rest)
-            )
-            return Part(text, "order" if is_order else "want", rest)
-    is_begged = re.match(
-        r"\W*(?:please|pls|kindly)\s+(?!(?:an?|the|my|some|for|no)\b)[a-z]", text, re.IGNORECASE
-    )
-    if (_is_verb(bare) or is_begged) and not _QUESTION.match(bare):
+    is_question = _QUESTION.match(bare)
+    if (to := _ASKS_TO.match(bare)) and not re.match(r"(?:wh\w+|how)\b", bare, re.IGNORECASE):
+        wish = bare[to.end() :]
+        if wish and not _TELLS.match(wish) and not _QUESTION.match(wish):
+            is_order = _is_verb(wish) or bool(_ASKS_YOU.search(to.group()) and not _NO_VERB.match(wish))
+            return Part(text, "order" if is_order else "want", wish)
+    if (_is_verb(bare) or _BEGS.match(text)) and not is_question:
         return Part(text, "order", bare)
-    if _QUESTION.match(bare) or bare.rstrip().endswith("?"):
+    if is_question or bare.rstrip().endswith("?"):
         return Part(text, "ask")
     if _WANTS.match(bare):
         return Part(text, "want")
-    if (
-        _TELLS.match(bare)
-        or not bare
-        or re.match(
-            r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b",
-            bare,
-        )
-    ):
+    if not bare or _TELLS.match(bare) or _HAPPENS.match(bare):
         return Part(text, "tell")
-    is_order = re.match(
-        r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)",
-        bare,
-    )
-    is_label = re.match(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|to|from|in|at|for)\b)", bare)
-    if is_order and not is_label and not kinds_named(first_word(bare)):
+    if _DOES.match(bare) and not _LABELS.match(bare) and "id" not in kinds_named(first_word(bare)):
         return Part(text, "order", bare)
     return Part(text, "name")
 

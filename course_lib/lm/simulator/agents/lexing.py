@@ -76,7 +76,7 @@ _ISO = "|".join(sorted({code for code in CODES.values() if code.isupper()}))
 _STREET = rf"(?i:{'|'.join(GRAMMAR['streets'].split())})"
 _HALF = r"[ap]\.?m\b\.?"
 _PATTERNS = {
-    "quoted": r"[\"“„«][^\"”“»]{1,500}[\"”»]|(?<!\w)['‘][^'\n]{2,200}['’](?!\w)",
+    "quoted": r"[\"“„«][^\"”“»]{1,500}[\"”»]|(?<!\w)['\u2018][^'\n]{2,200}['\u2019](?!\w)",
     "email": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
     "url": r"https?://[^\s<>\"')\]]+",
     "tag": r"(?<!\w)[#@][A-Za-z][\w-]*",
@@ -84,7 +84,8 @@ _PATTERNS = {
     rf"|\d{{1,2}}(?:st|nd|rd|th)?(?:\sof)?\s{_MONTH}(?:,?\s\d{{4}})?"
     rf"|{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?\b(?:,?\s\d{{4}})?|(?:(?:this|next|coming)\s)?{_WEEKDAY}"
     r"|next\s(?:week|weekend|month|year)|(?:the\s)?day\safter\stomorrow|tomorrow|today|tonight|yesterday)\b)",
-    "time": rf"(?i:\b\d{{1,2}}:\d\d(?::\d\d)?(?:\s?{_HALF})?|\b\d{{1,2}}\s?{_HALF}|\b(?:noon|midday|midnight)\b"
+    "time": rf"(?i:\b\d{{1,2}}:\d\d(?::\d\d)?(?:\s?{_HALF})?|\b\d{{1,2}}\s?{_HALF}"
+    rf"|\b(?:noon|midday|midnight)\b"
     rf"|\b(?:half|(?:a\s)?quarter|five|ten|twenty(?:-five)?)\s(?:past|to)\s(?:1[0-2]|[1-9]|{_NUMBER_WORD})\b"
     rf"|\b(?:\d{{1,2}}|{_NUMBER_WORD})\so'clock)",
     "path": r"~?/?\b(?!(?:and/or|km/h)\b)(?:[\w.-]+/)+[\w.-]*\w|\b[\w-]+\.(?=\w*[a-z])[a-z0-9]{2,4}\b",
@@ -93,12 +94,15 @@ _PATTERNS = {
     "percent": r"\d+(?:\.\d+)?\s?(?:%|percent\b|per\scent\b)",
     "money": rf"[$€£¥]\s?\d[\d.,]*\d?|\b(?:{_ISO})\s?\d[\d.,]*|\d[\d.,]*\s?(?:[$€£¥]|(?:{_ISO})\b"
     rf"|(?i:(?:u\.?s\.?|swiss|british|canadian)\s)?(?i:{_CURRENCY})\b)",
-    "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
+    "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}"
+    r"|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
     "code": r"\b[A-Z]{1,3}-[A-Z]{1,3}\s\d{1,4}\b|\b[A-Z]{2,4}\s\d{2,5}\b(?!\s?[%a-z])"
     r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|#\d+\b",
-    "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?|\b(?i:{_NUMBER_WORD})\b(?: and a half\b)?"
+    "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?"
+    rf"|\b(?i:{_NUMBER_WORD})\b(?: and a half\b)?"
     r"|\bhalf\san?\b(?=\s[a-z])|\ban?\b(?=\s(?:second|minute|hour|day|week|month|year|dozen)\b)",
-    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*",
+    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}"
+    rf"(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*",
     "word": r"[a-zß-ÿ][\wÀ-ÿ'\u2019]*(?:-\w+)*",
     "stop": r"->|[,;:.?!()\u2014\u2013=\n\u2192]|-",
 }
@@ -159,7 +163,7 @@ _ACTS = re.compile(r"'s\b|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can
 
 
 def _proper(token: _Token, before: Sequence[_Token], text: str) -> _Token:
-    """Return a name without what is capitalised only because a sentence begins with it, or that word alone."""
+    """Return a name without a word that is capitalised only since a sentence begins, or that word alone."""
     first, _, rest = token.text.partition(" ")
     plain = first.lower().partition("'")[0]
     last = before[-1].text if before else "."
@@ -175,7 +179,7 @@ def _proper(token: _Token, before: Sequence[_Token], text: str) -> _Token:
 
 
 def _owns(text: str, at: int) -> bool:
-    """Say whether what stands behind a name's 's is something that it owns: "Ann's birthday", not "at Ann's"."""
+    """Say whether what stands behind a name's 's is owned by it: "Ann's birthday", not "at Ann's"."""
     return re.match(r"\s[a-z]", text[at:]) is not None and not re.match(
         r"\s(?:for|on|at|in|to|from|with|and|or|tomorrow|today|tonight)\b", text[at:]
     )
@@ -275,7 +279,7 @@ def _own_words(tokens: Sequence[_Token]) -> list[str]:
 
 def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
     stems: list[str] = []
-    if [one.word for one in tokens[at + 1 : at + 2]] in (["x"], ["×"], ["or"], ["to"]) and _is_number(
+    if [one.word for one in tokens[at + 1 : at + 2]] in (["x"], ["\u00d7"], ["or"], ["to"]) and _is_number(
         tokens, at + 2
     ):
         return _noun(tokens, at + 2)  # "40 x 30 cm"
@@ -527,7 +531,7 @@ def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
 
 
 def _is_verb_place(tokens: Sequence[_Token], at: int) -> bool:
-    """Say whether a word stands where a verb would: at the beginning, after a joint, "to", "I" or "please"."""
+    """Say whether a word stands where a verb would: first, after a joint, "to", "I" or "please"."""
     before = tokens[at - 1].word if at else "."
     return (
         before

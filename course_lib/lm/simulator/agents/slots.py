@@ -29,7 +29,7 @@ class Slot:
     desc: str
     required: bool
     kind: str
-    """`number`, `integer`, `boolean`, `enum`, `array`, or for texts a key of the grammar's kinds, or `thing`."""
+    """`number`, `integer`, `boolean`, `enum`, `array`, or for texts a kind of the grammar, or `thing`."""
     stems: frozenset[str]
     """Of its name."""
     about: frozenset[str]
@@ -190,7 +190,7 @@ _EXAMPLE = re.compile(
 
 
 def _shape_of(schema: Schema, desc: str) -> str:
-    """Return the pattern of pieces like the examples: other digits and letters, the same prefix and length."""
+    """Return the pattern of pieces like the examples: the same prefix, about the same length."""
     if pattern := schema.get("pattern"):
         return rf"(?<![\w-]){str(pattern).strip('^$')}(?![\w-])"
     if re.search(r"\bowner/\w+", desc):

@@ -95,7 +95,7 @@ _WRITTEN = re.compile(r"^(\w+)\((\{.*\})\) -> (.*)$", re.MULTILINE)
 
 
 def _written(request: str) -> tuple[str, tuple[Step, ...]]:
-    """Take apart a request and the calls that an input beside it lists, each a line: name({...}) -> result."""
+    """Take apart a request and calls that an input beside it lists, a line each: name({...}) -> result."""
     steps = (Step(name, _mapping(parsed(args)), result) for name, args, result in _WRITTEN.findall(request))
     return _WRITTEN.sub("", request).strip(), tuple(steps)
 
