@@ -15,8 +15,9 @@ from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 
 _ALL = re.compile(r"\b(?:whole|full|fully|entire|all of|complete|everything|the lot)\b", re.IGNORECASE)
-RESULTS = "(?:result|answer|translation|forecast|weather|summary|list|text|details?|total|outcome|rate"
-    "|price|times?)"
+RESULTS = (
+    "(?:result|answer|translation|forecast|weather|summary|list|text|details?|total|outcome|rate|times?)"
+)
 """Words that stand for what a tool gave back."""
 _RESULT = re.compile(
     rf"\b(?:it|this|that|them|these|those|(?:the|its) (?:\w+ )?{RESULTS})\b",
