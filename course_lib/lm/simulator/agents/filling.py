@@ -662,7 +662,7 @@ def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Seq
     fields = fields_of(item, slot.schema.get("$defs", {}))
     inner = slots(fields)
     for start, end in taken:
-        text = text[:start] + " " * (end - start) + text[end:]
+        text = text[:start] + ";".ljust(end - start) + text[end:]
     needed = [one for one in inner if one.required] or list(inner)
     if len(needed) == 1:  # people to invite, known by their names
         role = replace(needed[0], roles=slot.roles | needed[0].roles, required=True)
