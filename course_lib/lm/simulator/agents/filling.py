@@ -215,74 +215,74 @@ def _lasting(slot: Slot, found: Sequence[Mention]) -> Fit | None:
     return Fit(SURE, int(lasts) if lasts == int(lasts) else lasts, times[1].start, times[1].end)
 
 
+_WORDY = ("name", "named", "quoted", "phrase")
+"""Kinds of mentions that are words, and say less of what they are than a date or an address."""
+
+
+def _worth(slot: Slot, one: Mention) -> float:
+    """Return what the kind of a mention is worth for the argument."""
+    if one.kind in ("date", "time") and slot.kind in ("thing", "place"):
+        return 1.5 if slot.stems & {"start", "begin", "end"} else 0.0
+    last = str(one.value).rpartition(" ")[2].lower()
+    if one.kind == "named" and not (last[-1:].isdigit() or slot.kind in kinds_named(last)):
+        return 0.0  # "Munich airport" is a place, "Munich tickets" is none
+    if slot.kind == "id" and str(one.value).isupper():
+        return 2.0  # "AAPL"
+    return float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
+
+
 def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[str]) -> Fit | None:
-    worth = float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
-    if (
-        one.kind in ("date", "time")
-        and slot.kind in ("thing", "place")
-        and slot.stems & {"start", "begin", "end"}
-    ):
-        worth = 1.5
+    worth, score = _worth(slot, one), _bearing(slot, one, rivals)
     if not worth:
         return None
-    if one.kind == "named" and not (
-        str(one.value)[-1].isdigit() or slot.kind in kinds_named(str(one.value).rpartition(" ")[2].lower())
-    ):
-        return None  # "Munich airport" is a place, "Munich tickets" is none
-    if slot.kind == "id" and str(one.value).isupper():
-        worth = 2.0  # "AAPL"
     value = str(int(one.value)) if isinstance(one.value, float) else str(one.value)
-    score = _bearing(slot, one, rivals)
     if slot.is_moment:
         value, score = in_form(slot, value), max(score, 0.0 if one.label else -1.0)
     elif one.kind in ("phrase", "named"):
         value = _bare(slot, one, known)
+    elif slot.kind == "unit":
+        value = _unit(slot, one, value)
     if not value:
         return None
     if slot.kind in ("email", "phone", "url", "query"):
         score = max(score, 0.0)
-    if one.lead == ":" and {*one.label} & known and slot.required and slot.kind in ("title", "thing", "text"):
-        score += ROLE  # "New calendar entry: Budget meeting"
-    if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
-        score = max(score, 0.0) + ROLE
-    if (
-        not one.lead
-        and one.kind in ("name", "named", "quoted", "phrase")
-        and slot.kind in ("title", "thing", "person", "text")
-    ):
-        is_open = slot.required or not one.is_joined
-        score += (1.0 if is_open else 0.0) if one.kind != "phrase" else 0.3
-    if (
-        one.is_joined
-        and not one.lead
-        and not slot.required
-        and one.kind in ("name", "named", "phrase", "quoted")
-    ):
-        score -= 1.0  # it belongs to what it is joined to
-    ends = (
-        (str(one.value).split()[0], str(one.value).split()[-1])
-        if one.kind == "phrase" and " " in str(one.value)
-        else ()
-    )
-    if any(words.stem(end.lower()) in slot.stems for end in ends):
-        score += LABEL  # "extra olives"
-    if {*one.noun[:1]} & slot.stems or (
-        one.kind in ("name", "named") and words.stem(value.split()[-1].lower()) in slot.stems
-    ):
-        score = max(score, 0.0) + LABEL  # "the Turing room" for a room
+    score = _named_so(slot, one, value, score) + _placed(slot, one, known)
     if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
         return _part_of_name(slot, worth + score, value, one)
-    if slot.kind == "unit":
-        is_money = bool({"currenc", "iso"} & (slot.stems | slot.about))
-        if (
-            is_money
-            and one.kind in ("unit", "name")
-            and value.lower() not in CODES
-            and value not in CODES.values()
-        ):
-            return None
-        value = CODES.get(value.lower(), value) if is_money else value
     return Fit(worth + score, value, one.start, one.end, one.kind)
+
+
+def _placed(slot: Slot, one: Mention, known: frozenset[str]) -> float:
+    """Return what it is worth that words stand without a preposition, behind a label, or joined to others."""
+    score = 0.0
+    if one.lead == ":" and {*one.label} & known and slot.required and slot.kind in ("title", "thing", "text"):
+        score += ROLE  # "New calendar entry: Budget meeting"
+    if one.lead or one.kind not in _WORDY:
+        return score
+    if slot.kind in ("title", "thing", "person", "text"):
+        is_open = slot.required or not one.is_joined
+        score += 0.3 if one.kind == "phrase" else float(is_open)
+    return score - (one.is_joined and not slot.required)  # it belongs to what it is joined to
+
+
+def _named_so(slot: Slot, one: Mention, value: str, score: float) -> float:
+    """Return the score with what it is worth that words beside or in a mention name the argument."""
+    stems = [words.stem(part.lower()) for part in str(one.value).split()]
+    if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
+        score = max(score, 0.0) + ROLE
+    if one.kind == "phrase" and len(stems) > 1 and {stems[0], stems[-1]} & slot.stems:
+        score += LABEL  # "extra olives"
+    last = words.stem(value.split()[-1].lower()) if one.kind in ("name", "named") else ""
+    is_of = {*one.noun[:1], last} & slot.stems
+    return max(score, 0.0) + LABEL if is_of else score  # "the Turing room" for a room
+
+
+def _unit(slot: Slot, one: Mention, value: str) -> str:
+    """Return a unit as it is written, a currency as its code; nothing if a currency is meant and it is none."""
+    if not {"currenc", "iso"} & (slot.stems | slot.about):
+        return value
+    code = CODES.get(value.lower(), value)
+    return code if code in CODES.values() or one.kind != "unit" else ""
 
 
 def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
