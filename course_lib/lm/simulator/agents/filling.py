@@ -278,7 +278,7 @@ def _named_so(slot: Slot, one: Mention, value: str, score: float) -> float:
 
 
 def _unit(slot: Slot, one: Mention, value: str) -> str:
-    """Return a unit as it is written, a currency as its code; nothing if a currency is meant and it is none."""
+    """Return a unit as written, a currency as its code; nothing if a currency is meant and it is none."""
     if not {"currenc", "iso"} & (slot.stems | slot.about):
         return value
     code = CODES.get(value.lower(), value)
