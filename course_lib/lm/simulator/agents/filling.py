@@ -282,7 +282,7 @@ def _unit(slot: Slot, one: Mention, value: str) -> str:
     if not {"currenc", "iso"} & (slot.stems | slot.about):
         return value
     code = CODES.get(value.lower(), value)
-    return code if code in CODES.values() or one.kind != "unit" else ""
+    return code if code in CODES.values() or one.kind not in ("unit", "name") else ""
 
 
 def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
