@@ -20,7 +20,7 @@ from course_lib.lm.simulator.skills.answers import reply
 from course_lib.lm.simulator.agents.goals import acts, is_final, parts_of, spoken
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
-from course_lib.lm.simulator.skills.shape import extract
+from course_lib.lm.simulator.skills.extracting import extract
 from course_lib.lm.simulator.agents.deciding import Call, Move, decide, fill_any, looked_back
 from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 

@@ -403,7 +403,7 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
     if single.kind == "enum":
         values = list(dict.fromkeys(fit.value for fit in sorted(offered, key=lambda one: one.start)))
         return Fit(SURE, values, min(f.start for f in offered), max(f.end for f in offered)) if values else None
-    runs = [run for run in _runs(offered, text) if run[0].score >= ENOUGH]
+    runs = [run for run in joined_runs(offered, text) if run[0].score >= ENOUGH]
     if not runs:
         return None
     best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
@@ -414,7 +414,7 @@ def _singular(name: str) -> str:
     return {"people": "person"}.get(name, re.sub(r"(?<=[a-z])s$", "", name))
 
 
-def _runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
+def joined_runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
     """Return the fits that stand joined to each other, of those at the same place the best."""
     best: list[Fit] = []
     for fit in sorted(offered, key=lambda one: (-one.score, one.start)):
@@ -455,7 +455,7 @@ def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Seq
     needed = [one for one in inner if one.required] or list(inner)
     if len(needed) == 1:  # people to invite, known by their names
         role = replace(needed[0], roles=slot.roles | needed[0].roles, required=True)
-        runs = _runs([fit for fit in fits(role, text, known) if fit.score >= ENOUGH], text)
+        runs = joined_runs([fit for fit in fits(role, text, known) if fit.score >= ENOUGH], text)
         runs = [run for run in runs if run[0].score >= (ENOUGH if slot.required else SURE)]
         if not runs:
             return None

@@ -15,7 +15,7 @@ from course_lib.lm.simulator.agents.lexing import GRAMMAR, PREPOSITIONS, UNITS
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.shape import resolve
+from course_lib.lm.simulator.skills.limits import resolve
 
 _KINDS = {kind: frozenset(names.split()) for kind, names in GRAMMAR["kinds"].items()}
 

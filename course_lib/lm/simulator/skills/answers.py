@@ -17,13 +17,13 @@ from course_lib.lm.simulator.skills.arithmetic import Worked, work_out, written
 from course_lib.lm.simulator.skills.choice import choose
 from course_lib.lm.simulator.skills.days import Clock, later, when
 from course_lib.lm.simulator.skills.keywords import keywords, shortened
+from course_lib.lm.simulator.skills.extracting import is_piece
 from course_lib.lm.simulator.skills.knowledge import recall
 from course_lib.lm.simulator.skills.limits import first_number, limited
 from course_lib.lm.simulator.skills.outside import CANNOT, declined, small_talk, wished
 from course_lib.lm.simulator.skills.problems import solve
 from course_lib.lm.simulator.skills.quantities import Quantity, kind_of, unit_of
 from course_lib.lm.simulator.skills.quotation import QUESTION, answer_from, is_question, passages_of
-from course_lib.lm.simulator.skills.roles import kinds_of, spread
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 UNKNOWN = (
@@ -63,7 +63,7 @@ def answer_question(field: Field, work: Work) -> Result | None:
         return _as_answer(field, work.vary((fact.short, fact.sentence)), fact.sentence)
     if talk := small_talk(question) if kind == "string" else ():
         return Result(work.vary(talk), "the question is about me")
-    if kind != "string" or kinds_of(field.name):
+    if kind != "string" or is_piece(field):
         return None
     if asked is not None and (_ANSWER.fullmatch(field.name) or is_question(asked)):
         return Result(work.vary(UNKNOWN), "this is not among the things I know, and no context is given")
@@ -119,7 +119,7 @@ def _from_names(field: Field, inputs: Mapping[str, str]) -> Result | None:
     if len(days) == 1 and len(numbers) == 1 and field.schema.get("type") == "string":
         ((name, many),) = numbers.items()
         units = [
-            unit_of(word) for word in spread(name).split() if kind_of(unit_of(word)) in ("time", "months")
+            unit_of(word) for word in name.lower().split("_") if kind_of(unit_of(word)) in ("time", "months")
         ]
         sign = -1 if re.search(r"before|start|earlier", field.name) else 1
         end = later(date.fromisoformat(days[0]), [Quantity(many, units[0], 0, 0)], sign) if units else None

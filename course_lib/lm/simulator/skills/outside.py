@@ -10,8 +10,8 @@ import re
 from functools import lru_cache
 
 from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.skills.extracting import is_piece
 from course_lib.lm.simulator.skills.limits import UNSTATED, within
-from course_lib.lm.simulator.skills.roles import kinds_of, spread
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 CANNOT = "I can't answer this"
@@ -146,7 +146,7 @@ def refuse(field: Field, work: Work) -> Result | None:
     if field.schema.get("type") != "string" or {"enum", "format"} & field.schema.keys():
         return None
     reason = "I don't write code" if is_code(field) else named(field.name)
-    if not reason and not kinds_of(field.name):
+    if not reason and not is_piece(field):
         reason = (
             wished(work.task.spec.instructions.split("\n\n")[0]) if len(work.task.spec.outputs) < 3 else ""
         )
@@ -182,8 +182,8 @@ def decline(field: Field, _: Work) -> Result | None:
     """Fill a text that no skill could: what was to be extracted is not stated, all else is declined."""
     if not is_free_text(field):
         return None
-    if kinds_of(field.name, field.desc):
-        text = f"the input does not say the {spread(field.name)}"
+    if is_piece(field):
+        text = f"the input does not say the {field.name.replace('_', ' ')}"
         return Result(within(field.schema, UNSTATED), text)
     return Result(
         within(field.schema, declined("it is outside what I can do", field)), "this is outside what I can do"

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from course_lib.lm.encoder import encode
+from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.prompts import Field, Task
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.asked import STRICT, is_opposite, kind_asked, told
-from course_lib.lm.simulator.skills.candidates import candidates
-from course_lib.lm.simulator.skills.roles import number_leaf, text_leaf
+from course_lib.lm.simulator.skills.extracting import value_in
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 CONTEXT = re.compile(
@@ -174,14 +174,9 @@ def _typed(field: Field, question: str, quoted: Quote) -> Result | None:
     text = " ".join(quoted.sentences)
     if not text:
         return None
-    leaf = text_leaf if field.schema.get("type") == "string" else number_leaf
     pieces = told(kind_asked(question), question, quoted.sentences[0])
-    value = leaf(field.schema, field.name, field.desc, pieces[0], whole=True) if pieces else None
-    value = (
-        leaf(field.schema, field.name, f"{field.desc} {question}", text, whole=True)
-        if value is None
-        else value
-    )
+    value = value_in(field, pieces[0]) if pieces else None
+    value = value_in(field, text) if value is None else value
     return None if value is None else Result(value, f'the context says: "{quoted.sentences[0].rstrip(".")}"')
 
 
@@ -210,8 +205,8 @@ def span(question: str, sentence: str) -> str:
         return max(pieces, key=lambda piece: len(asked.intersection(words.stems(homes[piece]))))
     if kind or not re.search(r"\b(?:what|which)\b", question, re.IGNORECASE):
         return sentence
-    names = [name for name in candidates(sentence).names if name.lower() not in question.lower()]
-    return names[0] if names else sentence
+    names = [str(one.value) for one in lex(sentence) if one.kind == "name"]
+    return next((name for name in names if name.lower() not in question.lower()), sentence)
 
 
 def _halves(work: Work, held: Sequence[str]) -> tuple[str, str]:
