@@ -64,6 +64,7 @@ _WORTH = {
     "unit": {"currency": 2, "phrase": 1, "name": 1.5},
     "place": {"name": 2, "street": 2, "quoted": 1, "tag": 1, "phrase": 0.6, "code": 0.5},
     "person": {"name": 2, "email": 1, "tag": 1, "quoted": 1, "phrase": 0.2},
+    "company": {"name": 2, "quoted": 1, "code": 0.5, "phrase": 0.6},
     "language": {"name": 2, "phrase": 0.2},
     "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 0.6},
     "query": {"text": 3, "quoted": 3, "phrase": 1, "name": 1.5},

@@ -69,11 +69,13 @@ _MONTH = (
 _WEEKDAY = r"(?:mon|tues?|wednes|wed|thu(?:rs)?|fri|satur|sat|sun)(?:day)?\b"
 _NUMBER_WORD = rf"(?:{'|'.join(sorted(words.NUMBERS, key=len, reverse=True))})"
 _NAME = r"[A-ZÀ-Þ][\wÀ-ÿ'\u2019&]*(?:-[\wÀ-ÿ'\u2019]+)*"
+_MORE = rf"(?!(?:[A-Z]*\d|[A-Z]+-\d)){_NAME}"  # a code ends a name
 _CURRENCY = "|".join(
     sorted((re.escape(name) for name, code in CODES.items() if code.isupper()), key=len, reverse=True)
 )
 _ISO = "|".join(sorted({code for code in CODES.values() if code.isupper()}))
 _STREET = rf"(?i:{'|'.join(GRAMMAR['streets'].split())})"
+_UNIT = "|".join(sorted({re.escape(word) for spelled in SPELLINGS.values() for word in spelled if word.isalpha()}, key=len, reverse=True))
 _HALF = r"[ap]\.?m\b\.?"
 _PATTERNS = {
     "quoted": r"[\"“„«][^\"”“»]{1,500}[\"”»]|(?<!\w)['‘][^'\n]{2,200}['’](?!\w)",
@@ -94,11 +96,11 @@ _PATTERNS = {
     "money": rf"[$€£¥]\s?\d[\d.,]*\d?|\b(?:{_ISO})\s?\d[\d.,]*|\d[\d.,]*\s?(?:[$€£¥]|(?:{_ISO})\b"
     rf"|(?i:(?:u\.?s\.?|swiss|british|canadian)\s)?(?i:{_CURRENCY})\b)",
     "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
-    "code": r"\b[A-Z]{1,3}-[A-Z]{1,3}\s\d{1,4}\b|\b[A-Z]{2,4}\s\d{2,4}\b(?!\s?[%a-z])"
-    r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|#\d+\b",
+    "code": rf"\b[A-Z]{{1,3}}-[A-Z]{{1,3}}\s\d{{1,4}}\b|\b[A-Z]{{2,4}}\s\d{{2,4}}\b(?!\s?%|\s?(?:{_UNIT})\b|[.,:]\d)"
+    r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|\b\d{3,}-\d{3,}\b|#\d+\b",
     "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?|\b(?i:{_NUMBER_WORD})\b"
     r"|\bhalf\san?\b(?=\s[a-z])|\ban?\b(?=\s(?:second|minute|hour|day|week|month|year|dozen)\b)",
-    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*",
+    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_MORE})*",
     "word": r"[a-zß-ÿ][\wÀ-ÿ'\u2019]*(?:-[a-z]\w*)*",
     "stop": r"->|[,;:.?!()\u2014\u2013=\n\u2192]|-",
 }
@@ -154,7 +156,10 @@ def _tokens(text: str) -> list[_Token]:
 
 
 _NAMED_SO = re.compile(rf"{_NAME}(?:\s{_NAME})*")
-_ACTS = re.compile(r"'s\b|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z])\b")
+_ACTS = re.compile(
+    rf"'s\b|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z]|{'|'.join(GRAMMAR['past'].split())})\b"
+    r"|\s[a-z]{2,}[^\Wsui]s\s(?:the|an?|my|his|her|at|in|on|for|from|to|[A-Z]\w|\d)"
+)
 
 
 def _proper(token: _Token, before: Sequence[_Token], text: str) -> _Token:
@@ -361,6 +366,7 @@ def clock(written: str, text: str = "", at: int = 0) -> str:
     else:
         figures = re.match(rf"(\d{{1,2}}|{_NUMBER_WORD})(?::(\d\d))?", spoken)
         hour, minute = int(_figure(figures[1])), int(figures[2] or 0)  # type: ignore[index]
+    text, at = text[max(at - 60, 0) : at + 18], min(at, 60)
     half = re.search(r"([ap])\.?m", spoken) or re.match(r"(?:\s?(?:to|-|\u2013|until)\s?\d{1,2}(?::\d\d)?)?\s?([ap])\.?m", text[at:].lower())
     if half:
         hour = hour % 12 + 12 * (half[1] == "p")
@@ -393,8 +399,11 @@ def _phrases(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
     run: list[int] = []
     for at in range(len(tokens) + 1):
         token = tokens[at] if at < len(tokens) else None
+        is_counted = token is not None and token.kind == "number" and at + 1 < len(tokens) and tokens[at + 1].kind == "word"
         is_part = token is not None and (
-            (token.kind == "word" and not _ends_phrase(token)) or (token.kind in ("code", "number", "path") and bool(run)) or token.kind == "name"
+            (token.kind == "word" and not _ends_phrase(token) and not _is_verb(tokens, at))
+            or (token.kind in ("code", "number", "path") and bool(run) and not is_counted)
+            or token.kind == "name"
         )
         if is_part:
             run.append(at)
@@ -425,15 +434,36 @@ def _ends_phrase(token: _Token) -> bool:
 
 
 _PRONOUNS = frozenset(GRAMMAR["pronouns"].split())
-_FILLERS = frozenset(GRAMMAR["fillers"].split())
+_SUBJECTS = frozenset("i you he she it we they who".split())  # noqa: SIM905
+_PAST = frozenset(GRAMMAR["past"].split())
+
+
+def _is_verb(tokens: Sequence[_Token], at: int) -> bool:
+    """Say whether a word in a sentence is its verb, by its form and by what stands before and behind it."""
+    word, before = tokens[at].word, tokens[at - 1] if at else None
+    if before is None or before.kind not in ("word", "name", "code") or before.word in _ARTICLES or before.word in PREPOSITIONS:
+        return False
+    if before.word.partition("'")[0] in _SUBJECTS or word in _PAST:
+        return True
+    after = tokens[at + 1] if at + 1 < len(tokens) else None
+    is_present = word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    if after is None or not (is_present or word.endswith("ed")):
+        return False
+    is_act = words.stem(word) in _VERB_STEMS and (after.word in PREPOSITIONS or at < 2 or tokens[at - 2].word in _ARTICLES)
+    is_free = after.kind in ("name", "number", "code", "time", "date") or after.word in _ARTICLES
+    return is_free or (is_present and (is_act or before.kind == "name"))
+
+
+_VERB_STEMS = frozenset(map(words.stem, VERBS))
+FILLERS = frozenset(GRAMMAR["fillers"].split())
 
 
 def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
     kept = list(run)
-    while kept and (tokens[kept[-1]].word in words.STOP | _FILLERS):
+    while kept and (tokens[kept[-1]].word in words.STOP | FILLERS):
         kept.pop()
     while kept and tokens[kept[0]].kind == "word" and (
-        tokens[kept[0]].word in words.STOP | _FILLERS or (tokens[kept[0]].word in VERBS and _is_verb_place(tokens, kept[0]))
+        tokens[kept[0]].word in words.STOP | FILLERS or (tokens[kept[0]].word in VERBS and _is_verb_place(tokens, kept[0]))
     ):
         kept.pop(0)
     return kept
@@ -442,7 +472,7 @@ def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
 def _is_verb_place(tokens: Sequence[_Token], at: int) -> bool:
     """Say whether a word stands where a verb would: at the beginning, after a joint, "to", "I" or "please"."""
     before = tokens[at - 1].word if at else "."
-    return before in (".", "!", "?", "\n", ":", ";", ",", "to", "i", "we", "you", "and", "then", "please", "also", "me") or before in _FILLERS or before in VERBS
+    return before in (".", "!", "?", "\n", ":", ";", ",", "to", "i", "we", "you", "and", "then", "please", "also", "me") or before in FILLERS or before in VERBS
 
 
 def _phrase(tokens: Sequence[_Token], run: Sequence[int], text: str) -> Iterator[Mention]:

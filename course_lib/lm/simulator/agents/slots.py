@@ -107,7 +107,9 @@ def slot_of(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
     if not stems & {words.stem(word) for word in ("origin", "destination", "start", "end")} and kind in ("date", "time"):
         roles |= {"on", "at", "for"}
     roles |= {"from", "at"} if stems & {"origin", "start", "begin", "source", "departur"} else set()
-    roles |= {"to", "until", "till"} if stems & {"destination", "end", "target", "arriv"} else set()
+    roles |= {"to", "until", "till"} if stems & {"destination", "end", "target", "arriv", "arrival"} else set()
+    if kind not in ("date", "time", "date-time"):  # one stays from an arrival to a departure, but travels the other way
+        roles -= {"to"} if "departur" in stems else {"from"} if stems & {"arriv", "arrival"} else set()
     if stems & {"destination", "end", "target"} or (stems & {"origin", "start", "source"}):
         roles -= {"in", "on"}
     if stems & {"sourc", "from", "origin", "old"} and kind not in ("date", "time"):
@@ -124,13 +126,16 @@ def _unit(name: Sequence[str], told: Sequence[str], kind: str) -> tuple[str, flo
     none = ("", 1.0, "")
     if kind not in ("number", "integer"):
         return none
+    people = [one for one in map(UNITS.get, map(words.stem, name)) if one and one[0] == "people"]
+    if people and "count" in name:
+        return people[0]
     for word in (*reversed(name), *told):
         for dimension, names in GRAMMAR["measures"].items() if word in name or len(told) < 7 else ():
             if dimension == "count" and word not in name:
                 continue
             if word in names.split() or word.removesuffix("s") in names.split():
                 return (dimension, 0.0, "")
-        if (known := UNITS.get(words.stem(word))) and len(word) > 1 and word not in ("in", "head", "second"):
+        if (known := UNITS.get(words.stem(word))) and len(word) > 1 and not word.endswith("ly") and word not in ("in", "head", "second") and not (word in ("min", "st") and word == name[0] != name[-1]):
             return known
     return none
 

@@ -49,7 +49,7 @@ def answer_question(field: Field, work: Work) -> Result | None:
         return None
     if named := _from_names(field, work.task.inputs):
         return named
-    asked = _question(work)
+    asked = _question(work, is_answer=_ANSWER.fullmatch(field.name) is not None)
     question = asked if asked is not None else work.task.text
     if asked is None and not _ANSWER.fullmatch(field.name) and not wanted:
         return None
@@ -72,14 +72,14 @@ def answer_question(field: Field, work: Work) -> Result | None:
     return None
 
 
-def _question(work: Work) -> str | None:
-    """Return the input that asks: by its name, or because it ends in a question mark."""
+def _question(work: Work, *, is_answer: bool) -> str | None:
+    """Return the input that asks: by its name, or for an answer because it ends in a question mark."""
     inputs = work.task.inputs
     for name, value in inputs.items():
         if QUESTION.fullmatch(name) and name.lower() not in ("ticket", "message"):
             return value
     text = work.task.text.strip()
-    return text if is_question(text) and len(text) <= 300 else None
+    return text if is_answer and is_question(text) and len(text) <= 300 else None
 
 
 # -- reckoning ---------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.encoder import encode
-from course_lib.lm.simulator.agents.filling import Fit, fits, joined_parts, joined_runs, reason
-from course_lib.lm.simulator.agents.lexing import UNITS, Span, lex
+from course_lib.lm.simulator.agents.filling import Fit, fits, joined_parts, joined_runs
+from course_lib.lm.simulator.agents.lexing import FILLERS, PREPOSITIONS, UNITS, Span, lex
 from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, slot_of, slots
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.schema import Schema, is_only_named
@@ -27,18 +27,21 @@ from course_lib.lm.simulator.skills.limits import fallback, filled_up, limited, 
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
 DEEPEST, MOST_PARTS, MOST_SLOTS, MOST_COMPARED = 4, 12, 40, 12
-ENOUGH = 1.0
-"""How well a mention must fit."""
-BESIDE, MEANING, COUNTED = 2.0, 3.0, 2.0
-"""What is worth a word beside a mention that the field is named after, a likeness in meaning, a number before it."""
-_SENTENCES = frozenset("problem complaint issue question claim statement concern feedback remark description".split())  # noqa: SIM905
+ENOUGH, SURE = 1.0, 3.5
+"""How well a mention must fit; in a record, where what is left over will do, a mention for an open text."""
+BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 4.0, 2.0, 0.5, 0.5, 2.5
+"""What it is worth that a word stands beside which the field is named after, to be like it in meaning, to be counted, to
+have an article, to be a name; and what it takes to be what something else is "of"."""
+_SENTENCES = frozenset("caus problem complaint issu question claim statement concern feedback remark description".split())  # noqa: SIM905
 _VAGUE = re.compile(
-    r"(?:\w+_)?(?:text|output|content|result|answer|value|data|response|reply|info|information|code|message)"
+    r"code|(?:\w+_)?(?:text|output|content|result|answer|value|data|response|reply|info|information|message)"
 )
 """Names that ask for nothing in particular."""
 _STRICT = frozenset(("email", "url", "phone", "date", "time", "date-time", "zip", "number", "integer", "street", "path"))
 """Kinds that are known by their form, wherever they stand."""
-_OPEN = ("title", "thing", "person", "place", "text", "query")
+_PROPER = ("person", "place", "company", "language")
+"""Kinds that names are of."""
+_OPEN = ("title", "thing", "text", "query", *_PROPER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,8 @@ def extract(field: Field, work: Work) -> Result:
 
 def stated(field: Field, work: Work) -> Result | None:
     """Fill the field's type from the input; a text that the input does not state is left to the last skill."""
-    is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)
-    if is_free_text(field) and (is_asked or _VAGUE.fullmatch(field.name)):
-        return None  # a question holds no answer
+    if is_free_text(field) and (is_vague(field) or not is_text(work)):
+        return None
     if work.read is None:
         fields = tuple(one for one in work.task.spec.outputs if not is_reasoning(one))
         work.read = _read(fields, _Scope(work.task.text, work, _known(fields)))
@@ -99,10 +101,20 @@ def value_in(field: Field, text: str) -> Any:
     return value if value is not None and validates(plain(field.schema, {}), value) else None
 
 
+def is_text(work: Work) -> bool:
+    """Say whether the inputs are a text to read; a question holds no answer."""
+    return not all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)
+
+
+def is_vague(field: Field) -> bool:
+    """Say whether the name of a field asks for nothing in particular."""
+    return _VAGUE.fullmatch(field.name) is not None
+
+
 def is_piece(field: Field) -> bool:
     """Say whether a field of this name asks for a piece of a text: a name, an amount, a date."""
     kind = slot_of((field.name,), field.schema, field.desc, True).kind
-    return kind not in ("thing", "text", "query") and not _VAGUE.fullmatch(field.name)
+    return kind not in ("thing", "text", "query") and not is_vague(field)
 
 
 def _known(fields: Sequence[Field]) -> frozenset[str]:
@@ -114,6 +126,7 @@ def _known(fields: Sequence[Field]) -> frozenset[str]:
 
 def _read(fields: tuple[Field, ...], scope: _Scope) -> dict[str, Any]:
     """Return the values that the text states, by field; nested models are filled up."""
+    fields = tuple(replace(one, schema=_guessed(one.name, one.schema)) for one in fields)
     wanted = [_typed(slot) for slot in slots(fields)[:MOST_SLOTS]]
     labelled = _labelled(wanted, scope.text)
     chosen = _assigned([slot for slot in wanted if slot.path not in labelled], scope, [span for _, span in labelled.values()])
@@ -164,7 +177,7 @@ class _Found:
             return fallback(field.schema, field.name, definitions)
         found = {name: self.value(part, (*path, name)) for name, part in parts.items()}
         return {
-            name: fallback(part.schema, name, definitions) if found[name] is _MISSING else found[name]
+            name: _plainest(part) if found[name] is _MISSING else found[name]
             for name, part in parts.items()
         }
 
@@ -173,6 +186,17 @@ class _Found:
         labels = field.schema.get("enum", (False, True))
         told = [label for label in labels if isinstance(label, str) and re.search(rf"\b{re.escape(label)}\b", text, re.IGNORECASE)]
         return told[0] if len(told) == 1 else choose(field.name, field.desc, labels, text, self.scope.work).value
+
+
+def _guessed(name: str, schema: Schema) -> Schema:
+    """Return the schema with a guessed type for each part of which the prompt shows none."""
+    if properties := schema.get("properties"):
+        return {**schema, "properties": {one: _guessed(one, child) for one, child in properties.items()}}
+    return {**schema, "items": _guessed(name, schema["items"])} if "items" in schema else guess(name, schema)
+
+
+def _plainest(field: Field) -> Any:
+    return fallback(guess(field.name, field.schema), field.name, field.schema.get("$defs", {}))
 
 
 def guess(name: str, schema: Schema) -> Schema:
@@ -192,23 +216,66 @@ _FIGURES = frozenset(map(words.stem, ("age", "year", "score", "rating", "tempera
 
 
 def _typed(slot: Slot) -> Slot:
-    """Return a slot with the kind that its format asks for; a name says nothing of a number's."""
-    form = str(slot.schema.get("format") or "")
-    return replace(slot, required=True, kind="url") if form == "uri" else replace(slot, required=True)
+    """Return a slot that must be filled, with the kind that its format asks for, and a place's prepositions."""
+    kind = "url" if slot.schema.get("format") == "uri" else slot.kind
+    roles = slot.roles or frozenset(("in", "at", "from", "near") if kind == "place" else ("by",) if kind in _PROPER else ())
+    roles -= {"for"} if kind == "title" else set()
+    return replace(slot, required=True, kind=kind, roles=roles)
 
 
 def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[tuple[str, ...], Fit]:
     """Return the best fit for each slot; no place of the text is used twice."""
     single = [slot for slot in wanted if slot.kind not in ("array", "object", "enum", "boolean", "null")]
+    for slot in wanted:
+        for label in slot.schema.get("enum", ()):
+            taken += [hit.span() for hit in re.finditer(rf"\b{re.escape(str(label))}\b", scope.text, re.IGNORECASE)]
     offered = [(slot, fit) for slot in single for fit in _offered(slot, scope)]
     order = {slot.path: at for at, slot in enumerate(single)}
     chosen: dict[tuple[str, ...], Fit] = {}
+    least = SURE if scope.whole else ENOUGH
     for slot, fit in sorted(offered, key=lambda pair: (-pair[1].score, order[pair[0].path], pair[1].start, -pair[1].end)):
         is_free = not fit.touches(taken) or fit.start == fit.end
-        if slot.path not in chosen and is_free and fit.score >= ENOUGH:
+        if slot.path not in chosen and is_free and fit.score >= (least if slot.kind in _OPEN else ENOUGH):
+            chosen[slot.path] = fit
+            taken.append((fit.start, fit.end))
+    if scope.whole:
+        rest = [slot for slot in single if slot.kind in _OPEN and slot.path not in chosen]
+        for slot, fit in _shared_out(rest, [pair for pair in offered if pair[0] in rest], scope.text, taken):
             chosen[slot.path] = fit
             taken.append((fit.start, fit.end))
     return chosen
+
+
+def _shared_out(rest: Sequence[Slot], offered: Sequence[tuple[Slot, Fit]], text: str, taken: Sequence[Span]) -> list[tuple[Slot, Fit]]:
+    """Return for the open fields of a record what is left of it: its pieces in order, or else what fits best."""
+    pieces = list(_pieces(text, taken))
+    if len(rest) == len(pieces):
+        return list(zip(rest, pieces, strict=True))
+    found: list[tuple[Slot, Fit]] = []
+    for slot, fit in sorted(offered, key=lambda pair: (-pair[1].score, pair[1].start)):
+        used = [*taken, *((one.start, one.end) for _, one in found)]
+        if slot not in [one for one, _ in found] and not fit.touches(used) and fit.score > 0:
+            found.append((slot, fit))
+    return found
+
+
+_EDGE = r"(?i:\s|\b(?:x|and|or|is|are|was|the|an?|with|at|for|from|of|on|in|by|to|costs?)\b|\d+\s?x\b|[-\u2013,;:.|()\"'*\u2022=])+"
+
+
+def _pieces(text: str, taken: Sequence[Span]) -> Iterator[Fit]:
+    """Yield what is left of a text between what is taken and its commas, colons, dashes and brackets."""
+    blank = text
+    for start, end in taken:
+        blank = blank[:start] + "|" * (end - start) + blank[end:]
+    for hit in re.finditer(r"(?:(?!\s[-\u2013]\s)[^|,;:()\n])+", blank):
+        left, right = re.match(_EDGE, hit.group()), re.search(_EDGE + "$", hit.group())
+        start, end = hit.start() + (left.end() if left else 0), hit.end() - (len(right.group()) if right else 0)
+        piece = text[start:end]
+        if not all(word in words.STOP or word in FILLERS for word in words.words(piece)) and not _UNITS.fullmatch(piece):
+            yield Fit(ENOUGH, piece, start, end)
+
+
+_UNITS = re.compile(r"[a-z%°€$£]{1,3}\d?|[A-Z]{3}|euros?|dollars?|pounds?|years? old|degrees?")
 
 
 # -- one value ----------------------------------------------------------------------------------------------
@@ -222,25 +289,87 @@ def _offered(slot: Slot, scope: _Scope) -> Iterator[Fit]:
         at = text.find(hit) if hit else -1
         yield from [Fit(4.0, hit, at, at + len(hit))] if hit and at >= 0 else []
         return
-    if slot.kind == "text" or slot.stems & _SENTENCES:
+    if not scope.whole and (slot.kind == "text" or slot.stems & _SENTENCES):
         yield from _told(slot, text)
-    found = [fit for fit in fits(slot, text, scope.known) if _is_apart(fit, text, scope)]
-    near = _likeness(slot, tuple(dict.fromkeys(str(fit.value) for fit in found))) if slot.kind in _OPEN and len(found) > 1 else {}
+    if slot.kind in _OPEN or slot.kind == "date":
+        yield from _measured(slot, scope)
+    if slot.kind == "unit":
+        yield from _units(text)
+    found = [fit for fit in fits(slot, text, scope.known) if _is_value(slot, fit, scope)]
+    if not found and slot.unit[0] in ("count", "money"):  # "2.5 litres" for a quantity, "200 g" for an amount
+        found = list(fits(replace(slot, unit=("", 1.0, "")), text, scope.known))
+    near = _likeness(slot, tuple(dict.fromkeys(str(fit.value) for fit in found))) if slot.kind in _OPEN else {}
     for fit in found:
-        score = fit.score + BESIDE * _beside(slot, fit, text) + MEANING * near.get(str(fit.value), 0.0)
-        if slot.kind in ("title", "thing") and re.search(r"(?:\d|\b(?:one|two|three|four|five|six|ten|dozen))\s$", text[: fit.start]):
-            score += COUNTED
+        score = fit.score + MEANING * near.get(str(fit.value), 0.0)
+        score += _beside(slot, fit, text) + _introduced(slot, fit, text)
         yield replace(fit, score=score, value=_scaled(fit, text))
+    if slot.kind == "place" and slot.stems <= _ENDS:  # of a way or of the time that it takes
+        moments = (one for one in lex(text) if one.kind == "time")
+        yield from (Fit(1.5, text[one.start : one.end], one.start, one.end) for one in moments)
 
 
-def _is_apart(fit: Fit, text: str, scope: _Scope) -> bool:
-    """Say whether a value is a part of the text, and not all of it that there is."""
-    return scope.whole or fit.end - fit.start < 0.9 * len(text.strip(" .\n"))
+_ENDS = frozenset(map(words.stem, ("departure", "arrival", "start", "end")))
+
+
+def _units(text: str) -> Iterator[Fit]:
+    """Yield the units behind numbers, and currencies."""
+    for hit in re.finditer(r"\d\s?([A-Za-z°%]+\d?)\b", text):
+        if words.stem(hit.group(1).lower()) in UNITS or len(hit.group(1)) <= 3:
+            yield Fit(3.0, hit.group(1), *hit.span(1))
+    yield from (Fit(3.0, one.value, one.start, one.end) for one in lex(text) if one.kind == "currency")
+
+
+def _is_value(slot: Slot, fit: Fit, scope: _Scope) -> bool:
+    """Say whether a fit may be the value of a slot: not all of the text, no label, for a name no common word."""
+    stems = {words.stem(word) for word in words.words(str(fit.value))}
+    if isinstance(fit.value, str) and (stems <= scope.known or (not scope.whole and fit.end - fit.start > 0.9 * len(scope.text.strip(" .\n")))):
+        return False
+    if slot.path[-1].endswith("year") and isinstance(fit.value, int | float):
+        return 1000 <= fit.value <= 2100
+    is_proper = slot.kind in _PROPER or slot.stems <= _NAMES
+    return not is_proper or scope.whole or slot.stems <= _ENDS or not str(fit.value)[:1].islower()
+
+
+def _measured(slot: Slot, scope: _Scope) -> Iterator[Fit]:
+    """Yield amounts as they are written, for a text that is named after one: a price, a weight."""
+    number = slot_of(slot.path, {"type": "number"}, slot.desc, True)
+    if number.unit[0] in ("", "count", "people"):
+        return
+    for fit in fits(number, scope.text, scope.known):
+        unit = re.match(r"\s?(?:[%€$£°]\s?)?(?:[A-Za-z]+\b)?", scope.text[fit.end :])
+        start = fit.start - (scope.text[fit.start - 1 : fit.start] in ("$", "€", "£"))
+        end = fit.end + (len(unit.group().rstrip()) if unit else 0)
+        yield Fit(fit.score + _beside(slot, fit, scope.text), scope.text[start:end], start, end)
+
+
+def _introduced(slot: Slot, fit: Fit, text: str) -> float:
+    """Return what it is worth for a thing that it is counted or has an article, and for a name that it is one."""
+    if slot.kind not in _OPEN:
+        return 0.0
+    before, is_name = text[: fit.start], str(fit.value)[:1].isupper()
+    if re.search(r"\bof (?:the |an? )?$", before) and slot.kind != "place" and _is_akin(_last(before.rpartition("of ")[0]), slot):
+        return -OWNED  # "the capital of Estonia" is not Estonia
+    if re.match(r"\sof\s", text[fit.end :]):
+        return -ARTICLE  # of "bags of soil", all is meant
+    inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
+    if is_name:
+        return inside + (NAMED if slot.stems <= _NAMES else 0.0 if slot.kind in _PROPER else -NAMED)
+    if slot.kind in ("title", "thing") and _COUNTED.search(before):
+        return COUNTED
+    return ARTICLE if re.search(r"\b(?:an?|the|my|our|this|your|his|her|their)\s$", before) else 0.0
+
+
+def _last(text: str) -> str:
+    return (words.words(text) or [""])[-1]
+
+
+_NAMES = frozenset(("nam", "full"))
+_COUNTED = re.compile(r"(?:\d|\b(?:one|two|three|four|five|six|ten|dozen))\s$")
 
 
 def _scaled(fit: Fit, text: str) -> Any:
     """Return a number with the thousands or millions behind it."""
-    large = re.match(r"\s?(?:(k|thousand)|(million|m)|(billion|bn))\b", text[fit.end :])
+    large = re.match(r"\s?(?:(k|thousand)|(million)|(billion|bn))\b", text[fit.end :])
     if not large or not isinstance(fit.value, int | float):
         return fit.value
     return fit.value * (1e3 if large[1] else 1e6 if large[2] else 1e9)
@@ -249,20 +378,24 @@ def _scaled(fit: Fit, text: str) -> Any:
 def _beside(slot: Slot, fit: Fit, text: str) -> float:
     """Return how near the words of the field's name, or of the same family, stand to a fit in its sentence."""
     before = re.split(r"[.!?;]\s|\n", text[max(fit.start - 80, 0) : fit.start])[-1]
-    after = re.split(r"[.!?,;]\s|\n", text[fit.end : fit.end + 50])[0]
-    best = 0.0
-    for side, weight in ((reversed(words.words(before)), 1.0), (words.words(after), 0.8)):
-        for distance, word in enumerate(side):
-            if _is_akin(word, slot):
-                best = max(best, weight / (1 + distance / 2))
-                break
-    return best
+    after = re.split(r"[.!?;]\s|\n", text[fit.end : fit.end + 50])[0]
+    found = [
+        weight / (1 + distance / 2)
+        for side, weight in ((words.words(before)[::-1], 1.0), (words.words(after), 0.5))
+        for distance, word in enumerate(side)
+        if _is_akin(word, slot)
+    ]
+    return BESIDE * max(found, default=0.0)
 
 
 def _is_akin(word: str, slot: Slot) -> bool:
-    stem = words.stem(word)
-    alike = any(stem[:5] == own[:5] for own in slot.stems if len(own) > 4 and len(stem) > 4)
-    return stem in slot.stems or alike or (stem in slot.about and word not in words.COMMON_WORDS)
+    stem, own = words.stem(word), (slot.stems - _GENERAL) or slot.stems
+    alike = any(stem[:5] == one[:5] for one in own if len(one) > 4 and len(stem) > 4)
+    return stem in own or alike or (stem in slot.about and word not in words.COMMON_WORDS)
+
+
+_GENERAL = frozenset(map(words.stem, ("date", "time", "name", "number", "id", "code", "full", "day", "amount", "city", "place")))
+"""Words of a field's name that say of which kind it is, and not which one."""
 
 
 @lru_cache(maxsize=2048)
@@ -271,22 +404,25 @@ def _near(name: str, phrases: tuple[str, ...]) -> tuple[float, ...]:
 
 
 def _likeness(slot: Slot, phrases: tuple[str, ...]) -> dict[str, float]:
-    """Return how near in meaning phrases are to what the field is named after."""
-    phrases = phrases[:MOST_COMPARED]
+    """Return how near in meaning phrases are to what the field is named after; names mean nothing."""
+    phrases = tuple(phrase for phrase in phrases if phrase[:1].islower())[:MOST_COMPARED]
     near = _near(slot.path[-1].replace("_", " "), phrases) if phrases else ()
     return {phrase: max(0.0, one - 0.2) for phrase, one in zip(phrases, near, strict=True)}
 
 
 def _told(slot: Slot, text: str) -> Iterator[Fit]:
     """Yield the sentence that says what the field is about; a question for a question, why for a reason."""
-    if slot.stems & {"reason", "caus", "why"}:
-        yield from [Fit(3.0, reason(text), 0, 0)] if re.search(r"\b(?:because|since|as)\b", text) else []
+    if slot.stems & {"reason", "caus", "why"} and (why := _WHY.search(text)):
+        yield Fit(4.0, why.group(1).strip(), 0, 0)
     sentences = [one for one in words.sentences(text)[:MOST_COMPARED] if len(one.split()) > 2]
     if "question" in slot.stems:
         sentences = [one for one in sentences if one.endswith("?")]
     if sentences and len(text.split()) > 4:
         near = _near(f"{slot.path[-1].replace('_', ' ')} {slot.desc}".strip(), tuple(sentences))
-        yield Fit(1.5, max(zip(near, sentences, strict=True))[1], 0, 0)
+        yield Fit(4.0 if "question" in slot.stems else 1.5, max(zip(near, sentences, strict=True))[1], 0, 0)
+
+
+_WHY = re.compile(r"\b(?:because(?: of)?|due to)\s+([^,.!?;\n]{4,100})", re.IGNORECASE)
 
 
 def _whole(slot: Slot, text: str) -> Any:
@@ -295,7 +431,8 @@ def _whole(slot: Slot, text: str) -> Any:
     if slot.kind in ("array", "object", "enum", "boolean"):
         return None
     offered = list(_offered(slot, scope))
-    if slot.kind in _STRICT or "pattern" in slot.schema or slot.shape:
+    is_range = slot.kind == "time" and "format" not in slot.schema and len(offered) > 1
+    if (slot.kind in _STRICT and not is_range) or "pattern" in slot.schema or slot.shape:
         return max(offered, key=lambda fit: (fit.score, -fit.start)).value if offered else None
     return within(slot.schema, _bare(text)) or None
 
@@ -342,7 +479,7 @@ def _list(field: Field, scope: _Scope, definitions: Mapping[str, Schema]) -> Any
     if schema.get("prefixItems"):
         record = _tuple(schema, definitions)
         found = _read(record, replace(scope, whole=True))
-        return [found.get(one.name, fallback(one.schema, field.name, definitions)) for one in record]
+        return [found.get(one.name, _plainest(one)) for one in record]
     item = guess(field.name, plain(schema.get("items") or {}, definitions))
     least, most = schema.get("minItems", 0), schema.get("maxItems", MOST_PARTS)
     if scope.depth > DEEPEST:
@@ -383,40 +520,37 @@ def _singular(name: str) -> str:
 
 def _values(name: str, slot: Slot, scope: _Scope) -> list[Any]:
     """Return the single values of a list: all of a kind known by its form, or what an enumeration holds."""
-    listed = _listed(slot, scope)
-    if slot.kind in _STRICT or "pattern" in slot.schema or slot.kind == "id":
-        return [fit.value for fit in _alike(list(_offered(slot, scope)))]
-    if listed:
+    if slot.kind in (*_STRICT, "id") or "pattern" in slot.schema:
+        return [fit.value for fit in _alike(list(fits(slot, scope.text, scope.known)))]
+    if listed := _listed(scope):
         return [_bare(part) for part in listed]
     if points := phrases_of(name, scope.text):
         return points
-    offered = [fit for fit in _offered(slot, scope) if fit.score >= ENOUGH]
+    anywhere = replace(slot, roles=frozenset(PREPOSITIONS))
+    offered = [fit for fit in _offered(anywhere, scope) if fit.score >= ENOUGH]
     joined = joined_runs(offered, scope.text)
     if not joined:
         return []
-    best = max(joined, key=lambda run: sum(fit.score for fit in run) / len(run) + (len(run) > 1))
-    alike = [run for run in joined if run is best or (len(best) == 1 and _is_name(run[0]) and _is_name(best[0]))]
-    return [fit.value for run in alike for fit in run]
+    best = max(joined, key=lambda run: sum(fit.score for fit in run) / len(run) + 1.5 * (len(run) > 1))
+    are_names = all(_is_name(fit) for fit in best)
+    return [fit.value for run in joined if run is best or (are_names and all(map(_is_name, run))) for fit in run]
 
 
 def _is_name(fit: Fit) -> bool:
-    return str(fit.value)[:1].isupper()
+    return not str(fit.value)[:1].islower()
 
 
 def _alike(offered: Sequence[Fit]) -> list[Fit]:
     """Return the fits of those kinds that fit best, in order, one for each place."""
     best: list[Fit] = []
+    most = min(max((fit.score for fit in offered), default=0.0), 3.5)
     for fit in sorted(offered, key=lambda one: (-one.score, one.start)):
-        if fit.score >= offered_best(offered) - 1.0 and not fit.touches([(one.start, one.end) for one in best]):
+        if fit.score >= most - 1.0 and not fit.touches([(one.start, one.end) for one in best]):
             best.append(fit)
     return sorted(best, key=lambda fit: fit.start)
 
 
-def offered_best(offered: Sequence[Fit]) -> float:
-    return max(fit.score for fit in offered)
-
-
-def _listed(slot: Slot, scope: _Scope) -> list[str]:
+def _listed(scope: _Scope) -> list[str]:
     """Return the parts of an enumeration that stands alone, after a colon or in lines."""
     text = scope.text.strip()
     after = re.search(r":\s*([^:.\n]+,[^:.\n]+)", text) if text.count(":") == 1 else None
@@ -434,16 +568,18 @@ def _records(field: Field, item: Schema, scope: _Scope) -> list[Any]:
     is_tuple = "prefixItems" in item
     fields = _tuple(item, item["$defs"]) if is_tuple else fields_of(item, item["$defs"])
     rows = [_read(fields, scope.on(part)) for part in _parts(fields, scope)]
-    full = [{one.name: row.get(one.name, fallback(one.schema, one.name, item["$defs"])) for one in fields} for row in rows]
+    full = [{one.name: row.get(one.name, _plainest(one)) for one in fields} for row in rows]
     return [list(row.values()) for row in full] if is_tuple else full
 
 
 def _parts(fields: tuple[Field, ...], scope: _Scope) -> list[str]:
     """Cut a text into records: by blocks, by lines, or where a joined part begins what the last one had already."""
     text = scope.text
+    if text.count(":") == 1 and (after := re.search(r":\s*([^:\n]+,[^:\n]+)$", text.strip())):
+        text = after.group(1)
     blocks = [block for block in re.split(r"\n\s*\n", text) if block.strip()]
     lines = [line.strip(" .-*\u2022") for line in text.splitlines() if line.strip(" .-*\u2022")]
-    for cut in (blocks, lines):
+    for cut in (blocks, lines, words.sentences(text)):
         complete = [part for part in cut if _filled(fields, part, scope) >= _needed(fields)]
         if len(complete) > 1:
             return complete[:MOST_PARTS]
@@ -452,7 +588,7 @@ def _parts(fields: tuple[Field, ...], scope: _Scope) -> list[str]:
     for start, end in spans:
         piece = text[start:end]
         longer = f"{parts[-1]}, {piece}" if parts else piece
-        if parts and _filled(fields, longer, scope) > _filled(fields, parts[-1], scope):
+        if parts and _needed(fields) > (so_far := _filled(fields, parts[-1], scope)) < _filled(fields, longer, scope):
             parts[-1] = longer
         else:
             parts.append(piece)
@@ -471,7 +607,7 @@ def _singles(fields: Sequence[Field]) -> list[Slot]:
 def _filled(fields: tuple[Field, ...], text: str, scope: _Scope) -> int:
     """Return how many single values of a record a part of a text has."""
     inner = scope.on(text)
-    wanted = [_typed(slot) for slot in _singles(fields)]
+    wanted = [_typed(slot) for slot in slots(fields)]
     labelled = _labelled(wanted, text)
     rest = [slot for slot in wanted if slot.path not in labelled]
     return len(labelled) + len(_assigned(rest, inner, [span for _, span in labelled.values()]))

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from course_lib.lm.simulator.prompts import Field
-from course_lib.lm.simulator.skills.extracting import is_piece
+from course_lib.lm.simulator.skills.extracting import is_piece, is_text, is_vague
 from course_lib.lm.simulator.skills.limits import UNSTATED, within
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
@@ -178,11 +178,11 @@ def _request(work: Work) -> str:
     )
 
 
-def decline(field: Field, _: Work) -> Result | None:
+def decline(field: Field, work: Work) -> Result | None:
     """Fill a text that no skill could: what was to be extracted is not stated, all else is declined."""
     if not is_free_text(field):
         return None
-    if is_piece(field):
+    if is_piece(field) or (not is_vague(field) and not reason_of(work) and is_text(work)):
         text = f"the input does not say the {field.name.replace('_', ' ')}"
         return Result(within(field.schema, UNSTATED), text)
     return Result(
