@@ -432,7 +432,7 @@ def joined_runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
     return runs
 
 
-_JOINT = re.compile(r"\s*(?:;|,\s*and\b|,\s*or\b|\band\b|\bor\b|,|&)\s*(?:(?:one|another|also|then)\s)?", re.IGNORECASE)
+_JOINT = re.compile(r"\s*(?:;|,\s*and\b|,\s*or\b|\band\b|\bor\b|,|&)\s*(?:(?:one(?=\s(?:for|to|at|on|in|from)\b)|another|also|then)\s)?", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1024)

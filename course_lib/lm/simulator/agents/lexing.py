@@ -66,6 +66,7 @@ _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
 )
+_DAY = r"(?:3[01]|[012]?\d)"
 _WEEKDAY = r"(?:mon|tues?|wednes|wed|thu(?:rs)?|fri|satur|sat|sun)(?:day)?\b"
 _NUMBER_WORD = rf"(?:{'|'.join(sorted(words.NUMBERS, key=len, reverse=True))})"
 _NAME = r"[A-ZÀ-Þ][\wÀ-ÿ'\u2019&]*(?:-[\wÀ-ÿ'\u2019]+)*"
@@ -83,8 +84,8 @@ _PATTERNS = {
     "url": r"https?://[^\s<>\"')\]]+",
     "tag": r"(?<!\w)[#@][A-Za-z][\w-]*",
     "date": rf"(?i:\b(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[./]\d{{1,2}}[./]\d{{4}}"
-    rf"|\d{{1,2}}(?:st|nd|rd|th)?(?:\sof)?\s{_MONTH}(?:,?\s\d{{4}})?"
-    rf"|{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?\b(?:,?\s\d{{4}})?|(?:(?:this|next|coming)\s)?{_WEEKDAY}"
+    rf"|{_DAY}(?:st|nd|rd|th)?(?:\sof)?\s{_MONTH}(?:,?\s\d{{4}})?"
+    rf"|{_MONTH}\s{_DAY}(?:st|nd|rd|th)?\b(?:,?\s\d{{4}})?|(?:(?:this|next|coming)\s)?{_WEEKDAY}"
     r"|next\s(?:week|weekend|month|year)|(?:the\s)?day\safter\stomorrow|tomorrow|today|tonight|yesterday)\b)",
     "time": rf"(?i:\b\d{{1,2}}:\d\d(?::\d\d)?(?:\s?{_HALF})?|\b\d{{1,2}}\s?{_HALF}|\b(?:noon|midday|midnight)\b"
     rf"|\b(?:half|(?:a\s)?quarter|five|ten|twenty(?:-five)?)\s(?:past|to)\s(?:1[0-2]|[1-9]|{_NUMBER_WORD})\b"
@@ -93,7 +94,7 @@ _PATTERNS = {
     "street": rf"\b\d{{1,4}}[a-z]?,?\s(?:{_NAME}\s){{0,3}}{_STREET}\b(?:\s{_NAME})?"
     rf"|\b{_NAME}(?:stra(?:ß|ss)e|weg|platz|gasse|allee)\s\d+[a-z]?\b",
     "percent": r"\d+(?:\.\d+)?\s?(?:%|percent\b|per\scent\b)",
-    "money": rf"[$€£¥]\s?\d[\d.,]*\d?|\b(?:{_ISO})\s?\d[\d.,]*|\d[\d.,]*\s?(?:[$€£¥]|(?:{_ISO})\b"
+    "money": rf"[$€£¥]\s?\d(?:[\d.,]*\d)?|\b(?:{_ISO})\s?\d(?:[\d.,]*\d)?|\d(?:[\d.,]*\d)?\s?(?:[$€£¥]|(?:{_ISO})\b"
     rf"|(?i:(?:u\.?s\.?|swiss|british|canadian)\s)?(?i:{_CURRENCY})\b)",
     "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
     "code": rf"\b[A-Z]{{1,3}}-[A-Z]{{1,3}}\s\d{{1,4}}\b|\b[A-Z]{{2,4}}\s\d{{2,4}}\b(?!\s?%|\s?(?:{_UNIT})\b|[.,:]\d)"

@@ -8,6 +8,7 @@ What the text does not state stays unknown: null, empty, or the plainest value w
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_r
 DEEPEST, MOST_PARTS, MOST_SLOTS, MOST_COMPARED = 4, 12, 40, 12
 ENOUGH, SURE = 1.0, 3.5
 """How well a mention must fit; in a record, where what is left over will do, a mention for an open text."""
-BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 4.0, 2.0, 0.5, 0.5, 2.5
+BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 4.0, 1.5, 0.5, 1.5, 2.5
 """What it is worth that a word stands beside which the field is named after, to be like it in meaning, to be counted, to
 have an article, to be a name; and what it takes to be what something else is "of"."""
 _SENTENCES = frozenset("caus problem complaint issu question claim statement concern feedback remark description".split())  # noqa: SIM905
@@ -152,8 +153,7 @@ class _Found:
         definitions = {**field.schema.get("definitions", {}), **field.schema.get("$defs", {})}
         schema = guess(field.name, plain(field.schema, definitions))
         value = self._of(replace(field, schema={**schema, "$defs": definitions}), path)
-        is_nullable = "null" in str(field.schema.get("anyOf", field.schema.get("type")))
-        return None if is_nullable and (value is _MISSING or value in ([], {})) else value
+        return None if _is_nullable(field.schema) and (value is _MISSING or value in ([], {})) else value
 
     def _of(self, field: Field, path: tuple[str, ...]) -> Any:
         schema, text, definitions = field.schema, self.labelled.get(path), field.schema["$defs"]
@@ -249,14 +249,33 @@ def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[
 def _shared_out(rest: Sequence[Slot], offered: Sequence[tuple[Slot, Fit]], text: str, taken: Sequence[Span]) -> list[tuple[Slot, Fit]]:
     """Return for the open fields of a record what is left of it: its pieces in order, or else what fits best."""
     pieces = list(_pieces(text, taken))
-    if len(rest) == len(pieces):
-        return list(zip(rest, pieces, strict=True))
+    if len(rest) == len(pieces) <= 4:
+        orders = itertools.permutations(pieces)
+        best = max(orders, key=lambda order: sum(_worth(slot, piece, offered, pieces[0]) for slot, piece in zip(rest, order, strict=True)))
+        return [(slot, _named_in(slot, piece, offered) or piece) for slot, piece in zip(rest, best, strict=True)]
     found: list[tuple[Slot, Fit]] = []
     for slot, fit in sorted(offered, key=lambda pair: (-pair[1].score, pair[1].start)):
         used = [*taken, *((one.start, one.end) for _, one in found)]
         if slot not in [one for one, _ in found] and not fit.touches(used) and fit.score > 0:
             found.append((slot, fit))
     return found
+
+
+def _worth(slot: Slot, piece: Fit, offered: Sequence[tuple[Slot, Fit]], first: Fit) -> float:
+    """Return how well a piece fits a slot; records begin with what they are called."""
+    inside = [fit.score for one, fit in offered if one is slot and piece.start <= fit.start < fit.end <= piece.end]
+    return max(inside, default=0.0) + NAMED * (piece is first and bool(slot.stems & _HEADS))
+
+
+_HEADS = frozenset(map(words.stem, ("name", "title", "item", "product")))
+
+
+def _named_in(slot: Slot, piece: Fit, offered: Sequence[tuple[Slot, Fit]]) -> Fit | None:
+    """Return the name in a piece, for a slot that wants one."""
+    if slot.kind not in _PROPER and not slot.stems <= _NAMES:
+        return None
+    inside = [fit for one, fit in offered if one is slot and piece.start <= fit.start < fit.end <= piece.end]
+    return next((fit for fit in inside if str(fit.value)[:1].isupper()), None)
 
 
 _EDGE = r"(?i:\s|\b(?:x|and|or|is|are|was|the|an?|with|at|for|from|of|on|in|by|to|costs?)\b|\d+\s?x\b|[-\u2013,;:.|()\"'*\u2022=])+"
@@ -271,7 +290,7 @@ def _pieces(text: str, taken: Sequence[Span]) -> Iterator[Fit]:
         left, right = re.match(_EDGE, hit.group()), re.search(_EDGE + "$", hit.group())
         start, end = hit.start() + (left.end() if left else 0), hit.end() - (len(right.group()) if right else 0)
         piece = text[start:end]
-        if not all(word in words.STOP or word in FILLERS for word in words.words(piece)) and not _UNITS.fullmatch(piece):
+        if not all(word in words.STOP or word in FILLERS for word in words.words(piece)) and not (_UNITS.fullmatch(piece) and re.search(r"\d\s?$", text[:start])):
             yield Fit(ENOUGH, piece, start, end)
 
 
@@ -353,7 +372,7 @@ def _introduced(slot: Slot, fit: Fit, text: str) -> float:
         return -ARTICLE  # of "bags of soil", all is meant
     inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
     if is_name:
-        return inside + (NAMED if slot.stems <= _NAMES else 0.0 if slot.kind in _PROPER else -NAMED)
+        return inside + (NAMED if slot.stems <= _NAMES else 0.0 if slot.kind in _PROPER else -ARTICLE)
     if slot.kind in ("title", "thing") and _COUNTED.search(before):
         return COUNTED
     return ARTICLE if re.search(r"\b(?:an?|the|my|our|this|your|his|her|their)\s$", before) else 0.0
@@ -567,6 +586,7 @@ def _records(field: Field, item: Schema, scope: _Scope) -> list[Any]:
     """Return the records that a text gives, one for each block, line or joined part."""
     is_tuple = "prefixItems" in item
     fields = _tuple(item, item["$defs"]) if is_tuple else fields_of(item, item["$defs"])
+    scope = replace(scope, known=_known(fields))
     rows = [_read(fields, scope.on(part)) for part in _parts(fields, scope)]
     full = [{one.name: row.get(one.name, _plainest(one)) for one in fields} for row in rows]
     return [list(row.values()) for row in full] if is_tuple else full
@@ -597,7 +617,11 @@ def _parts(fields: tuple[Field, ...], scope: _Scope) -> list[str]:
 
 
 def _needed(fields: Sequence[Field]) -> int:
-    return max(1, sum("null" not in str(one.schema.get("anyOf", "")) for one in _singles(fields)))
+    return max(1, len(_singles([one for one in fields if not _is_nullable(one.schema)])))
+
+
+def _is_nullable(schema: Schema) -> bool:
+    return "null" in str(schema.get("anyOf", schema.get("type")))
 
 
 def _singles(fields: Sequence[Field]) -> list[Slot]:
