@@ -181,7 +181,7 @@ def _string(slot: Slot, one: Mention, known: frozenset[str]) -> Fit | None:
         value = _bare(slot, one, known)
     if not value:
         return None
-    if slot.kind in ("email", "phone", "url", "query"):
+    if slot.kind in ("email", "phone", "url", "street", "query"):
         score = max(score, 0.0)
     if one.lead == ":" and {*one.label} & known and slot.kind in ("title", "thing", "text"):
         score += ROLE  # "New calendar entry: Budget meeting"

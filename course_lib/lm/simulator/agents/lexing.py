@@ -101,7 +101,7 @@ _PATTERNS = {
     r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|\b\d{3,}-\d{3,}\b|#\d+\b",
     "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?|\b(?i:{_NUMBER_WORD})\b"
     r"|\bhalf\san?\b(?=\s[a-z])|\ban?\b(?=\s(?:second|minute|hour|day|week|month|year|dozen)\b)",
-    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_MORE})*",
+    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof|St)\.?\s|(?:[A-Z]\.\s?)+)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_MORE})*",
     "word": r"[a-zß-ÿ][\wÀ-ÿ'\u2019]*(?:-[a-z]\w*)*",
     "stop": r"->|[,;:.?!()\u2014\u2013=\n\u2192]|-",
 }
@@ -201,6 +201,8 @@ def _pieces(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
         found = Mention(token.kind, value, token.start, token.end, lead, label, noun, is_joined)
         if token.kind == "number" and (clock := _hour(tokens, at, found, text)):
             yield clock
+        if token.kind == "number" and re.match(r"\s\w+\sand\sa\shalf\b", text[token.end :]):
+            found = replace(found, value=value + 0.5)
         if token.kind == "money":
             yield from _currency(token, found)
             digits = re.search(r"\d[\d.,]*", token.text)
@@ -436,22 +438,22 @@ def _ends_phrase(token: _Token) -> bool:
 
 _PRONOUNS = frozenset(GRAMMAR["pronouns"].split())
 _SUBJECTS = frozenset("i you he she it we they who".split())  # noqa: SIM905
-_PAST = frozenset(GRAMMAR["past"].split())
+VERB_FORMS = frozenset(GRAMMAR["past"].split())
 
 
 def _is_verb(tokens: Sequence[_Token], at: int) -> bool:
     """Say whether a word in a sentence is its verb, by its form and by what stands before and behind it."""
     word, before = tokens[at].word, tokens[at - 1] if at else None
-    if before is None or before.kind not in ("word", "name", "code") or before.word in _ARTICLES or before.word in PREPOSITIONS:
+    if before is None or before.kind not in ("word", "name", "code", "date", "time") or before.word in _ARTICLES or before.word in PREPOSITIONS:
         return False
-    if before.word.partition("'")[0] in _SUBJECTS or word in _PAST:
+    if before.word.partition("'")[0] in _SUBJECTS or word in VERB_FORMS:
         return True
     after = tokens[at + 1] if at + 1 < len(tokens) else None
     is_present = word.endswith("s") and not word.endswith(("ss", "us", "is"))
     if after is None or not (is_present or word.endswith("ed")):
         return False
     is_act = words.stem(word) in _VERB_STEMS and (after.word in PREPOSITIONS or at < 2 or tokens[at - 2].word in _ARTICLES)
-    is_free = after.kind in ("name", "number", "code", "time", "date") or after.word in _ARTICLES
+    is_free = after.kind in ("name", "number", "code", "time", "date") or after.word in _ARTICLES | _PRONOUNS | {"into"}
     return is_free or (is_present and (is_act or before.kind == "name"))
 
 

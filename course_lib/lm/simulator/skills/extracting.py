@@ -16,9 +16,9 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.encoder import encode
-from course_lib.lm.simulator.agents.filling import Fit, fits, joined_parts, joined_runs
-from course_lib.lm.simulator.agents.lexing import FILLERS, PREPOSITIONS, UNITS, Span, lex
-from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, slot_of, slots
+from course_lib.lm.simulator.agents.filling import ROLE, Fit, fits, joined_parts, joined_runs
+from course_lib.lm.simulator.agents.lexing import FILLERS, PREPOSITIONS, UNITS, VERB_FORMS, Span, lex
+from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, slot_of, slots, words_of
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.schema import Schema, is_only_named
 from course_lib.lm.simulator.skills import words
@@ -28,8 +28,8 @@ from course_lib.lm.simulator.skills.limits import fallback, filled_up, limited, 
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
 DEEPEST, MOST_PARTS, MOST_SLOTS, MOST_COMPARED = 4, 12, 40, 12
-ENOUGH, SURE = 1.0, 3.5
-"""How well a mention must fit; in a record, where what is left over will do, a mention for an open text."""
+ENOUGH, CLEAR, SURE = 1.0, 1.6, 3.5
+"""How well a mention must fit; a common noun; and in a record, where what is left over will do, one for an open text."""
 BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 4.0, 1.5, 0.5, 1.5, 2.5
 """What it is worth that a word stands beside which the field is named after, to be like it in meaning, to be counted, to
 have an article, to be a name; and what it takes to be what something else is "of"."""
@@ -216,11 +216,14 @@ _FIGURES = frozenset(map(words.stem, ("age", "year", "score", "rating", "tempera
 
 
 def _typed(slot: Slot) -> Slot:
-    """Return a slot that must be filled, with the kind that its format asks for, and a place's prepositions."""
-    kind = "url" if slot.schema.get("format") == "uri" else slot.kind
-    roles = slot.roles or frozenset(("in", "at", "from", "near") if kind == "place" else ("by",) if kind in _PROPER else ())
-    roles -= {"for"} if kind == "title" else set()
-    return replace(slot, required=True, kind=kind, roles=roles)
+    """Return a slot that must be filled, with the kind and the prepositions that it has in a text."""
+    last, kind = words_of(slot.path[-1])[-1:], "url" if slot.schema.get("format") == "uri" else slot.kind
+    if last and last[0] in ("number", "id", "code", "no", "ref") and kind in _OPEN:
+        kind = "id"
+    roles = slot.roles - ({"for"} if kind in ("title", "place") else set())
+    if kind == "place" and not roles & {"from", "to"}:
+        roles |= {"in", "at", "near", "from", "to"}
+    return replace(slot, required=True, kind=kind, roles=roles or frozenset(("by",) if kind in _PROPER else ()))
 
 
 def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[tuple[str, ...], Fit]:
@@ -235,20 +238,25 @@ def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[
     least = SURE if scope.whole else ENOUGH
     for slot, fit in sorted(offered, key=lambda pair: (-pair[1].score, order[pair[0].path], pair[1].start, -pair[1].end)):
         is_free = not fit.touches(taken) or fit.start == fit.end
-        if slot.path not in chosen and is_free and fit.score >= (least if slot.kind in _OPEN else ENOUGH):
+        if slot.path not in chosen and is_free and fit.score >= max(least if slot.kind in _OPEN else ENOUGH, _least(slot, fit)):
             chosen[slot.path] = fit
             taken.append((fit.start, fit.end))
     if scope.whole:
         rest = [slot for slot in single if slot.kind in _OPEN and slot.path not in chosen]
-        for slot, fit in _shared_out(rest, [pair for pair in offered if pair[0] in rest], scope.text, taken):
+        for slot, fit in _shared_out(rest, [pair for pair in offered if pair[0] in rest], scope, taken):
             chosen[slot.path] = fit
             taken.append((fit.start, fit.end))
     return chosen
 
 
-def _shared_out(rest: Sequence[Slot], offered: Sequence[tuple[Slot, Fit]], text: str, taken: Sequence[Span]) -> list[tuple[Slot, Fit]]:
+def _least(slot: Slot, fit: Fit) -> float:
+    """Return how well a fit must do: a common noun needs more than that it is one."""
+    return CLEAR if slot.kind in ("title", "thing") and str(fit.value)[:1].islower() and fit.start < fit.end else ENOUGH
+
+
+def _shared_out(rest: Sequence[Slot], offered: Sequence[tuple[Slot, Fit]], scope: _Scope, taken: Sequence[Span]) -> list[tuple[Slot, Fit]]:
     """Return for the open fields of a record what is left of it: its pieces in order, or else what fits best."""
-    pieces = list(_pieces(text, taken))
+    pieces = list(_pieces(scope.text, taken, scope.known))
     if len(rest) == len(pieces) <= 4:
         orders = itertools.permutations(pieces)
         best = max(orders, key=lambda order: sum(_worth(slot, piece, offered, pieces[0]) for slot, piece in zip(rest, order, strict=True)))
@@ -281,7 +289,7 @@ def _named_in(slot: Slot, piece: Fit, offered: Sequence[tuple[Slot, Fit]]) -> Fi
 _EDGE = r"(?i:\s|\b(?:x|and|or|is|are|was|the|an?|with|at|for|from|of|on|in|by|to|costs?)\b|\d+\s?x\b|[-\u2013,;:.|()\"'*\u2022=])+"
 
 
-def _pieces(text: str, taken: Sequence[Span]) -> Iterator[Fit]:
+def _pieces(text: str, taken: Sequence[Span], known: frozenset[str]) -> Iterator[Fit]:
     """Yield what is left of a text between what is taken and its commas, colons, dashes and brackets."""
     blank = text
     for start, end in taken:
@@ -290,7 +298,7 @@ def _pieces(text: str, taken: Sequence[Span]) -> Iterator[Fit]:
         left, right = re.match(_EDGE, hit.group()), re.search(_EDGE + "$", hit.group())
         start, end = hit.start() + (left.end() if left else 0), hit.end() - (len(right.group()) if right else 0)
         piece = text[start:end]
-        if not all(word in words.STOP or word in FILLERS for word in words.words(piece)) and not (_UNITS.fullmatch(piece) and re.search(r"\d\s?$", text[:start])):
+        if not all(word in words.STOP or word in FILLERS or words.stem(word) in known for word in words.words(piece)) and not (_UNITS.fullmatch(piece) and re.search(r"\d\s?$", text[:start])):
             yield Fit(ENOUGH, piece, start, end)
 
 
@@ -320,14 +328,20 @@ def _offered(slot: Slot, scope: _Scope) -> Iterator[Fit]:
     near = _likeness(slot, tuple(dict.fromkeys(str(fit.value) for fit in found))) if slot.kind in _OPEN else {}
     for fit in found:
         score = fit.score + MEANING * near.get(str(fit.value), 0.0)
-        score += _beside(slot, fit, text) + _introduced(slot, fit, text)
-        yield replace(fit, score=score, value=_scaled(fit, text))
+        score += _beside(slot, fit, text) + _introduced(slot, fit, scope)
+        yield replace(_placed(fit, text), score=score, value=_scaled(fit, text))
     if slot.kind == "place" and slot.stems <= _ENDS:  # of a way or of the time that it takes
         moments = (one for one in lex(text) if one.kind == "time")
-        yield from (Fit(1.5, text[one.start : one.end], one.start, one.end) for one in moments)
+        yield from (Fit(SURE, text[one.start : one.end], one.start, one.end) for one in moments)
 
 
 _ENDS = frozenset(map(words.stem, ("departure", "arrival", "start", "end")))
+
+
+def _placed(fit: Fit, text: str) -> Fit:
+    """Return a fit where its value stands, without the words before it that were left out."""
+    at = text.find(fit.value, fit.start, fit.end) if isinstance(fit.value, str) else -1
+    return replace(fit, start=at, end=at + len(fit.value)) if at >= 0 else fit
 
 
 def _units(text: str) -> Iterator[Fit]:
@@ -340,13 +354,29 @@ def _units(text: str) -> Iterator[Fit]:
 
 def _is_value(slot: Slot, fit: Fit, scope: _Scope) -> bool:
     """Say whether a fit may be the value of a slot: not all of the text, no label, for a name no common word."""
-    stems = {words.stem(word) for word in words.words(str(fit.value))}
-    if isinstance(fit.value, str) and (stems <= scope.known or (not scope.whole and fit.end - fit.start > 0.9 * len(scope.text.strip(" .\n")))):
+    if isinstance(fit.value, int | float):
+        return not slot.path[-1].endswith("year") or 1000 <= fit.value <= 2100
+    spoken = words.words(fit.value)
+    is_all = not scope.whole and fit.end - fit.start > 0.9 * len(scope.text.strip(" .\n"))
+    if is_all or all(words.stem(word) in scope.known or word in words.STOP | words.COMMON_WORDS | VERB_FORMS for word in spoken):
         return False
-    if slot.path[-1].endswith("year") and isinstance(fit.value, int | float):
-        return 1000 <= fit.value <= 2100
-    is_proper = slot.kind in _PROPER or slot.stems <= _NAMES
-    return not is_proper or scope.whole or slot.stems <= _ENDS or not str(fit.value)[:1].islower()
+    if "middl" in slot.stems or (slot.kind in ("place", "company") and _TITLED.match(fit.value)):
+        return False
+    if scope.whole or not (slot.kind in _PROPER or words_of(slot.path[-1])[-1:] == ["name"]):
+        return True
+    if fit.value[:1].islower():  # "in the café"
+        return slot.kind == "place" and _SITED.search(scope.text[: fit.start]) is not None and not _PARTS_OF_DAY.search(fit.value)
+    return fit.start in _name_starts(scope.text)
+
+
+_SITED = re.compile(r"\b(?:in|at|near|from|to) (?:an?|the|our|my) $")
+_PARTS_OF_DAY = re.compile(r"\b(?:morning|afternoon|evening|night|day|week|month|year|end|beginning)\b")
+_TITLED = re.compile(r"(?:Mr|Mrs|Ms|Dr|Prof)\b")
+
+
+@lru_cache(maxsize=1024)
+def _name_starts(text: str) -> frozenset[int]:
+    return frozenset(one.start for one in lex(text) if one.kind not in ("phrase", "number", "text", "short text"))
 
 
 def _measured(slot: Slot, scope: _Scope) -> Iterator[Fit]:
@@ -361,21 +391,43 @@ def _measured(slot: Slot, scope: _Scope) -> Iterator[Fit]:
         yield Fit(fit.score + _beside(slot, fit, scope.text), scope.text[start:end], start, end)
 
 
-def _introduced(slot: Slot, fit: Fit, text: str) -> float:
+def _introduced(slot: Slot, fit: Fit, scope: _Scope) -> float:
     """Return what it is worth for a thing that it is counted or has an article, and for a name that it is one."""
     if slot.kind not in _OPEN:
         return 0.0
+    text = scope.text
     before, is_name = text[: fit.start], str(fit.value)[:1].isupper()
     if re.search(r"\bof (?:the |an? )?$", before) and slot.kind != "place" and _is_akin(_last(before.rpartition("of ")[0]), slot):
         return -OWNED  # "the capital of Estonia" is not Estonia
     if re.match(r"\sof\s", text[fit.end :]):
         return -ARTICLE  # of "bags of soil", all is meant
-    inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
     if is_name:
-        return inside + (NAMED if slot.stems <= _NAMES else 0.0 if slot.kind in _PROPER else -ARTICLE)
-    if slot.kind in ("title", "thing") and _COUNTED.search(before):
+        inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
+        return inside + _addressed(slot, before) + (NAMED if slot.stems <= _NAMES else -NAMED if slot.kind == "thing" and not scope.whole else 0.0)
+    if slot.kind == "title" and (_WANTED.search(before) or re.match(r"\s(?:that\s|which\s)?(?:I|we)\s", text[fit.end :])):
+        return COUNTED
+    if slot.kind in ("title", "thing") and _COUNTED.search(before) and scope.known & _COUNTS:
         return COUNTED
     return ARTICLE if re.search(r"\b(?:an?|the|my|our|this|your|his|her|their)\s$", before) else 0.0
+
+
+_WANTED = re.compile(
+    r"\b(?:need|want|like|order|buy|bought|sell|selling|return|ordered|received|got|get|have|has)s?\s(?:to\s(?:buy|order|return)\s)?"
+    r"(?:an?\s|the\s|some\s|my\s|our\s|this\s)?(?:\w+\s)?$"
+)
+"""What stands before a thing that somebody wants or has."""
+
+
+def _addressed(slot: Slot, before: str) -> float:
+    """Return what it is worth for a name to stand in a letter's first or last line."""
+    greeted, signed = re.search(r"\b(?:dear|hi|hello),?\s$", before, re.IGNORECASE), _SIGNED.search(before)
+    if not (greeted or signed):
+        return 0.0
+    is_to, is_from = "to" in slot.roles and slot.kind == "person", slot.kind == "person" or slot.stems <= _NAMES
+    return ROLE if (is_to if greeted else is_from and not is_to) else -ROLE
+
+
+_SIGNED = re.compile(r"\b(?:regards|love|cheers|yours|sincerely|wishes|thanks|thank you|best)[,.]?\s+$", re.IGNORECASE)
 
 
 def _last(text: str) -> str:
@@ -383,6 +435,7 @@ def _last(text: str) -> str:
 
 
 _NAMES = frozenset(("nam", "full"))
+_COUNTS = frozenset(map(words.stem, ("quantity", "qty", "count", "amount", "number", "pieces", "units", "value")))
 _COUNTED = re.compile(r"(?:\d|\b(?:one|two|three|four|five|six|ten|dozen))\s$")
 
 
@@ -432,7 +485,7 @@ def _likeness(slot: Slot, phrases: tuple[str, ...]) -> dict[str, float]:
 def _told(slot: Slot, text: str) -> Iterator[Fit]:
     """Yield the sentence that says what the field is about; a question for a question, why for a reason."""
     if slot.stems & {"reason", "caus", "why"} and (why := _WHY.search(text)):
-        yield Fit(4.0, why.group(1).strip(), 0, 0)
+        yield Fit(4.0, why.group(1).strip(), *why.span(1))
     sentences = [one for one in words.sentences(text)[:MOST_COMPARED] if len(one.split()) > 2]
     if "question" in slot.stems:
         sentences = [one for one in sentences if one.endswith("?")]
@@ -540,7 +593,10 @@ def _singular(name: str) -> str:
 def _values(name: str, slot: Slot, scope: _Scope) -> list[Any]:
     """Return the single values of a list: all of a kind known by its form, or what an enumeration holds."""
     if slot.kind in (*_STRICT, "id") or "pattern" in slot.schema:
-        return [fit.value for fit in _alike(list(fits(slot, scope.text, scope.known)))]
+        offered = [fit for fit in fits(slot, scope.text, scope.known) if fit.score >= ENOUGH]
+        if slot.kind == "street" and max((fit.score for fit in offered), default=0.0) < CLEAR:
+            offered = list(fits(replace(slot, kind="email"), scope.text, scope.known))
+        return [fit.value for fit in _alike(offered)]
     if listed := _listed(scope):
         return [_bare(part) for part in listed]
     if points := phrases_of(name, scope.text):

@@ -24,7 +24,7 @@ _SUMMARY = re.compile(
     r"|shortened\w*",
     re.IGNORECASE,
 )
-_TITLE = re.compile(r"(\w+_)?(title|headline|subject|subject_line|heading|caption)", re.IGNORECASE)
+_TITLE = re.compile(r"(?:(?:email|mail|news|article|blog|post|page|section|suggested|new|short|generated|best|catchy)_)?(title|headline|subject|subject_line|heading|caption)", re.IGNORECASE)
 _POINTS = re.compile(
     r"(\w+_)?(steps?|points?|sentences?|claims?|facts?|questions?|tasks?|actions?|action_items|reasons?"
     r"|bullets?|bullet_points"
