@@ -173,7 +173,7 @@ def _string(slot: Slot, one: Mention, known: frozenset[str]) -> Fit | None:
     worth = float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
     if not worth:
         return None
-    value = str(int(one.value)) if isinstance(one.value, float) else str(one.value)
+    value = str(one.value).removesuffix(".0")
     score = _bearing(slot, one)
     if slot.is_moment:
         value, score = in_form(slot, value), max(score, 0.0 if one.label else -1.0)
@@ -424,7 +424,7 @@ def joined_runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
     runs: list[list[Fit]] = []
     for fit in sorted(best, key=lambda one: one.start):
         between = text[runs[-1][-1].end : fit.start] if runs else ""
-        is_joined = re.fullmatch(r"\W*(?:(?:and|or|plus)\W*)?(?:an?|the|some|my|to|for)?\W*", between)
+        is_joined = re.fullmatch(r"\W*(?:(?:and|or|plus)\W*)?(?:an?|the|some|my|to|for|\d+|one|two|three|four|five|six)?\W*", between)
         if runs and re.search(r"[,&]|and|or|plus", between) and is_joined:
             runs[-1].append(fit)
         else:

@@ -158,7 +158,7 @@ def _tokens(text: str) -> list[_Token]:
 
 _NAMED_SO = re.compile(rf"{_NAME}(?:\s{_NAME})*")
 _ACTS = re.compile(
-    rf"'s\b|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z]|{'|'.join(GRAMMAR['past'].split())})\b"
+    rf"'s\b|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z]|{'|'.join(GRAMMAR['past'].values())})\b"
     r"|\s[a-z]{2,}[^\Wsui]s\s(?:the|an?|my|his|her|at|in|on|for|from|to|[A-Z]\w|\d)"
 )
 
@@ -438,7 +438,8 @@ def _ends_phrase(token: _Token) -> bool:
 
 _PRONOUNS = frozenset(GRAMMAR["pronouns"].split())
 _SUBJECTS = frozenset("i you he she it we they who".split())  # noqa: SIM905
-VERB_FORMS = frozenset(GRAMMAR["past"].split())
+VERB_FORMS: dict[str, str] = {form: verb for verb, form in GRAMMAR["past"].items()}
+"""The past of irregular verbs, and the verbs."""
 
 
 def _is_verb(tokens: Sequence[_Token], at: int) -> bool:

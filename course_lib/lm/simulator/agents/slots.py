@@ -126,6 +126,7 @@ def _unit(name: Sequence[str], told: Sequence[str], kind: str) -> tuple[str, flo
     none = ("", 1.0, "")
     if kind not in ("number", "integer"):
         return none
+    name = name[: name.index("per")] if "per" in name[1:] else name
     people = [one for one in map(UNITS.get, map(words.stem, name)) if one and one[0] == "people"]
     if people and "count" in name:
         return people[0]

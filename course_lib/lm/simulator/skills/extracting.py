@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.encoder import encode
-from course_lib.lm.simulator.agents.filling import ROLE, Fit, fits, joined_parts, joined_runs
+from course_lib.lm.simulator.agents.filling import LABEL, ROLE, Fit, fits, joined_parts, joined_runs
 from course_lib.lm.simulator.agents.lexing import FILLERS, PREPOSITIONS, UNITS, VERB_FORMS, Span, lex
 from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, slot_of, slots, words_of
 from course_lib.lm.simulator.prompts import Field
@@ -85,7 +85,7 @@ def stated(field: Field, work: Work) -> Result | None:
         return None
     if work.read is None:
         fields = tuple(one for one in work.task.spec.outputs if not is_reasoning(one))
-        work.read = _read(fields, _Scope(work.task.text, work, _known(fields)))
+        work.read = _read(fields, _Scope(work.task.text, work, _known(fields))) if is_text(work) else {}
     value, named = work.read.get(field.name, _MISSING), field.name.replace("_", " ")
     if value is not _MISSING:
         return Result(value, f"the input gives {value!r} as the {named}" if isinstance(value, str | int | float) else "")
@@ -103,8 +103,9 @@ def value_in(field: Field, text: str) -> Any:
 
 
 def is_text(work: Work) -> bool:
-    """Say whether the inputs are a text to read; a question holds no answer."""
-    return not all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)
+    """Say whether the inputs are a text to read; a question holds no answer, and an image no words."""
+    is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)
+    return not is_asked and '"type": "image_url"' not in work.task.text
 
 
 def is_vague(field: Field) -> bool:
@@ -250,8 +251,9 @@ def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[
 
 
 def _least(slot: Slot, fit: Fit) -> float:
-    """Return how well a fit must do: a common noun needs more than that it is one."""
-    return CLEAR if slot.kind in ("title", "thing") and str(fit.value)[:1].islower() and fit.start < fit.end else ENOUGH
+    """Return how well a fit must do: a common noun needs more than that it is one, and so does a name for a thing."""
+    is_common = slot.kind == "title" and str(fit.value)[:1].islower()
+    return CLEAR if (is_common or slot.kind == "thing") and fit.start < fit.end else ENOUGH
 
 
 def _shared_out(rest: Sequence[Slot], offered: Sequence[tuple[Slot, Fit]], scope: _Scope, taken: Sequence[Span]) -> list[tuple[Slot, Fit]]:
@@ -260,7 +262,7 @@ def _shared_out(rest: Sequence[Slot], offered: Sequence[tuple[Slot, Fit]], scope
     if len(rest) == len(pieces) <= 4:
         orders = itertools.permutations(pieces)
         best = max(orders, key=lambda order: sum(_worth(slot, piece, offered, pieces[0]) for slot, piece in zip(rest, order, strict=True)))
-        return [(slot, _named_in(slot, piece, offered) or piece) for slot, piece in zip(rest, best, strict=True)]
+        return [(slot, _core(slot, piece, offered)) for slot, piece in zip(rest, best, strict=True)]
     found: list[tuple[Slot, Fit]] = []
     for slot, fit in sorted(offered, key=lambda pair: (-pair[1].score, pair[1].start)):
         used = [*taken, *((one.start, one.end) for _, one in found)]
@@ -278,15 +280,18 @@ def _worth(slot: Slot, piece: Fit, offered: Sequence[tuple[Slot, Fit]], first: F
 _HEADS = frozenset(map(words.stem, ("name", "title", "item", "product")))
 
 
-def _named_in(slot: Slot, piece: Fit, offered: Sequence[tuple[Slot, Fit]]) -> Fit | None:
-    """Return the name in a piece, for a slot that wants one."""
-    if slot.kind not in _PROPER and not slot.stems <= _NAMES:
-        return None
+def _core(slot: Slot, piece: Fit, offered: Sequence[tuple[Slot, Fit]]) -> Fit:
+    """Return what a slot wants of a piece: the name in it, or what fits best where it is more than a phrase."""
     inside = [fit for one, fit in offered if one is slot and piece.start <= fit.start < fit.end <= piece.end]
-    return next((fit for fit in inside if str(fit.value)[:1].isupper()), None)
+    inside.sort(key=lambda fit: -fit.score)
+    if slot.kind in _PROPER or slot.stems <= _NAMES:
+        return next((fit for fit in inside if str(fit.value)[:1].isupper()), piece)
+    is_phrase = not any(word in _LOOSE or word in VERB_FORMS for word in words.words(piece.value))
+    return piece if is_phrase or not inside else inside[0]
 
 
-_EDGE = r"(?i:\s|\b(?:x|and|or|is|are|was|the|an?|with|at|for|from|of|on|in|by|to|costs?)\b|\d+\s?x\b|[-\u2013,;:.|()\"'*\u2022=])+"
+_LOOSE = frozenset("i we you they he she it is are was has have".split())  # noqa: SIM905
+_EDGE = r"(?i:\s|\b(?:x|and|or|is|are|was|the|an?|with|at|for|from|of|on|in|by|to|costs?|called|named)\b|\d+\s?x\b|[-\u2013,;:.|()\"'*\u2022=])+"
 
 
 def _pieces(text: str, taken: Sequence[Span], known: frozenset[str]) -> Iterator[Fit]:
@@ -318,6 +323,8 @@ def _offered(slot: Slot, scope: _Scope) -> Iterator[Fit]:
         return
     if not scope.whole and (slot.kind == "text" or slot.stems & _SENTENCES):
         yield from _told(slot, text)
+        if slot.kind == "thing":
+            return
     if slot.kind in _OPEN or slot.kind == "date":
         yield from _measured(slot, scope)
     if slot.kind == "unit":
@@ -329,13 +336,15 @@ def _offered(slot: Slot, scope: _Scope) -> Iterator[Fit]:
     for fit in found:
         score = fit.score + MEANING * near.get(str(fit.value), 0.0)
         score += _beside(slot, fit, text) + _introduced(slot, fit, scope)
-        yield replace(_placed(fit, text), score=score, value=_scaled(fit, text))
-    if slot.kind == "place" and slot.stems <= _ENDS:  # of a way or of the time that it takes
-        moments = (one for one in lex(text) if one.kind == "time")
-        yield from (Fit(SURE, text[one.start : one.end], one.start, one.end) for one in moments)
+        placed = _placed(fit, text)
+        score += LABEL * any(_is_akin(word, slot) for word in words.words(text[fit.start : placed.start]))  # "size XL"
+        yield replace(placed, score=score, value=_scaled(fit, text))
+    if slot.stems <= _ENDS and slot.kind in _OPEN:  # of a way or of the time that it takes
+        moments = (fit for kind in ("time", "date") for fit in fits(replace(slot, kind=kind), text, scope.known))
+        yield from (replace(fit, score=fit.score + 1, value=text[fit.start : fit.end]) for fit in moments)
 
 
-_ENDS = frozenset(map(words.stem, ("departure", "arrival", "start", "end")))
+_ENDS = frozenset(map(words.stem, ("departure", "arrival", "start", "end", "begin", "finish", "opens", "closes")))
 
 
 def _placed(fit: Fit, text: str) -> Fit:
@@ -358,8 +367,10 @@ def _is_value(slot: Slot, fit: Fit, scope: _Scope) -> bool:
         return not slot.path[-1].endswith("year") or 1000 <= fit.value <= 2100
     spoken = words.words(fit.value)
     is_all = not scope.whole and fit.end - fit.start > 0.9 * len(scope.text.strip(" .\n"))
-    if is_all or all(words.stem(word) in scope.known or word in words.STOP | words.COMMON_WORDS | VERB_FORMS for word in spoken):
+    if is_all or all(words.stem(word) in scope.known or word in words.STOP | words.COMMON_WORDS | VERB_FORMS.keys() for word in spoken):
         return False
+    if spoken and all(word.isdigit() for word in spoken) and slot.kind in ("title", "thing"):
+        return _is_akin(_last(scope.text[: fit.start]), slot)  # "room 4.12"
     if "middl" in slot.stems or (slot.kind in ("place", "company") and _TITLED.match(fit.value)):
         return False
     if scope.whole or not (slot.kind in _PROPER or words_of(slot.path[-1])[-1:] == ["name"]):
@@ -397,20 +408,22 @@ def _introduced(slot: Slot, fit: Fit, scope: _Scope) -> float:
         return 0.0
     text = scope.text
     before, is_name = text[: fit.start], str(fit.value)[:1].isupper()
-    if re.search(r"\bof (?:the |an? )?$", before) and slot.kind != "place" and _is_akin(_last(before.rpartition("of ")[0]), slot):
+    owner = _last(before.rpartition("of ")[0]) if re.search(r"\bof (?:the |an? )?$", before) else ""
+    if owner and owner not in _CALLED and _is_akin(owner, slot):
         return -OWNED  # "the capital of Estonia" is not Estonia
     if re.match(r"\sof\s", text[fit.end :]):
         return -ARTICLE  # of "bags of soil", all is meant
     if is_name:
         inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
-        return inside + _addressed(slot, before) + (NAMED if slot.stems <= _NAMES else -NAMED if slot.kind == "thing" and not scope.whole else 0.0)
+        return inside + _addressed(slot, before) + (NAMED if slot.stems <= _NAMES else -(ARTICLE if scope.whole else NAMED) if slot.kind == "thing" and before[-1:] not in _QUOTES else 0.0)
     if slot.kind == "title" and (_WANTED.search(before) or re.match(r"\s(?:that\s|which\s)?(?:I|we)\s", text[fit.end :])):
         return COUNTED
     if slot.kind in ("title", "thing") and _COUNTED.search(before) and scope.known & _COUNTS:
         return COUNTED
-    return ARTICLE if re.search(r"\b(?:an?|the|my|our|this|your|his|her|their)\s$", before) else 0.0
+    return ARTICLE if _DETERMINED.search(before) else 0.0
 
 
+_DETERMINED = re.compile(r"\b(?:an?|the|my|our|this|your|his|her|their|all|every|each)\s$", re.IGNORECASE)
 _WANTED = re.compile(
     r"\b(?:need|want|like|order|buy|bought|sell|selling|return|ordered|received|got|get|have|has)s?\s(?:to\s(?:buy|order|return)\s)?"
     r"(?:an?\s|the\s|some\s|my\s|our\s|this\s)?(?:\w+\s)?$"
@@ -430,11 +443,16 @@ def _addressed(slot: Slot, before: str) -> float:
 _SIGNED = re.compile(r"\b(?:regards|love|cheers|yours|sincerely|wishes|thanks|thank you|best)[,.]?\s+$", re.IGNORECASE)
 
 
+_CALLED = ("name", "title", "city", "town", "village", "state", "island", "port", "lake", "river")
+"""Words before "of" that say what the name behind it is."""
+
+
 def _last(text: str) -> str:
     return (words.words(text) or [""])[-1]
 
 
 _NAMES = frozenset(("nam", "full"))
+_QUOTES = ("\"", "\u201c", "\u00ab", "'")
 _COUNTS = frozenset(map(words.stem, ("quantity", "qty", "count", "amount", "number", "pieces", "units", "value")))
 _COUNTED = re.compile(r"(?:\d|\b(?:one|two|three|four|five|six|ten|dozen))\s$")
 
@@ -461,11 +479,15 @@ def _beside(slot: Slot, fit: Fit, text: str) -> float:
 
 
 def _is_akin(word: str, slot: Slot) -> bool:
-    stem, own = words.stem(word), (slot.stems - _GENERAL) or slot.stems
+    """Say whether a word is one that the field is named after, or of its family: "won" and winner."""
+    stem, own = words.stem(VERB_FORMS.get(word, _SPELLED_OUT.get(word, word))), (slot.stems - _GENERAL - words.STOP) or slot.stems
     alike = any(stem[:5] == one[:5] for one in own if len(one) > 4 and len(stem) > 4)
-    return stem in own or alike or (stem in slot.about and word not in words.COMMON_WORDS)
+    is_act = stem and any(_AGENT.sub("", one) == _AGENT.sub("", stem + "er") for one in own if one.endswith(("er", "or")))
+    return stem in own or alike or bool(is_act) or (stem in slot.about and word not in words.COMMON_WORDS)
 
 
+_AGENT = re.compile(r"(?<=(.))\1?[eo]r$")
+_SPELLED_OUT = {"dr": "doctor", "prof": "professor"}
 _GENERAL = frozenset(map(words.stem, ("date", "time", "name", "number", "id", "code", "full", "day", "amount", "city", "place")))
 """Words of a field's name that say of which kind it is, and not which one."""
 

@@ -12,6 +12,7 @@ from collections import Counter
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
@@ -45,7 +46,7 @@ def summarise(field: Field, work: Work) -> Result | None:
     if not is_free_text(field) or not is_summary(field.name):
         return None
     longest = max(work.task.inputs.values(), key=len, default="")
-    if _TITLE.fullmatch(field.name) and (len(longest.split()) < 12 or any(one.kind == "quoted" for one in lex(longest))):
+    if _TITLE.fullmatch(field.name) and (len(longest.split()) < 12 or any(one.kind == "quoted" for one in lex(longest)) or labelled(longest, (field.name,))):
         return None  # a title that stands in the text is found there
     text = shortened(field.name, longest, work)
     return Result(text, "this sentence shares most with the rest of the text") if text else None

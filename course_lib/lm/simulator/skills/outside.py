@@ -45,11 +45,11 @@ _FIELDS = (
     ),
     (
         r"(?:\w+_)?(?:formal|informal|polite|friendl\w+|rewrit\w+|rephras\w+|paraphras\w+|simpl\w+|improved?|polished|corrected?|proofread"
-        r"|edited|revised|professional|reworded|restyled|refined|clickbait|catchy|funny|witty|neutral_version|fluent|fixed)(?:_\w+)?",
+        r"|edited|revised|professional|reworded|restyled|refined|clickbait|catchy|funny|witty|neutral_version|fluent|fixed)(?:_\w+)?|\w+_version",
         "I can't rewrite a text in another style",
     ),
     (
-        r"(?:\w+_)?(?:advice|recommendations?|opinions?|suggested_\w+|best_option|tips)",
+        r"(?:\w+_)?(?:advice|recommendations?|opinions?|suggested_\w+|best_\w+|tips)",
         "I have no opinions and give no advice",
     ),
     (r"(?:\w+_)?(?:image|picture|photo)_(?:description|caption)|caption", "I can't see images"),
