@@ -203,25 +203,24 @@ def _with_result(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> F
 
 
 def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
-    """Return one set of arguments for each joined part of the clause, if several have what is needed."""
+    """Return several sets of arguments, if the clause gives more values than one call can hold."""
     own = known_stems(tool)
     whole = fill(tool.params, clause, own)
-    if any(isinstance(value, list) and len(value) > 1 for value in whole.args.values()):
-        return []
+    needed = {slot.path for slot in slots(tool.params) if slot.required and slot.kind != "array"}
     parts = joined_parts(clause)
-    if len(parts) < 2 or len(parts) > 6:
+    filled = [fill(tool.params, clause, own, within=part) for part in parts] if 1 < len(parts) <= 6 else []
+    given = [{path: fit for path, fit in one.chosen.items() if path in needed} for one in filled]
+    differing = {path for path in needed if len({repr(one[path].value) for one in given if path in one}) > 1}
+    sharing = [(one, own) for one, own in zip(filled, given, strict=True) if own.keys() & differing]
+    alike = [{(path, own[path].kind) for path in differing & own.keys()} for _, own in sharing]
+    worth = [[own[path].score for _, own in sharing if path in own] for path in differing]
+    if len(sharing) < 2 or any(one != alike[0] for one in alike) or (len(differing) < 2 and any(max(one) - min(one) > 2.0 for one in worth)) or not whole.leaves([one for one, _ in sharing]):
         return []
-    filled = [fill(tool.params, clause, own, within=part) for part in parts]
-    needed = {slot.path[0] for slot in slots(tool.params) if slot.required}
-    differing = [name for name in needed if len({_key((name, {"v": one.args[name]})) for one in filled if name in one.args}) > 1]
-    sharing = [one for one in filled if any(name in one.args for name in differing)]
-    if not differing or len(sharing) < 2:
-        return []
-    shared = {name: value for one in reversed(filled) for name, value in one.args.items() if name not in differing}
-    shared |= {name: value for name, value in whole.args.items() if name not in differing}
-    several = [Filled(shared | one.args, ()) for one in sharing]
-    is_whole = all(needed <= one.args.keys() and all(name in filled_part.args for name in differing) for one, filled_part in zip(several, sharing, strict=True))
-    return several if is_whole else []
+    names = {path[0] for path in differing}
+    shared = {name: value for one in (*reversed(filled), whole) for name, value in one.args.items() if name not in names}
+    several = [Filled(shared | one.args, ()) for one, _ in sharing]
+    covered = {path for one, _ in sharing for path in one.chosen} | whole.chosen.keys() | {path for one in filled for path in one.chosen}
+    return several if needed <= covered and differing <= sharing[0][1].keys() else []
 
 
 _POINTS = re.compile(r"\b(?:it|them|this|that|these|those|one|him|her|there|then)\b", re.IGNORECASE)

@@ -7,14 +7,14 @@ its unit: "from Berlin" fits an origin, "ticket 12" a ticket number, "4 people" 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.lexing import CODES, COMMON, GRAMMAR, PREPOSITIONS, SPELLINGS, UNITS, VERBS, Mention, Span, lex
-from course_lib.lm.simulator.agents.slots import Slot, allowed, fields_of, plain, slot_of, slots
+from course_lib.lm.simulator.agents.slots import Slot, allowed, fields_of, kinds_named, plain, slot_of, slots, words_of
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
@@ -35,6 +35,8 @@ class Fit:
     value: Any
     start: int
     end: int
+    kind: str = ""
+    """Of the mention."""
 
     def touches(self, spans: Sequence[Span]) -> bool:
         """Say whether it takes what is taken."""
@@ -48,10 +50,19 @@ class Filled:
     args: dict[str, Any]
     missing: tuple[str, ...]
     """Names of required arguments that it does not give."""
-    spans: tuple[Span, ...] = ()
-    """What was used of the text."""
+    chosen: Mapping[tuple[str, ...], Fit] = field(default_factory=dict)
+    """What was used of the text, by the path of the argument."""
     is_weak: bool = False
     """A required value was taken only since nothing else was left."""
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The places of the text that were used."""
+        return tuple((fit.start, fit.end) for fit in self.chosen.values())
+
+    def leaves(self, others: Sequence[Filled]) -> bool:
+        """Say whether others use a place of the text that is not used here."""
+        return any(not fit.touches(self.spans) for other in others for fit in other.chosen.values())
 
 
 # -- one mention and one argument -------------------------------------------------------------------------
@@ -59,17 +70,17 @@ class Filled:
 _WORTH = {
     "email": {"email": 4}, "url": {"url": 4}, "phone": {"phone": 4}, "sum": {}, "sql": {}, "zip": {},
     "date": {"date": 2.5}, "time": {"time": 2.5}, "date-time": {"date": 1},
-    "street": {"street": 4, "name": 1, "phrase": 0.5}, "path": {"path": 3, "quoted": 2, "name": 0.5, "phrase": 0.5},
+    "street": {"street": 4, "name": 1, "named": 1, "phrase": 0.5}, "path": {"path": 3, "quoted": 2, "name": 0.5, "named": 0.5, "phrase": 0.5},
     "id": {"code": 2.5, "number": 1.5, "tag": 2, "quoted": 1, "name": 0.5, "phrase": 0.2},
-    "unit": {"currency": 2, "phrase": 1, "name": 1.5},
-    "place": {"name": 2, "street": 2, "quoted": 1, "tag": 1, "phrase": 0.6, "code": 0.5},
+    "unit": {"unit": 3, "phrase": 1, "name": 1.5, "named": 1},
+    "place": {"name": 2, "named": 2, "street": 2, "quoted": 1, "tag": 1, "phrase": 0.6, "code": 0.5},
     "person": {"name": 2, "email": 1, "tag": 1, "quoted": 1, "phrase": 0.2},
-    "company": {"name": 2, "quoted": 1, "code": 0.5, "phrase": 0.6},
+    "company": {"name": 2, "named": 2, "quoted": 1, "code": 0.5, "phrase": 0.6},
     "language": {"name": 2, "phrase": 0.2},
-    "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 0.6},
-    "query": {"text": 3, "quoted": 3, "phrase": 1, "name": 1.5},
-    "title": {"quoted": 3, "name": 1.6, "path": 1.5, "text": 0.6, "short text": 0.7, "phrase": 1.0, "code": 0.5},
-    "thing": {"quoted": 2, "name": 2, "path": 2, "tag": 2, "code": 1.5, "street": 1, "phrase": 1, "number": 0.1},
+    "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 0.6, "named": 0.6},
+    "query": {"text": 3, "quoted": 3, "phrase": 1, "name": 1.5, "named": 1.5},
+    "title": {"quoted": 3, "name": 2, "named": 2, "path": 1.5, "text": 0.6, "short text": 0.7, "phrase": 1.0, "code": 0.5},
+    "thing": {"quoted": 2, "name": 2, "named": 2, "path": 2, "tag": 2, "code": 1.5, "street": 1, "phrase": 1, "number": 0.1},
 }  # fmt: skip
 """What each kind of mention is worth for each kind of argument."""
 _OF_ENDS = frozenset(("from", "to", "until", "till", "into", "by", "via", "as", "since"))
@@ -77,7 +88,7 @@ _OF_ENDS = frozenset(("from", "to", "until", "till", "into", "by", "via", "as", 
 
 
 @lru_cache(maxsize=4096)
-def fits(slot: Slot, text: str, known: frozenset[str], has_moments: bool = False) -> tuple[Fit, ...]:
+def fits(slot: Slot, text: str, known: frozenset[str], has_moments: bool = False, rivals: frozenset[str] = frozenset()) -> tuple[Fit, ...]:
     """Return what the text offers for an argument; `known` are stems of the tool's own words: no values.
 
     Where the tool has arguments for days or times, a text to hand on ends before those at its end.
@@ -93,22 +104,22 @@ def fits(slot: Slot, text: str, known: frozenset[str], has_moments: bool = False
     found = tuple(one for one in found if one.kind != "short text" or short)
     found = tuple(one for one in found if one.kind != "text" or one.start not in short)
     if slot.kind in ("number", "integer"):
-        offered = [_number(slot, one) for one in found]
+        offered = [_number(slot, one, rivals) for one in found]
         offered += [_lasting(slot, found)]
     else:
-        offered = [_string(slot, one, known) for one in found]
+        offered = [_string(slot, one, known, rivals) for one in found]
         offered += _wholes(slot, text, found)
     return tuple(fit for fit in offered if fit and fit.score > 0)
 
 
-def _bearing(slot: Slot, one: Mention) -> float:
+def _bearing(slot: Slot, one: Mention, rivals: frozenset[str] = frozenset()) -> float:
     """Return what the preposition and the label of a mention are worth for the argument."""
     score = 0.0
     if one.lead in slot.roles and one.lead != "of":
         score = ROLE
-    elif one.lead in _OF_ENDS:
+    elif one.lead in _OF_ENDS and one.lead in rivals:
         score = -1.5
-    elif one.lead in PREPOSITIONS and one.lead != "of":
+    elif one.lead in PREPOSITIONS and one.lead != "of" and not slot.is_moment:
         score = -0.5
     label = {*one.label}
     if label & slot.stems:
@@ -118,14 +129,16 @@ def _bearing(slot: Slot, one: Mention) -> float:
     return score
 
 
-def _number(slot: Slot, one: Mention) -> Fit | None:
+def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
     kind, tagged = one.kind, str(one.value).rpartition(" ")[2].removeprefix("#")
     if kind not in ("number", "money", "percent") and not (kind == "code" and tagged.isdigit()):
         return None
     value, own = float(tagged), _measure(one)
-    score, dimension = _bearing(slot, one), slot.unit[0]
+    score, dimension = _bearing(slot, one, rivals), slot.unit[0]
+    if slot.stems & _LIMITS and one.noun and not own[0]:
+        score += UNIT / 2 + 0.25  # "the last 10 transactions"
     if dimension and own[0] == dimension or (dimension == "count" and not own[0] and one.noun):
-        score = max(score, 0.0) + UNIT
+        score = max(score, 0.0) + (UNIT if own[0] else UNIT - 0.5)
         value = converted(value, own, slot.unit)
     elif own[0] and (dimension or "id" in slot.stems):
         return None
@@ -138,7 +151,10 @@ def _number(slot: Slot, one: Mention) -> Fit | None:
     value = round(value, 6)
     if not _within(slot, value):
         return None
-    return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end)
+    return Fit(1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end, "number")
+
+
+_LIMITS = frozenset(("limit", "max", "top", "count", "siz"))
 
 
 def _within(slot: Slot, value: float) -> bool:
@@ -169,15 +185,17 @@ def _lasting(slot: Slot, found: Sequence[Mention]) -> Fit | None:
     return Fit(SURE, int(lasts) if lasts == int(lasts) else lasts, times[1].start, times[1].end)
 
 
-def _string(slot: Slot, one: Mention, known: frozenset[str]) -> Fit | None:
+def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[str]) -> Fit | None:
     worth = float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
     if not worth:
         return None
+    if one.kind == "named" and not (str(one.value)[-1].isdigit() or slot.kind in kinds_named(str(one.value).rpartition(" ")[2].lower())):
+        return None  # "Munich airport" is a place, "Munich tickets" is none
     value = str(one.value).removesuffix(".0")
-    score = _bearing(slot, one)
+    score = _bearing(slot, one, rivals)
     if slot.is_moment:
         value, score = in_form(slot, value), max(score, 0.0 if one.label else -1.0)
-    elif one.kind == "phrase":
+    elif one.kind in ("phrase", "named"):
         value = _bare(slot, one, known)
     if not value:
         return None
@@ -185,17 +203,23 @@ def _string(slot: Slot, one: Mention, known: frozenset[str]) -> Fit | None:
         score = max(score, 0.0)
     if one.lead == ":" and {*one.label} & known and slot.kind in ("title", "thing", "text"):
         score += ROLE  # "New calendar entry: Budget meeting"
-    if one.lead == "called" and slot.kind in ("title", "thing", "person"):
-        score += ROLE
-    if not one.lead and one.kind in ("name", "quoted", "phrase") and slot.kind in ("title", "thing", "person", "text"):
-        score += 1.0 if one.kind != "phrase" else 0.3
-    if {*one.noun[:1]} & slot.stems:
+    if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
+        score = max(score, 0.0) + ROLE
+    if not one.lead and one.kind in ("name", "named", "quoted", "phrase") and slot.kind in ("title", "thing", "person", "text"):
+        is_open = slot.required or slot.kind in ("title", "person") or not one.is_joined
+        score += (1.0 if is_open else 0.0) if one.kind != "phrase" else 0.3
+    if one.kind == "phrase" and words.stem(str(one.value).split()[0].lower()) in slot.stems and " " in str(one.value):
+        score += LABEL  # "extra olives"
+    if {*one.noun[:1]} & slot.stems or (one.kind in ("name", "named") and words.stem(value.split()[-1].lower()) in slot.stems):
         score = max(score, 0.0) + LABEL  # "the Turing room" for a room
     if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
         return _part_of_name(slot, worth + score, value, one)
-    if slot.kind == "unit" or "currenc" in slot.stems:
-        value = CODES.get(value.lower(), value)
-    return Fit(worth + score, value, one.start, one.end)
+    if slot.kind == "unit":
+        is_money = "currenc" in slot.stems | slot.about
+        if is_money and one.kind in ("unit", "name") and value.lower() not in CODES and value not in CODES.values():
+            return None
+        value = CODES.get(value.lower(), value) if is_money else value
+    return Fit(worth + score, value, one.start, one.end, one.kind)
 
 
 def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
@@ -204,7 +228,7 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
     stems = [words.stem(part.lower()) for part in parts]
     while len(parts) > 1 and (stems[0] in slot.stems | known or parts[0].lower() in words.STOP or stems[0] in UNITS or parts[0][:1].isdigit()):
         parts, stems = parts[1:], stems[1:]
-    while len(parts) > 1 and stems[-1] in known - slot.stems:
+    while len(parts) > 1 and (stems[-1] in known - slot.stems or parts[-1].lower() in words.STOP):
         parts, stems = parts[:-1], stems[:-1]
     common = COMMON if slot.kind not in ("text", "query", "title") else frozenset[str]()
     is_own = any(stem not in known and part.lower() not in common for part, stem in zip(parts, stems, strict=True))
@@ -250,7 +274,7 @@ def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
     if slot.kind == "query":
         if searched := _SEARCHED.search(text):
             start, end = searched.span(1)
-            yield Fit(3.2, re.sub(r"^(?:the|a|an)\s+", "", text[start:end].rstrip(" .?!")), start, end)
+            yield Fit(2.6, re.sub(r"^(?:the|a|an)\s+", "", text[start:end].rstrip(" .?!")), start, end)
         yield Fit(1.2, " ".join(text.split()), 0, len(text))
     if slot.kind == "text" and slot.stems & {"reason", "caus", "justification"}:
         yield Fit(SURE if re.search(r"\bbecause\b", text) else 1.1, reason(text), 0, 0)
@@ -288,7 +312,7 @@ def reason(text: str) -> str:
 
 
 def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
-    hits = list(re.finditer(slot.shape, text, re.IGNORECASE))
+    hits = list(re.finditer(slot.shape, text, re.IGNORECASE if "d" in slot.shape else 0))
     prefix = re.search(r"\(\?<!\[\\w-\]\)([A-Za-z]{1,4}\\?-?)\\d", slot.shape)
     for hit in hits:
         value = hit.group().upper() if prefix and prefix.group(1).isupper() else hit.group()
@@ -296,7 +320,7 @@ def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
     if hits or not prefix:
         return
     for one in lex(text):  # "order 10154" for O-10154
-        if one.kind == "number" and one.value > 9 and not one.noun and (not one.label or {*one.label} & (slot.stems | slot.about)):
+        if one.kind == "number" and one.value > 9 and not one.noun and (not one.label or {*one.label[:1]} & (slot.stems | slot.about)):
             yield Fit(4.0, prefix.group(1).replace("\\", "") + text[one.start : one.end], one.start, one.end)
 
 
@@ -308,12 +332,12 @@ def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     found, labels = lex(text), allowed(slot)
     named = [(label, hit) for label in labels if isinstance(label, str | int | float) for hit in _spelled(str(label), text, slot.desc)]
     for label, hit in named:
-        one = next((m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "currency", "name")), None)
-        role = _bearing(slot, one) if one else 0.0
-        if re.search(r"[\d$€£]\s?$", text[: hit.start()]) or re.match(r"\s?\d", text[hit.end() :]):
-            role = ROLE * (("from" in slot.roles) - ("to" in slot.roles or "into" in slot.roles))
-        elif re.search(r"\b(?:many|much|in|into|to)\s$", text[: hit.start()]):
-            role = ROLE * (("to" in slot.roles) - ("from" in slot.roles)) or role
+        beside = [m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "unit", "name")]
+        one = next((m for m in beside if m.kind == "unit"), next(iter(beside), None))
+        role = max(_bearing(slot, one), 0.0) if one else 0.0
+        if one and one.kind == "unit":
+            is_own = "from" if {"from", "base"} & {*slot.path[-1].split("_")} else "to" if {"to", "quote"} & {*slot.path[-1].split("_")} else ""
+            role = ROLE * ((one.lead == is_own) - (bool(is_own) and one.lead in ("from", "to", "in", "into") and one.lead != is_own))
         yield Fit(SURE + 0.8 + role + 0.01 * len(str(label)), label, *hit.span())
     if named:
         return
@@ -404,11 +428,24 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
     if single.kind == "enum":
         values = list(dict.fromkeys(fit.value for fit in sorted(offered, key=lambda one: one.start)))
         return Fit(SURE, values, min(f.start for f in offered), max(f.end for f in offered)) if values else None
+    if labelled := _labelled(slot, text):
+        return labelled
     runs = [run for run in joined_runs(offered, text) if run[0].score >= ENOUGH]
     if not runs:
         return None
     best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
     return Fit(best[0].score, list(dict.fromkeys(fit.value for fit in best)), best[0].start, best[-1].end)
+
+
+def _labelled(slot: Slot, text: str) -> Fit | None:
+    """Return the list behind its own name: "with the choices friends, ads and search"."""
+    names = "|".join(re.escape(part) for part in words_of(slot.path[-1]) if len(part) > 3)
+    hit = re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?:?\s+([^.:;?!\n]+)", text, re.IGNORECASE) if names else None
+    parts = joined_parts(hit[1]) if hit else ()
+    if not hit or (len(parts) < 2 and hit.group()[len(hit[1]) * -1 - 2 :][:1] != ":"):
+        return None
+    values = [hit[1][start:end].strip(" \"'") for start, end in parts]
+    return Fit(SURE + 1, values, hit.start(1), hit.end(1)) if all(0 < len(one.split()) < 4 for one in values) else None
 
 
 def _singular(name: str) -> str:
@@ -485,14 +522,19 @@ def fill(params: Sequence[Field], text: str, known: frozenset[str] = frozenset()
     """
     wanted = slots(tuple(params))
     filling = _Filling(within)
+    arrays = [slot for slot in wanted if slot.kind == "array"]
     rest = [slot for slot in wanted if slot.required and slot.kind in _OPEN] if whole else []
+    for slot in arrays:  # "Carlos, Dewi and Ingrid" is a list before any of them is something else
+        listed = _list(slot, text, known, ())
+        if listed and len(listed.value) > 1 and not isinstance(listed.value[0], dict):
+            filling.take(slot, listed)
     for slot, fit in _in_order([slot for slot in wanted if slot not in rest[:1]], text, known, SURE, SURE):
         filling.take(slot, fit)
     for slot in rest[:1]:
         for fit in _left(text, filling.spans):
             filling.take(slot, fit)
-    for slot in wanted:
-        listed = _list(slot, text, known, filling.spans) if slot.kind == "array" else None
+    for slot in arrays:
+        listed = _list(slot, text, known, filling.spans)
         if listed and (slot.required or listed.score >= SURE):
             filling.take(slot, listed)
     for slot, fit in _in_order(wanted, text, known, ENOUGH, SURE):
@@ -502,7 +544,7 @@ def fill(params: Sequence[Field], text: str, known: frozenset[str] = frozenset()
     if len(lacking) == 1 and within is None:
         is_weak = filling.take_only(lacking[0], fits(lacking[0], text, known))
     missing = tuple(slot.name for slot in wanted if slot.required and slot.path not in filling.chosen)
-    return Filled(_nested(wanted, filling.chosen), missing, tuple(filling.spans), is_weak)
+    return Filled(_nested(wanted, filling.chosen), missing, filling.chosen, is_weak)
 
 
 def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
@@ -510,10 +552,11 @@ def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
     edges = [0, *(place for span in sorted(spans) for place in span), len(text)]
     pieces = []
     for start, end in zip(edges[::2], edges[1::2], strict=True):
-        value = re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end])
+        value = re.split(r"[.!?]\s", re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end]))[0]
         value = re.sub(r"\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(" ,;:.\"'-")
         pieces += [Fit(ENOUGH, value, start, end)] if value else []
-    return sorted(pieces, key=lambda fit: -len(fit.value))[:1]
+    behind = [fit for fit in pieces if any(char.isdigit() for char in text[: fit.start])]  # "order 2 lamps"
+    return sorted(behind or pieces, key=lambda fit: -len(fit.value))[:1]
 
 
 _OPEN = ("title", "thing", "text")
@@ -527,6 +570,10 @@ class _Filling:
 
     def take(self, slot: Slot, fit: Fit) -> bool:
         """Take a fit for an argument that has none, if nothing else has taken its place in the text."""
+        if slot.kind == "query" and (later := [place for place, _ in self.spans if fit.start + 2 < place < fit.end]):
+            value = re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and)\s*$", "", fit.value[: min(later) - fit.end].rstrip(" ,"))
+            value = value.partition(" ")[2] if value.partition(" ")[0].lower() in VERBS else value
+            fit = replace(fit, value=re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and|the)\s*$", "", value), end=min(later))
         start, end = self.within or (fit.start, fit.end)
         is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
         if slot.path in self.chosen or not is_inside or fit.touches(self.spans):
@@ -543,6 +590,11 @@ class _Filling:
         return False
 
 
+def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
+    """Return the prepositions that introduce another argument."""
+    return frozenset(role for other in wanted if other is not slot for role in other.roles) - slot.roles
+
+
 def _in_order(wanted: Sequence[Slot], text: str, known: frozenset[str], least: float, least_optional: float) -> list[tuple[Slot, Fit]]:
     """Return arguments and fits that are good enough, the best first; equal ones in the order of both."""
     has_moments = any(slot.is_moment for slot in wanted)
@@ -550,7 +602,7 @@ def _in_order(wanted: Sequence[Slot], text: str, known: frozenset[str], least: f
         (slot, fit)
         for slot in wanted
         if slot.kind != "array"
-        for fit in fits(slot, text, known, has_moments)
+        for fit in fits(slot, text, known, has_moments, _rivals(slot, wanted))
         if fit.score >= (least if slot.required else least_optional)
     ]
     order = {slot.path: at for at, slot in enumerate(wanted)}

@@ -14,16 +14,17 @@ from functools import lru_cache
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.filling import fill
 from course_lib.lm.simulator.agents.lexing import COMMON, GRAMMAR, MOST_READ, VERBS, lex
-from course_lib.lm.simulator.agents.slots import slots, words_of
+from course_lib.lm.simulator.agents.slots import kinds_named, slots, words_of
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import ToolSpec
 from course_lib.lm.simulator.skills import words
 
-LEAST = {"order": 0.36, "ask": 0.40, "want": 0.40, "name": 0.42, "tell": 0.55}
+LEAST = {"order": 0.5, "ask": 0.45, "want": 0.55, "name": 0.6, "tell": 0.85}
 """How well a tool must fit what a part orders, asks, wants, names or only tells."""
-VERB, NOUNS, SHARED, COMPLETE, STRICT, USED = 0.25, 0.2, 0.15, 0.1, 0.12, 0.08
-"""What it adds to the nearness: the tool's verb and nouns, words of its description, what it takes is there."""
-ABOUT = 0.3
+VERB, NOUNS, SHARED, COMPLETE, USED = 0.25, 0.25, 0.3, 0.25, 0.4
+"""What it adds to the nearness: the verb, the nouns of the tool's name, words of its description; that what it
+takes is there; that it uses all numbers, names and dates that are there."""
+ABOUT = 0.25
 """How well a tool must fit by meaning and words alone."""
 PROMISES = 1.0  # a description that says less of an argument does not promise it
 MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
@@ -31,8 +32,6 @@ MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
 _LOOKS = frozenset(GRAMMAR["looks"].split())
 _RECKONS = frozenset(GRAMMAR["reckons"].split())
 _OPPOSITES = [tuple(pair.split("/")) for pair in GRAMMAR["opposites"].split()]
-_UNDOES = frozenset(GRAMMAR["undoes"].split())
-_STRICT_KINDS = ("enum", "date", "email", "phone", "url", "path", "street", "number", "integer", "time")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,15 +65,33 @@ def spoken(name: str) -> str:
 
 def _verb(text: str) -> str:
     """Return the first word of a text in its plain form, if it is a verb: "reserves a table" reserves."""
-    first = next(iter(words.words(text)), "")
-    forms = (first, first.removesuffix("s"), first.removesuffix("es"))
-    return next((form for form in forms if form in VERBS), "")
+    return _PLAIN.get(words.stem(next(iter(words.words(text)), "")), "")
+
+
+_PLAIN = {words.stem(verb): verb for verb in sorted(VERBS)}
+_ALIKE = [frozenset(group.split()) for group in GRAMMAR["alike"]]
+_LIGHT = frozenset(GRAMMAR["light"].split())
 
 
 @lru_cache(maxsize=512)
 def verbs_of(tool: ToolSpec) -> frozenset[str]:
     """Return the verbs with which the tool's name and description begin."""
     return frozenset(filter(None, (_verb(spoken(tool.name)), _verb(tool.desc))))
+
+
+def does(verb: str, tool: ToolSpec) -> float:
+    """Return how surely a tool does what a verb says: it says so, or a verb like it; 0 if it does something else."""
+    own = verbs_of(tool)
+    plain = _PLAIN.get(words.stem(verb), verb)
+    if plain in own:
+        return 1.0
+    if any(plain in group and own & group for group in _ALIKE):
+        return 0.7
+    told = " ".join((spoken(tool.name), tool.desc, *(f"{spoken(one.name)} {one.desc} {one.schema.get('enum', '')}" for one in tool.params)))
+    if any(len(stem) > 3 and stem.startswith(words.stem(verb)) for stem in map(words.stem, words.words(told))):
+        return 0.6  # "comment on it" for what adds a comment
+    is_look_up = not own and any(plain in group for group in (_LOOKS, _RECKONS))
+    return 0.4 if plain in _LIGHT or is_look_up else 0.0
 
 
 @lru_cache(maxsize=512)
@@ -142,7 +159,7 @@ class Part:
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Part:
-    bare = _POLITE.sub("", text)
+    bare = re.sub(r"^e-mail\b", "email", _POLITE.sub("", text), flags=re.IGNORECASE)
     if hit := _IF.match(bare):
         rest = _read(hit["rest"])
         return Part(rest.text, rest.manner, rest.asked, hit["when"])
@@ -162,7 +179,7 @@ def _read(text: str) -> Part:
         return Part(text, "want")
     if _TELLS.match(bare) or not bare or re.match(r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b", bare):
         return Part(text, "tell")
-    is_order = re.match(r"[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)", bare)
+    is_order = re.match(r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)", bare)
     is_label = re.match(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|to|from|in|at|for)\b)", bare)
     return Part(text, "order" if is_order and not is_label else "name", bare if is_order and not is_label else "")
 
@@ -171,7 +188,11 @@ def _is_verb(text: str) -> bool:
     """Say whether a text begins with a verb, and not with a noun that looks like one: "order 10154"."""
     if re.match(r"(?:don't|do not|never)\s", text, re.IGNORECASE):
         return True
-    return bool(_verb(text)) and not re.match(r"\w+\s*(?::|(?:is|are|was|for|to|from|in|at|number)\b|#?[A-Z]*-?\d|\w+:)", text)
+    is_noun = re.match(r"\w+\s*(?::|(?:is|are|was|for|to|from|in|at|number)\b|\w+:)", text)
+    is_numbered = re.match(r"(\w+)\s*#?[A-Z]*-?\d", text)
+    if is_numbered and kinds_named(is_numbered[1].lower()):
+        return False  # "order 10154"
+    return next(iter(words.words(text)), "") in VERBS and not is_noun
 
 
 _CUT = re.compile(r"\s*;\s+|,?\s+(?:and then|and also|and|then|but)\s+(?=(?P<verb>[a-z-]+)\b)|,\s+(?=(?P<next>[a-z-]+)\b)", re.IGNORECASE)
@@ -256,24 +277,22 @@ def _belongs(part: Part, goal: Goal, before: Goal) -> bool:
 
 
 def _undoes(part: Part, tool: ToolSpec) -> bool:
-    """Say whether a part asks for the opposite of what the tool does, or to undo what the tool makes."""
-    asked = {_verb(part.asked), *words.words(part.asked)[:3]} if part.asked else set(words.words(part.text))
-    does = {*verbs_of(tool), *words.words(spoken(tool.name)), *words.words(tool.desc)[:6]}
-    first = _verb(part.asked)
-    if first in _UNDOES and acts(tool) and not does & _UNDOES:
-        return True
-    if part.manner == "order" and does & _UNDOES & verbs_of(tool) and first and first not in _UNDOES:
-        return True
+    """Say whether a part asks for the opposite of what the tool does."""
+    asked = set(words.words(part.asked or part.text))
+    told = {*verbs_of(tool), *words.words(spoken(tool.name))}
     return any(
-        one in asked and other not in asked and other in does and one not in does
+        one in asked and other not in asked and other in told and one not in told
         for pair in _OPPOSITES
         for one, other in (pair, pair[::-1])
     )
 
 
 def score(part: Part, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
-    """Return how well a tool fits a part: meaning, words, and whether the request has what it takes."""
-    about = nearness(part, tool) + _shared(part, tool)
+    """Return how well a tool fits a part: verb, meaning, words, and whether the request has what it takes."""
+    verb = does(next(iter(words.words(part.asked)), ""), tool) if part.manner == "order" else 0.0
+    if part.manner == "order" and not verb:
+        return 0.0
+    about = nearness(part, tool) + _shared(part, tool) + VERB * verb
     return about + _in_hand(request, tool, tools) if about >= ABOUT else 0.0
 
 
@@ -288,22 +307,13 @@ def _shared(part: Part, tool: ToolSpec) -> float:
     nouns = [words.stem(word) for word in words.words(spoken(tool.name)) if word not in verbs_of(tool) and word not in words.STOP]
     total = SHARED * sum(stem in own_stems(tool) for stem in content) / max(1, len(content))
     total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
-    return total + VERB * _alike(part, tool)
-
-
-def _alike(part: Part, tool: ToolSpec) -> float:
-    """Return how near what is to be done is to what the tool's name says it does."""
-    if not (ordered := re.match(r"(?:let (?=\w+ know)\w+ know|[\w-]+)(?P<who>\s(?:[A-Z]\w+|me|us|him|her|them)\b)?", part.asked)):
-        return 0.0
-    verb = re.sub(r"let \w+ know", "let know", ordered.group()).split(ordered["who"] or "\0")[0]
-    vectors = encode([f"{verb} {'someone' if ordered['who'] else 'something'}".lower(), spoken(tool.name)])
-    return float(vectors[0] @ vectors[1])
+    return total
 
 
 @lru_cache(maxsize=4096)
 def _filled(request: str, tool: ToolSpec) -> tuple[tuple[str, ...], int, int, bool]:
     filled = fill(tool.params, request, known_stems(tool))
-    pieces = [one for one in lex(request) if one.kind not in ("phrase", "text", "short text", "currency")]
+    pieces = [one for one in lex(request) if one.kind not in ("phrase", "text", "short text", "unit")]
     used = [one for one in pieces if one.touches(filled.spans)]
     return filled.missing, len(used), len(pieces), filled.is_weak
 
@@ -314,10 +324,8 @@ def _in_hand(request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     lacking = [param for param in tool.params if spoken(param.name) in missing]
     others = [other for other in tools if other is not tool and not acts(other)]
     told = bool(lacking) and all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
-    strict = {slot.name for slot in slots(tool.params) if slot.required and (slot.shape or slot.kind in _STRICT_KINDS)}
-    has_strict = bool(strict) and not strict & {*missing}
     has_all = bool(tool.params) and (not missing or told) and not is_weak
-    return COMPLETE * has_all + STRICT * has_strict + USED * (1.0 if told else used / max(1, pieces))
+    return COMPLETE * has_all + USED * (1.0 if told else used / max(1, pieces))
 
 
 def _topic(part: Part) -> str:
@@ -336,7 +344,7 @@ def _cores(part: Part) -> tuple[str, str]:
     for one in sorted(lex(text), key=lambda one: -one.start):
         if one.kind in ("email", "phone", "url", "quoted"):
             text = f"{text[: one.start]} {text[one.end :]}"
-        if one.kind not in ("phrase", "text", "short text", "currency"):
+        if one.kind not in ("phrase", "text", "short text", "unit"):
             bare = f"{bare[: one.start]} {bare[one.end :]}"
     return " ".join(text.split())[:TOLD], " ".join(bare.split())[:TOLD]
 

@@ -102,7 +102,7 @@ _PATTERNS = {
     "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?|\b(?i:{_NUMBER_WORD})\b"
     r"|\bhalf\san?\b(?=\s[a-z])|\ban?\b(?=\s(?:second|minute|hour|day|week|month|year|dozen)\b)",
     "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof|St)\.?\s|(?:[A-Z]\.\s?)+)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_MORE})*",
-    "word": r"[a-zß-ÿ][\wÀ-ÿ'\u2019]*(?:-[a-z]\w*)*",
+    "word": r"[a-zß-ÿ][\wÀ-ÿ'\u2019]*(?:-\w+)*",
     "stop": r"->|[,;:.?!()\u2014\u2013=\n\u2192]|-",
 }
 _TOKEN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _PATTERNS.items()))
@@ -130,7 +130,7 @@ def lex(text: str) -> tuple[Mention, ...]:
     """Return what the text mentions, in order of appearance."""
     text = text[:MOST_READ]
     tokens = _tokens(text)
-    found = [*_pieces(tokens, text), *_phrases(tokens, text), *_handed_on(text)]
+    found = [*_pieces(tokens, text), *_units(tokens), *_phrases(tokens, text), *_handed_on(text)]
     return tuple(sorted(found, key=lambda one: (one.start, one.end)))
 
 
@@ -232,6 +232,8 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
                 break
             label += _own_words(tokens[: tokens.index(token)])
             break
+        if token.word == "to" and _is_infinitive(tokens, tokens.index(token), at):
+            break
         if token.word in PREPOSITIONS or token.word in _CALLED:
             lead = "called" if token.word in _CALLED else token.word
             label += _own_words(tokens[: tokens.index(token)])[:1] if lead in ("of", "called") else []
@@ -246,6 +248,11 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
         elif token.word == "we":
             label.append("peopl")
     return lead, tuple(label[:3]), is_joined
+
+
+def _is_infinitive(tokens: Sequence[_Token], at: int, mention: int) -> bool:
+    """Say whether a "to" belongs to a verb before the mention: "to reserve a table"."""
+    return at + 1 < mention and tokens[at + 1].word in VERBS
 
 
 def _own_words(tokens: Sequence[_Token]) -> list[str]:
@@ -263,6 +270,8 @@ def _own_words(tokens: Sequence[_Token]) -> list[str]:
 
 def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
     stems: list[str] = []
+    if [one.word for one in tokens[at + 1 : at + 2]] in (["x"], ["×"], ["or"], ["to"]) and _is_number(tokens, at + 2):
+        return _noun(tokens, at + 2)  # "40 x 30 cm"
     for token in tokens[at + 1 : at + 5]:
         is_unit = words.stem(token.word.strip("-°")) in UNITS
         if token.text == "-" and not stems:
@@ -276,6 +285,26 @@ def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
         if is_unit:
             break
     return tuple(stems[:3])
+
+
+def _is_number(tokens: Sequence[_Token], at: int) -> bool:
+    return at < len(tokens) and tokens[at].kind == "number"
+
+
+def _units(tokens: Sequence[_Token]) -> Iterator[Mention]:
+    """Yield words for units and currencies: "from" where a number stands before, "to" after "how many"."""
+    for at, token in enumerate(tokens):
+        own = token.word.strip("-°")
+        if token.kind not in ("word", "name", "code") or not (words.stem(own) in UNITS or own in CODES or token.text in CODES.values()):
+            continue
+        if own in _OF_UNITS and at + 1 < len(tokens) and words.stem(tokens[at + 1].word) in UNITS:
+            continue  # "degrees Fahrenheit"
+        before = next((one for one in reversed(tokens[:at]) if one.word not in _OF_UNITS), None)
+        lead = "from" if before and before.kind in ("number", "money") else "to" if before and before.word in ("many", "much") else ""
+        yield Mention("unit", token.text.strip("-"), token.start, token.end, lead or _before(tokens, at)[0])
+
+
+_OF_UNITS = frozenset(("degrees", "degree", "-", "us", "swiss", "british"))
 
 
 def _value(token: _Token, text: str) -> Any:
@@ -319,7 +348,7 @@ def _currency(token: _Token, found: Mention) -> Iterator[Mention]:
     for part in re.finditer(r"[^\d\s.,]+(?:\s[a-z]+)?", token.text):
         code = CODES.get(part.group().lower().split()[-1], CODES.get(part.group(), part.group()))
         start = token.start + part.start()
-        yield Mention("currency", code, start, token.start + part.end(), "from", found.label)
+        yield Mention("unit", code, start, token.start + part.end(), "from", found.label)
 
 
 # -- dates and times --------------------------------------------------------------------------------------
@@ -481,10 +510,10 @@ def _is_verb_place(tokens: Sequence[_Token], at: int) -> bool:
 
 def _phrase(tokens: Sequence[_Token], run: Sequence[int], text: str) -> Iterator[Mention]:
     first, last = tokens[run[0]], tokens[run[-1]]
-    if not any(tokens[at].kind == "word" for at in run):
+    if len(run) == 1 and first.kind != "word":
         return
     lead, label, is_joined = _before(tokens, run[0])
-    yield Mention("phrase", text[first.start : last.end], first.start, last.end, lead, label, (), is_joined)
+    yield Mention("named" if first.kind == "name" else "phrase", text[first.start : last.end], first.start, last.end, lead, label, (), is_joined)
 
 
 # -- texts to hand on -------------------------------------------------------------------------------------
@@ -493,7 +522,7 @@ _HANDED = (
     (r"\b(?P<label>[\w#+-]*(?:\s[\w#+-]+)?)\s?:\s+(?P<text>\S.*?)(?=[,;.]?\s+(?:and\s|with\s|the\s)*[A-Za-z]{2,}(?:\s\w+)?:\s|\n|$)", ":"),
     (r"\b(?:saying|reading|says?)\s+(?:that\s+)?(?P<label>)(?P<text>[^:\s].*?)(?=\n|$)", "that"),
     (r"\b(?:that|know)\s+(?!(?:to|the|is|was|he|she)\b(?=\s\w+\W*$))(?:that\s+)?(?P<label>)(?P<text>\w.*?)(?=\n|$)", "that"),
-    (r"(?i:\b(?:remind|remember|reminder|tell|ask)\w*\b[^.:]{0,40}?\bto)\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)", "to"),
+    (r"(?i:\b(?:remind|remember|reminder|tell|ask)\w*\b(?:[^.:]|\d:\d){0,40}?\bto)\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)", "to"),
     (r"(?i:\breminder\b[^.:]{0,40}?\b(?:for|about))\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)", "to"),
 )
 _MOMENT = f"(?:{_PATTERNS['date']}|{_PATTERNS['time']}|at \\d+)"

@@ -114,7 +114,7 @@ def slot_of(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
         roles -= {"in", "on"}
     if stems & {"sourc", "from", "origin", "old"} and kind not in ("date", "time"):
         roles &= {"from", "at", "of", "since", "between"}
-    shape = _shape_of(schema, desc) if kind in ("id", "thing", "unit", "place", "title") else ""
+    shape = _shape_of(schema, desc) if kind in ("id", "thing", "unit", "place", "title", "person") else ""
     return Slot(path, schema, desc, required, kind, stems, about, frozenset(roles), _unit(name, told, kind), shape)
 
 
@@ -130,14 +130,16 @@ def _unit(name: Sequence[str], told: Sequence[str], kind: str) -> tuple[str, flo
     people = [one for one in map(UNITS.get, map(words.stem, name)) if one and one[0] == "people"]
     if people and "count" in name:
         return people[0]
-    for word in (*reversed(name), *told):
-        for dimension, names in GRAMMAR["measures"].items() if word in name or len(told) < 7 else ():
-            if dimension == "count" and word not in name:
-                continue
-            if word in names.split() or word.removesuffix("s") in names.split():
+    for word in (name[-1], *re.findall(r"\bin (\w+)", " ".join(told))):
+        known = UNITS.get(words.stem(word))
+        is_least = word == "min" and len(name) > 1 and name[0] == word
+        if known and len(word) > 1 and not is_least and not word.endswith("ly") and not (known[0] == "time" and word == words.stem(word) and len(word) > 3):
+            return known  # "years" last, a "year" is a point in time
+    for word in (*reversed(name), *told[:6]):
+        for dimension, names in GRAMMAR["measures"].items():
+            is_count = dimension == "count" and (word not in name or (word == "number" and name[1:2] != ["of"]))
+            if not is_count and {word, word.removesuffix("s")} & {*names.split()}:
                 return (dimension, 0.0, "")
-        if (known := UNITS.get(words.stem(word))) and len(word) > 1 and not word.endswith("ly") and word not in ("in", "head", "second") and not (word in ("min", "st") and word == name[0] != name[-1]):
-            return known
     return none
 
 
@@ -155,13 +157,14 @@ def _kind(schema: Schema, name: Sequence[str], told: Sequence[str]) -> str:
         return "date"
     named = [kind for word in ("_".join(name), *reversed(name)) for kind in kinds_named(word)]
     by_desc = [kind for word in told for kind in kinds_named(word)]
-    strong = [one for one in named if one not in _WEAK]
-    if not strong and by_desc and by_desc[0] in ("email", "phone", "url", "path", "date", "time", "place", "person", "language"):
-        return by_desc[0]
-    return next((one for one in (*strong, *named, *by_desc)), "thing")
+    if by_desc and (not named or name[0] in PREPOSITIONS and len(name) == 1):
+        return by_desc[0]  # "to: e-mail address of the recipient"
+    clear = next((one for one in named if one in _CLEAR), "") or next((one for one in by_desc[:1] if one in _CLEAR), "")
+    return clear or next((one for one in named if one != "title"), "") or next(iter(named), "thing")
 
 
-_WEAK = ("id", "title", "query")
+_CLEAR = frozenset(("email", "phone", "url", "zip", "path", "date", "time"))
+"""Kinds that a name says wherever it says them: a phone number is a phone's, not any number."""
 
 
 @lru_cache(maxsize=1024)
@@ -190,13 +193,15 @@ def _shape_of(schema: Schema, desc: str) -> str:
 def _like(example: str) -> str:
     if re.search(r"@|/|\.[a-z]{1,5}$", example) or re.fullmatch(r"[a-z]*|\d|\d\d?:\d\d|\d{4}-.*", example):
         return ""  # an address, a path or a moment
+    if example.startswith("#"):
+        return r"(?<!\w)#[\w-]+"
     if example.isalpha():
         return r"(?<![\w-])[A-Z]{2,5}(?![\w-])"
-    head = re.match(r"[A-Za-z#]{0,4}-?(?![A-Za-z])", example)
-    prefix = head.group() if head and len(head.group()) > 1 else ""
-    body = re.sub(r"[A-Z]+", lambda run: f"[A-Z]{{{len(run.group())}}}", re.escape(example[len(prefix) :]).replace("\\", ""))
-    body = re.sub(r"(?<!\{)\d+(?!\})", lambda run: rf"\d{{1,{len(run.group()) + 1}}}", body)
-    return rf"(?<![\w-]){re.escape(prefix)}{body}(?![\w-])"
+    head = re.match(r"[A-Za-z]{1,4}-(?=\d)", example)
+    prefix = head.group() if head else ""
+    body = re.sub(r"[A-Z]+|[a-z](?=\d)", lambda run: f"[{'A-Z' if run.group().isupper() else 'a-z'}]{{1,{len(run.group()) + 1}}}", example[len(prefix) :])
+    body = re.sub(r"(?<![{,\d])\d+(?![\d},])", lambda run: rf"\d{{1,{len(run.group()) + 1}}}", body)
+    return rf"(?<![\w-]){prefix}{body}(?![\w-])"
 
 
 def allowed(slot: Slot) -> list[Any]:

@@ -57,6 +57,8 @@ class _Scope:
     taken: tuple[Span, ...] = ()
     whole: bool = False
     """The text is one record, or one value, and nothing else."""
+    rivals: frozenset[str] = frozenset()
+    """The prepositions that introduce other fields."""
 
     def on(self, text: str, *, whole: bool = True) -> _Scope:
         """Return the scope one level deeper, reading a part of the text."""
@@ -233,7 +235,7 @@ def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[
     for slot in wanted:
         for label in slot.schema.get("enum", ()):
             taken += [hit.span() for hit in re.finditer(rf"\b{re.escape(str(label))}\b", scope.text, re.IGNORECASE)]
-    offered = [(slot, fit) for slot in single for fit in _offered(slot, scope)]
+    offered = [(slot, fit) for slot in single for fit in _offered(slot, replace(scope, rivals=_rivals(slot, single)))]
     order = {slot.path: at for at, slot in enumerate(single)}
     chosen: dict[tuple[str, ...], Fit] = {}
     least = SURE if scope.whole else ENOUGH
@@ -248,6 +250,10 @@ def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[
             chosen[slot.path] = fit
             taken.append((fit.start, fit.end))
     return chosen
+
+
+def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
+    return frozenset(role for one in wanted if one is not slot and one.roles != slot.roles for role in one.roles) - slot.roles
 
 
 def _least(slot: Slot, fit: Fit) -> float:
@@ -327,9 +333,7 @@ def _offered(slot: Slot, scope: _Scope) -> Iterator[Fit]:
             return
     if slot.kind in _OPEN or slot.kind == "date":
         yield from _measured(slot, scope)
-    if slot.kind == "unit":
-        yield from _units(text)
-    found = [fit for fit in fits(slot, text, scope.known) if _is_value(slot, fit, scope)]
+    found = [fit for fit in fits(slot, text, scope.known, rivals=scope.rivals) if _is_value(slot, fit, scope)]
     if not found and slot.unit[0] in ("count", "money"):  # "2.5 litres" for a quantity, "200 g" for an amount
         found = list(fits(replace(slot, unit=("", 1.0, "")), text, scope.known))
     near = _likeness(slot, tuple(dict.fromkeys(str(fit.value) for fit in found))) if slot.kind in _OPEN else {}
@@ -351,14 +355,6 @@ def _placed(fit: Fit, text: str) -> Fit:
     """Return a fit where its value stands, without the words before it that were left out."""
     at = text.find(fit.value, fit.start, fit.end) if isinstance(fit.value, str) else -1
     return replace(fit, start=at, end=at + len(fit.value)) if at >= 0 else fit
-
-
-def _units(text: str) -> Iterator[Fit]:
-    """Yield the units behind numbers, and currencies."""
-    for hit in re.finditer(r"\d\s?([A-Za-z°%]+\d?)\b", text):
-        if words.stem(hit.group(1).lower()) in UNITS or len(hit.group(1)) <= 3:
-            yield Fit(3.0, hit.group(1), *hit.span(1))
-    yield from (Fit(3.0, one.value, one.start, one.end) for one in lex(text) if one.kind == "currency")
 
 
 def _is_value(slot: Slot, fit: Fit, scope: _Scope) -> bool:
