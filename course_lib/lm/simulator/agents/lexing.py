@@ -70,7 +70,7 @@ _DAY = r"(?:3[01]|[012]?\d)"
 _WEEKDAY = r"(?:mon|tues?|wednes|wed|thu(?:rs)?|fri|satur|sat|sun)(?:day)?\b"
 _NUMBER_WORD = rf"(?:{'|'.join(sorted(words.NUMBERS, key=len, reverse=True))})"
 _NAME = r"[A-ZÀ-Þ][\wÀ-ÿ'\u2019&]*(?:-[\wÀ-ÿ'\u2019]+)*"
-_MORE = rf"(?!(?:[A-Z]*\d|[A-Z]+-\d)){_NAME}"  # a code ends a name
+_MORE = rf"(?!(?:[A-Z]*\d|[A-Z]+-\d|[A-Z]{{2,4}}\s\d)){_NAME}"  # a code ends a name
 _CURRENCY = "|".join(
     sorted((re.escape(name) for name, code in CODES.items() if code.isupper()), key=len, reverse=True)
 )
@@ -98,7 +98,7 @@ _PATTERNS = {
     rf"|(?i:(?:u\.?s\.?|swiss|british|canadian)\s)?(?i:{_CURRENCY})\b)",
     "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
     "code": rf"\b[A-Z]{{1,3}}-[A-Z]{{1,3}}\s\d{{1,4}}\b|\b[A-Z]{{2,4}}\s\d{{2,4}}\b(?!\s?%|\s?(?:{_UNIT})\b|[.,:]\d)"
-    r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|\b\d{3,}-\d{3,}\b|#\d+\b",
+    r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|\b\d{3,}-\d{2,}\b|#\d+\b",
     "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?|\b(?i:{_NUMBER_WORD})\b"
     r"|\bhalf\san?\b(?=\s[a-z])|\ban?\b(?=\s(?:second|minute|hour|day|week|month|year|dozen)\b)",
     "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof|St)\.?\s|(?:[A-Z]\.\s?)+)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_MORE})*",
@@ -159,7 +159,7 @@ def _tokens(text: str) -> list[_Token]:
 _NAMED_SO = re.compile(rf"{_NAME}(?:\s{_NAME})*")
 _ACTS = re.compile(
     rf"'s\b|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z]|{'|'.join(GRAMMAR['past'].values())})\b"
-    r"|\s[a-z]{2,}[^\Wsui]s\s(?:the|an?|my|his|her|at|in|on|for|from|to|[A-Z]\w|\d)"
+    r"|\s[a-z]{2,}[^\Wsui]s(?:\s(?:the|an?|my|his|her|at|in|on|for|from|to|[A-Z]\w|\d)|[.,!?])"
 )
 
 
@@ -482,7 +482,7 @@ def _is_verb(tokens: Sequence[_Token], at: int) -> bool:
     is_present = word.endswith("s") and not word.endswith(("ss", "us", "is"))
     if after is None or not (is_present or word.endswith("ed")):
         return False
-    is_act = words.stem(word) in _VERB_STEMS and (after.word in PREPOSITIONS or at < 2 or tokens[at - 2].word in _ARTICLES)
+    is_act = words.stem(word) in _VERB_STEMS and (after.word in PREPOSITIONS or at < 2 or {one.word for one in tokens[max(at - 3, 0) : at - 1]} & _ARTICLES)
     is_free = after.kind in ("name", "number", "code", "time", "date") or after.word in _ARTICLES | _PRONOUNS | {"into"}
     return is_free or (is_present and (is_act or before.kind == "name"))
 

@@ -28,9 +28,9 @@ from course_lib.lm.simulator.skills.limits import fallback, filled_up, limited, 
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
 DEEPEST, MOST_PARTS, MOST_SLOTS, MOST_COMPARED = 4, 12, 40, 12
-ENOUGH, CLEAR, SURE = 1.0, 1.6, 3.5
-"""How well a mention must fit; a common noun; and in a record, where what is left over will do, one for an open text."""
-BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 4.0, 1.5, 0.5, 1.5, 2.5
+ENOUGH, CLEAR, TOLD, SURE = 1.0, 1.6, 3.1, 3.5
+"""How well a mention must fit; a common noun; an open text that may be missing; and in a record, where what is left over will do, one for an open text."""
+BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 6.0, 1.5, 0.5, 1.5, 2.5
 """What it is worth that a word stands beside which the field is named after, to be like it in meaning, to be counted, to
 have an article, to be a name; and what it takes to be what something else is "of"."""
 _SENTENCES = frozenset("caus problem complaint issu question claim statement concern feedback remark description".split())  # noqa: SIM905
@@ -131,7 +131,8 @@ def _known(fields: Sequence[Field]) -> frozenset[str]:
 def _read(fields: tuple[Field, ...], scope: _Scope) -> dict[str, Any]:
     """Return the values that the text states, by field; nested models are filled up."""
     fields = tuple(replace(one, schema=_guessed(one.name, one.schema)) for one in fields)
-    wanted = [_typed(slot) for slot in slots(fields)[:MOST_SLOTS]]
+    optional = {one.name for one in fields if _is_nullable(one.schema)}
+    wanted = [_typed(slot, required=slot.path[0] not in optional) for slot in slots(fields)[:MOST_SLOTS]]
     labelled = _labelled(wanted, scope.text)
     chosen = _assigned([slot for slot in wanted if slot.path not in labelled], scope, [span for _, span in labelled.values()])
     own = {slot.path: _whole(slot, labelled[slot.path][0]) for slot in wanted if slot.path in labelled}
@@ -218,15 +219,30 @@ def guess(name: str, schema: Schema) -> Schema:
 _FIGURES = frozenset(map(words.stem, ("age", "year", "score", "rating", "temperature", "pages", "total", "number")))
 
 
-def _typed(slot: Slot) -> Slot:
-    """Return a slot that must be filled, with the kind and the prepositions that it has in a text."""
+def _typed(slot: Slot, *, required: bool = True) -> Slot:
+    """Return a slot with the kind and the prepositions that it has in a text."""
     last, kind = words_of(slot.path[-1])[-1:], "url" if slot.schema.get("format") == "uri" else slot.kind
+    if kind == "thing" and last and _is_person(last[0]):
+        kind = "person"
     if last and last[0] in ("number", "id", "code", "no", "ref") and kind in _OPEN:
         kind = "id"
     roles = slot.roles - ({"for"} if kind in ("title", "place") else set())
     if kind == "place" and not roles & {"from", "to"}:
         roles |= {"in", "at", "near", "from", "to"}
-    return replace(slot, required=True, kind=kind, roles=roles or frozenset(("by",) if kind in _PROPER else ()))
+    return replace(slot, required=required, kind=kind, roles=roles or frozenset(("by",) if kind in _PROPER else ()))
+
+
+@lru_cache(maxsize=1024)
+def _is_person(word: str) -> bool:
+    """Say whether a field of this name is for a person: nearer in meaning to people than to things or jobs."""
+    (near,) = encode([_singular(word)]) @ encode([*_PEOPLE, *_THINGS, *_JOBS]).T
+    people, things, job = near[:4].mean(), near[4:11].mean(), near[11:].max()
+    return bool(people >= 0.3 and people - things >= 0.07 and job - people < 0.23)
+
+
+_PEOPLE = ("person", "man or woman", "worker", "employee")
+_THINGS = ("thing", "object", "device", "tool", "topic", "idea", "reason")
+_JOBS = ("job", "profession", "gender", "role")
 
 
 def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[tuple[str, ...], Fit]:
@@ -243,13 +259,19 @@ def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[
         is_free = not fit.touches(taken) or fit.start == fit.end
         if slot.path not in chosen and is_free and fit.score >= max(least if slot.kind in _OPEN else ENOUGH, _least(slot, fit)):
             chosen[slot.path] = fit
-            taken.append((fit.start, fit.end))
+            taken.append((fit.start, _with_unit(fit, scope.text)))
     if scope.whole:
-        rest = [slot for slot in single if slot.kind in _OPEN and slot.path not in chosen]
+        rest = [slot for slot in single if slot.kind in _OPEN and slot.required and slot.path not in chosen]
         for slot, fit in _shared_out(rest, [pair for pair in offered if pair[0] in rest], scope, taken):
             chosen[slot.path] = fit
             taken.append((fit.start, fit.end))
     return chosen
+
+
+def _with_unit(fit: Fit, text: str) -> int:
+    """Return where a number with its unit ends."""
+    unit = re.match(r"\s?([A-Za-z°%]+)\b(?:\sof\b)?", text[fit.end :]) if isinstance(fit.value, int | float) else None
+    return fit.end + (unit.end() if unit and words.stem(unit.group(1).lower()) in UNITS else 0)
 
 
 def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
@@ -258,6 +280,10 @@ def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
 
 def _least(slot: Slot, fit: Fit) -> float:
     """Return how well a fit must do: a common noun needs more than that it is one, and so does a name for a thing."""
+    if not slot.required and slot.kind in _OPEN:
+        return TOLD
+    if re.search(r"\d", str(fit.value)):
+        return ENOUGH
     is_common = slot.kind == "title" and str(fit.value)[:1].islower()
     return CLEAR if (is_common or slot.kind == "thing") and fit.start < fit.end else ENOUGH
 
@@ -336,10 +362,12 @@ def _offered(slot: Slot, scope: _Scope) -> Iterator[Fit]:
     found = [fit for fit in fits(slot, text, scope.known, rivals=scope.rivals) if _is_value(slot, fit, scope)]
     if not found and slot.unit[0] in ("count", "money"):  # "2.5 litres" for a quantity, "200 g" for an amount
         found = list(fits(replace(slot, unit=("", 1.0, "")), text, scope.known))
+    found += [part for fit in found for part in _attributes(slot, fit)]
     near = _likeness(slot, tuple(dict.fromkeys(str(fit.value) for fit in found))) if slot.kind in _OPEN else {}
     for fit in found:
         score = fit.score + MEANING * near.get(str(fit.value), 0.0)
         score += _beside(slot, fit, text) + _introduced(slot, fit, scope)
+        score -= ARTICLE * bool(re.search(r"[a-z]\s\d+$|\s[A-Z]\s\d+$", str(fit.value)))  # "Team B 9"
         placed = _placed(fit, text)
         score += LABEL * any(_is_akin(word, slot) for word in words.words(text[fit.start : placed.start]))  # "size XL"
         yield replace(placed, score=score, value=_scaled(fit, text))
@@ -349,6 +377,13 @@ def _offered(slot: Slot, scope: _Scope) -> Iterator[Fit]:
 
 
 _ENDS = frozenset(map(words.stem, ("departure", "arrival", "start", "end", "begin", "finish", "opens", "closes")))
+
+
+def _attributes(slot: Slot, fit: Fit) -> Iterator[Fit]:
+    """Yield the words before the last of a phrase, for an attribute such as a colour: "blue" of "a blue vase"."""
+    first, _, rest = str(fit.value).partition(" ")
+    if slot.kind == "thing" and rest and first.isalpha() and first.islower():
+        yield replace(fit, score=fit.score - ARTICLE, value=first)
 
 
 def _placed(fit: Fit, text: str) -> Fit:
@@ -368,6 +403,8 @@ def _is_value(slot: Slot, fit: Fit, scope: _Scope) -> bool:
     if spoken and all(word.isdigit() for word in spoken) and slot.kind in ("title", "thing"):
         return _is_akin(_last(scope.text[: fit.start]), slot)  # "room 4.12"
     if "middl" in slot.stems or (slot.kind in ("place", "company") and _TITLED.match(fit.value)):
+        return False
+    if slot.kind in _PROPER and scope.text[fit.start : fit.start + 1] in _QUOTES:
         return False
     if scope.whole or not (slot.kind in _PROPER or words_of(slot.path[-1])[-1:] == ["name"]):
         return True
@@ -389,7 +426,7 @@ def _name_starts(text: str) -> frozenset[int]:
 def _measured(slot: Slot, scope: _Scope) -> Iterator[Fit]:
     """Yield amounts as they are written, for a text that is named after one: a price, a weight."""
     number = slot_of(slot.path, {"type": "number"}, slot.desc, True)
-    if number.unit[0] in ("", "count", "people"):
+    if number.unit[0] in ("", "count", "people") or number.unit[1]:
         return
     for fit in fits(number, scope.text, scope.known):
         unit = re.match(r"\s?(?:[%€$£°]\s?)?(?:[A-Za-z]+\b)?", scope.text[fit.end :])
@@ -403,7 +440,7 @@ def _introduced(slot: Slot, fit: Fit, scope: _Scope) -> float:
     if slot.kind not in _OPEN:
         return 0.0
     text = scope.text
-    before, is_name = text[: fit.start], str(fit.value)[:1].isupper()
+    before, is_name = text[: fit.start], re.match(r"[^\W\d_a-z]\D*$", str(fit.value)) is not None
     owner = _last(before.rpartition("of ")[0]) if re.search(r"\bof (?:the |an? )?$", before) else ""
     if owner and owner not in _CALLED and _is_akin(owner, slot):
         return -OWNED  # "the capital of Estonia" is not Estonia
@@ -411,12 +448,13 @@ def _introduced(slot: Slot, fit: Fit, scope: _Scope) -> float:
         return -ARTICLE  # of "bags of soil", all is meant
     if is_name:
         inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
-        return inside + _addressed(slot, before) + (NAMED if slot.stems <= _NAMES else -(ARTICLE if scope.whole else NAMED) if slot.kind == "thing" and before[-1:] not in _QUOTES else 0.0)
+        return inside + _addressed(slot, before) + (NAMED if slot.stems <= _NAMES or (slot.kind == "title" and text[fit.start : fit.start + 1] in _QUOTES) else -(ARTICLE if scope.whole else NAMED) if slot.kind == "thing" and before[-1:] not in _QUOTES else 0.0)
     if slot.kind == "title" and (_WANTED.search(before) or re.match(r"\s(?:that\s|which\s)?(?:I|we)\s", text[fit.end :])):
         return COUNTED
     if slot.kind in ("title", "thing") and _COUNTED.search(before) and scope.known & _COUNTS:
         return COUNTED
-    return ARTICLE if _DETERMINED.search(before) else 0.0
+    is_introduced = _DETERMINED.search(before) or not before.strip()
+    return ARTICLE if slot.kind == "title" and is_introduced else 0.0
 
 
 _DETERMINED = re.compile(r"\b(?:an?|the|my|our|this|your|his|her|their|all|every|each)\s$", re.IGNORECASE)
@@ -450,7 +488,7 @@ def _last(text: str) -> str:
 _NAMES = frozenset(("nam", "full"))
 _QUOTES = ("\"", "\u201c", "\u00ab", "'")
 _COUNTS = frozenset(map(words.stem, ("quantity", "qty", "count", "amount", "number", "pieces", "units", "value")))
-_COUNTED = re.compile(r"(?:\d|\b(?:one|two|three|four|five|six|ten|dozen))\s$")
+_COUNTED = re.compile(rf"(?:\d|\b(?:{'|'.join(words.NUMBERS)}|dozen))\s$")
 
 
 def _scaled(fit: Fit, text: str) -> Any:
@@ -465,13 +503,21 @@ def _beside(slot: Slot, fit: Fit, text: str) -> float:
     """Return how near the words of the field's name, or of the same family, stand to a fit in its sentence."""
     before = re.split(r"[.!?;]\s|\n", text[max(fit.start - 80, 0) : fit.start])[-1]
     after = re.split(r"[.!?;]\s|\n", text[fit.end : fit.end + 50])[0]
+    is_agent = before.endswith("by ")
     found = [
-        weight / (1 + distance / 2)
-        for side, weight in ((words.words(before)[::-1], 1.0), (words.words(after), 0.5))
+        (weight if words.stem(word) in slot.stems else acts) / (1 + distance / 2)
+        for side, weight, acts in ((_spoken(before)[::-1], 1.0, 1.0 if is_agent else 0.4), (_spoken(after), 0.5, 1.0))
         for distance, word in enumerate(side)
-        if _is_akin(word, slot)
+        if _is_akin(word, slot) and not (acts == 1.0 and side[distance - 1 : distance] in (["was"], ["were"], ["is"], ["been"]))
     ]
     return BESIDE * max(found, default=0.0)
+
+
+def _spoken(text: str) -> list[str]:
+    """Return the words of a text in lower case, with nothing for a name in it."""
+    found = re.findall(r"[^\W_]+(?:'\w+)?", text)
+    begins = not found[1:2] or found[1].islower()
+    return [word.lower() if word.islower() or (at == 0 and begins) or at == len(found) - 1 else "" for at, word in enumerate(found)]
 
 
 def _is_akin(word: str, slot: Slot) -> bool:
@@ -544,7 +590,9 @@ def _labelled(wanted: Sequence[Slot], text: str) -> dict[tuple[str, ...], tuple[
     """Return the text after the label of each slot that has one, such as "From: Otto" for a sender."""
     pairs = []
     for hit in _LABEL.finditer(text):
-        spoken = words.words(hit.group(1))
+        spoken = words.words(re.sub(r"\d+\s?%", "", hit.group(1)))
+        if any(word.isdigit() for word in spoken):
+            continue  # "Part 100: 5 pieces" has no label, but a number
         stems = {words.stem(word) for word in spoken if word not in words.STOP or word in ("from", "to")}
         for slot in wanted:
             own = len(stems & slot.stems) / max(1, len(stems)) + 0.1 * len(stems & slot.stems) / len(slot.stems or "-")
