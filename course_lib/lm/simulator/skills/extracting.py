@@ -210,13 +210,13 @@ def guess(name: str, schema: Schema) -> Schema:
     if re.match(r"(is|has|can|should|was|needs)_", name):
         return {"type": "boolean"}
     as_number = slot_of((name,), {"type": "number"}, "", True)
-    if as_number.unit[0] or as_number.stems & _FIGURES:
+    if as_number.unit[0] or as_number.stems & _FIGURES or name.startswith("number_of"):
         return {"type": "number", "x-whole": True}
     is_day = slot_of((name,), {"type": "string"}, "", True).kind == "date"
     return {"type": "string", "format": "date"} if is_day else {"type": "string"}
 
 
-_FIGURES = frozenset(map(words.stem, ("age", "year", "score", "rating", "temperature", "pages", "total", "number")))
+_FIGURES = frozenset(map(words.stem, ("age", "year", "score", "rating", "temperature", "pages", "total")))
 
 
 def _typed(slot: Slot, *, required: bool = True) -> Slot:
@@ -229,6 +229,7 @@ def _typed(slot: Slot, *, required: bool = True) -> Slot:
     roles = slot.roles - ({"for"} if kind in ("title", "place") else set())
     if kind == "place" and not roles & {"from", "to"}:
         roles |= {"in", "at", "near", "from", "to"}
+    kind = "thing" if kind == "query" else kind
     return replace(slot, required=required, kind=kind, roles=roles or frozenset(("by",) if kind in _PROPER else ()))
 
 
@@ -382,7 +383,8 @@ _ENDS = frozenset(map(words.stem, ("departure", "arrival", "start", "end", "begi
 def _attributes(slot: Slot, fit: Fit) -> Iterator[Fit]:
     """Yield the words before the last of a phrase, for an attribute such as a colour: "blue" of "a blue vase"."""
     first, _, rest = str(fit.value).partition(" ")
-    if slot.kind == "thing" and rest and first.isalpha() and first.islower():
+    is_form = first in VERB_FORMS or first in words.COMMON_WORDS or first.endswith(("ing", "ed"))
+    if slot.kind == "thing" and rest and first.isalpha() and first.islower() and not is_form:
         yield replace(fit, score=fit.score - ARTICLE, value=first)
 
 
@@ -406,6 +408,8 @@ def _is_value(slot: Slot, fit: Fit, scope: _Scope) -> bool:
         return False
     if slot.kind in _PROPER and scope.text[fit.start : fit.start + 1] in _QUOTES:
         return False
+    if not scope.whole and all(_is_akin(word, slot) for word in spoken):
+        return False  # the label of a value is none
     if scope.whole or not (slot.kind in _PROPER or words_of(slot.path[-1])[-1:] == ["name"]):
         return True
     if fit.value[:1].islower():  # "in the café"
@@ -447,8 +451,7 @@ def _introduced(slot: Slot, fit: Fit, scope: _Scope) -> float:
     if re.match(r"\sof\s", text[fit.end :]):
         return -ARTICLE  # of "bags of soil", all is meant
     if is_name:
-        inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
-        return inside + _addressed(slot, before) + (NAMED if slot.stems <= _NAMES or (slot.kind == "title" and text[fit.start : fit.start + 1] in _QUOTES) else -(ARTICLE if scope.whole else NAMED) if slot.kind == "thing" and before[-1:] not in _QUOTES else 0.0)
+        return _as_name(slot, fit, scope) + _addressed(slot, before)
     if slot.kind == "title" and (_WANTED.search(before) or re.match(r"\s(?:that\s|which\s)?(?:I|we)\s", text[fit.end :])):
         return COUNTED
     if slot.kind in ("title", "thing") and _COUNTED.search(before) and scope.known & _COUNTS:
@@ -475,6 +478,15 @@ def _addressed(slot: Slot, before: str) -> float:
 
 
 _SIGNED = re.compile(r"\b(?:regards|love|cheers|yours|sincerely|wishes|thanks|thank you|best)[,.]?\s+$", re.IGNORECASE)
+
+
+def _as_name(slot: Slot, fit: Fit, scope: _Scope) -> float:
+    """Return what it is worth to be a name: for the name of something, against a thing; in quotes for a title."""
+    inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
+    is_quoted = scope.text[fit.start : fit.start + 1] in _QUOTES
+    if slot.kind == "thing" and not is_quoted:
+        return inside - (ARTICLE if scope.whole else NAMED)
+    return inside + NAMED * (slot.stems <= _NAMES or (slot.kind in ("title", "thing") and is_quoted))
 
 
 _CALLED = ("name", "title", "city", "town", "village", "state", "island", "port", "lake", "river")
@@ -506,18 +518,18 @@ def _beside(slot: Slot, fit: Fit, text: str) -> float:
     is_agent = before.endswith("by ")
     found = [
         (weight if words.stem(word) in slot.stems else acts) / (1 + distance / 2)
-        for side, weight, acts in ((_spoken(before)[::-1], 1.0, 1.0 if is_agent else 0.4), (_spoken(after), 0.5, 1.0))
+        for side, weight, acts in ((_spoken(before, 1)[::-1], 1.0, 1.0 if is_agent else 0.4), (_spoken(after), 0.5, 1.0))
         for distance, word in enumerate(side)
         if _is_akin(word, slot) and not (acts == 1.0 and side[distance - 1 : distance] in (["was"], ["were"], ["is"], ["been"]))
     ]
     return BESIDE * max(found, default=0.0)
 
 
-def _spoken(text: str) -> list[str]:
-    """Return the words of a text in lower case, with nothing for a name in it."""
+def _spoken(text: str, last: int = 0) -> list[str]:
+    """Return the words of a text in lower case, with nothing for a name in it, but for the `last`."""
     found = re.findall(r"[^\W_]+(?:'\w+)?", text)
     begins = not found[1:2] or found[1].islower()
-    return [word.lower() if word.islower() or (at == 0 and begins) or at == len(found) - 1 else "" for at, word in enumerate(found)]
+    return [word.lower() if word.islower() or (at == 0 and begins) or at == len(found) - last else "" for at, word in enumerate(found)]
 
 
 def _is_akin(word: str, slot: Slot) -> bool:
