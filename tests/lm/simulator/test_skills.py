@@ -92,7 +92,7 @@ SHOWN = [
     ("items", "items: list[str] -> count: int", {"items": ["a", "b"]}, [2]),
     # extracting and summing up
     ("records, part by part", ITEMS, {"text": "- 2 tents\n- 3 lamps"}, [RECORDS]),
-    ("a number within its limits", dspy.make_signature(RATED), {"text": "I give it 900 points"}, [5]),
+    ("no number beyond its limits", dspy.make_signature(RATED), {"text": "I give it 900 points"}, [1]),
     ("a summary", "text -> summary", {"text": LEAKS}, [LEAKS.split(". ")[1] + "."]),
 ]
 

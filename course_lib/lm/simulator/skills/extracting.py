@@ -24,7 +24,7 @@ from course_lib.lm.simulator.prompts.schema import Schema, is_only_named
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.choice import choose
 from course_lib.lm.simulator.skills.keywords import phrases_of
-from course_lib.lm.simulator.skills.limits import fallback, filled_up, limited, matching, validates, within
+from course_lib.lm.simulator.skills.limits import fallback, filled_up, limited, matching, resolve, validates, within
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
 DEEPEST, MOST_PARTS, MOST_SLOTS, MOST_COMPARED = 4, 12, 40, 12
@@ -78,7 +78,7 @@ _MISSING = object()
 
 def extract(field: Field, work: Work) -> Result:
     """Fill the field's type from the input, or with the plainest value."""
-    return stated(field, work) or Result(fallback(field.schema, field.name, field.schema.get("$defs", {})))
+    return stated(field, work) or Result(_plainest(field))
 
 
 def stated(field: Field, work: Work) -> Result | None:
@@ -93,7 +93,7 @@ def stated(field: Field, work: Work) -> Result | None:
         return Result(value, f"the input gives {value!r} as the {named}" if isinstance(value, str | int | float) else "")
     if is_free_text(field):
         return None
-    value = fallback(field.schema, field.name, field.schema.get("$defs", {}))
+    value = _plainest(field)
     return Result(value, f"the input does not say the {named}, so {value!r} is only there to fill the field")
 
 
@@ -105,7 +105,9 @@ def value_in(field: Field, text: str) -> Any:
 
 
 def is_text(work: Work) -> bool:
-    """Say whether the inputs are a text to read; a question holds no answer, and an image no words."""
+    """Say whether the inputs are a text to read; a question holds no answer, a name no facts, an image no words."""
+    if len(work.task.text.split()) < 3 and not re.search(r"[\d:@]", work.task.text):
+        return False
     is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)
     return not is_asked and '"type": "image_url"' not in work.task.text
 
@@ -178,7 +180,7 @@ class _Found:
     def _object(self, field: Field, path: tuple[str, ...], properties: Mapping[str, Schema], definitions: Any) -> Any:
         parts = {one.name: one for one in fields_of(field.schema, definitions)}
         if len(path) >= DEEPEST:
-            return fallback(field.schema, field.name, definitions)
+            return _plainest(field)
         found = {name: self.value(part, (*path, name)) for name, part in parts.items()}
         return {
             name: _plainest(part) if found[name] is _MISSING else found[name]
@@ -200,7 +202,7 @@ def _guessed(name: str, schema: Schema) -> Schema:
 
 
 def _plainest(field: Field) -> Any:
-    return fallback(guess(field.name, field.schema), field.name, field.schema.get("$defs", {}))
+    return fallback(_guessed(field.name, field.schema), field.name, field.schema.get("$defs", {}))
 
 
 def guess(name: str, schema: Schema) -> Schema:
@@ -216,7 +218,7 @@ def guess(name: str, schema: Schema) -> Schema:
     return {"type": "string", "format": "date"} if is_day else {"type": "string"}
 
 
-_FIGURES = frozenset(map(words.stem, ("age", "year", "score", "rating", "temperature", "pages", "total")))
+_FIGURES = frozenset(map(words.stem, ("age", "year", "score", "rating", "temperature", "page", "total", "population", "speed", "stars", "points", "stock", "area", "level", "minute")))
 
 
 def _typed(slot: Slot, *, required: bool = True) -> Slot:
@@ -404,6 +406,8 @@ def _is_value(slot: Slot, fit: Fit, scope: _Scope) -> bool:
         return False
     if spoken and all(word.isdigit() for word in spoken) and slot.kind in ("title", "thing"):
         return _is_akin(_last(scope.text[: fit.start]), slot)  # "room 4.12"
+    if slot.kind == "id" and not re.search(r"\d", scope.text[fit.start : fit.end]):
+        return not spoken[0].isdigit()  # "two" is no id
     if "middl" in slot.stems or (slot.kind in ("place", "company") and _TITLED.match(fit.value)):
         return False
     if slot.kind in _PROPER and scope.text[fit.start : fit.start + 1] in _QUOTES:
@@ -630,7 +634,10 @@ def _list(field: Field, scope: _Scope, definitions: Mapping[str, Schema]) -> Any
         record = _tuple(schema, definitions)
         found = _read(record, replace(scope, whole=True))
         return [found.get(one.name, _plainest(one)) for one in record]
-    item = guess(field.name, plain(schema.get("items") or {}, definitions))
+    named = resolve(schema.get("items") or {}, definitions)
+    if is_only_named(named) and named.get("x-class", "Annotated") == "Annotated":
+        return []  # of alternatives, of which the prompt shows nothing
+    item = guess(field.name, plain(named, definitions))
     least, most = schema.get("minItems", 0), schema.get("maxItems", MOST_PARTS)
     if scope.depth > DEEPEST:
         return filled_up([], item, field.name, least, definitions)
@@ -645,8 +652,6 @@ def _tuple(schema: Schema, definitions: Mapping[str, Schema]) -> tuple[Field, ..
 
 
 def _items(field: Field, item: Schema, scope: _Scope) -> list[Any]:
-    if is_only_named(item) and item.get("x-class", "Annotated") == "Annotated":
-        return []  # of alternatives, of which the prompt shows nothing
     definitions = item["$defs"]
     if "enum" in item:
         told = [one for one in item["enum"] if re.search(rf"\b{re.escape(str(one))}\b", scope.text, re.IGNORECASE)]
@@ -685,8 +690,16 @@ def _values(name: str, slot: Slot, scope: _Scope) -> list[Any]:
     if not joined:
         return []
     best = max(joined, key=lambda run: sum(fit.score for fit in run) / len(run) + 1.5 * (len(run) > 1))
-    are_names = all(_is_name(fit) for fit in best)
-    return [fit.value for run in joined if run is best or (are_names and all(map(_is_name, run))) for fit in run]
+    if not all(map(_is_name, best)):
+        return [fit.value for fit in best]
+    names = [run for run in joined if all(map(_is_name, run))]
+    sited = [run for run in names if _AT.search(scope.text[: run[0].start])]
+    if slot.kind in ("place", "person"):
+        names = (sited if slot.kind == "place" else [run for run in names if run not in sited]) or names
+    return [fit.value for run in names for fit in run]
+
+
+_AT = re.compile(r"\b(?:in|at|from|to|near|via|through|for) (?:the )?$")
 
 
 def _is_name(fit: Fit) -> bool:
