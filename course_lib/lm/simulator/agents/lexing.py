@@ -101,7 +101,7 @@ _PATTERNS = {
     r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|\b\d{3,}-\d{2,}\b|#\d+\b",
     "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?|\b(?i:{_NUMBER_WORD})\b"
     r"|\bhalf\san?\b(?=\s[a-z])|\ban?\b(?=\s(?:second|minute|hour|day|week|month|year|dozen)\b)",
-    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof|St)\.?\s|(?:[A-Z]\.\s?)+)?{_NAME}(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_MORE})*",
+    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof|St)\.?\s|(?:[A-Z]\.\s?)+)?{_NAME}(?:[ ](?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)[ ])?{_MORE})*",
     "word": r"[a-zß-ÿ][\wÀ-ÿ'\u2019]*(?:-\w+)*",
     "stop": r"->|[,;:.?!()\u2014\u2013=\n\u2192]|-",
 }
@@ -158,7 +158,7 @@ def _tokens(text: str) -> list[_Token]:
 
 _NAMED_SO = re.compile(rf"{_NAME}(?:\s{_NAME})*")
 _ACTS = re.compile(
-    rf"'s\b|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z]|{'|'.join(GRAMMAR['past'].values())})\b"
+    rf"'s\b|,\s[A-Z]\w+(?:,|\s(?:and|or)\b)|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z]|{'|'.join(GRAMMAR['past'].values())})\b"
     r"|\s[a-z]{2,}[^\Wsui]s(?:\s(?:the|an?|my|his|her|at|in|on|for|from|to|[A-Z]\w|\d)|[.,!?])"
 )
 
@@ -276,7 +276,7 @@ def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
         is_unit = words.stem(token.word.strip("-°")) in UNITS
         if token.text == "-" and not stems:
             continue
-        if token.kind not in ("word", "name") or token.word in PREPOSITIONS or token.word in _JOINTS:
+        if token.kind not in ("word", "name") or token.word in PREPOSITIONS or token.word in _JOINTS | _BEING:
             break
         if token.kind == "name" and not is_unit:
             break

@@ -25,10 +25,11 @@ from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.choice import choose
 from course_lib.lm.simulator.skills.keywords import phrases_of
 from course_lib.lm.simulator.skills.limits import fallback, filled_up, limited, matching, resolve, validates, within
+from course_lib.lm.simulator.skills.polarity import polarity
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
 DEEPEST, MOST_PARTS, MOST_SLOTS, MOST_COMPARED = 4, 12, 40, 12
-ENOUGH, CLEAR, TOLD, SURE = 1.0, 1.6, 3.1, 3.5
+ENOUGH, CLEAR, TOLD, SURE = 1.0, 2.0, 3.1, 3.5
 """How well a mention must fit; a common noun; an open text that may be missing; and in a record, where what is left over will do, one for an open text."""
 BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 6.0, 1.5, 0.5, 1.5, 2.5
 """What it is worth that a word stands beside which the field is named after, to be like it in meaning, to be counted, to
@@ -136,14 +137,29 @@ def _read(fields: tuple[Field, ...], scope: _Scope) -> dict[str, Any]:
     optional = {one.name for one in fields if _is_nullable(one.schema)}
     wanted = [_typed(slot, required=slot.path[0] not in optional) for slot in slots(fields)[:MOST_SLOTS]]
     labelled = _labelled(wanted, scope.text)
-    chosen = _assigned([slot for slot in wanted if slot.path not in labelled], scope, [span for _, span in labelled.values()])
-    own = {slot.path: _whole(slot, labelled[slot.path][0]) for slot in wanted if slot.path in labelled}
-    values = {path: fit.value for path, fit in chosen.items()} | {k: v for k, v in own.items() if v is not None}
-    spans = (*((fit.start, fit.end) for fit in chosen.values()), *(span for _, span in labelled.values()))
-    texts = {path: text for path, (text, _) in labelled.items()}
-    found = _Found(values, texts, replace(scope, taken=spans))
+    rest = [slot for slot in wanted if slot.path not in labelled]
+    spans = [span for _, span in labelled.values()]
+    values = {slot.path: _whole(slot, labelled[slot.path][0]) for slot in wanted if slot.path in labelled}
+    chosen = _assigned(rest, scope, spans, SURE)
+    for one in fields:  # a list takes its items before a text takes what is left
+        if (listed := _plain_list(one, replace(scope, taken=tuple(spans)))) and (one.name,) not in labelled:
+            values[(one.name,)] = listed
+            spans += [(at, at + len(str(item))) for item in listed if (at := scope.text.find(str(item))) >= 0]
+    chosen |= _assigned([slot for slot in rest if slot.path not in chosen], scope, spans, ENOUGH)
+    values |= {path: fit.value for path, fit in chosen.items()}
+    values = {path: value for path, value in values.items() if value is not None}
+    found = _Found(values, {path: text for path, (text, _) in labelled.items()}, replace(scope, taken=tuple(spans)))
     built = {one.name: found.value(one, (one.name,)) for one in fields}
     return {name: value for name, value in built.items() if value is not _MISSING}
+
+
+def _plain_list(field: Field, scope: _Scope) -> list[Any]:
+    """Return the list of texts that a field wants, if it wants one."""
+    definitions = field.schema.get("$defs", {})
+    schema = plain(field.schema, definitions)
+    item = plain(schema.get("items") or {}, definitions)
+    is_plain = item.get("type") == "string" and "enum" not in item
+    return list(_list(Field(field.name, {**schema, "minItems": 0}, field.desc), scope.on(scope.left, whole=False), definitions)) if is_plain else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +183,8 @@ class _Found:
             return schema["const"]
         if "enum" in schema or schema.get("type") == "boolean":
             return self._closed(field, text or self.scope.text)
+        if path in self.values and schema.get("type") == "array":
+            return self.values[path]
         if schema.get("type") == "array" or "prefixItems" in schema:
             scope = self.scope.on(text or self.scope.left, whole=text is not None)
             return _list(field, scope, definitions)
@@ -248,7 +266,7 @@ _THINGS = ("thing", "object", "device", "tool", "topic", "idea", "reason")
 _JOBS = ("job", "profession", "gender", "role")
 
 
-def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[tuple[str, ...], Fit]:
+def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span], least: float = ENOUGH) -> dict[tuple[str, ...], Fit]:
     """Return the best fit for each slot; no place of the text is used twice."""
     single = [slot for slot in wanted if slot.kind not in ("array", "object", "enum", "boolean", "null")]
     for slot in wanted:
@@ -257,13 +275,14 @@ def _assigned(wanted: Sequence[Slot], scope: _Scope, taken: list[Span]) -> dict[
     offered = [(slot, fit) for slot in single for fit in _offered(slot, replace(scope, rivals=_rivals(slot, single)))]
     order = {slot.path: at for at, slot in enumerate(single)}
     chosen: dict[tuple[str, ...], Fit] = {}
-    least = SURE if scope.whole else ENOUGH
+    is_last = least == ENOUGH
+    least = SURE if scope.whole else least
     for slot, fit in sorted(offered, key=lambda pair: (-pair[1].score, order[pair[0].path], pair[1].start, -pair[1].end)):
         is_free = not fit.touches(taken) or fit.start == fit.end
         if slot.path not in chosen and is_free and fit.score >= max(least if slot.kind in _OPEN else ENOUGH, _least(slot, fit)):
             chosen[slot.path] = fit
             taken.append((fit.start, _with_unit(fit, scope.text)))
-    if scope.whole:
+    if scope.whole and is_last:
         rest = [slot for slot in single if slot.kind in _OPEN and slot.required and slot.path not in chosen]
         for slot, fit in _shared_out(rest, [pair for pair in offered if pair[0] in rest], scope, taken):
             chosen[slot.path] = fit
@@ -326,7 +345,7 @@ def _core(slot: Slot, piece: Fit, offered: Sequence[tuple[Slot, Fit]]) -> Fit:
 
 
 _LOOSE = frozenset("i we you they he she it is are was has have".split())  # noqa: SIM905
-_EDGE = r"(?i:\s|\b(?:x|and|or|is|are|was|the|an?|with|at|for|from|of|on|in|by|to|costs?|called|named)\b|\d+\s?x\b|[-\u2013,;:.|()\"'*\u2022=])+"
+_EDGE = r"(?i:\s|\b(?:x|and|or|is|are|was|the|an?|with|at|for|from|of|on|in|by|to|costs?|called|named|left|each)\b|\d+\s?x\b|[-\u2013,;:.|()\"'*\u2022=])+"
 
 
 def _pieces(text: str, taken: Sequence[Span], known: frozenset[str]) -> Iterator[Fit]:
@@ -401,8 +420,9 @@ def _is_value(slot: Slot, fit: Fit, scope: _Scope) -> bool:
     if isinstance(fit.value, int | float):
         return not slot.path[-1].endswith("year") or 1000 <= fit.value <= 2100
     spoken = words.words(fit.value)
+    verbs = () if _DETERMINED.search(scope.text[: fit.start]) else VERB_FORMS.keys()
     is_all = not scope.whole and fit.end - fit.start > 0.9 * len(scope.text.strip(" .\n"))
-    if is_all or all(words.stem(word) in scope.known or word in words.STOP | words.COMMON_WORDS | VERB_FORMS.keys() for word in spoken):
+    if is_all or all(words.stem(word) in scope.known or word in words.STOP | words.COMMON_WORDS or word in verbs for word in spoken):
         return False
     if spoken and all(word.isdigit() for word in spoken) and slot.kind in ("title", "thing"):
         return _is_akin(_last(scope.text[: fit.start]), slot)  # "room 4.12"
@@ -453,7 +473,7 @@ def _introduced(slot: Slot, fit: Fit, scope: _Scope) -> float:
     if owner and owner not in _CALLED and _is_akin(owner, slot):
         return -OWNED  # "the capital of Estonia" is not Estonia
     if re.match(r"\sof\s", text[fit.end :]):
-        return -ARTICLE  # of "bags of soil", all is meant
+        return -COUNTED  # of "bags of soil", all is meant
     if is_name:
         return _as_name(slot, fit, scope) + _addressed(slot, before)
     if slot.kind == "title" and (_WANTED.search(before) or re.match(r"\s(?:that\s|which\s)?(?:I|we)\s", text[fit.end :])):
@@ -545,7 +565,8 @@ def _is_akin(word: str, slot: Slot) -> bool:
 
 
 _AGENT = re.compile(r"(?<=(.))\1?[eo]r$")
-_SPELLED_OUT = {"dr": "doctor", "prof": "professor"}
+_SPELLED_OUT = {"dr": "doctor", "prof": "professor", "long": "length", "wide": "width", "tall": "height", "high": "height", "deep": "depth"}
+_SPELLED_OUT |= {"heavy": "weight", "weighs": "weight", "old": "age", "aged": "age", "costs": "price", "cost": "price"}
 _GENERAL = frozenset(map(words.stem, ("date", "time", "name", "number", "id", "code", "full", "day", "amount", "city", "place")))
 """Words of a field's name that say of which kind it is, and not which one."""
 
@@ -570,10 +591,13 @@ def _told(slot: Slot, text: str) -> Iterator[Fit]:
     if "question" in slot.stems:
         sentences = [one for one in sentences if one.endswith("?")]
     if sentences and len(text.split()) > 4:
+        if slot.stems & _BLAMED:
+            yield Fit(3.0, min(sentences, key=polarity), 0, 0)
         near = _near(f"{slot.path[-1].replace('_', ' ')} {slot.desc}".strip(), tuple(sentences))
         yield Fit(4.0 if "question" in slot.stems else 1.5, max(zip(near, sentences, strict=True))[1], 0, 0)
 
 
+_BLAMED = frozenset(map(words.stem, ("complaint", "problem", "issue", "defect", "criticism", "fault")))
 _WHY = re.compile(r"\b(?:because(?: of)?|due to)\s+([^,.!?;\n]{4,100})", re.IGNORECASE)
 
 
@@ -745,7 +769,7 @@ def _parts(fields: tuple[Field, ...], scope: _Scope) -> list[str]:
     if text.count(":") == 1 and (after := re.search(r":\s*([^:\n]+,[^:\n]+)$", text.strip())):
         text = after.group(1)
     blocks = [block for block in re.split(r"\n\s*\n", text) if block.strip()]
-    lines = [line.strip(" .-*\u2022") for line in text.splitlines() if line.strip(" .-*\u2022")]
+    lines = [re.sub(r"^\d+[.)]\s", "", line.strip(" .-*\u2022")) for line in text.splitlines() if line.strip(" .-*\u2022")]
     for cut in (blocks, lines, words.sentences(text)):
         complete = [part for part in cut if _filled(fields, part, scope) >= _needed(fields)]
         if len(complete) > 1:
