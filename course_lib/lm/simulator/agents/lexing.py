@@ -474,6 +474,8 @@ VERB_FORMS: dict[str, str] = {form: verb for verb, form in GRAMMAR["past"].items
 def _is_verb(tokens: Sequence[_Token], at: int) -> bool:
     """Say whether a word in a sentence is its verb, by its form and by what stands before and behind it."""
     word, before = tokens[at].word, tokens[at - 1] if at else None
+    if word.endswith("ing") and at + 1 < len(tokens) and tokens[at + 1].word in _ARTICLES:
+        return True
     if before is None or before.kind not in ("word", "name", "code", "date", "time") or before.word in _ARTICLES or before.word in PREPOSITIONS:
         return False
     if before.word.partition("'")[0] in _SUBJECTS or word in VERB_FORMS:

@@ -16,8 +16,8 @@ from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import Worked, work_out, written
 from course_lib.lm.simulator.skills.choice import choose
 from course_lib.lm.simulator.skills.days import Clock, later, when
-from course_lib.lm.simulator.skills.keywords import keywords, shortened
 from course_lib.lm.simulator.skills.extracting import is_piece
+from course_lib.lm.simulator.skills.keywords import keywords, shortened
 from course_lib.lm.simulator.skills.knowledge import recall
 from course_lib.lm.simulator.skills.limits import first_number, limited
 from course_lib.lm.simulator.skills.outside import CANNOT, declined, small_talk, wished

@@ -99,7 +99,11 @@ _RELATIVES = re.compile(
 
 def _in(sentence: str, one: Mention) -> str:
     """Return a mention as it is written, with the unit behind a number."""
-    unit = re.match(r"[ -]?(?:(?:working|business|square) )?[^\W\d]+", sentence[one.end :]) if one.noun and _measure(one) else None
+    unit = (
+        re.match(r"[ -]?(?:(?:working|business|square) )?[^\W\d]+", sentence[one.end :])
+        if one.noun and _measure(one)
+        else None
+    )
     return sentence[one.start : one.end + (unit.end() if unit else 0)]
 
 
@@ -121,7 +125,9 @@ def _count(question: str, sentence: str) -> list[str]:
     """Return the numbers that stand before what is counted, as in `how many books`."""
     asked = re.search(r"how many (\w+)(?: (\w+))?", question.lower())
     nouns = {words.stem(word) for word in asked.groups() if word} if asked else set()
-    return [sentence[one.start : one.end] for one in lex(sentence) if one.kind == "number" and nouns & {*one.noun}]
+    return [
+        sentence[one.start : one.end] for one in lex(sentence) if one.kind == "number" and nouns & {*one.noun}
+    ]
 
 
 def _age(_: str, sentence: str) -> list[str]:
@@ -129,15 +135,22 @@ def _age(_: str, sentence: str) -> list[str]:
         sentence[one.start : one.end]
         for one in lex(sentence)
         if one.kind == "number"
-        and (re.match(r"[ -]years?[ -]old|\W*$", sentence[one.end :]) or re.search(r"\b(?:aged|turned|least) $", sentence[: one.start]))
+        and (
+            re.match(r"[ -]years?[ -]old|\W*$", sentence[one.end :])
+            or re.search(r"\b(?:aged|turned|least) $", sentence[: one.start])
+        )
     ]
 
 
 def _when(question: str, sentence: str) -> list[str]:
-    is_habit = re.search(r"\bwhen (?:does|do)\b|\bwhat time\b", question, re.IGNORECASE)  # of which no year is the time
+    is_habit = re.search(
+        r"\bwhen (?:does|do)\b|\bwhat time\b", question, re.IGNORECASE
+    )  # of which no year is the time
     found = [(one.start, _in(sentence, one)) for one in lex(sentence) if one.kind in ("date", "time")]
     spoken = [(hit.start(), hit.group()) for hit in _MONTHS_OR_YEARS.finditer(sentence)]
-    told = [text for _, text in found] + [text for _, text in spoken if not any(text in longer for _, longer in found)]
+    told = [text for _, text in found] + [
+        text for _, text in spoken if not any(text in longer for _, longer in found)
+    ]
     return [text for text in told if not (is_habit and re.search(r"\d{4}", text))]
 
 
@@ -147,13 +160,21 @@ def _who(_: str, sentence: str) -> list[str]:
 
 
 def _where(_: str, sentence: str) -> list[str]:
-    found = [one for one in lex(sentence) if one.kind in ("name", "phrase", "street", "code") and one.lead in _PLACES]
-    return [_in(sentence, one) for one in found if not _MONTHS_OR_YEARS.fullmatch(sentence[one.start : one.end])]
+    found = [
+        one
+        for one in lex(sentence)
+        if one.kind in ("name", "phrase", "street", "code") and one.lead in _PLACES
+    ]
+    return [
+        _in(sentence, one) for one in found if not _MONTHS_OR_YEARS.fullmatch(sentence[one.start : one.end])
+    ]
 
 
 _TOLD: dict[str, Callable[[str, str], list[str]]] = {
     "count": _count,
-    "money": lambda _, s: _of("money", "percent")("", s) + re.findall(r"\bfree\b|\bno (?:fee|charge|cost)\b", s),
+    "money": lambda _, s: (
+        _of("money", "percent")("", s) + re.findall(r"\bfree\b|\bno (?:fee|charge|cost)\b", s)
+    ),
     "age": _age,
     "length": _measured("length", "mass", "volume", "temperature"),
     "duration": lambda _, s: _measured("time", "length")("", s) + _OFTEN.findall(s),

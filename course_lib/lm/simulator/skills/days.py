@@ -86,7 +86,9 @@ class Question:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.dates = [date.fromisoformat(one.value) for one in lex(text) if one.kind == "date" and _exists(one.value)]
+        self.dates = [
+            date.fromisoformat(one.value) for one in lex(text) if one.kind == "date" and _exists(one.value)
+        ]
         self.is_iso = bool(re.search(r"\d{4}-\d{2}-\d{2}", text))
         self.clocks = clocks(text)
         self.weekdays = [calendar.day_name[:].index(name.capitalize()) for name in _WEEKDAY.findall(text)]

@@ -7,7 +7,7 @@ To add a skill, write (field, work) -> Result | None in a file of its own and gi
 from __future__ import annotations
 
 from course_lib.lm.simulator.prompts import Field
-from course_lib.lm.simulator.skills.answers import answer_question, choose_listed, reply
+from course_lib.lm.simulator.skills.answers import answer_question, choose_listed
 from course_lib.lm.simulator.skills.arithmetic import aggregate
 from course_lib.lm.simulator.skills.choice import classify
 from course_lib.lm.simulator.skills.extracting import stated
