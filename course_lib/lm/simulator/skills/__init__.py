@@ -1,1 +1,1 @@
-"""What the simulator can do: solving.py has the skills in the order in which they are tried for each field."""
+"""What the simulator can do; solving.py has the order in which the skills are tried for each field."""

@@ -1,4 +1,4 @@
-"""Which part of a text goes to which field: labelled lines first, then the best fits, in a record what is left.
+"""Which part of a text goes to which field: labels first, then the best fits, in a record the rest.
 
 Main path: labelled(slots, text) and assigned(slots, passage, taken); no place of the text is used twice.
 """
@@ -72,7 +72,7 @@ def with_unit(fit: Fit, text: str) -> int:
 
 
 def _least(slot: Slot, fit: Fit, least: float) -> float:
-    """Return how well a fit must do: a common noun needs more than that it is one, and so does a name for a thing."""
+    """Return how well a fit must do: common nouns need more than to be such, and so do names for things."""
     if slot.kind not in OPEN:
         return ENOUGH
     if not slot.required:
@@ -86,7 +86,7 @@ def _least(slot: Slot, fit: Fit, least: float) -> float:
 
 
 def _shared_out(rest: Sequence[Slot], offered: Pairs, passage: Passage, taken: Sequence[Span]) -> Pairs:
-    """Return for the open fields of a record what is left of it: each piece for one, or else what fits best."""
+    """Return what is left of a record for its open fields: each piece for one, or else what fits best."""
     pieces = list(_pieces(passage, taken))
     if len(rest) == len(pieces) <= 4:
         orders = [list(zip(rest, order, strict=True)) for order in itertools.permutations(pieces)]
@@ -117,7 +117,7 @@ def _worth(slot: Slot, piece: Fit, offered: Pairs, first: Fit) -> float:
 
 
 def _headed(slot: Slot, fit: Fit, first: Sequence[Fit]) -> float:
-    """Return what it is worth for a name or a title to stand first: records begin with what they are called."""
+    """Return what it is worth for a name to stand first: records begin with what they are called."""
     is_first = any(one.start <= fit.start < one.end for one in first)
     return NAMED * (is_first and bool(slot.stems & _HEADS))
 
@@ -126,7 +126,7 @@ _HEADS = frozenset(map(words.stem, ("0", "name", "title", "item", "product")))
 
 
 def _core(slot: Slot, piece: Fit, offered: Pairs) -> Fit:
-    """Return what a slot wants of a piece: the name in it, or what fits best where it is more than a phrase."""
+    """Return what a slot wants of a piece: the name in it, the best fit in a clause, else all of it."""
     inside = _inside(slot, piece, offered)
     if slot.kind in PROPER or slot.stems <= NAMES:
         return next((fit for fit in inside if str(fit.value)[:1].isupper()), piece)
@@ -167,7 +167,8 @@ _UNITS = re.compile(r"[a-z%°€$£]{1,3}\d?|[A-Z]{3}|euros?|dollars?|pounds?|ye
 # -- labels ------------------------------------------------------------------------------------------------
 
 _LABEL = re.compile(
-    r"(?:^|(?<=[;|\n])|(?<=\. )|(?<=, ))[ \t*#-]*([A-Za-z][\w %./'-]{0,30}?)[ \t*]*(?:\([^)]*\))?[ \t]*[:=][ \t]+"
+    r"(?:^|(?<=[;|\n])|(?<=\. )|(?<=, ))[ \t*#-]*([A-Za-z][\w %./'-]{0,30}?)[ \t*]*(?:\([^)]*\))?"
+    r"[ \t]*[:=][ \t]+"
     r"(\S[^\n;|]*?)(?=\s*$|[;|\n]|\.\s|,\s+[A-Za-z][\w ]{0,20}[:=])",
     re.MULTILINE,
 )
@@ -191,7 +192,7 @@ def labelled(wanted: Sequence[Slot], text: str) -> dict[Path, tuple[str, Span]]:
 
 
 def _share(label: str, slot: Slot) -> float:
-    """Return how much of a label the name of a field has; nothing for one with a number, such as "Part 100"."""
+    """Return how much of a label the name of a field has; nothing where it has a number, as "Part 100"."""
     spoken = words.words(re.sub(r"\d+\s?%", "", label))
     stems = {words.stem(word) for word in spoken if word not in words.STOP or word in ("from", "to")}
     if not stems or any(word.isdigit() for word in spoken):

@@ -1,6 +1,6 @@
 """Dates, times of day and durations: how long between two, what comes so much later, which weekday, what age.
 
-Main path: when(text) -> Moment or None. Dates are read by agents/lexing.py; nothing here knows what day it is.
+Main path: when(text) -> Moment or None. Dates are read by lexing.py; nothing here knows what day it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a text says for the fields of a program: all of them are filled together, each mention used once.
 
-Main path: stated(field, work) -> Result or None; extract(field, work) -> Result, the plainest value if it must.
-The single values, also those of nested models, take what fits them best in the text (offers.py, assigning.py).
+Main path: stated(field, work) -> Result or None; extract(field, work) -> Result, the plainest if it must.
+Single values, also those of nested models, take what fits them best in the text (offers.py, assigning.py).
 Lists, records and mappings read what is left. What the text does not state stays unknown: null, empty, or the
 plainest value with a reason.
 """
@@ -84,7 +84,7 @@ def extract(field: Field, work: Work) -> Result:
 
 
 def stated(field: Field, work: Work) -> Result | None:
-    """Fill the field's type from the input; a text that the input does not state is left to the last skill."""
+    """Fill the field's type from the input; a text that it does not state is left to the last skill."""
     if is_free_text(field) and (is_vague(field) or not is_text(work)):
         return None
     if work.read is None:
@@ -111,7 +111,7 @@ def value_in(field: Field, text: str) -> Any:
 
 
 def is_text(work: Work) -> bool:
-    """Say whether the inputs are a text to read; a question holds no answer, a name no facts, an image no words."""
+    """Say whether the inputs are a text to read; a question, a name or an image holds no answers."""
     if len(work.task.text.split()) < 3 and not re.search(r"[\d:@]", work.task.text):
         return False
     is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)

@@ -1,8 +1,8 @@
 """What a text offers for a field of a program, and how well it fits.
 
-Main path: typed(slot) -> Slot; offered(slot, passage) -> Fits; whole(slot, text) -> the value of a text that stands
-for it alone. To what agents/filling.py weighs (kind, preposition, label, unit) come the words beside a mention, how
-it is introduced, and its meaning.
+Main path: typed(slot) -> Slot; offered(slot, passage) -> Fits; whole(slot, text) -> the value of a text that
+stands for it alone. To what agents/filling.py weighs (kind, preposition, label, unit) come the words beside a
+mention, how it is introduced, and its meaning.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from course_lib.lm.simulator.skills.polarity import polarity
 
 MOST_COMPARED = 12
 ENOUGH, CLEAR, TOLD, SURE = 1.0, 1.6, 3.1, 3.5
-"""How well a mention must fit; a common noun; an open text that may be missing; and in a record, where what is left
-over will do, a mention for an open text."""
+"""How well a mention must fit; a common noun; an open text that may be missing; and in a record, where the
+rest will do, a mention for an open text."""
 BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 6.0, 1.5, 0.5, 1.5, 4.0
-"""What it is worth that a word stands beside which the field is named after, to be like it in meaning, to be counted, to
-have an article, to be a name; and what it takes to be what something else is "of"."""
+"""What is worth a word beside a mention that the field is named after, a likeness in meaning, a number or an
+article before it, to be a name; and what it takes to be what something else is "of"."""
 STRICT = frozenset(
     ("email", "url", "phone", "date", "time", "date-time", "zip", "number", "integer", "street", "path")
 )
@@ -75,7 +75,7 @@ def typed(slot: Slot, *, required: bool = True) -> Slot:
 
 @lru_cache(maxsize=1024)
 def _is_person(word: str) -> bool:
-    """Say whether a field of this name is for a person: nearer in meaning to people than to things or jobs."""
+    """Say whether a field of this name is for a person: nearer to people than to things or jobs."""
     (near,) = encode([singular(word)]) @ encode([*_PEOPLE, *_THINGS, *_JOBS]).T
     people, things, job = near[:4].mean(), near[4:11].mean(), near[11:].max()
     return bool(people >= 0.3 and people - things >= 0.07 and job - people < 0.23)
@@ -87,16 +87,17 @@ _JOBS = ("job", "profession", "gender", "role")
 
 
 def singular(name: str) -> str:
-    return {"people": "person"}.get(
-        name, re.sub(r"ies$", "y", name) if name.endswith("ies") else re.sub(r"(?<=[a-z])s$", "", name)
-    )
+    """Return the name of a list as that of one of its items."""
+    if name == "people":
+        return "person"
+    return f"{name[:-3]}y" if name.endswith("ies") else re.sub(r"(?<=[a-z])s$", "", name)
 
 
 # -- what a text offers for it -----------------------------------------------------------------------------
 
 
 def offered(slot: Slot, passage: Passage) -> Iterator[Fit]:
-    """Yield what the text offers for a slot, weighed by what stands beside it, before it, and by its meaning."""
+    """Yield what the text offers for a slot, weighed by what stands beside it, and by its meaning."""
     text = passage.text
     if pattern := slot.schema.get("pattern"):
         hit = matching(str(pattern), text, must=False)
@@ -117,7 +118,7 @@ def offered(slot: Slot, passage: Passage) -> Iterator[Fit]:
 
 
 def _fitted(slot: Slot, passage: Passage) -> list[Fit]:
-    """Return the fits that may be values, also words of phrases; for a number without its unit one with another."""
+    """Return the fits that may be values, also words of phrases; a number with another unit if it must."""
     text, known = passage.text, passage.known
     found = [fit for fit in fits(slot, text, known) if _is_value(slot, fit, passage)]
     if not found and slot.unit[0] in ("count", "money"):  # "2.5 litres" for a quantity, "200 g" for an amount
@@ -141,7 +142,7 @@ _ENDS = frozenset(
 
 
 def _attributes(slot: Slot, fit: Fit) -> Iterator[Fit]:
-    """Yield the words before the last of a phrase, for an attribute such as a colour: "blue" of "a blue vase"."""
+    """Yield the first word of a phrase, for an attribute such as a colour: "blue" of "a blue vase"."""
     first, _, rest = str(fit.value).partition(" ")
     is_form = first in VERB_FORMS or first in words.COMMON_WORDS or first.endswith(("ing", "ed"))
     if slot.kind == "thing" and rest and first.isalpha() and first.islower() and not is_form:
