@@ -155,19 +155,26 @@ def _when(question: str, sentence: str) -> list[str]:
 
 
 def _who(_: str, sentence: str) -> list[str]:
-    names = [one for one in lex(sentence) if one.kind == "name" and one.lead not in _PLACES - {"from", "to"}]
+    names = [one for one in lex(sentence) if one.kind == "name" and one.lead not in _PLACES]
     return [_in(sentence, one) for one in names] or [hit.group() for hit in _RELATIVES.finditer(sentence)]
 
 
+def _named(_: str, sentence: str) -> list[str]:
+    """Return what is in quotes, or is said to be a name."""
+    return [
+        _in(sentence, one) for one in lex(sentence) if one.kind == "quoted" or one.lead in ("called", "is")
+    ]
+
+
 def _where(_: str, sentence: str) -> list[str]:
+    """Return what stands where a place would, the names first."""
     found = [
         one
         for one in lex(sentence)
-        if one.kind in ("name", "phrase", "street", "code") and one.lead in _PLACES
+        if one.kind in ("name", "phrase", "street", "code") and one.lead in _PLACES - {"to"}
     ]
-    return [
-        _in(sentence, one) for one in found if not _MONTHS_OR_YEARS.fullmatch(sentence[one.start : one.end])
-    ]
+    found.sort(key=lambda one: one.kind == "phrase")
+    return [_in(sentence, one) for one in found if not _MONTHS_OR_YEARS.fullmatch(_in(sentence, one))]
 
 
 _TOLD: dict[str, Callable[[str, str], list[str]]] = {
@@ -183,7 +190,7 @@ _TOLD: dict[str, Callable[[str, str], list[str]]] = {
     "when": _when,
     "who": _who,
     "where": _where,
-    "name": _of("quoted", "name"),
+    "name": _named,
     "city": _of("name"),
 }
 
