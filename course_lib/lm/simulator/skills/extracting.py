@@ -112,10 +112,14 @@ def value_in(field: Field, text: str) -> Any:
 
 def is_text(work: Work) -> bool:
     """Say whether the inputs are a text to read; a question, a name or an image holds no answers."""
-    if len(work.task.text.split()) < 3 and not re.search(r"[\d:@]", work.task.text):
+    text, named = work.task.text, [name for name in work.task.inputs if not _TEXTS.fullmatch(name)]
+    if named and len(text.split()) < 3 and not re.search(r"[\d:@]", text):
         return False
     is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)
-    return not is_asked and '"type": "image_url"' not in work.task.text
+    return not is_asked and '"type": "image_url"' not in text
+
+
+_TEXTS = re.compile(r"(?:\w+_)?(?:text|input|message|sentence|note|document)")
 
 
 def is_vague(field: Field) -> bool:
