@@ -20,8 +20,10 @@ from course_lib.lm.simulator.agents.answering import values as agent_values
 from course_lib.lm.simulator.formats import write_with_errors
 from course_lib.lm.simulator.prompts import read
 from course_lib.lm.simulator.prompts.episode import read_episode
-from course_lib.lm.simulator.skills import Work, reply, solve_all
+from course_lib.lm.simulator.skills.answers import reply
 from course_lib.lm.simulator.skills.proposer import reflect
+from course_lib.lm.simulator.skills.solving import solve_all
+from course_lib.lm.simulator.skills.work import Work
 
 SMALL = "sim-small"
 _SHAPES_THE_ANSWER = frozenset(

@@ -19,9 +19,9 @@ from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.answers import reply
+from course_lib.lm.simulator.skills.extracting import extract
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
-from course_lib.lm.simulator.skills.shape import extract
 from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 
 MOST_FACTS = 6

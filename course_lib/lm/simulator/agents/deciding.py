@@ -30,8 +30,8 @@ from course_lib.lm.simulator.agents.slots import Slot, slots
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.limits import fallback
 from course_lib.lm.simulator.skills.observed import MAY_PASS, Seen, observe
-from course_lib.lm.simulator.skills.shape import fallback
 
 MOST_STEPS = 10
 DEEPEST = 3  # so many look-ups may stand between a request and the tool that serves it

@@ -94,6 +94,7 @@ _WORTH: dict[str, dict[str, float]] = {
     "unit": {"unit": 3, "phrase": 1, "name": 1.5, "named": 1},
     "place": {"name": 2, "named": 2, "street": 2, "quoted": 1, "tag": 1, "phrase": 0.6, "code": 0.5},
     "person": {"name": 2, "email": 1, "tag": 1, "quoted": 1, "phrase": 0.2},
+    "company": {"name": 2, "named": 2, "quoted": 1, "code": 0.5, "phrase": 0.6},
     "language": {"name": 2, "phrase": 0.2},
     "text": {"text": 4, "short text": 4.1, "quoted": 3, "phrase": 1, "named": 1},
     "query": {"text": 3, "quoted": 3, "phrase": 1, "name": 1.5, "named": 1.5},
@@ -235,7 +236,7 @@ def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[s
     worth, score = _worth(slot, one), _bearing(slot, one, rivals)
     if not worth:
         return None
-    value = str(int(one.value)) if isinstance(one.value, float) else str(one.value)
+    value = str(one.value).removesuffix(".0")
     if slot.is_moment:
         value, score = in_form(slot, value), max(score, 0.0 if one.label else -1.0)
     elif one.kind in ("phrase", "named"):
@@ -244,7 +245,7 @@ def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[s
         value = _unit(slot, one, value)
     if not value:
         return None
-    if slot.kind in ("email", "phone", "url", "query"):
+    if slot.kind in ("email", "phone", "url", "street", "query"):
         score = max(score, 0.0)
     score = _named_so(slot, one, value, score) + _placed(slot, one, known)
     if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
@@ -591,7 +592,7 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
         )
     if labelled := _labelled(slot, text):
         return labelled
-    runs = [run for run in _runs(offered, text) if run[0].score >= ENOUGH]
+    runs = [run for run in joined_runs(offered, text) if run[0].score >= ENOUGH]
     if not runs:
         return None
     best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
@@ -621,7 +622,7 @@ def _singular(name: str) -> str:
     return {"people": "person"}.get(name, re.sub(r"(?<=[a-z])s$", "", name))
 
 
-def _runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
+def joined_runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
     """Return the fits that stand joined to each other, of those at the same place the best."""
     best: list[Fit] = []
     for fit in sorted(offered, key=lambda one: (-one.score, one.start)):
@@ -630,7 +631,10 @@ def _runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
     runs: list[list[Fit]] = []
     for fit in sorted(best, key=lambda one: one.start):
         between = text[runs[-1][-1].end : fit.start] if runs else ""
-        is_joined = re.fullmatch(r"\W*(?:(?:and|or|plus)\W*)?(?:an?|the|some|my|to|for)?\W*", between)
+        is_joined = re.fullmatch(
+            r"\W*(?:(?:and|or|plus)\W*)?(?:an?|the|some|my|to|for|\d+|one|two|three|four|five|six)?\W*",
+            between,
+        )
         if runs and re.search(r"[,&]|and|or|plus", between) and is_joined:
             runs[-1].append(fit)
         else:
@@ -639,7 +643,8 @@ def _runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
 
 
 _JOINT = re.compile(
-    r"\s*(?:;|,\s*and\b|,\s*or\b|\band\b|\bor\b|,|&)\s*(?:(?:one|another|also|then)\s)?", re.IGNORECASE
+    r"\s*(?:;|,\s*and\b|,\s*or\b|\band\b|\bor\b|,|&)\s*(?:(?:one(?=\s(?:for|to|at|on|in|from)\b)|another|also|then)\s)?",
+    re.IGNORECASE,
 )
 
 
@@ -666,7 +671,7 @@ def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Seq
     needed = [one for one in inner if one.required] or list(inner)
     if len(needed) == 1:  # people to invite, known by their names
         role = replace(needed[0], roles=slot.roles | needed[0].roles, required=True)
-        runs = _runs([fit for fit in fits(role, text, known) if fit.score >= ENOUGH], text)
+        runs = joined_runs([fit for fit in fits(role, text, known) if fit.score >= ENOUGH], text)
         runs = [run for run in runs if run[0].score >= (ENOUGH if slot.required else SURE)]
         if not runs:
             return None

@@ -66,14 +66,23 @@ _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
 )
+_DAY = r"(?:3[01]|[012]?\d)"
 _WEEKDAY = r"(?:mon|tues?|wednes|wed|thu(?:rs)?|fri|satur|sat|sun)(?:day)?\b"
 _NUMBER_WORD = rf"(?:{'|'.join(sorted(words.NUMBERS, key=len, reverse=True))})"
 _NAME = r"[A-ZÀ-Þ][\wÀ-ÿ'\u2019&]*(?:-[\wÀ-ÿ'\u2019]+)*"
+_MORE = rf"(?!(?:[A-Z]*\d|[A-Z]+-\d|[A-Z]{{2,4}}\s\d)){_NAME}"  # a code ends a name
 _CURRENCY = "|".join(
     sorted((re.escape(name) for name, code in CODES.items() if code.isupper()), key=len, reverse=True)
 )
 _ISO = "|".join(sorted({code for code in CODES.values() if code.isupper()}))
 _STREET = rf"(?i:{'|'.join(GRAMMAR['streets'].split())})"
+_UNIT = "|".join(
+    sorted(
+        {re.escape(word) for spelled in SPELLINGS.values() for word in spelled if word.isalpha()},
+        key=len,
+        reverse=True,
+    )
+)
 _HALF = r"[ap]\.?m\b\.?"
 _PATTERNS = {
     "quoted": r"[\"“„«][^\"”“»]{1,500}[\"”»]|(?<!\w)['\u2018][^'\n]{2,200}['\u2019](?!\w)",
@@ -81,8 +90,8 @@ _PATTERNS = {
     "url": r"https?://[^\s<>\"')\]]+",
     "tag": r"(?<!\w)[#@][A-Za-z][\w-]*",
     "date": rf"(?i:\b(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[./]\d{{1,2}}[./]\d{{4}}"
-    rf"|\d{{1,2}}(?:st|nd|rd|th)?(?:\sof)?\s{_MONTH}(?:,?\s\d{{4}})?"
-    rf"|{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?\b(?:,?\s\d{{4}})?|(?:(?:this|next|coming)\s)?{_WEEKDAY}"
+    rf"|{_DAY}(?:st|nd|rd|th)?(?:\sof)?\s{_MONTH}(?:,?\s\d{{4}})?"
+    rf"|{_MONTH}\s{_DAY}(?:st|nd|rd|th)?\b(?:,?\s\d{{4}})?|(?:(?:this|next|coming)\s)?{_WEEKDAY}"
     r"|next\s(?:week|weekend|month|year)|(?:the\s)?day\safter\stomorrow|tomorrow|today|tonight|yesterday)\b)",
     "time": rf"(?i:\b\d{{1,2}}:\d\d(?::\d\d)?(?:\s?{_HALF})?|\b\d{{1,2}}\s?{_HALF}"
     rf"|\b(?:noon|midday|midnight)\b"
@@ -92,17 +101,18 @@ _PATTERNS = {
     "street": rf"\b\d{{1,4}}[a-z]?,?\s(?:{_NAME}\s){{0,3}}{_STREET}\b(?:\s{_NAME})?"
     rf"|\b{_NAME}(?:stra(?:ß|ss)e|weg|platz|gasse|allee)\s\d+[a-z]?\b",
     "percent": r"\d+(?:\.\d+)?\s?(?:%|percent\b|per\scent\b)",
-    "money": rf"[$€£¥]\s?\d[\d.,]*\d?|\b(?:{_ISO})\s?\d[\d.,]*|\d[\d.,]*\s?(?:[$€£¥]|(?:{_ISO})\b"
+    "money": rf"[$€£¥]\s?\d(?:[\d.,]*\d)?|\b(?:{_ISO})\s?\d(?:[\d.,]*\d)?|\d(?:[\d.,]*\d)?\s?(?:[$€£¥]|(?:{_ISO})\b"
     rf"|(?i:(?:u\.?s\.?|swiss|british|canadian)\s)?(?i:{_CURRENCY})\b)",
     "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}"
     r"|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
-    "code": r"\b[A-Z]{1,3}-[A-Z]{1,3}\s\d{1,4}\b|\b[A-Z]{2,4}\s\d{2,5}\b(?!\s?[%a-z])"
-    r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|#\d+\b",
+    "code": rf"\b[A-Z]{{1,3}}-[A-Z]{{1,3}}\s\d{{1,4}}\b"
+    rf"|\b[A-Z]{{2,4}}\s\d{{2,5}}\b(?!\s?%|\s?[a-z]|\s?(?:{_UNIT})\b|[.,:]\d)"
+    r"|\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+)*\b|\b\d+(?:-\d+){2,}\b|\b\d{3,}-\d{2,}\b|#\d+\b",
     "number": rf"(?<![\w.])-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?"
     rf"|\b(?i:{_NUMBER_WORD})\b(?: and a half\b)?"
     r"|\bhalf\san?\b(?=\s[a-z])|\ban?\b(?=\s(?:second|minute|hour|day|week|month|year|dozen)\b)",
-    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?\s)?{_NAME}"
-    rf"(?:\s(?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)\s)?{_NAME})*",
+    "name": rf"(?:(?:Dr|Mr|Mrs|Ms|Prof|St)\.?\s|(?:[A-Z]\.\s?)+)?{_NAME}"
+    rf"(?:[ ](?:(?:of|de|da|del|van|von|der|la|le|of\sthe|&)[ ])?{_MORE})*",
     "word": r"[a-zß-ÿ][\wÀ-ÿ'\u2019]*(?:-\w+)*",
     "stop": r"->|[,;:.?!()\u2014\u2013=\n\u2192]|-",
 }
@@ -159,7 +169,10 @@ def _tokens(text: str) -> list[_Token]:
 
 
 _NAMED_SO = re.compile(rf"{_NAME}(?:\s{_NAME})*")
-_ACTS = re.compile(r"'s\b|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z])\b")
+_ACTS = re.compile(
+    rf"'s\b|,\s[A-Z]\w+(?:,|\s(?:and|or)\b)|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z]|{'|'.join(GRAMMAR['past'].values())})\b"
+    r"|\s[a-z]{2,}[^\Wsui]s(?:\s(?:the|an?|my|his|her|at|in|on|for|from|to|[A-Z]\w|\d)|[.,!?])"
+)
 
 
 def _proper(token: _Token, before: Sequence[_Token], text: str) -> _Token:
@@ -200,6 +213,8 @@ def _pieces(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
         found = Mention(token.kind, value, token.start, token.end, lead, label, noun, is_joined)
         if token.kind == "number" and (clock := _hour(tokens, at, found, text)):
             yield clock
+        if token.kind == "number" and re.match(r"\s\w+\sand\sa\shalf\b", text[token.end :]):
+            found = replace(found, value=value + 0.5)
         if token.kind == "money":
             yield from _currency(token, found)
             digits = re.search(r"\d[\d.,]*", token.text)
@@ -287,7 +302,7 @@ def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
         is_unit = words.stem(token.word.strip("-°")) in UNITS
         if token.text == "-" and not stems:
             continue
-        if token.kind not in ("word", "name") or token.word in PREPOSITIONS or token.word in _JOINTS:
+        if token.kind not in ("word", "name") or token.word in PREPOSITIONS or token.word in _JOINTS | _BEING:
             break
         if token.kind == "name" and not is_unit:
             break
@@ -421,6 +436,7 @@ def clock(written: str, text: str = "", at: int = 0) -> str:
     else:
         figures = re.match(rf"(\d{{1,2}}|{_NUMBER_WORD})(?::(\d\d))?", spoken)
         hour, minute = int(_figure(figures[1])), int(figures[2] or 0)  # type: ignore[index]
+    text, at = text[max(at - 60, 0) : at + 18], min(at, 60)
     half = re.search(r"([ap])\.?m", spoken) or re.match(
         r"(?:\s?(?:to|-|\u2013|until)\s?\d{1,2}(?::\d\d)?)?\s?([ap])\.?m", text[at:].lower()
     )
@@ -461,9 +477,15 @@ def _phrases(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
     run: list[int] = []
     for at in range(len(tokens) + 1):
         token = tokens[at] if at < len(tokens) else None
+        is_counted = (
+            token is not None
+            and token.kind == "number"
+            and at + 1 < len(tokens)
+            and tokens[at + 1].kind == "word"
+        )
         is_part = token is not None and (
-            (token.kind == "word" and not _ends_phrase(token))
-            or (token.kind in ("code", "number", "path") and bool(run))
+            (token.kind == "word" and not _ends_phrase(token) and not _is_verb(tokens, at))
+            or (token.kind in ("code", "number", "path") and bool(run) and not is_counted)
             or token.kind == "name"
         )
         if is_part:
@@ -504,7 +526,46 @@ def _ends_phrase(token: _Token) -> bool:
 
 
 _PRONOUNS = frozenset(GRAMMAR["pronouns"].split())
-_FILLERS = frozenset(GRAMMAR["fillers"].split())
+_SUBJECTS = frozenset("i you he she it we they who".split())  # noqa: SIM905
+VERB_FORMS: dict[str, str] = {form: verb for verb, form in GRAMMAR["past"].items()}
+"""The past of irregular verbs, and the verbs."""
+
+
+def _is_verb(tokens: Sequence[_Token], at: int) -> bool:
+    """Say whether a word in a sentence is its verb, by its form and by what stands before and behind it."""
+    word, before = tokens[at].word, tokens[at - 1] if at else None
+    if word.endswith("ing") and at + 1 < len(tokens) and tokens[at + 1].word in _ARTICLES:
+        return True
+    if (
+        before is None
+        or before.kind not in ("word", "name", "code", "date", "time")
+        or before.word in _ARTICLES
+        or before.word in PREPOSITIONS
+    ):
+        return False
+    if before.word.partition("'")[0] in _SUBJECTS or word in VERB_FORMS:
+        return True
+    after = tokens[at + 1] if at + 1 < len(tokens) else None
+    is_present = word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    if after is None or not (is_present or word.endswith("ed")):
+        return False
+    is_act = words.stem(word) in _VERB_STEMS and (
+        after.word in PREPOSITIONS
+        or at < 2
+        or {one.word for one in tokens[max(at - 3, 0) : at - 1]} & _ARTICLES
+    )
+    is_free = after.kind in (
+        "name",
+        "number",
+        "code",
+        "time",
+        "date",
+    ) or after.word in _ARTICLES | _PRONOUNS | {"into"}
+    return is_free or (is_present and (is_act or before.kind == "name"))
+
+
+_VERB_STEMS = frozenset(map(words.stem, VERBS))
+FILLERS = frozenset(GRAMMAR["fillers"].split())
 
 
 def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
@@ -516,13 +577,13 @@ def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
         and tokens[kept[0] - 1].kind == "number"
     ):
         kept.pop(0)  # "60 g of oats"
-    while kept and (tokens[kept[-1]].word in words.STOP | _FILLERS):
+    while kept and (tokens[kept[-1]].word in words.STOP | FILLERS):
         kept.pop()
     while (
         kept
         and tokens[kept[0]].kind == "word"
         and (
-            tokens[kept[0]].word in words.STOP | _FILLERS
+            tokens[kept[0]].word in words.STOP | FILLERS
             or (tokens[kept[0]].word in VERBS and _is_verb_place(tokens, kept[0]))
         )
     ):
@@ -536,7 +597,7 @@ def _is_verb_place(tokens: Sequence[_Token], at: int) -> bool:
     return (
         before
         in (".", "!", "?", "\n", ":", ";", ",", "to", "i", "we", "you", "and", "then", "please", "also", "me")
-        or before in _FILLERS
+        or before in FILLERS
     )
 
 

@@ -15,7 +15,7 @@ from course_lib.lm.simulator.agents.lexing import GRAMMAR, PREPOSITIONS, UNITS
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.shape import resolve
+from course_lib.lm.simulator.skills.limits import resolve
 
 _KINDS = {kind: frozenset(names.split()) for kind, names in GRAMMAR["kinds"].items()}
 
@@ -112,7 +112,15 @@ def slot_of(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
     ):
         roles |= {"on", "at", "for"}
     roles |= {"from", "at"} if stems & {"origin", "start", "begin", "source", "departur"} else set()
-    roles |= {"to", "until", "till"} if stems & {"destination", "end", "target", "arriv"} else set()
+    roles |= (
+        {"to", "until", "till"} if stems & {"destination", "end", "target", "arriv", "arrival"} else set()
+    )
+    if kind not in (
+        "date",
+        "time",
+        "date-time",
+    ):  # one stays from an arrival to a departure, but travels the other way
+        roles -= {"to"} if "departur" in stems else {"from"} if stems & {"arriv", "arrival"} else set()
     if stems & {"destination", "end", "target"} or (stems & {"origin", "start", "source"}):
         roles -= {"in", "on"}
     if stems & {"sourc", "from", "origin", "old"} and kind not in ("date", "time"):
@@ -131,11 +139,18 @@ def _unit(name: Sequence[str], told: Sequence[str], kind: str) -> tuple[str, flo
     none = ("", 1.0, "")
     if kind not in ("number", "integer"):
         return none
+    name = name[: name.index("per")] if "per" in name[1:] else name
+    people = [one for one in map(UNITS.get, map(words.stem, name)) if one and one[0] == "people"]
+    if people and "count" in name:
+        return people[0]
     for word in (name[-1], *re.findall(r"\bin (\w+)", " ".join(told))):
         known = UNITS.get(words.stem(word))
+        is_least = word == "min" and len(name) > 1 and name[0] == word
         if (
             known
             and len(word) > 1
+            and not is_least
+            and not word.endswith("ly")
             and not (known[0] == "time" and word == words.stem(word) and len(word) > 3)
         ):
             return known  # "years" last, a "year" is a point in time

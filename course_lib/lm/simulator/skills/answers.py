@@ -16,6 +16,7 @@ from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import Worked, work_out, written
 from course_lib.lm.simulator.skills.choice import choose
 from course_lib.lm.simulator.skills.days import Clock, later, when
+from course_lib.lm.simulator.skills.extracting import is_piece
 from course_lib.lm.simulator.skills.keywords import keywords, shortened
 from course_lib.lm.simulator.skills.knowledge import recall
 from course_lib.lm.simulator.skills.limits import first_number, limited
@@ -23,7 +24,6 @@ from course_lib.lm.simulator.skills.outside import CANNOT, declined, small_talk,
 from course_lib.lm.simulator.skills.problems import solve
 from course_lib.lm.simulator.skills.quantities import Quantity, kind_of, unit_of
 from course_lib.lm.simulator.skills.quotation import QUESTION, answer_from, is_question, passages_of
-from course_lib.lm.simulator.skills.roles import kinds_of, spread
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 UNKNOWN = (
@@ -49,7 +49,7 @@ def answer_question(field: Field, work: Work) -> Result | None:
         return None
     if named := _from_names(field, work.task.inputs):
         return named
-    asked = _question(work)
+    asked = _question(work, is_answer=_ANSWER.fullmatch(field.name) is not None)
     question = asked if asked is not None else work.task.text
     if asked is None and not _ANSWER.fullmatch(field.name) and not wanted:
         return None
@@ -63,7 +63,7 @@ def answer_question(field: Field, work: Work) -> Result | None:
         return _as_answer(field, work.vary((fact.short, fact.sentence)), fact.sentence)
     if talk := small_talk(question) if kind == "string" else ():
         return Result(work.vary(talk), "the question is about me")
-    if kind != "string" or kinds_of(field.name):
+    if kind != "string" or is_piece(field):
         return None
     if asked is not None and (_ANSWER.fullmatch(field.name) or is_question(asked)):
         return Result(work.vary(UNKNOWN), "this is not among the things I know, and no context is given")
@@ -72,14 +72,14 @@ def answer_question(field: Field, work: Work) -> Result | None:
     return None
 
 
-def _question(work: Work) -> str | None:
-    """Return the input that asks: by its name, or because it ends in a question mark."""
+def _question(work: Work, *, is_answer: bool) -> str | None:
+    """Return the input that asks: by its name, or for an answer because it ends in a question mark."""
     inputs = work.task.inputs
     for name, value in inputs.items():
         if QUESTION.fullmatch(name) and name.lower() not in ("ticket", "message"):
             return value
     text = work.task.text.strip()
-    return text if is_question(text) and len(text) <= 300 else None
+    return text if is_answer and is_question(text) and len(text) <= 300 else None
 
 
 # -- reckoning ---------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def _from_names(field: Field, inputs: Mapping[str, str]) -> Result | None:
     if len(days) == 1 and len(numbers) == 1 and field.schema.get("type") == "string":
         ((name, many),) = numbers.items()
         units = [
-            unit_of(word) for word in spread(name).split() if kind_of(unit_of(word)) in ("time", "months")
+            unit_of(word) for word in name.lower().split("_") if kind_of(unit_of(word)) in ("time", "months")
         ]
         sign = -1 if re.search(r"before|start|earlier", field.name) else 1
         end = later(date.fromisoformat(days[0]), [Quantity(many, units[0], 0, 0)], sign) if units else None

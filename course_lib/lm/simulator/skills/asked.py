@@ -9,9 +9,8 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
+from course_lib.lm.simulator.agents.lexing import UNITS, Mention, lex
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import candidates
-from course_lib.lm.simulator.skills.quantities import NUMBER
 
 _DAYS = r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|(?:every |each )?week(?:days?|ends?)"
 _MONTHS = r"(?:january|february|march|april|may|june|july|august|september|october|november|december)"
@@ -28,7 +27,6 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("name", r"\bnames? of\b|\b(?:is|are|was|were) [\w ]+ (?:called|named)\b(?! after)"),
     ("city", r"\b(?:which|what) (?:city|town|country|village)\b"),
     ("where", r"\bwhere\b|\b(?:which|what) (?:city|town|country|place|street|room|building)\b"),
-    ("colour", r"\b(?:what|which) colou?r\b"),
     ("whether", r"^\W*(?:is|are|was|were|do|does|did|can|could|may|must|has|have|had|will|would|should)\b"),
 )  # fmt: skip
 STRICT = frozenset(
@@ -38,7 +36,6 @@ STRICT = frozenset(
         "age",
         "length",
         "percent",
-        "colour",
         "name",
         "when",
         "who",
@@ -88,86 +85,114 @@ def told(kind: str, question: str, sentence: str) -> tuple[str, ...]:
     )
 
 
-def _all(pattern: str, text: str) -> list[str]:
-    return [match.group() for match in re.finditer(pattern, text, re.IGNORECASE)]
+_MONTHS_OR_YEARS = re.compile(
+    rf"\b{_MONTHS}(?: (?:and|to|until) {_MONTHS})?\b|(?<![-/.\d])(?:1\d|20)\d\d\b(?![-/])|\b(?:{_DAYS})(?:,? (?:and|to|or) (?:{_DAYS}))*\b"
+    r"|\bthe (?:following|next|previous) (?:year|day|week|month)\b|\bin the (?:morning|evening|afternoon)\b",
+    re.IGNORECASE,
+)
+_PLACES = frozenset("in at on from near behind under into inside above below to".split())  # noqa: SIM905
+_OFTEN = re.compile(r"\b(?:once|twice) an? \w+|\bevery \w+", re.IGNORECASE)
+_RELATIVES = re.compile(
+    r"\b(?:my|her|his|their|our|the) (?:\w+ )?(?:brother|sister|mother|father|son|daughter|owner|founder|teacher|boss|team)\b"
+)
 
 
-def _count(question: str, sentence: str) -> list[str]:
-    """Return the numbers that stand before what is counted, as in `how many books`; any, where that is left open."""
-    noun = re.search(r"how many (?:\w+ )?(\w+)", question, re.IGNORECASE)
-    nouns = (
-        {words.stem(word) for word in re.findall(r"how many (\w+)(?: (\w+))?", question.lower())[0]}
-        if noun
-        else set()
+def _in(sentence: str, one: Mention) -> str:
+    """Return a mention as it is written, with the unit behind a number."""
+    unit = (
+        re.match(r"[ -]?(?:(?:working|business|square) )?[^\W\d]+", sentence[one.end :])
+        if one.noun and _measure(one)
+        else None
     )
-    found = []
-    for match in re.finditer(rf"(?:{NUMBER})((?:[ -]\w+){{0,3}})", sentence, re.IGNORECASE):
-        counted = {
-            words.stem(word) for word in re.findall(r"[a-z]+", match.group(match.lastindex or 0).lower())
-        }
-        if nouns & counted and not any(
-            a < match.end() and match.start() < b for a, b in candidates(sentence).busy
-        ):
-            found.append(re.match(NUMBER, match.group(), re.IGNORECASE).group())  # type: ignore[union-attr]
-    return found
+    return sentence[one.start : one.end + (unit.end() if unit else 0)]
 
 
-def _money(_question: str, sentence: str) -> list[str]:
-    return [
-        *candidates(sentence).of("money"),
-        *_all(r"\bfree\b|\bno (?:fee|charge|cost)\b", sentence),
-        *candidates(sentence).of("percent"),
+def _measure(one: Mention) -> str:
+    return next((UNITS[stem][0] for stem in one.noun if stem in UNITS), "")
+
+
+def _of(*kinds: str) -> Callable[[str, str], list[str]]:
+    return lambda _, sentence: [_in(sentence, one) for one in lex(sentence) if one.kind in kinds]
+
+
+def _measured(*dimensions: str) -> Callable[[str, str], list[str]]:
+    return lambda _, sentence: [
+        _in(sentence, one) for one in lex(sentence) if one.kind == "number" and _measure(one) in dimensions
     ]
 
 
-def _who(_question: str, sentence: str) -> list[str]:
-    found = candidates(sentence)
-    return list(found.of("person")) or _all(
-        r"\b(?:my|her|his|their|our|the) (?:\w+ )?(?:brother|sister|mother|father|son|daughter|owner|founder|teacher|boss|team)\b",
-        sentence,
-    )
+def _count(question: str, sentence: str) -> list[str]:
+    """Return the numbers that stand before what is counted, as in `how many books`."""
+    asked = re.search(r"how many (\w+)(?: (\w+))?", question.lower())
+    nouns = {words.stem(word) for word in asked.groups() if word} if asked else set()
+    return [
+        sentence[one.start : one.end] for one in lex(sentence) if one.kind == "number" and nouns & {*one.noun}
+    ]
 
 
-def _where(_question: str, sentence: str) -> list[str]:
-    found = candidates(sentence)
-    near = re.findall(r"\b(?:in|at|on|from|near|behind|under|next to|into|inside|above|below)\s+((?:the |an? |our |its |my |room )?[^\W\d_][\w'-]*(?: [A-Z\d][\w'-]*| (?!and\b|or\b|is\b|in\b|on\b|at\b|for\b|with\b|only\b|from\b|to\b)[a-z]+){0,2})", sentence)  # fmt: skip
-    timely = re.compile(
-        rf"(?:the )?(?:{_DAYS}|{_MONTHS}|{'|'.join(words.NUMBERS)}|noon|time|morning|evening|day|year|week)\b",
-        re.IGNORECASE,
-    )
-    return [*found.of("city"), *found.of("country"), *(place for place in near if not timely.match(place))]
+def _age(_: str, sentence: str) -> list[str]:
+    return [
+        sentence[one.start : one.end]
+        for one in lex(sentence)
+        if one.kind == "number"
+        and (
+            re.match(r"[ -]years?[ -]old|\W*$", sentence[one.end :])
+            or re.search(r"\b(?:aged|turned|least) $", sentence[: one.start])
+        )
+    ]
 
 
 def _when(question: str, sentence: str) -> list[str]:
-    found = candidates(sentence)
     is_habit = re.search(
         r"\bwhen (?:does|do)\b|\bwhat time\b", question, re.IGNORECASE
     )  # of which no year is the time
-    dated = [*(sentence[piece.start : piece.end] for piece in found.pieces("date"))]
+    found = [(one.start, _in(sentence, one)) for one in lex(sentence) if one.kind in ("date", "time")]
+    spoken = [(hit.start(), hit.group()) for hit in _MONTHS_OR_YEARS.finditer(sentence)]
+    told = [text for _, text in found] + [
+        text for _, text in spoken if not any(text in longer for _, longer in found)
+    ]
+    return [text for text in told if not (is_habit and re.search(r"\d{4}", text))]
+
+
+def _who(_: str, sentence: str) -> list[str]:
+    names = [one for one in lex(sentence) if one.kind == "name" and one.lead not in _PLACES]
+    return [_in(sentence, one) for one in names] or [hit.group() for hit in _RELATIVES.finditer(sentence)]
+
+
+def _named(_: str, sentence: str) -> list[str]:
+    """Return what is in quotes, or is said to be a name."""
     return [
-        *found.of("time"),
-        *([] if is_habit else [*dated, *_all(rf"\b(?:{_MONTHS} )?(?:1\d|20)\d\d\b", sentence)]),
-        *_all(rf"\b(?:{_DAYS})(?:,? (?:and|to|or) (?:{_DAYS}))*\b|\b{_MONTHS}(?: (?:and|to|until) {_MONTHS})?\b", sentence),
-        *_all(rf"(?<=\bat )(?:{NUMBER}|noon|midnight)|\b(?:{NUMBER}) ?(?:to|until|till|-|\u2013) ?(?:{NUMBER})", sentence),
-        *_all(r"\bthe (?:following|next|previous) (?:year|day|week|month)\b|\bin the (?:morning|evening|afternoon)\b", sentence),
-    ]  # fmt: skip
+        _in(sentence, one) for one in lex(sentence) if one.kind == "quoted" or one.lead in ("called", "is")
+    ]
+
+
+def _where(_: str, sentence: str) -> list[str]:
+    """Return what stands where a place would, the names first."""
+    found = [
+        one
+        for one in lex(sentence)
+        if one.kind in ("name", "phrase", "street", "code") and one.lead in _PLACES - {"to"}
+    ]
+    found.sort(key=lambda one: one.kind == "phrase")
+    return [_in(sentence, one) for one in found if not _MONTHS_OR_YEARS.fullmatch(_in(sentence, one))]
 
 
 _TOLD: dict[str, Callable[[str, str], list[str]]] = {
     "count": _count,
-    "money": _money,
-    "age": lambda _, s: _all(rf"(?:(?<=aged )|(?<=turned )){NUMBER}|{NUMBER}(?=[ -]years?[ -]old)|(?:(?<=is )|(?<=was )){NUMBER}(?=\W|$)|at least {NUMBER} years", s),
-    "length": lambda _, s: _all(rf"{NUMBER}[ -]?(?:km|m|cm|mm|miles?|met(?:re|er)s?|kilomet(?:re|er)s?|feet|ft|inch(?:es)?|square \w+|hectares?|acres?|litres?|GB|MB)\b", s),
-    "duration": lambda _, s: _all(rf"{NUMBER}[ -]?(?:working |business )?(?:seconds?|minutes?|min|hours?|h|days?|weeks?|months?|years?|km|m|met(?:re|er)s?|miles?|feet|cm)\b(?! old)|\b(?:once|twice) an? \w+|\bevery \w+", s),
-    "percent": lambda _, s: list(candidates(s).of("percent")),
-    "day": lambda _, s: _all(rf"\b(?:{_DAYS})(?:,? (?:and|to) (?:{_DAYS}))*\b", s) or [s[p.start : p.end] for p in candidates(s).pieces("date")],
+    "money": lambda _, s: (
+        _of("money", "percent")("", s) + re.findall(r"\bfree\b|\bno (?:fee|charge|cost)\b", s)
+    ),
+    "age": _age,
+    "length": _measured("length", "mass", "volume", "temperature"),
+    "duration": lambda _, s: _measured("time", "length")("", s) + _OFTEN.findall(s),
+    "percent": _of("percent"),
+    "day": lambda q, s: _when(q, s),
     "when": _when,
     "who": _who,
     "where": _where,
-    "name": lambda _, s: [*candidates(s).of("quoted"), *candidates(s).of("person")],
-    "city": lambda _, s: list(candidates(s).names),
-    "colour": lambda _, s: list(candidates(s).of("colour")),
-}  # fmt: skip
+    "name": _named,
+    "city": _of("name"),
+}
 
 
 def is_opposite(question: str, sentence: str) -> bool:

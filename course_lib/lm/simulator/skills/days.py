@@ -1,6 +1,6 @@
 """Dates, times of day and durations: how long between two, what comes so much later, which weekday, what age.
 
-Main path: when(text) -> Moment or None. Dates are read by candidates.py; nothing here knows what day it is.
+Main path: when(text) -> Moment or None. Dates are read by lexing.py; nothing here knows what day it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any
 
-from course_lib.lm.simulator.skills.candidates import candidates
+from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.skills.quantities import Quantity, in_figures, kind_of, quantities
 
 _WEEKDAY = re.compile(rf"\b({'|'.join(calendar.day_name)})s?\b", re.IGNORECASE)
@@ -86,7 +86,9 @@ class Question:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.dates = [date.fromisoformat(iso[:10]) for iso in candidates(text).dates if _exists(iso)]
+        self.dates = [
+            date.fromisoformat(one.value) for one in lex(text) if one.kind == "date" and _exists(one.value)
+        ]
         self.is_iso = bool(re.search(r"\d{4}-\d{2}-\d{2}", text))
         self.clocks = clocks(text)
         self.weekdays = [calendar.day_name[:].index(name.capitalize()) for name in _WEEKDAY.findall(text)]
@@ -109,7 +111,7 @@ class Question:
 
 def _exists(iso: str) -> bool:
     try:
-        return bool(date.fromisoformat(iso[:10]))
+        return bool(date.fromisoformat(iso))
     except ValueError:
         return False
 

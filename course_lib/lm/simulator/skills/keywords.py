@@ -10,9 +10,10 @@ import re
 from collections import Counter
 
 from course_lib.lm.encoder import encode
+from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import candidates
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 TITLE_WORDS, MOST_WORDS, MOST_POINTS, MOST_COMPARED = 10, 5, 4, 12
@@ -24,7 +25,10 @@ _SUMMARY = re.compile(
     r"|shortened\w*",
     re.IGNORECASE,
 )
-_TITLE = re.compile(r"(\w+_)?(title|headline|subject|subject_line|heading|caption)", re.IGNORECASE)
+_TITLE = re.compile(
+    r"(?:(?:email|mail|news|article|blog|post|page|section|suggested|new|short|generated|best|catchy)_)?(title|headline|subject|subject_line|heading|caption)",
+    re.IGNORECASE,
+)
 _POINTS = re.compile(
     r"(\w+_)?(steps?|points?|sentences?|claims?|facts?|questions?|tasks?|actions?|action_items|reasons?"
     r"|bullets?|bullet_points"
@@ -45,7 +49,11 @@ def summarise(field: Field, work: Work) -> Result | None:
     if not is_free_text(field) or not is_summary(field.name):
         return None
     longest = max(work.task.inputs.values(), key=len, default="")
-    if _TITLE.fullmatch(field.name) and (len(longest.split()) < 12 or candidates(longest).of("quoted")):
+    if _TITLE.fullmatch(field.name) and (
+        len(longest.split()) < 12
+        or any(one.kind == "quoted" for one in lex(longest))
+        or labelled(longest, (field.name,))
+    ):
         return None  # a title that stands in the text is found there
     text = shortened(field.name, longest, work)
     return Result(text, "this sentence shares most with the rest of the text") if text else None
@@ -114,7 +122,9 @@ def phrases_of(name: str, text: str) -> list[str]:
 
 def keywords(text: str) -> list[str]:
     """Return the phrases that say best what a text is about: often said, and near to it in meaning."""
-    pieces = [piece.text for piece in candidates(text).phrases if len(piece.text) > 2]
+    pieces = [
+        str(one.value) for one in lex(text) if one.kind in ("phrase", "name") and len(str(one.value)) > 2
+    ]
     counts = Counter(stem for piece in pieces for stem in words.stems(piece))
     phrases = list(
         {" ".join(words.stems(piece)): " ".join(piece.split()[-3:]) for piece in reversed(pieces)}.values()

@@ -10,8 +10,8 @@ import re
 from functools import lru_cache
 
 from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.skills.extracting import is_piece, is_text, is_vague
 from course_lib.lm.simulator.skills.limits import UNSTATED, within
-from course_lib.lm.simulator.skills.roles import kinds_of, spread
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 CANNOT = "I can't answer this"
@@ -45,11 +45,11 @@ _FIELDS = (
     ),
     (
         r"(?:\w+_)?(?:formal|informal|polite|friendl\w+|rewrit\w+|rephras\w+|paraphras\w+|simpl\w+|improved?|polished|corrected?|proofread"
-        r"|edited|revised|professional|reworded|restyled|refined|clickbait|catchy|funny|witty|neutral_version|fluent|fixed)(?:_\w+)?",
+        r"|edited|revised|professional|reworded|restyled|refined|clickbait|catchy|funny|witty|neutral_version|fluent|fixed)(?:_\w+)?|\w+_version",
         "I can't rewrite a text in another style",
     ),
     (
-        r"(?:\w+_)?(?:advice|recommendations?|opinions?|suggested_\w+|best_option|tips)",
+        r"(?:\w+_)?(?:advice|recommendations?|opinions?|suggested_\w+|best_\w+|tips)",
         "I have no opinions and give no advice",
     ),
     (r"(?:\w+_)?(?:image|picture|photo)_(?:description|caption)|caption", "I can't see images"),
@@ -146,7 +146,7 @@ def refuse(field: Field, work: Work) -> Result | None:
     if field.schema.get("type") != "string" or {"enum", "format"} & field.schema.keys():
         return None
     reason = "I don't write code" if is_code(field) else named(field.name)
-    if not reason and not kinds_of(field.name):
+    if not reason and not is_piece(field):
         reason = (
             wished(work.task.spec.instructions.split("\n\n")[0]) if len(work.task.spec.outputs) < 3 else ""
         )
@@ -178,12 +178,12 @@ def _request(work: Work) -> str:
     )
 
 
-def decline(field: Field, _: Work) -> Result | None:
+def decline(field: Field, work: Work) -> Result | None:
     """Fill a text that no skill could: what was to be extracted is not stated, all else is declined."""
     if not is_free_text(field):
         return None
-    if kinds_of(field.name, field.desc):
-        text = f"the input does not say the {spread(field.name)}"
+    if is_piece(field) or (not is_vague(field) and not reason_of(work) and is_text(work)):
+        text = f"the input does not say the {field.name.replace('_', ' ')}"
         return Result(within(field.schema, UNSTATED), text)
     return Result(
         within(field.schema, declined("it is outside what I can do", field)), "this is outside what I can do"

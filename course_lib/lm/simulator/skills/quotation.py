@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from course_lib.lm.encoder import encode
+from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.prompts import Field, Task
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.asked import STRICT, is_opposite, kind_asked, told
-from course_lib.lm.simulator.skills.candidates import candidates
-from course_lib.lm.simulator.skills.roles import number_leaf, text_leaf
+from course_lib.lm.simulator.skills.extracting import value_in
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 CONTEXT = re.compile(
@@ -174,14 +174,9 @@ def _typed(field: Field, question: str, quoted: Quote) -> Result | None:
     text = " ".join(quoted.sentences)
     if not text:
         return None
-    leaf = text_leaf if field.schema.get("type") == "string" else number_leaf
     pieces = told(kind_asked(question), question, quoted.sentences[0])
-    value = leaf(field.schema, field.name, field.desc, pieces[0], whole=True) if pieces else None
-    value = (
-        leaf(field.schema, field.name, f"{field.desc} {question}", text, whole=True)
-        if value is None
-        else value
-    )
+    value = value_in(field, pieces[0]) if pieces else None
+    value = value_in(field, text) if value is None else value
     return None if value is None else Result(value, f'the context says: "{quoted.sentences[0].rstrip(".")}"')
 
 
@@ -203,15 +198,25 @@ def wants_short(field: Field, work: Work) -> bool:
 def span(question: str, sentence: str) -> str:
     """Return the few words of `sentence` that answer such a question; all of it if that is unclear."""
     kind = kind_asked(question)
-    if pieces := told(kind, question, sentence):
-        asked = set(words.stems(question))
-        clauses = re.split(r"[,;]\s", sentence)
-        homes = {piece: next((clause for clause in clauses if piece in clause), "") for piece in pieces}
-        return max(pieces, key=lambda piece: len(asked.intersection(words.stems(homes[piece]))))
+    if pieces := told(kind, question, focused(question, sentence)) or told(kind, question, sentence):
+        return pieces[0]
     if kind or not re.search(r"\b(?:what|which)\b", question, re.IGNORECASE):
         return sentence
-    names = [name for name in candidates(sentence).names if name.lower() not in question.lower()]
-    return names[0] if names else sentence
+    names = [str(one.value) for one in lex(sentence) if one.kind == "name"]
+    return next((name for name in names if name.lower() not in question.lower()), sentence)
+
+
+def focused(question: str, sentence: str) -> str:
+    """Return the clause of a sentence that is nearest to a question, where several have what it asks for."""
+    pieces = told(kind_asked(question), question, sentence)
+    clauses = re.split(r"[,;]\s+|\s(?:and|but|while)\s", sentence)
+    homes = [clause for clause in clauses if any(piece in clause for piece in pieces)]
+    asked = set(words.stems(question))
+    shares = [asked.intersection(words.stems(clause)) for clause in homes]
+    best = max(shares, key=len, default=set())
+    if len(homes) < 2 or shares.count(best) > 1 or not all(share <= best for share in shares):
+        return sentence
+    return homes[shares.index(best)].strip(" .") + "."
 
 
 def _halves(work: Work, held: Sequence[str]) -> tuple[str, str]:
@@ -336,7 +341,8 @@ def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
             scores[at] += float(likeness)
         ranked = sorted(compared, key=lambda at: (-scores[at], at))
     best = ranked[0]
-    return Quote((stated[best][1],), (stated[best][0],)) if scores[best] >= least else _NOTHING
+    home, sentence = stated[best]
+    return Quote((focused(question, sentence),), (home,)) if scores[best] >= least else _NOTHING
 
 
 def _shares(question: str, sentences: Sequence[str]) -> list[float]:
