@@ -14,7 +14,14 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.simulator.skills.candidates import candidates
-from course_lib.lm.simulator.skills.quantities import Quantity, in_figures, kind_of, quantities
+from course_lib.lm.simulator.skills.quantities import (
+    NUMBER,
+    Quantity,
+    in_figures,
+    kind_of,
+    number,
+    quantities,
+)
 
 _WEEKDAY = re.compile(rf"\b({'|'.join(calendar.day_name)})s?\b", re.IGNORECASE)
 _TIME = re.compile(
@@ -69,6 +76,26 @@ class Clock:
 def clocks(text: str) -> list[Clock]:
     """Return the times of day in a text, in order."""
     return [_clock(match) for match in _TIME.finditer(text)]
+
+
+_SPOKEN_TIME = re.compile(rf"\b(half|(?:a )?quarter) (past|to) ({NUMBER})\b", re.IGNORECASE)
+
+
+def clocks_in_figures(text: str) -> str:
+    """Write times of day with figures and 24 hours.
+
+    >>> clocks_in_figures("from half past eight to 6 pm")
+    'from 8:30 to 18:00'
+    """
+    return _TIME.sub(lambda match: "{}:{:02}".format(*divmod(_clock(match).minutes, 60)), _in_clocks(text))
+
+
+def _in_clocks(text: str) -> str:
+    def figures(match: re.Match[str]) -> str:
+        minutes = 30 if match[1].lower() == "half" else 15 if match[2].lower() == "past" else -15
+        return "{}:{:02}".format(*divmod(int(number(match[3])) * 60 + minutes, 60))
+
+    return _SPOKEN_TIME.sub(figures, text)
 
 
 def _clock(match: re.Match[str]) -> Clock:
@@ -301,7 +328,7 @@ def when(text: str) -> Moment | None:
     """Return the answer to a question about dates or times, or None if it is none, or not understood."""
     if len(text) > 500 or not _ABOUT_TIME.search(text):
         return None
-    ask = Question(in_figures(text))
+    ask = Question(in_figures(_in_clocks(text)))
     try:
         return next((moment for rule in _RULES if (moment := rule(ask)) is not None), None)
     except (OverflowError, ValueError):
