@@ -13,7 +13,7 @@ from course_lib.lm.simulator.skills.choice import classify
 from course_lib.lm.simulator.skills.judge import judge
 from course_lib.lm.simulator.skills.keywords import summarise
 from course_lib.lm.simulator.skills.limits import within
-from course_lib.lm.simulator.skills.outside import CANNOT, decline, reason_of, refuse
+from course_lib.lm.simulator.skills.outside import CANNOT, decline, hold_back, reason_of, refuse
 from course_lib.lm.simulator.skills.proposer import propose
 from course_lib.lm.simulator.skills.quotation import quote
 from course_lib.lm.simulator.skills.shape import stated
@@ -23,7 +23,7 @@ __all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]
 
 SKILLS: tuple[Skill, ...] = (
     propose, judge, refuse, classify, choose_listed,
-    quote, aggregate, answer_question, summarise, stated, decline,
+    quote, aggregate, answer_question, summarise, hold_back, stated, decline,
 )  # fmt: skip
 
 
