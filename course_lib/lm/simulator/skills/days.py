@@ -111,8 +111,9 @@ def _clock(match: re.Match[str]) -> Clock:
 class Question:
     """A text with what it says of time."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, year: str | None = None) -> None:
         self.text = text
+        self.has_year = year != ""
         self.dates = [date.fromisoformat(iso[:10]) for iso in candidates(text).dates if _exists(iso)]
         self.is_iso = bool(re.search(r"\d{4}-\d{2}-\d{2}", text))
         self.clocks = clocks(text)
@@ -130,7 +131,9 @@ class Question:
 
     def day(self, value: date) -> Moment:
         """Answer with a date, in the question's own spelling."""
-        shown = value.isoformat() if self.is_iso else f"{value.day} {value:%B} {value.year}"
+        shown = (
+            value.isoformat() if self.is_iso else f"{value.day} {value:%B}" + f" {value.year}" * self.has_year
+        )
         return Moment(value, shown, f"counting from {self.dates[0].isoformat()} gives {value.isoformat()}")
 
 
@@ -238,10 +241,32 @@ def _weekday(ask: Question) -> Moment | None:
     return None
 
 
+def _years(ask: Question) -> Moment | None:
+    """Count between years, or from one year on."""
+    years = [int(year) for year in _YEAR.findall(ask.text)]
+    if ask.dates or ask.clocks:
+        return None
+    if len(years) == 2 and not ask.spans and ask.asks(r"\bhow old\b|\bhow many years\b|\bhow long\b"):
+        gap = abs(years[1] - years[0])
+        return Moment(gap, f"{gap}", f"from {min(years)} to {max(years)} are {gap} years")
+    spans = [one.value for one in ask.spans if "year" in one.unit]
+    if len(years) == len(spans) == len(ask.spans) == 1 and ask.asks(r"\b(?:which|what) year\b|\bwhen\b"):
+        year = years[0] + ask.sign * int(spans[0])
+        return Moment(
+            year,
+            f"{year}",
+            f"{spans[0]:g} years {'before' if ask.sign < 0 else 'after'} {years[0]} is {year}",
+        )
+    return None
+
+
 def _days_between(ask: Question) -> Moment | None:
     if len(ask.dates) != 2 or ask.spans:
         return None
-    first, last = sorted(ask.dates)
+    first, last = ask.dates
+    if first > last and not ask.has_year and not ask.asks(r"\b(?:until|till|before)\b"):
+        last = last.replace(year=last.year + 1)
+    first, last = sorted((first, last))
     days = (last - first).days
     because = f"from {first.isoformat()} to {last.isoformat()} are {days} days"
     if ask.asks(r"\bweeks\b") and days % 7 == 0:
@@ -316,6 +341,7 @@ _RULES: tuple[Rule, ...] = (
     _age,
     _calendar,
     _weekday,
+    _years,
     _days_between,
     _date_later,
     _between_times,
@@ -326,9 +352,30 @@ _RULES: tuple[Rule, ...] = (
 @lru_cache(maxsize=512)
 def when(text: str) -> Moment | None:
     """Return the answer to a question about dates or times, or None if it is none, or not understood."""
-    if len(text) > 500 or not _ABOUT_TIME.search(text):
+    text = in_figures(_in_clocks(text[:MOST]))
+    if not _ABOUT_TIME.search(text):
         return None
-    ask = Question(in_figures(_in_clocks(text)))
+    if not _YEARLESS.search(text) or len(text) == MOST:
+        return _first(Question(text))
+    year = next(iter(_YEAR.findall(text)), "")
+    found = [
+        _first(Question(_YEARLESS.sub(rf"\g<0> {some}", text), year=year))
+        for some in ([year] if year else (2027, 2028))
+    ]
+    return found[0] if found[0] and all(one and one.text == found[0].text for one in found) else None
+
+
+MOST = 500  # a longer text is no question
+_MONTH = "|".join(calendar.month_name[1:])
+_YEAR = re.compile(r"\b(?:1[5-9]|2\d)\d\d\b")
+_YEARLESS = re.compile(
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})|(?:{_MONTH}) \d{{1,2}}(?:st|nd|rd|th)?)\b(?!,? \d{{4}})",
+    re.IGNORECASE,
+)
+"""A day without its year: the answer must be the same in a leap year and in another one."""
+
+
+def _first(ask: Question) -> Moment | None:
     try:
         return next((moment for rule in _RULES if (moment := rule(ask)) is not None), None)
     except (OverflowError, ValueError):

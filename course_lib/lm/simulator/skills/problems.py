@@ -37,7 +37,8 @@ class Term:
 
 
 _ASKS = re.compile(
-    r"\b(?:how (?:many|much|far|long|fast|old|tall|big|high|wide)|what|which|calculate|compute|find"
+    r"\b(?:how (?:many|much|far|long|fast|old|tall|big|high|wide|warm|cold|heavy|deep)|what|which|calculate"
+    r"|compute|find"
     r"|work out)\b",
     re.IGNORECASE,
 )
@@ -81,6 +82,7 @@ _LEFT = re.compile(
     r"\b(?:left|remain\w*|still|free|change|over|empty|unsold|keeps?|don't|do not|did not|didn't|not)\b",
     re.IGNORECASE,
 )
+_BEFORE = re.compile(r"\b(?:before|originally|original|at first|in the beginning)\b", re.IGNORECASE)
 _TOTAL = re.compile(
     r"\b(?:altogether|in all|in total|total|together|sum|both|combined|overall)\b", re.IGNORECASE
 )
@@ -182,7 +184,8 @@ def _convert(problem: Problem) -> Solved | None:
     """Write one quantity, or several that make one, in another unit."""
     asked = problem.asked
     sizes = [factor(one.unit, asked) for one in problem.plain]
-    if not kind_of(asked) or None in sizes or len(sizes) > 3 or problem.rates:
+    units = {one.unit for one in problem.plain}
+    if not kind_of(asked) or None in sizes or len(units) < len(sizes) or problem.rates:
         return None
     between = problem.text[problem.plain[0].end : problem.plain[-1].start] if len(sizes) > 1 else ""
     if len(sizes) > 1 and not re.fullmatch(
@@ -233,10 +236,23 @@ def _percent(problem: Problem) -> Solved | None:
         question,
         re.IGNORECASE,
     ) and not re.search(r"\b(?:total|pay|including|with|after|final|new|left|altogether)\b", question)
-    if wants_part or (
-        re.search(r"(?:%|percent) of\b|\b(?:is|are|were|was) \w+$", clause) and not _LEFT.search(question)
-    ):
+    has = r"(?:%|percent)(?: \w+)? (?:is|are|were|was|have|has)\b|\b(?:is|are|were|was) \w+$"
+    is_share = re.search(r"(?:%|percent) of\b", clause) or (
+        kind_of(terms[0].unit) != "money" and re.search(has, clause)
+    )
+    asks_others = (
+        is_share
+        and problem.asked
+        and not kind_of(problem.asked)
+        and not problem.asked & (unit_of(clause) | terms[0].unit)
+    )
+    if asks_others:
+        return base * (1 - share), f"{shown} - {part} / 100 * {shown}", used + 1
+    if wants_part or (is_share and not _LEFT.search(question)):
         return base * share, f"{part} / 100 * {shown}", used + 1
+    if _BEFORE.search(question):
+        share = -share if _CUT.search(problem.text) else share
+        return base / (1 + share), f"{shown} / {written(1 + share)}", used + 1
     if _RAISED.search(clause) and not _CUT.search(clause):
         return base * (1 + share), f"{shown} + {part} / 100 * {shown}", used + 1
     if _CUT.search(problem.text) or _LEFT.search(question):
@@ -255,13 +271,13 @@ def _shape(problem: Problem) -> Solved | None:
     if re.search(r"\b(?:square|cube)\b(?! (?:met|kilo|f[eo]|cent))", text) and len(lengths) == 1:
         lengths *= 3 if "cube" in text else 2
     named = re.search(
-        r"\b(area|perimeter|volume|circumference)\b|\b(?:fence|around)\b", problem.text, re.IGNORECASE
+        r"\b(area|perimeter|volume|circumference|square)\b|\b(?:fence|around)\b", problem.text, re.IGNORECASE
     )
     if not named or not 2 <= len(lengths) <= 3 or re.search(r"circle|triang|radius|pool", text):
         return None
     shown = [written(length) for length in lengths]
     used = len(problem.plain)
-    if (named.group(1) or "").lower() in ("area", "volume"):
+    if (named.group(1) or "").lower() in ("area", "volume", "square"):
         value = lengths[0] * lengths[1] * (lengths[2] if len(lengths) == 3 else 1.0)
         return value, " * ".join(shown), used
     return 2 * (lengths[0] + lengths[1]), f"2 * ({shown[0]} + {shown[1]})", used
@@ -338,6 +354,8 @@ def _proportion(problem: Problem) -> Solved | None:
     if problem.rates or problem.percents or len(plain) not in (2, 3):
         return None
     first, second = plain[:2]
+    if not first.unit or re.search(r"\b(?:older|younger)\b", problem.text):
+        return None
     between = problem.text[first.end : second.start]
     if not re.search(_PAIR, between) or factor(first.unit, second.unit) is not None:
         return None
@@ -408,8 +426,9 @@ def _rated(problem: Problem) -> Iterator[tuple[Quantity, Unit]]:
             held.group(1).split(" of ")[0] if held else "",
             rows.group(1) if rows else "",
         ):
-            if container and any(unit & unit_of(container) for unit in others):
-                yield one, unit_of(container)
+            per = unit_of(container)
+            if factor(one.unit, per) is None and any(unit & per for unit in others):
+                yield one, per
                 break
 
 
@@ -484,13 +503,15 @@ def _change(problem: Problem) -> Solved | None:
     asked = problem.asked or (terms[0].unit if terms else NONE)
     sizes = [factor(one.unit, asked) if one.unit and asked else 1.0 for one in terms]
     is_total = _TOTAL.search(problem.question) and not any(kind_of(one.unit) for one in terms)
-    strange = None in sizes and not is_total
+    is_mixed = kind_of(asked) == "money" and bool(terms) and not terms[0].unit
+    strange = is_mixed or (None in sizes and not is_total)
     if not terms or strange or (len(terms) == 1 and used < 2):
         return None
     values = [one.value * (size if size is not None else 1.0) for one, size in zip(terms, sizes, strict=True)]
     if len(values) == 2 and (_MORE.search(problem.question) or re.search(r"\bchange\b", problem.question)):
         return abs(values[0] - values[1]), f"{written(max(values))} - {written(min(values))}", used
-    signs = [1, *(_sign(problem, one) for one in terms[1:])]
+    is_back = -1 if _BEFORE.search(problem.question) else 1
+    signs = [1, *(is_back * _sign(problem, one) for one in terms[1:])]
     if 0 in signs:
         return None
     value = sum(sign * value for sign, value in zip(signs, values, strict=True))
@@ -516,6 +537,8 @@ def _sign(problem: Problem, term: Term) -> int:
         return -1 if kind_of(term.unit) == "money" and re.search(r"\b(?:buys?|bought)\b", clause) else 1
     if down or _LEFT.search(problem.question):
         return -1
+    if "*" in term.shown:
+        return 1
     return (
         1
         if re.search(r"\b(?:pay|cost|earn|spend|sell|sold|paid)\b", problem.question)
