@@ -427,7 +427,8 @@ def _rated(problem: Problem) -> Iterator[tuple[Quantity, Unit]]:
             rows.group(1) if rows else "",
         ):
             per = unit_of(container)
-            if factor(one.unit, per) is None and any(unit & per for unit in others):
+            is_work = kind_of(one.unit) == "time" and _HANDS.search(f"{container}s")  # more of them are quicker
+            if not is_work and factor(one.unit, per) is None and any(unit & per for unit in others):
                 yield one, per
                 break
 

@@ -134,11 +134,11 @@ _MIXED = (
     (r"\bhalf (?:an? )(hour|day|year|mile|litre|kilo|dozen)", r"0.5 \1s"),
     (
         r"\b(?:one|a) (?:third|quarter|fifth|tenth|half)\b(?= of)|\bhalf (?=of|the)",
-        lambda match: _FRACTIONS[match[0].split()[-1]] + " ",
+        lambda match: _FRACTIONS[match[0].lower().split()[-1]] + " ",
     ),
     (
         r"\b(two|three) (thirds|quarters|fifths)\b(?= of)",
-        lambda match: f"{2 if match[1] == 'two' else 3}/{_FRACTIONS[match[2][:-1]][2:]}",
+        lambda match: f"{number(match[1]):g}/{_FRACTIONS[match[2].lower()[:-1]][2:]}",
     ),
     (
         rf"\b({NUMBER}) (hour)s? and a (half|quarter)",
