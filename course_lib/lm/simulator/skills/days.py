@@ -215,6 +215,17 @@ def _calendar(ask: Question) -> Moment | None:
     return Moment(days, f"{days} {month.group()}{f' {year.group()}' if year else ''}", because)
 
 
+def _beside(ask: Question) -> Moment | None:
+    """Tell which month or weekday comes before or after another."""
+    for kind, names in (("month", calendar.month_name[1:]), ("day", calendar.day_name[:])):
+        said = re.search(rf"\b(after|before|follows|precedes) ({'|'.join(names)})\b", ask.text, re.IGNORECASE)
+        if said and not re.search(r"\d", ask.text) and ask.asks(rf"\b(?:which|what) (?:week)?{kind}\b"):
+            step = 1 if said[1].lower() in ("after", "follows") else -1
+            name = names[(names.index(said[2].capitalize()) + step) % len(names)]
+            return Moment(name, name, f"{name} comes {'after' if step > 0 else 'before'} {said[2]}")
+    return None
+
+
 def _weekday(ask: Question) -> Moment | None:
     if not ask.asks(r"\b(?:which|what) (?:week)?day\b|\bday of the week\b|\bweekday\b") or ask.asks(
         r"what day of the month"
@@ -239,6 +250,24 @@ def _weekday(ask: Question) -> Moment | None:
             name, name, f"{days} days {'before' if ask.sign < 0 else 'after'} a {start_name} is a {name}"
         )
     return None
+
+
+_MEANT = re.compile(
+    rf"\b(?:(?:next|this|coming|following|on|until|by) ({'|'.join(calendar.day_name)})(?!,? \d)"
+    rf"|({'|'.join(_BESIDE_TODAY)}|next week))\b",
+    re.IGNORECASE,
+)
+
+
+def _meant(ask: Question) -> Moment | None:
+    """Return the date that `next Monday` or `tomorrow` means, where the text says what today is."""
+    said = _MEANT.search(ask.text)
+    if len(ask.dates) != 1 or ask.spans or not said or ("?" in ask.text and not ask.asks(r"\btoday\b")):
+        return None
+    if said[1]:
+        wanted = [name.lower() for name in calendar.day_name].index(said[1].lower())
+        return ask.day(ask.dates[0] + timedelta(days=(wanted - ask.dates[0].weekday() - 1) % 7 + 1))
+    return ask.day(ask.dates[0] + timedelta(days=_BESIDE_TODAY.get(said[2].lower(), 7)))
 
 
 def _years(ask: Question) -> Moment | None:
@@ -340,10 +369,12 @@ def _time_later(ask: Question) -> Moment | None:
 _RULES: tuple[Rule, ...] = (
     _age,
     _calendar,
+    _beside,
     _weekday,
     _years,
     _days_between,
     _date_later,
+    _meant,
     _between_times,
     _time_later,
 )

@@ -271,7 +271,7 @@ def _shape(problem: Problem) -> Solved | None:
     if re.search(r"\b(?:square|cube)\b(?! (?:met|kilo|f[eo]|cent))", text) and len(lengths) == 1:
         lengths *= 3 if "cube" in text else 2
     named = re.search(
-        r"\b(area|perimeter|volume|circumference|square)\b|\b(?:fence|around)\b", problem.text, re.IGNORECASE
+        r"\b(area|perimeter|volume|circumference|square(?= (?:k|c|m|f[eo])))\b|\b(?:fence|around)\b", problem.text, re.IGNORECASE
     )
     if not named or not 2 <= len(lengths) <= 3 or re.search(r"circle|triang|radius|pool", text):
         return None
