@@ -219,7 +219,7 @@ def _beside(ask: Question) -> Moment | None:
     """Tell which month or weekday comes before or after another."""
     for kind, names in (("month", calendar.month_name[1:]), ("day", calendar.day_name[:])):
         said = re.search(rf"\b(after|before|follows|precedes) ({'|'.join(names)})\b", ask.text, re.IGNORECASE)
-        if said and not re.search(r"\d", ask.text) and ask.asks(rf"\b(?:which|what) (?:week)?{kind}\b"):
+        if said and not ask.spans and not ask.dates and ask.asks(rf"\b(?:which|what) (?:week)?{kind}\b"):
             step = 1 if said[1].lower() in ("after", "follows") else -1
             name = names[(names.index(said[2].capitalize()) + step) % len(names)]
             return Moment(name, name, f"{name} comes {'after' if step > 0 else 'before'} {said[2]}")

@@ -141,7 +141,10 @@ def declined(reason: str, field: Field | None = None) -> str:
 
 def refuse(field: Field, work: Work) -> Result | None:
     """Decline a field whose name, or whose program, asks for what is outside the range."""
-    reason = "I don't write code" if is_code(field) else named(field.name)
+    is_read = field.schema.get("type") != "string" and "\n" in work.task.text.strip()
+    is_choice = bool({"enum", "anyOf"} & field.schema.keys()) or field.schema.get("type") == "boolean"
+    reason = "I don't write code" if is_code(field) else "" if is_read else named(field.name)
+    reason = "" if is_choice else reason
     if not reason and not kinds_of(field.name):
         wish = wished(field.desc) if is_free_text(field) else ""
         reason = wish or (reason_of(work) if _is_answer(field) or not is_free_text(field) else "")
