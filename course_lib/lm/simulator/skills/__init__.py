@@ -49,7 +49,7 @@ def solve(field: Field, work: Work) -> Result:
 def explain(work: Work) -> Result:
     """Write the reasons that the skills gave, one sentence each."""
     reasons = dict.fromkeys(result.because for result in work.results.values() if result.because)
-    if outside := reason_of(work):
+    if (outside := reason_of(work)) and outside in reasons:
         return Result(f"{CANNOT}: {outside}. What the fields hold is only there to fill them.")
     if not reasons:
         names = ", ".join(name.replace("_", " ") for name in work.results) or "the answer"

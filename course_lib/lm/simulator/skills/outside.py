@@ -139,15 +139,19 @@ def declined(reason: str, field: Field | None = None) -> str:
     return next((form for known, form in _COMMENT if re.search(known, language)), "# {}").format(text)
 
 
+IMAGES = 5  # the place of images in the table above
+_CHOICE = {"enum", "anyOf", "boolean"}
+
+
 def refuse(field: Field, work: Work) -> Result | None:
     """Decline a field whose name, or whose program, asks for what is outside the range."""
-    is_read = field.schema.get("type") != "string" and "\n" in work.task.text.strip()
-    is_choice = bool({"enum", "anyOf"} & field.schema.keys()) or field.schema.get("type") == "boolean"
-    reason = "I don't write code" if is_code(field) else "" if is_read else named(field.name)
-    reason = "" if is_choice else reason
-    if not reason and not kinds_of(field.name):
-        wish = wished(field.desc) if is_free_text(field) else ""
-        reason = wish or (reason_of(work) if _is_answer(field) or not is_free_text(field) else "")
+    is_text, is_choice = is_free_text(field), bool(_CHOICE & {*field.schema, field.schema.get("type")})
+    is_read = not is_text and "\n" in work.task.text.strip()  # a record of that name, to be read from lines
+    reason = "" if is_choice or is_read else "I don't write code" if is_code(field) else named(field.name)
+    if not reason and not (is_text and kinds_of(field.name)):
+        program, request = wished(work.task.spec.instructions.split("\n\n")[0]), wished(_request(work))
+        is_meant = _is_answer(field) or request == _FIELDS[IMAGES][1]
+        reason = program or (wished(field.desc) if is_text else "") or (request if is_meant else "")
     return Result(_least(field, reason), reason) if reason else None
 
 
@@ -167,10 +171,9 @@ _UNSURE = re.compile(r"unknown|unsure|unclear|undecided|none|n/a|neither|cannot|
 
 
 def _is_answer(field: Field) -> bool:
-    return (
-        re.fullmatch(r"(\w+_)?(answer|response|reply|result|output|solution|description)", field.name)
-        is not None
-    )
+    """Say whether a field is for the answer itself: a label, say, may be given to any question."""
+    names = r"(\w+_)?(answer|response|reply|result|output|solution|description)|yes|winner|will_\w+|best_\w+"
+    return re.fullmatch(names, field.name) is not None
 
 
 def _request(work: Work) -> str:

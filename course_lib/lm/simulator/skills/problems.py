@@ -271,7 +271,9 @@ def _shape(problem: Problem) -> Solved | None:
     if re.search(r"\b(?:square|cube)\b(?! (?:met|kilo|f[eo]|cent))", text) and len(lengths) == 1:
         lengths *= 3 if "cube" in text else 2
     named = re.search(
-        r"\b(area|perimeter|volume|circumference|square(?= (?:k|c|m|f[eo])))\b|\b(?:fence|around)\b", problem.text, re.IGNORECASE
+        r"\b(area|perimeter|volume|circumference|square(?= (?:k|c|m|f[eo])))\b|\b(?:fence|around)\b",
+        problem.text,
+        re.IGNORECASE,
     )
     if not named or not 2 <= len(lengths) <= 3 or re.search(r"circle|triang|radius|pool", text):
         return None
@@ -427,7 +429,9 @@ def _rated(problem: Problem) -> Iterator[tuple[Quantity, Unit]]:
             rows.group(1) if rows else "",
         ):
             per = unit_of(container)
-            is_work = kind_of(one.unit) == "time" and _HANDS.search(f"{container}s")  # more of them are quicker
+            is_work = kind_of(one.unit) == "time" and _HANDS.search(
+                f"{container}s"
+            )  # more of them are quicker
             if not is_work and factor(one.unit, per) is None and any(unit & per for unit in others):
                 yield one, per
                 break
