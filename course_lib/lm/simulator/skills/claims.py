@@ -29,11 +29,11 @@ NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|except|unless|instead|rather than|replaced by)\b|n't\b",
+    r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|except|unless|instead|rather than|(?<!be )replaced by|(?:fail|refus)\w* to)\b|n't\b",
     re.IGNORECASE,
 )
 _FREE = re.compile(
-    r"\b(?:(?:pay|cost|charge)s? nothing|(?:at )?no (?:charge|cost|fee)|free of charge|for nothing"
+    r"\b(?:(?:pay|cost|charge)s? nothing|(?:at )?no (?:charge|cost|fee)|free of charge|for nothing|without (?:pay|charg|cost)\w*"
     r"|(?:do|does) ?(?:not|n't) (?:pay|charge|cost))\b",
     re.IGNORECASE,
 )
@@ -50,6 +50,8 @@ _SIDES = {
     for root in (word, words.stem(word))
 }
 _PREFIX = re.compile(r"(?:un|in|im|dis|non)(?=\w{4})")
+_ORDINALS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINAL = re.compile(rf"\b(?:{'|'.join(_ORDINALS)})\b", re.IGNORECASE)
 _TITLES = re.compile(r"\b(Dr|Mrs?|Ms|St|Prof|No)\.\s")
 _MONEY = re.compile(r"([$€£])\s?(\d[\d.,]*\d|\d)")
 
@@ -62,6 +64,7 @@ def plain(text: str) -> str:
     """
     text = clocks_in_figures(_FREE.sub("free", text))
     text = _MONEY.sub(lambda found: f"{found[2]} {next(iter(unit_of(found[1])))}", text)
+    text = _ORDINAL.sub(lambda found: f"{_ORDINALS.index(found[0].lower()) + 3}", text)
     for spoken, written in ((r"twice|double", "2"), (r"comes? with|contains?", "includes")):
         text = re.sub(rf"\b(?:{spoken})\b", written, text, flags=re.IGNORECASE)
     return re.sub(NUMBER, _in_figures, text, flags=re.IGNORECASE)
@@ -109,7 +112,7 @@ class Statement:
         return tuple(Statement(part) for part in _CLAUSES.split(self.text) if re.search(r"\w", part))
 
 
-_LITTLE = words.STOP - words.NUMBERS.keys() - set("up down before after more less".split()) | set(
+_LITTLE = words.STOP - words.NUMBERS.keys() - set("up down before after more less only".split()) | set(
     "there one also take takes took taken get gets got go goes went come comes came become becomes became put use"
     " uses used have gone make makes made thing things people place about roughly around still yet now".split()
 )
@@ -181,7 +184,7 @@ def _of_statement(claim: Statement, shown: Sequence[Statement], given: Collectio
     return Verdict(min(BORNE_OUT / ENOUGH * (share + float(max(cosines))), 1.0))
 
 
-ENOUGH = 1.25  # share of words and nearness in meaning that together bear a claim out
+ENOUGH = 1.3  # share of words and nearness in meaning that together bear a claim out
 
 
 def _is_other(kind: str, claim: str, shown: str) -> bool:
@@ -234,7 +237,13 @@ def _has_number(mine: str, shown: Iterable[str]) -> bool:
 def _replaces(claim: Statement, shown: Statement, found: dict[str, float], figures: Sequence[bool]) -> bool:
     """Say whether the evidence has another number or name where the rest of the claim is the same."""
     rest = [has for root, has in found.items() if root not in claim.names]
-    has_other = bool(shown.numbers) if not all(figures) else bool(shown.names - claim.names)
+    counted = re.findall(r"\d ([a-z]+)", claim.text)
+    if not all(figures):
+        has_other = bool(shown.numbers) and all(
+            _is_shown(words.stem(one), [*map(words.stem, words.words(shown.text))]) for one in counted
+        )
+    else:
+        has_other = bool(shown.names - claim.names)
     return has_other and sum(rest) >= 0.75 * len(rest)
 
 
@@ -275,20 +284,51 @@ def _cover(claim: Statement, shown: Statement) -> list[Statement]:
 def _mixes_up(claim: Statement, shown: Statement) -> bool:
     """Say whether a name or a number of the claim belongs to another clause than what the claim says of it."""
     said = [root for root in claim.words if root not in claim.names]
-    for kind in ("names", "numbers"):
-        first = words.stems(claim.text)[:1] if kind == "names" and claim.text[:1].isupper() else ()
-        mine = getattr(claim, kind).union(first)
-        for one in mine:
-            after = re.search(rf"\b{re.escape(one)}\s+(\w+)", claim.text) if kind == "numbers" else None
-            word = (
-                words.stem(after[1].lower())
-                if after and words.stem(after[1].lower()) in said
-                else "".join(said[-1:])
-            )
-            about = [clause for clause in shown.clauses if word in clause.words]
-            own = [clause for clause in shown.clauses if one in clause.words or one in clause.numbers]
-            is_apart = about and own and not any(clause in own for clause in about)
-            others = [getattr(clause, kind) - mine for clause in about]
-            if is_apart and all(others) and any(clause.words.keys() - clause.names for clause in own):
-                return True
-    return False
+    first = words.stems(claim.text)[:1] if claim.text[:1].isupper() else ()
+    for one in claim.names.union(first):
+        about = [clause.names - claim.names for clause in shown.clauses if said and said[-1] in clause.words]
+        if all(about) and _is_apart(one, said[-1:], claim, shown):
+            return True
+    for one in claim.numbers:
+        after = re.search(rf"\b{re.escape(one)}\s+(\w+)", claim.text)
+        of = [root for root in said if after and root == words.stem(after[1].lower())] or said[-1:]
+        about = [clause.numbers - claim.numbers for clause in shown.clauses if of and of[0] in clause.words]
+        if all(about) and _is_apart(one, of, claim, shown):
+            return True
+    marks = [] if re.search(r"\bthan\b", claim.text) else [*claim.names, *claim.numbers]
+    return any(_are_swapped(one, other, claim, shown) for one in marks for other in marks if one < other)
+
+
+def _is_apart(mark: str, of: Sequence[str], claim: Statement, shown: Statement) -> bool:
+    """Say whether a name or number stands in clauses of its own, which say something, and a word in others."""
+    own = [clause for clause in shown.clauses if _has(clause, mark)]
+    about = [clause for clause in shown.clauses if of and of[0] in clause.words]
+    claimed = claim.words.keys() - {mark}
+    speaks = any(
+        clause.words.keys() - clause.names
+        and not (_PRONOUN.search(clause.text) and claimed & clause.words.keys())
+        for clause in own
+    )
+    return bool(own and about) and speaks and not any(clause in own for clause in about)
+
+
+_PRONOUN = re.compile(r"\b(?:it|them|this|that)\b", re.IGNORECASE)
+
+
+def _has(clause: Statement, mark: str) -> bool:
+    return mark in clause.words or mark in clause.numbers
+
+
+def _are_swapped(one: str, other: str, claim: Statement, shown: Statement) -> bool:
+    """Say whether two names or numbers stand in clauses apart, each beside another one of the same sort."""
+    firsts = [clause for clause in shown.clauses if _has(clause, one)]
+    seconds = [clause for clause in shown.clauses if _has(clause, other)]
+    if not firsts or not seconds or any(clause in seconds for clause in firsts):
+        return False
+    return all(_marks(clause, other) - {one, other} for clause in firsts) and all(
+        _marks(clause, one) - {one, other} for clause in seconds
+    )
+
+
+def _marks(clause: Statement, like: str) -> frozenset[str]:
+    return clause.numbers if like[:1].isdigit() else clause.names
