@@ -50,8 +50,8 @@ def answer_question(field: Field, work: Work) -> Result | None:
     if named := _from_names(field, work.task.inputs):
         return named
     asked = _question(work)
-    if asked is None and kind == "string" and (fact := _of_subject(field, work)):
-        return fact
+    if asked is None and kind == "string" and (told := _of_subject(field, work)):
+        return told
     question = work.task.text if asked is None or wanted else asked
     if asked is None and not _ANSWER.fullmatch(field.name) and not wanted:
         return None

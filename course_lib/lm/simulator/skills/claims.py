@@ -1,7 +1,7 @@
 """Claims: how far a text bears one out, and whether it denies it.
 
-Main path: borne_out(claim, evidence, known) -> Verdict. A sentence is borne out in the measure in which its words
-and its meaning stand in the evidence, and denied where a negation, an opposite, a number or a name differs.
+Main path: borne_out(claim, evidence, known) -> Verdict. A sentence is borne out in the measure in which its
+words and its meaning stand in the evidence, and denied where a negation, an opposite, a number or a name differs.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from course_lib.lm.simulator.skills.quantities import NUMBER, number, unit_of
 
 BORNE_OUT = 0.6  # from which share on a claim holds
 SAME = 0.5  # share of a claim's words from which on a sentence speaks of the same
+_KNOWN = r"(?:available|known|mentioned|stated|given)"
 NO_ANSWER = re.compile(
-    r"\b(?:i(?:'m| am) (?:not sure|afraid|unable|sorry|only an?)|i (?:do not|don't|have no|could ?n[o']t|was unable)"
-    r"|(?:can(?:no|')?t|could(?: not|n't)|unable to) (?:say|tell|answer|find|help)|no idea|not sure|unknown|n/a"
-    r"|not (?:something i|available|known|mentioned|stated)|is(?:n't| not) (?:available|known|mentioned|stated)"
-    r"|(?:no|without) information|(?:do(?:es)?(?: not|n't)) (?:say|tell|mention|contain|state)|hard to say)\b",
+    r"\b(?:i(?:'m| am) (?:not (?:sure|able)|afraid|unable|sorry|only an?)|i was unable"
+    r"|i (?:do not|don't|have no|could ?n[o']t)|unable to (?:say|tell|answer|find|help)"
+    r"|(?:can(?:no|')?t|could(?: not|n't)) (?:say|tell|answer|find|help)|no idea|not sure|unknown|n/a|hard to say"
+    rf"|not (?:something i|{_KNOWN})|is(?:n't| not) {_KNOWN}|(?:no|without) information"
+    r"|(?:do(?:es)?(?: not|n't)) (?:say|tell|mention|contain|state))\b",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|except|unless|instead|rather than|(?<!be )replaced by|(?:fail|refus)\w* to)\b|n't\b",
+    r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|except|unless|instead|rather than"
+    r"|(?<!be )replaced by|(?:fail|refus)\w* to)\b|n't\b",
     re.IGNORECASE,
 )
 _FREE = re.compile(
-    r"\b(?:(?:pay|cost|charge)s? nothing|(?:at )?no (?:charge|cost|fee)|free of charge|for nothing|without (?:pay|charg|cost)\w*"
-    r"|(?:do|does) ?(?:not|n't) (?:pay|charge|cost))\b",
+    r"\b(?:(?:pay|cost|charge)s? nothing|(?:at )?no (?:charge|cost|fee)|free of charge|for nothing"
+    r"|without (?:pay|charg|cost)\w*|(?:do|does) ?(?:not|n't) (?:pay|charge|cost))\b",
     re.IGNORECASE,
 )
 _STANCE = re.compile(r"\s*(yes|no|true|false)\s*(?:[,;.:!]\s*|$)", re.IGNORECASE)
@@ -112,10 +115,8 @@ class Statement:
         return tuple(Statement(part) for part in _CLAUSES.split(self.text) if re.search(r"\w", part))
 
 
-_LITTLE = words.STOP - words.NUMBERS.keys() - set("up down before after more less only".split()) | set(
-    "there one also take takes took taken get gets got go goes went come comes came become becomes became put use"
-    " uses used have gone make makes made thing things people place about roughly around still yet now".split()
-)
+_TELLING = set(words.ENGLISH["telling"].split()) | words.NUMBERS.keys()
+_LITTLE = words.STOP - _TELLING | set(words.ENGLISH["little"].split())
 """Words that say too little to be missed."""
 
 
@@ -228,8 +229,8 @@ def _has_number(mine: str, shown: Iterable[str]) -> bool:
 
     return any(
         mine == one
-        or (":" in mine) != (":" in one) and bool(spellings(mine) & spellings(one))
-        or ":" not in mine + one and float(mine) == float(one)
+        or ((":" in mine) != (":" in one) and bool(spellings(mine) & spellings(one)))
+        or (":" not in mine + one and float(mine) == float(one))
         for one in shown
     )  # fmt: skip
 
@@ -285,50 +286,34 @@ def _mixes_up(claim: Statement, shown: Statement) -> bool:
     """Say whether a name or a number of the claim belongs to another clause than what the claim says of it."""
     said = [root for root in claim.words if root not in claim.names]
     first = words.stems(claim.text)[:1] if claim.text[:1].isupper() else ()
-    for one in claim.names.union(first):
-        about = [clause.names - claim.names for clause in shown.clauses if said and said[-1] in clause.words]
-        if all(about) and _is_apart(one, said[-1:], claim, shown):
+    marks = claim.names.union(first, claim.numbers)
+    for mark in marks:
+        after = re.search(rf"\b{re.escape(mark)}\s+(\w+)", claim.text) if mark in claim.numbers else None
+        counted = [root for root in said if after and root == words.stem(after[1].lower())]
+        if any(_is_apart(mark, word, claim, shown) for word in counted or said[-1:]):
             return True
-    for one in claim.numbers:
-        after = re.search(rf"\b{re.escape(one)}\s+(\w+)", claim.text)
-        of = [root for root in said if after and root == words.stem(after[1].lower())] or said[-1:]
-        about = [clause.numbers - claim.numbers for clause in shown.clauses if of and of[0] in clause.words]
-        if all(about) and _is_apart(one, of, claim, shown):
-            return True
-    marks = [] if re.search(r"\bthan\b", claim.text) else [*claim.names, *claim.numbers]
-    return any(_are_swapped(one, other, claim, shown) for one in marks for other in marks if one < other)
+    if re.search(r"\bthan\b", claim.text):
+        return False
+    return any(_is_apart(one, other, claim, shown) and _is_apart(other, one, claim, shown)
+               for one in marks for other in marks if one < other)  # fmt: skip
 
 
-def _is_apart(mark: str, of: Sequence[str], claim: Statement, shown: Statement) -> bool:
-    """Say whether a name or number stands in clauses of its own, which say something, and a word in others."""
-    own = [clause for clause in shown.clauses if _has(clause, mark)]
-    about = [clause for clause in shown.clauses if of and of[0] in clause.words]
-    claimed = claim.words.keys() - {mark}
-    speaks = any(
-        clause.words.keys() - clause.names
-        and not (_PRONOUN.search(clause.text) and claimed & clause.words.keys())
-        for clause in own
+def _is_apart(mark: str, thing: str, claim: Statement, shown: Statement) -> bool:
+    """Say whether a thing stands only in clauses with another such name or number, and the mark in others."""
+    own, about = (
+        [one for one in shown.clauses if sought in one.words or sought in one.numbers]
+        for sought in (mark, thing)
     )
-    return bool(own and about) and speaks and not any(clause in own for clause in about)
+    rivals = [
+        (one.numbers if mark[:1].isdigit() else one.names) - claim.names - claim.numbers for one in about
+    ]
+    speaks = any(
+        one.words.keys() - one.names
+        and not (_PRONOUN.search(one.text) and (claim.words.keys() - {mark}) & one.words.keys())
+        for one in own
+    )
+    speaks = speaks or thing in claim.names | claim.numbers
+    return bool(own and about) and speaks and all(rivals) and not any(one in own for one in about)
 
 
 _PRONOUN = re.compile(r"\b(?:it|them|this|that)\b", re.IGNORECASE)
-
-
-def _has(clause: Statement, mark: str) -> bool:
-    return mark in clause.words or mark in clause.numbers
-
-
-def _are_swapped(one: str, other: str, claim: Statement, shown: Statement) -> bool:
-    """Say whether two names or numbers stand in clauses apart, each beside another one of the same sort."""
-    firsts = [clause for clause in shown.clauses if _has(clause, one)]
-    seconds = [clause for clause in shown.clauses if _has(clause, other)]
-    if not firsts or not seconds or any(clause in seconds for clause in firsts):
-        return False
-    return all(_marks(clause, other) - {one, other} for clause in firsts) and all(
-        _marks(clause, one) - {one, other} for clause in seconds
-    )
-
-
-def _marks(clause: Statement, like: str) -> frozenset[str]:
-    return clause.numbers if like[:1].isdigit() else clause.names

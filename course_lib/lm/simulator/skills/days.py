@@ -353,7 +353,8 @@ def _time_later(ask: Question) -> Moment | None:
 
 
 _RULES: tuple[Rule, ...] = (
-    _age, _calendar, _beside, _weekday, _years, _days_between, _date_later, _meant, _between_times, _time_later,
+    _age, _calendar, _beside, _weekday, _years, _days_between, _date_later, _meant, _between_times,
+    _time_later,
 )  # fmt: skip
 
 
@@ -375,7 +376,8 @@ def when(text: str) -> Moment | None:
 
 MOST = 500  # a longer text is no question
 _YEARLESS = re.compile(
-    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})|(?:{_MONTH}) \d{{1,2}}(?:st|nd|rd|th)?)\b(?!,? \d{{4}})",
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})|(?:{_MONTH}) \d{{1,2}}(?:st|nd|rd|th)?)\b"
+    r"(?!,? \d{4})",
     re.IGNORECASE,
 )
 """A day without its year: the answer must be the same in a leap year and in another one."""

@@ -48,8 +48,8 @@ _NO = re.compile(
     r"refut|contra|incorrect|(?:un|not|mis|in)\w*|fail|no|false|wrong|bad|different", re.IGNORECASE
 )
 _MIDDLE = re.compile(
-    r"neutral|not[_ -]?(?:enough|given|stated|mentioned|in_the)[\w ]*|nei|part\w*|un(?:known|sure|clear|stated)"
-    r"|insufficient\w*|mixed|open|cannot.*",
+    r"neutral|not[_ -]?(?:enough|given|stated|mentioned|in_the)[\w ]*|nei|part\w*"
+    r"|un(?:known|sure|clear|stated)|insufficient\w*|mixed|open|cannot.*",
     re.IGNORECASE,
 )
 _WHETHER = re.compile(

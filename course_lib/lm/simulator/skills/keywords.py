@@ -90,7 +90,7 @@ def shortened(name: str, text: str, work: Work, *, most: int = 0) -> str:
 
 
 def title_of(sentence: str, text: str, most: int) -> str:
-    """Return a sentence up to a comma, if so few words will do, else what the text is about: two of its keywords."""
+    """Return a sentence up to a comma, if so few words will do, else two of the text's keywords."""
     clause = re.split(r"[,;:\u2013(]\s", sentence)[0].rstrip(".,;:!? ")
     if 2 < len(clause.split()) <= most:
         return clause

@@ -1,7 +1,7 @@
 """Word problems of one or two steps: prices, rates, percentages, shares, changes, comparisons, simple shapes.
 
-Main path: solve(text) -> Worked or None. Each method works with the problem's amounts, which remember what went
-into them; a result that leaves a quantity out is none, so that a problem that is not understood is declined.
+Main path: solve(text) -> Worked or None. Each method works with the problem's amounts, which remember what
+went into them; a result that leaves a quantity out is none: what is not understood is declined.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ _HIGHER = (
     r"up|rose|rises?|increas\w*|raise\w*|more|plus|tax|vat|tip|interest|grew|grows?|add\w*|surcharge|service"
 )
 _GOES = (
-    r"giv\w+ away|spends?|spent|eats?|uses?|fl(?:ies|ew)|leaves|took|takes|taken|broke|breaks?|died|remov\w+|pays?"
-    r"|paid|donat\w+|dr[aiu]nks?|lends?|lent|withdr\w+|costs?|short\w*|got off|g[eo]t out|burn\w*|go away|went away"
-    r"|throw\w*|threw|miss\w*|absent|rotten|on loan|away|reserved|booked|occupied"
+    r"giv\w+ away|spends?|spent|eats?|uses?|fl(?:ies|ew)|leaves|took|takes|taken|broke|breaks?|died|remov\w+"
+    r"|pays?|paid|donat\w+|dr[aiu]nks?|lends?|lent|withdr\w+|costs?|short\w*|got off|g[eo]t out|burn\w*|go away"
+    r"|went away|throw\w*|threw|miss\w*|absent|rotten|on loan|away|reserved|booked|occupied"
 )
 _COMES = (
     r"buys?|bought|gets?|got|receiv\w+|finds?|found|gain\w*|c[ao]mes?|back|wins?|won|earn\w*|deposit\w*|pick(?:s|ed)?"
@@ -374,8 +374,8 @@ def _per_one(problem: Problem, first: Amount, second: Amount) -> Amount | None:
 
 
 _HELD = re.compile(
-    r"\b(?:an?|each|every|one|per) ([a-z]+)(?: of [a-z]+)? (?:\w+ )?(?:holds?|contains?|has|have|costs?|weighs?"
-    r"|with|is|needs|takes|of|for|can hold|has room for|seats|gives|produces|makes|uses|lasts)(?: \w+)? $",
+    r"\b(?:an?|each|every|one|per) ([a-z]+)(?: of [a-z]+)? (?:\w+ )?(?:holds?|contains?|has|have|costs?"
+    r"|weighs?|with|is|needs|takes|of|for|can hold|has room for|seats|gives|produces|makes|uses|lasts)(?: \w+)? $",
     re.IGNORECASE,
 )
 _ROWS = re.compile(r"\b([a-z]+) (?:of|with|containing|that hold|at|for) [$€£]?$", re.IGNORECASE)
@@ -506,17 +506,8 @@ def _sign(problem: Problem, term: Amount) -> int:
     return max(verbs)[1] if verbs else 0
 
 
-def _terms_total(problem: Problem) -> Amount | None:
-    """Take the one product that the whole problem comes to."""
-    terms = _terms(problem)
-    if len(terms) != 1 or len(terms[0].places) < 2 or problem.percents:
-        return None
-    to = factor(terms[0].unit, problem.asked) if problem.asked else 1.0
-    return None if to is None else terms[0] if to == 1.0 else terms[0] * _plain(to)
-
-
 _METHODS: tuple[Method, ...] = (
-    _percentage, _percent, _shape, _convert, _compare, _share, _rates, _terms_total, _proportion, _change,
+    _percentage, _percent, _shape, _convert, _compare, _share, _rates, _proportion, _change,
 )  # fmt: skip
 
 

@@ -65,15 +65,7 @@ _FOUND = re.compile(
     rf"|[ -]?(?P<noun>{_NOUN}(?:[ -]{_NOUN}){{0,3}}))?",
     re.IGNORECASE,
 )
-_STOPS = words.STOP.union(
-    (
-        "ago altogether apiece are away back buy buys came come contain contains cost costing costs deep did "
-        "do does each equally evenly every fewer flew fly free further get gets go goes got had has have high "
-        "hold holds how if is later left less long make makes many minus more much need needs new now old "
-        "older one ones others per plus such take takes tall than that times today together use uses was "
-        "weigh weighs went were which who whom whose wide younger"
-    ).split()
-)
+_STOPS = words.STOP | set(words.ENGLISH["uncounted"].split())  # no part of what is counted
 
 
 def number(text: str) -> float:
@@ -140,10 +132,7 @@ _MIXED = (
         r"\b(two|three) (thirds|quarters|fifths)\b(?= of)",
         lambda match: f"{number(match[1]):g}/{_FRACTIONS[match[2].lower()[:-1]][2:]}",
     ),
-    (
-        rf"\b({NUMBER}) (hour)s? and a (half|quarter)",
-        lambda match: f"{number(match[1]) + (0.5 if match[3] == 'half' else 0.25):g} hours",
-    ),
+    (rf"\b({NUMBER}) hours? and a quarter", lambda match: f"{number(match[1]) + 0.25:g} hours"),
     (r"\b(?:a )?quarter of an hour", "15 minutes"),
     (r"\bthree[- ]quarters of an hour", "45 minutes"),
 )
