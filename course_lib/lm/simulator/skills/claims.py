@@ -1,7 +1,7 @@
 """Claims: how far a text bears one out, and whether it denies it.
 
 Main path: borne_out(claim, evidence, known) -> Verdict. A sentence is borne out in the measure in which its
-words and its meaning stand in the evidence, and denied where a negation, an opposite, a number or a name differs.
+words and its meaning stand in the evidence; denied where a negation, an opposite, a number or a name differs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _KNOWN = r"(?:available|known|mentioned|stated|given)"
 NO_ANSWER = re.compile(
     r"\b(?:i(?:'m| am) (?:not (?:sure|able)|afraid|unable|sorry|only an?)|i was unable"
     r"|i (?:do not|don't|have no|could ?n[o']t)|unable to (?:say|tell|answer|find|help)"
-    r"|(?:can(?:no|')?t|could(?: not|n't)) (?:say|tell|answer|find|help)|no idea|not sure|unknown|n/a|hard to say"
-    rf"|not (?:something i|{_KNOWN})|is(?:n't| not) {_KNOWN}|(?:no|without) information"
+    r"|(?:can(?:no|')?t|could(?: not|n't)) (?:say|tell|answer|find|help)|no idea|not sure|unknown|n/a"
+    rf"|not (?:something i|{_KNOWN})|is(?:n't| not) {_KNOWN}|(?:no|without) information|hard to say"
     r"|(?:do(?:es)?(?: not|n't)) (?:say|tell|mention|contain|state))\b",
     re.IGNORECASE,
 )
@@ -195,7 +195,7 @@ def _is_other(kind: str, claim: str, shown: str) -> bool:
 
 
 def _near(wanted: dict[str, str], shown: dict[str, str]) -> dict[str, float]:
-    """Return how far each word is shown: itself, one on either side of the same matter, one near in meaning."""
+    """Return how far each word is shown: itself, its opposite, one near in meaning."""
     roots = list(wanted)
     missing = [root for root in roots if not _is_shown(root, shown)]
     found = dict.fromkeys(roots, 1.0)
@@ -283,7 +283,7 @@ def _cover(claim: Statement, shown: Statement) -> list[Statement]:
 
 
 def _mixes_up(claim: Statement, shown: Statement) -> bool:
-    """Say whether a name or a number of the claim belongs to another clause than what the claim says of it."""
+    """Say whether a name or a number of the claim belongs to another clause than what is said of it."""
     said = [root for root in claim.words if root not in claim.names]
     first = words.stems(claim.text)[:1] if claim.text[:1].isupper() else ()
     marks = claim.names.union(first, claim.numbers)

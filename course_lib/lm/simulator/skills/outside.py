@@ -172,7 +172,7 @@ _UNSURE = re.compile(r"unknown|unsure|unclear|undecided|none|n/a|neither|cannot|
 
 def _is_answer(field: Field) -> bool:
     """Say whether a field is for the answer itself: a label, say, may be given to any question."""
-    names = r"(\w+_)?(answer|response|reply|result|output|solution|description)|yes|winner|will_\w+|best_\w+"
+    names = r"(\w+_)?(answer|response|reply|result|output|solution|description)|yes|winner|choice|decision|will_\w+|best_\w+"
     return re.fullmatch(names, field.name) is not None
 
 

@@ -83,8 +83,8 @@ _HIGHER = (
 )
 _GOES = (
     r"giv\w+ away|spends?|spent|eats?|uses?|fl(?:ies|ew)|leaves|took|takes|taken|broke|breaks?|died|remov\w+"
-    r"|pays?|paid|donat\w+|dr[aiu]nks?|lends?|lent|withdr\w+|costs?|short\w*|got off|g[eo]t out|burn\w*|go away"
-    r"|went away|throw\w*|threw|miss\w*|absent|rotten|on loan|away|reserved|booked|occupied"
+    r"|pays?|paid|donat\w+|dr[aiu]nks?|lends?|lent|withdr\w+|costs?|short\w*|got off|g[eo]t out|burn\w*"
+    r"|go away|went away|throw\w*|threw|miss\w*|absent|rotten|on loan|away|reserved|booked|occupied"
 )
 _COMES = (
     r"buys?|bought|gets?|got|receiv\w+|finds?|found|gain\w*|c[ao]mes?|back|wins?|won|earn\w*|deposit\w*|pick(?:s|ed)?"
@@ -375,7 +375,8 @@ def _per_one(problem: Problem, first: Amount, second: Amount) -> Amount | None:
 
 _HELD = re.compile(
     r"\b(?:an?|each|every|one|per) ([a-z]+)(?: of [a-z]+)? (?:\w+ )?(?:holds?|contains?|has|have|costs?"
-    r"|weighs?|with|is|needs|takes|of|for|can hold|has room for|seats|gives|produces|makes|uses|lasts)(?: \w+)? $",
+    r"|weighs?|with|is|needs|takes|of|for|can hold|has room for|seats|gives|produces|makes|uses"
+    r"|lasts)(?: \w+)? $",
     re.IGNORECASE,
 )
 _ROWS = re.compile(r"\b([a-z]+) (?:of|with|containing|that hold|at|for) [$€£]?$", re.IGNORECASE)

@@ -57,7 +57,7 @@ UNIT_WORDS = frozenset(
 )
 """How units are written, without a plural's s."""
 _SIGN = r"us\$|[$€£¥]|\b(?:eur|usd|gbp|chf)\b"
-_PER = r"\s*(?:(?:in|on|to|for|from)(?:to)? (?=each|every))?(?:/|\bper\b|\ban?\b|\beach\b|\bevery\b|\bfor (?:each|every)\b|\bapiece\b)\s*"
+_PER = r"\s*(?:(?:in|on|to|for|from)(?:to)? (?=each|every))?(?:/|\b(?:per|an?|each|every|apiece)\b)\s*"
 _NOUN = r"[A-Za-z\u00c0-\u024f][\w'\u00b0-]*"
 _FOUND = re.compile(
     rf"(?P<sign>{_SIGN})?\s?(?P<number>{NUMBER})(?P<part>\s?/\s?\d+(?![\d/]))?"
