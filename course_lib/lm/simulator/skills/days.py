@@ -97,7 +97,12 @@ def clocks_in_figures(text: str) -> str:
     >>> clocks_in_figures("from half past eight to 6 pm")
     'from 8:30 to 18:00'
     """
-    return _TIME.sub(lambda match: "{}:{:02}".format(*divmod(_clock(match).minutes, 60)), _in_clocks(text))
+
+    def figures(match: re.Match[str]) -> str:
+        space = " " * match[0].endswith(" ")
+        return "{}:{:02}".format(*divmod(_clock(match).minutes, 60)) + space
+
+    return _TIME.sub(figures, _in_clocks(text))
 
 
 def _in_clocks(text: str) -> str:

@@ -185,7 +185,7 @@ Method = Callable[[Problem], Amount | None]
 @lru_cache(maxsize=512)
 def solve(text: str) -> Worked | None:
     """Return the result of a problem in words, or None where it is not surely understood."""
-    if len(text) > 700 or not (_ASKS.search(text) or re.search(r"\?|\bconvert\b", text, re.IGNORECASE)):
+    if len(text) > 700 or not (_ASKS.search(text) or re.search(r"\bconvert\b", text, re.IGNORECASE)):
         return None
     problem = Problem(in_figures(text))
     for method in _METHODS if problem.all else ():

@@ -80,7 +80,7 @@ def number(text: str) -> float:
     head = head.strip() if times != 1 else spoken
     if head.endswith("k") and head[:1].isdigit():
         head, times = head[:-1].strip(), times * 1_000
-    return times * (
+    return float(times) * (
         _SMALL[head]
         if head in _SMALL
         else 1.0
