@@ -25,6 +25,11 @@ CLAIMS = [
     ("The battery is included.", "The lamp comes with a charger and a battery.", True),
     ("The battery is not included.", "The lamp comes with a charger and a battery.", False),
     ("The course lasts six weeks.", "It is a six-week course with two evenings a week.", True),
+    ("Dogs may enter the dining room.", "Dogs are welcome outside but not in the dining room.", False),
+    ("Eva plays the drums.", "Both twins play an instrument: Eva the cello, Max the drums.", False),
+    ("The bridge was built in 1998.", "The bridge was built in 1932 and repaired in 1998.", False),
+    ("The office shuts at 6 pm.", "The office closes at 18:00.", True),
+    ("The invoice is unpaid.", "The invoice was paid by card on 3 May.", False),
 ]
 
 
@@ -70,3 +75,24 @@ def test_completeness_and_groundedness_count_ideas_and_say_which_are_missing() -
     assert "It does not say: Bring sturdy shoes." in complete["discussion"]
     assert "It does not bear out: Bring 3 apples." in grounded["discussion"]
     assert grounded["system_response_claims"] == "1. Bring a towel.\n2. Bring 3 apples."
+
+
+ROLES = [
+    ("sign, question -> allowed: bool", {"sign": "No dogs.", "question": "Are dogs allowed?"}, False),
+    ("text, claims: list[str] -> verdicts: list[bool]",
+     {"text": "Ida Moen won in 41 minutes. Paula Roth is from Graz.",
+      "claims": ["Ida Moen won.", "Paula Roth comes from Linz."]}, [True, False]),
+    ("reference, answer_a, answer_b -> winner: Literal['A', 'B']",
+     {"reference": "Use salt and water.", "answer_a": "Buy one.", "answer_b": "Take water and salt."}, "B"),
+    ("reply, criterion -> fulfilled: bool",
+     {"reply": "Your order is on its way.", "criterion": "The reply names a price."}, False),
+    ("question, answer -> relevant: bool",
+     {"question": "How do I reset the timer?", "answer": "Our soup is pumpkin."}, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("signature", "inputs", "verdict"), ROLES)
+def test_what_is_judged_and_by_what_is_told_by_the_inputs(
+    signature: str, inputs: dict[str, Any], verdict: Any
+) -> None:
+    assert list(ask(signature, **inputs).values()) == [verdict]

@@ -219,3 +219,18 @@ def test_free_text_varies_with_a_temperature_and_stays_true() -> None:
 
     assert len(texts) > 1
     assert all("Oslo" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("signature", "question", "given"),
+    [
+        ("question -> population: int", "How many people lived in Ulan-Ude in 1939?", 0),
+        ("question -> answer: bool", "Will house prices in Leeds rise next year?", False),
+        ("question -> books: list[str]", "Which five novels should I read?", []),
+        ("question -> topic: Literal['delivery', 'account']", "Will my parcel arrive tomorrow?", "delivery"),
+    ],
+)
+def test_a_question_alone_fills_no_type_with_its_own_words_but_may_be_labelled(
+    signature: str, question: str, given: Any
+) -> None:
+    assert list(ask(signature, question=question).values()) == [given]

@@ -24,6 +24,10 @@ PROBLEMS = [
     ("How many grams are 1.2 kg?", "1200"),
     ("96 pens are shared equally among 8 pupils. How many does each get?", "12"),
     ("A room is 5 m long and 4 m wide. What is its area?", "20"),
+    ("Of 80 tickets, 35% are already sold. How many have been sold?", "28"),
+    ("A shirt costs 30 euros after a discount of 10 euros. What did it cost before?", "40"),
+    ("He rides 15 km per hour for 2 hours and then 20 km per hour for 1 hour. How far is that?", "50"),
+    ("A class of 24 goes out. A ticket costs 7 euros. How much do they pay altogether?", None),
     ("How many bricks are in the wall of 7 houses with 3 cats?", None),
     ("Why do 3 of 4 people like 2 films?", None),
 ]
@@ -49,6 +53,10 @@ MOMENTS = [
     ("What weekday comes 9 days after a Monday?", "Wednesday"),
     ("Someone was born on 3 June 1980. How old is he on 2 June 2026?", "45"),
     ("How many days does February have in 2100?", "28"),
+    ("How many days are there from 3 April to 21 April?", "18"),
+    ("How many days are there from 20 February to 10 March?", None),
+    ("It is quarter past nine. What time was it half an hour ago?", "8:45"),
+    ("Which month comes after August?", "September"),
     ("Do we meet at 10:00 or at 11:00?", None),
     ("When was the war of 1870?", None),
 ]

@@ -101,8 +101,8 @@ _PATTERNS = {
     "street": rf"\b\d{{1,4}}[a-z]?,?\s(?:{_NAME}\s){{0,3}}{_STREET}\b(?:\s{_NAME})?"
     rf"|\b{_NAME}(?:stra(?:ß|ss)e|weg|platz|gasse|allee)\s\d+[a-z]?\b",
     "percent": r"\d+(?:\.\d+)?\s?(?:%|percent\b|per\scent\b)",
-    "money": rf"[$€£¥]\s?\d(?:[\d.,]*\d)?|\b(?:{_ISO})\s?\d(?:[\d.,]*\d)?|\d(?:[\d.,]*\d)?\s?(?:[$€£¥]|(?:{_ISO})\b"
-    rf"|(?i:(?:u\.?s\.?|swiss|british|canadian)\s)?(?i:{_CURRENCY})\b)",
+    "money": rf"[$€£¥]\s?\d(?:[\d.,]*\d)?|\b(?:{_ISO})\s?\d(?:[\d.,]*\d)?|\d(?:[\d.,]*\d)?\s?"
+    rf"(?:[$€£¥]|(?:{_ISO})\b|(?i:(?:u\.?s\.?|swiss|british|canadian)\s)?(?i:{_CURRENCY})\b)",
     "phone": r"\+\d[\d ()/-]{6,}\d|\b0\d[\d ()/-]{5,}\d\b|\(\d{3}\)\s?\d{3}-\d{4}"
     r"|\b\d{3}[- ]\d{3}[- ]\d{3,4}\b",
     "code": rf"\b[A-Z]{{1,3}}-[A-Z]{{1,3}}\s\d{{1,4}}\b"
@@ -561,7 +561,7 @@ def _is_verb(tokens: Sequence[_Token], at: int) -> bool:
         "time",
         "date",
     ) or after.word in _ARTICLES | _PRONOUNS | {"into"}
-    return is_free or (is_present and (is_act or before.kind == "name"))
+    return is_free or (is_present and (bool(is_act) or before.kind == "name"))
 
 
 _VERB_STEMS = frozenset(map(words.stem, VERBS))

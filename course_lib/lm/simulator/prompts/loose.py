@@ -26,7 +26,7 @@ _QUOTED_KEYS = re.compile(
 )
 _NAMED = r"[a-z_]\w*(?:\s*\((?:[^()]*)\))?"
 _LISTED = re.compile(
-    r"\b(?:keys?|fields?|columns?|labels?|extract(?: the)?|reply with|respond with|answer with|return"
+    r"\b(?:keys?|fields?|columns?|labels?|extract(?: the)?|give me|reply with|respond with|answer with|return"
     r"|output)\b[\s:]+"
     rf"({_NAMED}(?:\s*(?:,\s*(?:and\s+)?|\sand\s)\s*(?:the\s+|an?\s+)?{_NAMED})*)\s*(?:[.:;\n]|$|as\b"
     rf"|in\b|from\b)",

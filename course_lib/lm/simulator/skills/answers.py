@@ -50,7 +50,9 @@ def answer_question(field: Field, work: Work) -> Result | None:
     if named := _from_names(field, work.task.inputs):
         return named
     asked = _question(work, is_answer=_ANSWER.fullmatch(field.name) is not None)
-    question = asked if asked is not None else work.task.text
+    if asked is None and kind == "string" and (told := _of_subject(field, work)):
+        return told
+    question = work.task.text if asked is None or wanted else asked
     if asked is None and not _ANSWER.fullmatch(field.name) and not wanted:
         return None
     if reckoned := _reckoned(field, question):
@@ -170,6 +172,14 @@ def _same_question(field: Field, work: Work) -> Result | None:
         if is_same and isinstance(value, str) and value and field.schema.get("type") == "string":
             return Result(value, "an example answers the same question")
     return None
+
+
+def _of_subject(field: Field, work: Work) -> Result | None:
+    """Return what is known of the one thing that is given, such as its capital."""
+    thing = work.task.text.strip()
+    is_thing = len(work.task.inputs) == 1 and len(thing.split()) <= 4
+    fact = recall(f"{field.name.replace('_', ' ')} of {thing}") if is_thing else None
+    return _as_answer(field, fact.short, fact.sentence) if fact else None
 
 
 def _as_answer(field: Field, short: str, sentence: str) -> Result | None:

@@ -14,8 +14,17 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.simulator.agents.lexing import lex
-from course_lib.lm.simulator.skills.quantities import Quantity, in_figures, kind_of, quantities
+from course_lib.lm.simulator.skills.quantities import (
+    NUMBER,
+    Quantity,
+    in_figures,
+    kind_of,
+    number,
+    quantities,
+)
 
+_MONTH = "|".join(calendar.month_name[1:])
+_YEAR = re.compile(r"\b(?:1[5-9]|2\d)\d\d\b")
 _WEEKDAY = re.compile(rf"\b({'|'.join(calendar.day_name)})s?\b", re.IGNORECASE)
 _TIME = re.compile(
     r"\b(?:([01]?\d|2[0-4])[:.h]([0-5]\d)(?::[0-5]\d)?\s*([ap]\.?m\b)?|(1[0-2]|[1-9])\s*([ap]\.?m\b)"
@@ -31,14 +40,15 @@ _BETWEEN = re.compile(
 _ABOUT_TIME = re.compile(
     rf"\d|\b(?:{'|'.join([*calendar.day_name, *calendar.month_name[1:]])})s?\b", re.IGNORECASE
 )
-_BESIDE_TODAY = {
-    "day before yesterday": -2,
-    "day after tomorrow": 2,
-    "yesterday": -1,
-    "today": 0,
-    "tomorrow": 1,
-}
+_BESIDE_TODAY = dict(
+    zip(
+        ("day before yesterday", "yesterday", "today", "tomorrow", "day after tomorrow"),
+        range(-2, 3),
+        strict=True,
+    )
+)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_MONTHS = {"month": 1, "year": 12, "decade": 120, "century": 1200}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +56,15 @@ class Moment:
     """An answer about time: a date, a time of day, a weekday, a number or a duration."""
 
     value: Any
-    text: str
     because: str
+    said: str = ""
+
+    @property
+    def text(self) -> str:
+        """The answer as it is written."""
+        return (
+            self.said or f"{self.value:g}" if isinstance(self.value, float) else self.said or f"{self.value}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,31 @@ def clocks(text: str) -> list[Clock]:
     return [_clock(match) for match in _TIME.finditer(text)]
 
 
+_SPOKEN_TIME = re.compile(rf"\b(half|(?:a )?quarter) (past|to) ({NUMBER})\b", re.IGNORECASE)
+
+
+def clocks_in_figures(text: str) -> str:
+    """Write times of day with figures and 24 hours.
+
+    >>> clocks_in_figures("from half past eight to 6 pm")
+    'from 8:30 to 18:00'
+    """
+
+    def figures(match: re.Match[str]) -> str:
+        space = " " * match[0].endswith(" ")
+        return "{}:{:02}".format(*divmod(_clock(match).minutes, 60)) + space
+
+    return _TIME.sub(figures, _in_clocks(text))
+
+
+def _in_clocks(text: str) -> str:
+    def figures(match: re.Match[str]) -> str:
+        minutes = 30 if match[1].lower() == "half" else 15 if match[2].lower() == "past" else -15
+        return "{}:{:02}".format(*divmod(int(number(match[3])) * 60 + minutes, 60))
+
+    return _SPOKEN_TIME.sub(figures, text)
+
+
 def _clock(match: re.Match[str]) -> Clock:
     hour, minute, half, alone, half_alone, named = match.groups()
     if named:
@@ -84,8 +126,9 @@ def _clock(match: re.Match[str]) -> Clock:
 class Question:
     """A text with what it says of time."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, year: str | None = None) -> None:
         self.text = text
+        self.has_year = year != ""
         self.dates = [
             date.fromisoformat(one.value) for one in lex(text) if one.kind == "date" and _exists(one.value)
         ]
@@ -103,10 +146,17 @@ class Question:
         """-1 where what is asked for comes before, 1 where it comes after."""
         return -1 if _BACK.search(self.text) else 1
 
+    @property
+    def side(self) -> str:
+        """`before` or `after`, as `sign` says."""
+        return "before" if self.sign < 0 else "after"
+
     def day(self, value: date) -> Moment:
         """Answer with a date, in the question's own spelling."""
-        shown = value.isoformat() if self.is_iso else f"{value.day} {value:%B} {value.year}"
-        return Moment(value, shown, f"counting from {self.dates[0].isoformat()} gives {value.isoformat()}")
+        shown = (
+            value.isoformat() if self.is_iso else f"{value.day} {value:%B}" + f" {value.year}" * self.has_year
+        )
+        return Moment(value, f"counting from {self.dates[0].isoformat()} gives {value.isoformat()}", shown)
 
 
 def _exists(iso: str) -> bool:
@@ -129,15 +179,13 @@ def later(start: date, spans: list[Quantity], sign: int = 1) -> date:
     """Return the date so many days, weeks, months or years after another; a month's end stays within it."""
     for one in spans:
         (unit,) = one.unit
-        many = sign * one.value
         if kind_of(one.unit) == "months":
-            months = (
-                int(many * {"month": 1, "year": 12, "decade": 120, "century": 1200}[unit]) + start.month - 1
+            year, month = divmod(
+                start.year * 12 + start.month - 1 + int(sign * one.value * _MONTHS[unit]), 12
             )
-            year, month = start.year + months // 12, months % 12 + 1
-            start = date(year, month, min(start.day, calendar.monthrange(year, month)[1]))
+            start = date(year, month + 1, min(start.day, calendar.monthrange(year, month + 1)[1]))
         else:
-            start += timedelta(seconds=many * _SECONDS[unit])
+            start += timedelta(seconds=sign * one.value * _SECONDS[unit])
     return start
 
 
@@ -164,146 +212,185 @@ def _age(ask: Question) -> Moment | None:
         return None
     born, then = sorted(ask.dates)
     years = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
-    return Moment(years, f"{years}", f"from {born.isoformat()} to {then.isoformat()} are {years} whole years")
+    return Moment(years, f"from {born.isoformat()} to {then.isoformat()} are {years} whole years")
 
 
 def _calendar(ask: Question) -> Moment | None:
     """Tell leap years and how long a month is."""
-    year = re.search(r"\b(1[5-9]\d\d|2\d\d\d)\b", ask.text)
-    month = re.search(rf"\b({'|'.join(calendar.month_name[1:])})\b", ask.text, re.IGNORECASE)
+    year = next(iter(_YEAR.findall(ask.text)), "")
     if year and ask.asks(r"\bleap[ -]?year\b"):
-        is_leap = calendar.isleap(int(year.group()))
-        said = f"{year.group()} is {'a' if is_leap else 'not a'} leap year"
-        return Moment(is_leap, f"{'Yes' if is_leap else 'No'}, {said}.", said)
+        said = f"{year} is {'a' if calendar.isleap(int(year)) else 'not a'} leap year"
+        return Moment(calendar.isleap(int(year)), said, f"{'No' if 'not' in said else 'Yes'}, {said}.")
+    month = re.search(rf"\b({_MONTH})\b", ask.text, re.IGNORECASE)
     if not month or not ask.asks(r"\bhow many days\b|\blast day\b|\bend of\b") or ask.dates:
         return None
-    number = [name.lower() for name in calendar.month_name].index(month.group().lower())
-    if number == 2 and not year:
+    name = month[0].capitalize()
+    if name == "February" and not year:
         return None
-    days = calendar.monthrange(int(year.group()) if year else 2001, number)[1]
-    because = f"{month.group()} has {days} days"
-    if ask.asks(r"\bhow many\b"):
-        return Moment(days, f"{days}", because)
-    return Moment(days, f"{days} {month.group()}{f' {year.group()}' if year else ''}", because)
+    days = calendar.monthrange(int(year or 2001), [*calendar.month_name].index(name))[1]
+    said = "" if ask.asks(r"\bhow many\b") else f"{days} {name} {year}".strip()
+    return Moment(days, f"{name} has {days} days", said)
+
+
+def _beside(ask: Question) -> Moment | None:
+    """Tell which month or weekday comes before or after another."""
+    for kind, names in (("month", calendar.month_name[1:]), ("day", calendar.day_name[:])):
+        said = re.search(rf"\b(after|before|follows|precedes) ({'|'.join(names)})\b", ask.text, re.IGNORECASE)
+        if said and not ask.spans and not ask.dates and ask.asks(rf"\b(?:which|what) (?:week)?{kind}\b"):
+            step = 1 if said[1].lower() in ("after", "follows") else -1
+            name = names[(names.index(said[2].capitalize()) + step) % len(names)]
+            return Moment(name, f"{name} comes {'after' if step > 0 else 'before'} {said[2]}")
+    return None
 
 
 def _weekday(ask: Question) -> Moment | None:
-    if not ask.asks(r"\b(?:which|what) (?:week)?day\b|\bday of the week\b|\bweekday\b") or ask.asks(
-        r"what day of the month"
-    ):
+    asked = r"\b(?:which|what) (?:week)?day\b(?! of the month)|\bday of the week\b|\bweekday\b"
+    if not ask.asks(asked):
         return None
     if len(ask.dates) == 1:
         start = later(ask.dates[0], ask.spans, ask.sign)
         name = calendar.day_name[start.weekday()]
-        return Moment(name, name, f"{start.isoformat()} is a {name}")
+        return Moment(name, f"{start.isoformat()} is a {name}")
+    if len(ask.weekdays) != 1:
+        return None
     beside = re.findall(rf"\b({'|'.join(_BESIDE_TODAY)})\b", ask.text.lower())
-    if len(ask.weekdays) == 1 and len(beside) == 2 and not ask.spans:
+    if ask.spans:
+        days = ask.sign * round(_minutes(ask.spans) / 1440)
+    elif len(beside) == 2:
         first, second = (_BESIDE_TODAY[said] for said in beside)
         is_told_first = ask.text.lower().index(beside[0]) < ask.text.rfind("?") - len(ask.text) // 2
         days = second - first if is_told_first else first - second
-        name = calendar.day_name[(ask.weekdays[0] + days) % 7]
-        return Moment(name, name, f"{beside[1]} is {name}")
-    if len(ask.weekdays) == 1 and ask.spans:
-        days = round(_minutes(ask.spans) / 1440)
-        name = calendar.day_name[(ask.weekdays[0] + ask.sign * days) % 7]
-        start_name = calendar.day_name[ask.weekdays[0]]
-        return Moment(
-            name, name, f"{days} days {'before' if ask.sign < 0 else 'after'} a {start_name} is a {name}"
-        )
+    else:
+        return None
+    name = calendar.day_name[(ask.weekdays[0] + days) % 7]
+    return Moment(name, f"{days} days from a {calendar.day_name[ask.weekdays[0]]} it is a {name}")
+
+
+_MEANT = re.compile(
+    rf"\b(?:(?:next|this|coming|following|on|until|by) ({'|'.join(calendar.day_name)})(?!,? \d)"
+    rf"|({'|'.join(_BESIDE_TODAY)}|next week))\b",
+    re.IGNORECASE,
+)
+
+
+def _meant(ask: Question) -> Moment | None:
+    """Return the date that `next Monday` or `tomorrow` means, where the text says what today is."""
+    said = _MEANT.search(ask.text)
+    if len(ask.dates) != 1 or ask.spans or not said or ("?" in ask.text and not ask.asks(r"\btoday\b")):
+        return None
+    if said[1]:
+        wanted = [name.lower() for name in calendar.day_name].index(said[1].lower())
+        return ask.day(ask.dates[0] + timedelta(days=(wanted - ask.dates[0].weekday() - 1) % 7 + 1))
+    return ask.day(ask.dates[0] + timedelta(days=_BESIDE_TODAY.get(said[2].lower(), 7)))
+
+
+def _years(ask: Question) -> Moment | None:
+    """Count between years, or from one year on."""
+    years = [int(year) for year in _YEAR.findall(ask.text)]
+    if ask.dates or ask.clocks:
+        return None
+    if len(years) == 2 and not ask.spans and ask.asks(r"\bhow old\b|\bhow many years\b|\bhow long\b"):
+        gap = abs(years[1] - years[0])
+        return Moment(gap, f"from {min(years)} to {max(years)} are {gap} years")
+    spans = [one.value for one in ask.spans if "year" in one.unit]
+    if len(years) == len(spans) == len(ask.spans) == 1 and ask.asks(r"\b(?:which|what) year\b|\bwhen\b"):
+        year = years[0] + ask.sign * int(spans[0])
+        return Moment(year, f"{spans[0]:g} years {ask.side} {years[0]} is {year}")
     return None
 
 
 def _days_between(ask: Question) -> Moment | None:
     if len(ask.dates) != 2 or ask.spans:
         return None
-    first, last = sorted(ask.dates)
+    first, last = ask.dates
+    if first > last and not ask.has_year and not ask.asks(r"\b(?:until|till|before)\b"):
+        last = last.replace(year=last.year + 1)
+    first, last = sorted((first, last))
     days = (last - first).days
+    months = (last.year - first.year) * 12 + last.month - first.month - (last.day < first.day)
     because = f"from {first.isoformat()} to {last.isoformat()} are {days} days"
-    if ask.asks(r"\bweeks\b") and days % 7 == 0:
-        return Moment(days // 7, f"{days // 7}", because)
-    if ask.asks(r"\b(months|years)\b"):
-        months = (last.year - first.year) * 12 + last.month - first.month - (last.day < first.day)
-        count = months if ask.asks(r"\bmonths\b") else months // 12
-        return Moment(count, f"{count}", because)
-    return (
-        Moment(days, f"{days}" if ask.asks(r"\bhow many\b") else f"{days} days", because)
-        if ask.asks(r"\bday|\blong\b")
-        else None
-    )
+    for unit, count in (("weeks", days / 7), ("months", months), ("years", months // 12)):
+        if ask.asks(rf"\b{unit}\b") and count == int(count):
+            return Moment(int(count), because)
+    if not ask.asks(r"\bday|\blong\b"):
+        return None
+    return Moment(days, because, "" if ask.asks(r"\bhow many\b") else f"{days} days")
 
 
 def _date_later(ask: Question) -> Moment | None:
-    if (
-        len(ask.dates) != 1
-        or not ask.spans
-        or any(next(iter(one.unit)) in ("hour", "minute") for one in ask.spans)
-    ):
+    is_short = any({"hour", "minute"} & one.unit for one in ask.spans)
+    if len(ask.dates) != 1 or not ask.spans or is_short:
         return None
     return ask.day(later(ask.dates[0], ask.spans, ask.sign))
 
 
 def _between_times(ask: Question) -> Moment | None:
-    if len(ask.clocks) != 2 or not _BETWEEN.search(ask.text):
+    has_break = ask.asks(r"\b(?:break|pause|lunch|stop|rest)\b")
+    if len(ask.clocks) != 2 or not _BETWEEN.search(ask.text) or (ask.spans and not has_break):
         return None
     first, last = ask.clocks
-    is_back = (
-        ask.asks(r"\b(?:until|before|till)\b")
-        and first.minutes > last.minutes
+    if (
+        first.minutes > last.minutes
+        and ask.asks(r"\b(?:until|before|till)\b")
         and ask.asks(r"\bit is\b|\bnow\b")
-    )
-    minutes = (first.minutes - last.minutes if is_back else last.minutes - first.minutes) % 1440
-    if ask.spans and ask.asks(r"\b(?:break|pause|lunch|stop|rest)\b"):
-        minutes -= round(_minutes(ask.spans))
-    elif ask.spans:
-        return None
+    ):
+        first, last = last, first  # "how long is it until 9:00, if it is 8:20 now?"
+    minutes = (last.minutes - first.minutes) % 1440 - round(_minutes(ask.spans))
     because = f"from {first.text} to {last.text} are {span_text(minutes)}"
     if ask.asks(r"\bhow many minutes\b|\bin minutes\b"):
-        return Moment(minutes, f"{minutes}", because)
+        return Moment(minutes, because)
     if ask.asks(r"\bhow many hours\b(?! and)|\bin hours\b"):
-        return Moment(minutes / 60, f"{minutes / 60:g}", because)
-    return Moment(minutes, span_text(minutes), because)
+        return Moment(minutes / 60, because)
+    return Moment(minutes, because, span_text(minutes))
 
 
 def _time_later(ask: Question) -> Moment | None:
-    if (
-        len(ask.clocks) != 1
-        or not ask.spans
-        or not ask.asks(r"\bwhen\b|\bwhat time\b|\bat what\b|\bwhich time\b|\buntil\b|\bend\b")
-    ):
+    asked = r"\bwhen\b|\bwhat time\b|\bat what\b|\bwhich time\b|\buntil\b|\bend\b"
+    if len(ask.clocks) != 1 or not ask.spans or not ask.asks(asked):
         return None
     is_start_asked = ask.asks(
         r"\bwhen (?:must|should|do|does|did|has|have|would) [^?]*\b(?:leave|start|begin|depart|set off"
         r"|get up|wake|put)\b"
-    )
-    is_start_asked = is_start_asked and ask.asks(r"\b(?:must|need|have to|by|at the latest|in time)\b")
-    sign = -1 if is_start_asked or (_BACK.search(ask.text)) else 1
-    start = ask.clocks[0]
-    end = Clock(start.minutes + sign * round(_minutes(ask.spans)), start.is_twelve)
-    span = span_text(round(_minutes(ask.spans)))
-    return Moment(
-        end,
-        end.text,
-        f"{span} {'before' if sign < 0 else 'after'} {start.text} is {end.text}",
-    )
+    ) and ask.asks(r"\b(?:must|need|have to|by|at the latest|in time)\b")
+    sign = -1 if is_start_asked else ask.sign
+    start, minutes = ask.clocks[0], round(_minutes(ask.spans))
+    end = Clock(start.minutes + sign * minutes, start.is_twelve)
+    because = f"{span_text(minutes)} {'before' if sign < 0 else 'after'} {start.text} is {end.text}"
+    return Moment(end, because, end.text)
 
 
 _RULES: tuple[Rule, ...] = (
-    _age,
-    _calendar,
-    _weekday,
-    _days_between,
-    _date_later,
-    _between_times,
+    _age, _calendar, _beside, _weekday, _years, _days_between, _date_later, _meant, _between_times,
     _time_later,
-)
+)  # fmt: skip
 
 
 @lru_cache(maxsize=512)
 def when(text: str) -> Moment | None:
     """Return the answer to a question about dates or times, or None if it is none, or not understood."""
-    if len(text) > 500 or not _ABOUT_TIME.search(text):
+    text = in_figures(_in_clocks(text[:MOST]))
+    if not _ABOUT_TIME.search(text):
         return None
-    ask = Question(in_figures(text))
+    if not _YEARLESS.search(text) or len(text) == MOST:
+        return _first(Question(text))
+    year = next(iter(_YEAR.findall(text)), "")
+    found = [
+        _first(Question(_YEARLESS.sub(rf"\g<0> {some}", text), year=year))
+        for some in ([year] if year else (2027, 2028))
+    ]
+    return found[0] if found[0] and all(one and one.text == found[0].text for one in found) else None
+
+
+MOST = 500  # a longer text is no question
+_YEARLESS = re.compile(
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})|(?:{_MONTH}) \d{{1,2}}(?:st|nd|rd|th)?)\b"
+    r"(?!,? \d{4})",
+    re.IGNORECASE,
+)
+"""A day without its year: the answer must be the same in a leap year and in another one."""
+
+
+def _first(ask: Question) -> Moment | None:
     try:
         return next((moment for rule in _RULES if (moment := rule(ask)) is not None), None)
     except (OverflowError, ValueError):

@@ -1,43 +1,46 @@
 """Judging: is a claim borne out by its evidence, does an answer say what the truth says, and how far.
 
 Main path: judge(field, work) -> Result for a field that asks for such a verdict: as True or False, a label, a
-score, or in words. A statement is borne out in the measure in which its words and its meaning stand in the
-evidence, and not at all where a number, a name or a negation differs.
+score, a list of them, or in words. What is judged, and by what, is told by the names of the inputs.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from course_lib.lm.encoder import encode
+from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.prompts import Field
-from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills.choice import closed_set
+from course_lib.lm.simulator.skills.claims import BORNE_OUT, NO_ANSWER, Verdict, borne_out, statements
 from course_lib.lm.simulator.skills.limits import limited
-from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
+from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
-_TRUTH = r"(?:ground_?)?truths?|gold(?:en)?|reference|expected|correct|ideal|target|label|solution"
-_EVIDENCE = r"contexts?|evidence|passages?|documents?|sources?|premise|facts?|retrieved\w*|article|background"
-_GIVEN = r"\w*response|\w*answer|claims?|statements?|hypothesis|summary|predict\w+|candidate|output|sentence"
+_TRUTH = r"(?:ground_?)?truths?|gold(?:en)?|reference|expected|correct|right|ideal|target|label|solution"
+_EVIDENCE = (
+    r"contexts?|evidence|passages?|documents?|sources?|premise|facts?|retrieved\w*|articles?|background"
+)
+_GIVEN = r"\w*response|\w*answer(?:_[a-z])?|summary|predict\w+|candidate(?:_[a-z])?|output|reply|submission"
 _ROLES = {
-    "truth": re.compile(rf"(?:\w+_)?(?:{_TRUTH})(?:_\w+)?", re.IGNORECASE),
-    "evidence": re.compile(rf"(?:\w+_)?(?:{_EVIDENCE})", re.IGNORECASE),
-    "question": re.compile(r"(?:\w+_)?(?:question|query|task|prompt)", re.IGNORECASE),
-    "given": re.compile(rf"(?:\w+_)?(?:{_GIVEN})", re.IGNORECASE),
+    "truth": re.compile(rf"(?:\w+_)?(?:{_TRUTH})(?:_\w+)?|(?:model|sample|teacher_?s?|official)_answer"),
+    "evidence": re.compile(rf"(?:\w+_)?(?:{_EVIDENCE})"),
+    "question": re.compile(r"(?:\w+_)?(?:question|query|task|prompt)"),
+    "claim": re.compile(r"(?:\w+_)?(?:claims?|statements?|hypothes[ie]s|assertions?|sentence)"),
+    "criterion": re.compile(r"(?:\w+_)?(?:criteri(?:on|a)|requirements?|rubric|condition)"),
+    "given": re.compile(rf"(?:\w+_)?(?:{_GIVEN})"),
 }
-_PRECISION = re.compile(r"precision|ground|faithful|support|entail|hallucin|attribut|verdict", re.IGNORECASE)
-_RECALL = re.compile(r"recall|complete|coverage", re.IGNORECASE)
+_PRECISION = re.compile(r"precision|ground|faithful|support|entail|hallucin|attribut|verdict")
+_RECALL = re.compile(r"recall|complete|coverage")
 _ASKS = re.compile(
     r"precision|recall|complete|coverage|ground|faithful|support|entail|correct|accura|verdict|score|rating|grade"
-    r"|equivalen|match|same|consistent|true|verified|backed|similar|quality|judge?ment|pass(?:ed|es)?$|f1|right",
+    r"|equivalen|match|same|consistent|true|verified|backed|similar|quality|judge?ment|pass(?:ed|es)?$|f1|right"
+    r"|\bmarks?\b|points|relevan|fulfil|met$|meets|satisf|label|answered",
     re.IGNORECASE,
 )
+_FAULT = re.compile(r"(is_|has_|contains_)?(hallucin|contra|incorrect|wrong|un|refut|false)")
 _YES = re.compile(
     r"support|correct|entail|faithful|ground|pass|yes|true|equivalent|match|good|right|same", re.IGNORECASE
 )
@@ -45,190 +48,189 @@ _NO = re.compile(
     r"refut|contra|incorrect|(?:un|not|mis|in)\w*|fail|no|false|wrong|bad|different", re.IGNORECASE
 )
 _MIDDLE = re.compile(
-    r"neutral|not_?enough\w*|nei|part\w*|unknown|unsure|unclear|insufficient\w*|mixed", re.IGNORECASE
-)
-_NO_ANSWER = re.compile(
-    r"\b(?:i (?:do not|don't|can(?:no|')t|am not|have no)|i'm not|no idea|not sure|unknown|n/a"
-    r"|no information|(?:do(?:es)? not|doesn't) (?:say|mention|contain)|cannot (?:be )?answer\w*)\b",
+    r"neutral|not[_ -]?(?:enough|given|stated|mentioned|in_the)[\w ]*|nei|part\w*"
+    r"|un(?:known|sure|clear|stated)|insufficient\w*|mixed|open|cannot.*",
     re.IGNORECASE,
 )
-_NEGATIONS = re.compile(
-    r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot)\b|n't\b", re.IGNORECASE
+_WHETHER = re.compile(
+    r"(?:is|are|was|were|does|do|did|can|could|may|must|has|have|had|will|should) (?P<claim>.+)\?\s*$",
+    re.IGNORECASE | re.DOTALL,
 )
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_FREE = re.compile(
-    r"\b(?:(?:pay|cost)s? nothing|(?:at )?no (?:charge|cost)|free of charge|for nothing)\b", re.IGNORECASE
+_LABELS = re.compile(
+    r"\b(yes|true|supported) (?:or|and) (no|false|not supported|unsupported|refuted)\b|\byes/no\b"
 )
-_COUNTS = {word: value for word, value in words.NUMBERS.items() if value > 1} | {
-    "single": 1,
-    "once": 1,
-    "twice": 2,
-}
-BORNE_OUT = 0.6  # from which share on a claim holds
-ENOUGH = 0.98  # share of words and nearness in meaning that together bear a claim out
-SAME = 0.5  # share of a claim's words from which on a sentence speaks of the same
-FEW = 3  # an answer of so few words beside the question's has to have them all
-SYNONYM = 0.8  # a word of near meaning against the word itself
-UNRELATED = 0.45  # nearness below which a text neither says nor denies it
-_OPPOSITES = tuple(
-    tuple(frozenset(side.split()) for side in pair.split("/")) for pair in words.ENGLISH["opposites"]
-)
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A sentence with what can contradict another: its numbers, names and negations."""
-
-    text: str
-
-    @cached_property
-    def words(self) -> dict[str, str]:
-        """The words that matter, numbers left out: {stem: word}."""
-        plain = _FREE.sub("free", self.text)
-        said = {words.stem(word): word for word in words.words(plain) if word not in words.STOP}
-        return {root: word for root, word in said.items() if not root[0].isdigit() and word not in _COUNTS}
-
-    @cached_property
-    def numbers(self) -> frozenset[float]:
-        """The numbers, in figures or in words."""
-        said = [float(found.replace(",", "")) for found in _NUMBER.findall(self.text)]
-        return frozenset(said + [float(_COUNTS[word]) for word in words.words(self.text) if word in _COUNTS])
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """Words with a capital; the first word only before another one, or in an answer of few words."""
-        found = re.findall(r"(?<=[a-z,;] )[A-Z][\w'-]+|^[A-Z][\w'-]+(?= [A-Z])", self.text)
-        first = words.words(self.text)[:1] if len(self.text.split()) <= 2 and self.text[:1].isupper() else []
-        return frozenset(words.stem(name.lower()) for name in found + first) & self.words.keys()
-
-    @cached_property
-    def is_negative(self) -> bool:
-        """Whether it denies."""
-        return _NEGATIONS.search(_FREE.sub("free", self.text)) is not None
-
-    def turns_round(self, other: Statement) -> bool:
-        """Say whether one denies what the other says, or says the opposite."""
-        mine, its = self.words.keys() - other.words.keys(), other.words.keys() - self.words.keys()
-        opposite = any(
-            (mine & left and its & right) or (mine & right and its & left) for left, right in _OPPOSITES
-        )
-        return opposite != (self.is_negative != other.is_negative)
-
-
-@lru_cache(maxsize=2_048)
-def statements(text: str) -> tuple[Statement, ...]:
-    """Return the sentences of a text, a list or an answer."""
-    parts = (part.strip() for sentence in words.sentences(text) for part in re.split(r"[;\n]", sentence))
-    return tuple(Statement(part) for part in parts if re.search(r"\w", part))
-
-
-@lru_cache(maxsize=2_048)
-def borne_out(claim: str, evidence: str, known: str = "") -> float:
-    """Return from 0 to 1 how far `evidence` bears `claim` out; what is `known` need not be shown."""
-    if _NO_ANSWER.search(claim) or _NO_ANSWER.search(evidence):
-        return 0.0
-    claims, shown = statements(claim), statements(evidence)
-    if not claims or not shown:
-        return 0.0
-    given = frozenset(words.stems(known))
-    return sum(_of_statement(one, shown, given) for one in claims) / len(claims)
-
-
-def _of_statement(claim: Statement, shown: Sequence[Statement], given: frozenset[str]) -> float:
-    whole = Statement(" ".join(one.text for one in shown))
-    if not claim.numbers <= whole.numbers or claim.names - whole.words.keys() - given:
-        return 0.0
-    wanted = {root: word for root, word in claim.words.items() if root not in given}
-    if not wanted and not claim.numbers:
-        wanted = claim.words
-    shares = [len(wanted.keys() & one.words.keys()) / max(len(wanted), 1) for one in shown]
-    cosines = encode([one.text for one in shown]) @ encode([claim.text])[0]
-    best = max(range(len(shown)), key=lambda at: shares[at] + float(cosines[at]))
-    if any(claim.turns_round(one) for at, one in enumerate(shown) if at == best or shares[at] >= SAME):
-        return 0.0
-    if not wanted:
-        return float(bool(claim.numbers))
-    share = (_share(wanted, whole.words) + max(_share(wanted, one.words) for one in shown)) / 2
-    if share >= 1.0 or (given and len(wanted) <= FEW):
-        return share
-    return min(BORNE_OUT / ENOUGH * (share + float(max(cosines))), 1.0)
-
-
-def _share(wanted: Mapping[str, str], shown: Mapping[str, str]) -> float:
-    """Return the share of words that are shown, others of near meaning counting in part."""
-    missing = [word for root, word in wanted.items() if root not in shown]
-    found = float(len(wanted) - len(missing))
-    if missing and shown:
-        nearest = (encode(missing) @ encode(list(shown.values())).T).max(1)
-        found += SYNONYM * float(np.clip((nearest - 0.5) / 0.25, 0.0, 1.0).sum())
-    return found / len(wanted)
 
 
 def judge(field: Field, work: Work) -> Result | None:
     """Judge what was given by what is true; pass on fields that ask something else, or have demos."""
-    if not (_ASKS.search(f"{field.name} {field.desc}") or is_free_text(field)):
+    if any(field.name in turn.outputs for turn in work.task.demos):
         return None
-    given, truth, question = _roles(work)
-    if not given or not truth or any(field.name in turn.outputs for turn in work.task.demos):
+    roles = _roles(work, field)
+    labels = _labels(field, work)
+    asks = (
+        _ASKS.search(f"{field.name} {field.desc}") or roles.get("claim") or (labels and is_free_text(field))
+    )
+    if better := _better(labels, work, roles):
+        return better
+    if not asks and not is_free_text(field):
         return None
-    if is_free_text(field) and not closed_set(field, ()):
+    if roles.get("claim") and roles.get("evidence"):
+        return _of_claim(field, labels, roles)
+    given, truth, question = (
+        roles.get("given", ""),
+        roles.get("truth") or roles.get("evidence") or "",
+        roles.get("question", ""),
+    )
+    if given and not truth and labels == (False, True):
+        return _by_criterion(given, roles.get("criterion", ""), question)
+    if not given or not truth:
+        return None
+    if is_free_text(field) and not labels:
         return _in_words(field, given, truth, question, work)
-    score, why = _verdict(field.name, given, truth, question)
+    verdict, why = _verdict(field.name, given, truth, question)
+    return _in_type(field, labels, verdict, why)
+
+
+def _labels(field: Field, work: Work) -> tuple[Any, ...]:
+    """Return the labels of a field, also those that only the instructions name (`answer yes or no`)."""
     labels = closed_set(field, ())
-    if labels == (False, True):
-        asks_for_fault = bool(
-            re.match(r"(is_|has_|contains_)?(hallucin|contra|incorrect|wrong|un)", field.name)
-        )
-        return Result((score >= BORNE_OUT) != asks_for_fault, why)
+    if labels or not is_free_text(field) or is_reasoning(field):
+        return labels
+    named = _LABELS.search(f"{field.desc}\n{work.task.spec.instructions}".lower())
+    return () if named is None else (named[1], named[2]) if named[1] else ("yes", "no")
+
+
+def _roles(work: Work, field: Field) -> dict[str, str]:
+    """Return what is to be judged, what it is judged by, and the question, from the names of the inputs."""
+    found: dict[str, str] = {}
+    others: list[str] = []
+    for name, value in work.task.inputs.items():
+        role = next((role for role, names in _ROLES.items() if names.fullmatch(name.lower())), "")
+        if role:
+            found[role] = f"{found[role]}\n{value}" if role in found else value
+        else:
+            others.append(value)
+    is_text = is_free_text(field) and not _labels(field, work)
+    whether = _WHETHER.match(found.get("question", ""))
+    if whether and not found.keys() & {"claim", "given", "truth"} and not is_text:
+        found["claim"] = whether["claim"]
+    if "claim" in found and not found.keys() & {"evidence", "truth"}:
+        found["evidence"] = "\n".join(others)
+    if "claim" in found and "evidence" not in found:
+        found["given"] = found.pop("claim")
+    return found
+
+
+def _of_claim(field: Field, labels: Sequence[Any], roles: dict[str, str]) -> Result | None:
+    """Judge one claim, or each of several where the field is a list."""
+    items = field.schema.get("items", {})
+    if field.schema.get("type") != "array":
+        if is_free_text(field) and not labels:
+            if not re.fullmatch(r"(\w+_)?(verdict|label|support|judge?ment)", field.name):
+                return None
+            labels = ("supported", "refuted", "not enough information")
+        return _of_one(field, labels, roles["claim"], roles["evidence"])
+    claims = parsed(roles["claim"])
+    if not isinstance(claims, list) or not ("enum" in items or items.get("type") == "boolean"):
+        return None
+    each = tuple(items.get("enum", (False, True)))
+    found = [_of_one(field, each, str(claim), roles["evidence"]) for claim in claims]
+    return Result(
+        [one.value for one in found if one], " ".join(dict.fromkeys(one.because for one in found if one))
+    )
+
+
+def _of_one(field: Field, labels: Sequence[Any], claim: str, evidence: str) -> Result | None:
+    verdict = borne_out(claim, evidence)
+    return _in_type(
+        field, labels, verdict, f"{_measure(verdict.share)} of what is said is borne out by the text"
+    )
+
+
+def _in_type(field: Field, labels: Sequence[Any], verdict: Verdict, why: str) -> Result | None:
+    """Write a verdict as True or False, as one of the labels, or as a score."""
+    if tuple(labels) == (False, True):
+        return Result((verdict.share >= BORNE_OUT) != bool(_FAULT.match(field.name)), why)
     if labels:
-        label = _label(labels, score, given, truth)
+        label = _label(labels, verdict)
         return None if label is None else Result(label, why)
     if field.schema.get("type") in ("number", "integer"):
         low, high = bounds(field)
-        return Result(limited(field.schema, round(low + score * (high - low), 2)), why)
+        return Result(limited(field.schema, round(low + verdict.share * (high - low), 2)), why)
     return None
 
 
-def _roles(work: Work) -> tuple[str, str, str]:
-    """Return what is to be judged, what it is judged by, and the question, from the names of the inputs."""
-    found: dict[str, str] = {}
-    for name, value in work.task.inputs.items():
-        role = next((role for role, names in _ROLES.items() if names.fullmatch(name)), "")
-        if role:
-            found[role] = f"{found[role]}\n{value}" if role in found else value
-    truth = found.get("truth") or found.get("evidence") or ""
-    return found.get("given", ""), truth, found.get("question", "")
-
-
-def _verdict(name: str, given: str, truth: str, question: str) -> tuple[float, str]:
-    """Return from 0 to 1 how right what was given is, as the field's name asks, and why."""
+def _verdict(name: str, given: str, truth: str, question: str) -> tuple[Verdict, str]:
+    """Return how right what was given is, as the field's name asks, and why."""
     precision = borne_out(given, truth, question)
     if _PRECISION.search(name):
-        return precision, f"{_measure(precision)} of what is said is borne out by the text"
+        return precision, f"{_measure(precision.share)} of what is said is borne out by the text"
     recall = borne_out(truth, given, question)
     if _RECALL.search(name):
-        return recall, f"{_measure(recall)} of the truth is in the answer"
-    same = max(precision, recall) if min(precision, recall) > 0 else 0.0
-    return same, f"{_measure(same)} of the answer agrees with the truth"
+        return recall, f"{_measure(recall.share)} of the truth is in the answer"
+    shares = sorted((precision.share, recall.share))
+    same = (shares[0] + 2 * shares[1]) / 3 if shares[0] else 0.0
+    return Verdict(same, precision.is_denied), f"{_measure(same)} of the answer agrees with the truth"
 
 
 def _measure(share: float) -> str:
     return "all" if share > 0.95 else "most" if share >= BORNE_OUT else "a part" if share > 0.1 else "nothing"
 
 
-def _label(labels: Sequence[Any], score: float, given: str, truth: str) -> Any:
+def _label(labels: Sequence[Any], verdict: Verdict) -> Any:
     """Return the label for a verdict: yes, no, or neither where what is said is not denied either."""
-    no = [label for label in labels if _NO.match(str(label))]
-    middle = [label for label in labels if _MIDDLE.match(str(label))]
+    middle = [label for label in labels if _MIDDLE.fullmatch(str(label))]
+    no = [label for label in labels if _NO.match(str(label)) and label not in middle]
     yes = [label for label in labels if _YES.search(str(label)) and label not in no + middle]
     if not yes or not no:
         return None
-    if score >= BORNE_OUT:
+    if verdict.share >= BORNE_OUT:
         return yes[0]
-    near = max(encode([one.text for one in statements(truth)]) @ encode([given])[0], default=0.0)
-    if middle and (near < UNRELATED or score > 0.3):
-        return middle[0]
-    return no[0]
+    return middle[0] if middle and not verdict.is_denied else no[0]
+
+
+def _better(labels: Sequence[Any], work: Work, roles: dict[str, str]) -> Result | None:
+    """Choose the better of several answers, which the labels call by the end of their names."""
+    truth, question = roles.get("truth") or roles.get("evidence") or "", roles.get("question", "")
+    called = {
+        label: value
+        for label in labels
+        for name, value in work.task.inputs.items()
+        if name.lower() == str(label).lower() or name.lower().endswith(f"_{str(label).lower()[-1:]}")
+    }
+    if not truth or len(called) < 2 or len(called) < len(labels) - 1:
+        return None
+    scores = {label: _verdict("", value, truth, question)[0].share for label, value in called.items()}
+    near = encode([truth]) @ encode(list(called.values())).T
+    chosen = max(scores, key=lambda label: scores[label] + float(near[0][list(called).index(label)]))
+    return Result(chosen, f"{chosen} agrees more with the truth")
+
+
+_HAS = re.compile(
+    r"\b(?:contains?|includes?|mentions?|names?|gives?|states?|has|have|offers?|asks? for|says?|tells?)\b"
+    r" (?:an? |the |at least one |some )?(?P<what>[^.]+)",
+    re.IGNORECASE,
+)
+_KINDS = {"price": "money", "number": "number", "e-?mail": "email", "name": "name", "phone": "phone"}
+NEAR = 0.25  # nearness in meaning from which on two texts are about the same
+
+
+def _by_criterion(given: str, criterion: str, question: str) -> Result | None:
+    """Say whether a text has what a criterion wants, or whether an answer is about its question."""
+    if not criterion:
+        near = max(encode([one.text for one in statements(given)]) @ encode([question])[0], default=0.0)
+        is_about = bool(question) and not NO_ANSWER.search(given) and float(near) >= NEAR
+        return Result(
+            is_about, f"the answer is {'near to' if is_about else 'far from'} the question in meaning"
+        )
+    has = _HAS.search(criterion)
+    what = has["what"] if has else criterion
+    kind = next((kind for name, kind in _KINDS.items() if re.match(name, what.lower())), "")
+    if kind:
+        found = any(one.kind == kind for one in lex(given))
+    else:
+        found = max(encode([one.text for one in statements(given)]) @ encode([what])[0], default=0.0) >= NEAR
+    return Result(bool(found), f"the text {'has' if found else 'does not have'} what the criterion wants")
 
 
 _RANGE = re.compile(
@@ -263,7 +265,9 @@ def _in_words(field: Field, given: str, truth: str, question: str, work: Work) -
         told, by, says, lacks = given, truth, "The text bears out", "It does not bear out"
     else:
         told, by, says, lacks = truth, given, "The answer says", "It does not say"
-    ideas = [(f"{one.text.rstrip('.')}.", borne_out(one.text, by, question)) for one in statements(told)]
+    ideas = [
+        (f"{one.text.rstrip('.')}.", borne_out(one.text, by, question).share) for one in statements(told)
+    ]
     found = [f"{says}: {text}" for text, score in ideas if score >= BORNE_OUT]
     missed = [f"{lacks}: {text}" for text, score in ideas if score < BORNE_OUT]
     return Result(" ".join(found[:3] + missed[:3]))

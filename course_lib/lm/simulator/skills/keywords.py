@@ -10,13 +10,15 @@ import re
 from collections import Counter
 
 from course_lib.lm.encoder import encode
-from course_lib.lm.simulator.agents.lexing import lex
+from course_lib.lm.simulator.agents.lexing import Mention, lex
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.quantities import NUMBER, number
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
-TITLE_WORDS, MOST_WORDS, MOST_POINTS, MOST_COMPARED = 10, 5, 4, 12
+TITLE_WORDS, MOST_WORDS, MOST_POINTS = 10, 5, 4
+SHORTEST = 12  # a text of fewer words is not shortened
 LEAD = 1.25  # how much more the first sentence counts: texts begin with what they are about
 _SUMMARY = re.compile(
     r"(\w+_)?(summary|summarization|summari[sz]ed|gist|tl_?dr|abstract|synopsis|overview|digest|recap"
@@ -45,38 +47,63 @@ def is_summary(name: str) -> bool:
 
 
 def summarise(field: Field, work: Work) -> Result | None:
-    """Fill a summary or a title with the most central sentence, or its beginning; pass on other fields."""
+    """Fill a summary, a title or a list of keywords from the longest input; pass on other fields."""
+    longest = max(work.task.inputs.values(), key=len, default="")
+    said = f"{field.desc}\n{work.task.spec.instructions}"
+    if field.schema.get("type") == "array" and _KEYWORDS.fullmatch(field.name):
+        found = keywords(
+            longest, _most(said, r"(?:key ?words|key ?phrases|tags|topics|terms|themes)") or MOST_WORDS
+        )
+        is_text = len(longest.split()) >= SHORTEST and "enum" not in field.schema.get("items", {})
+        return (
+            Result(found, "these are said most, or are nearest to the text in meaning")
+            if is_text and found
+            else None
+        )
     if not is_free_text(field) or not is_summary(field.name):
         return None
-    longest = max(work.task.inputs.values(), key=len, default="")
     if _TITLE.fullmatch(field.name) and (
-        len(longest.split()) < 12
+        len(longest.split()) < SHORTEST
         or any(one.kind == "quoted" for one in lex(longest))
         or labelled(longest, (field.name,))
     ):
         return None  # a title that stands in the text is found there
-    text = shortened(field.name, longest, work)
-    return Result(text, "this sentence shares most with the rest of the text") if text else None
+    text = shortened(field.name, longest, work, most=_most(said, "words"))
+    return Result(text, "this says most of what the text is about") if text else None
 
 
-def shortened(name: str, text: str, work: Work) -> str:
+def _most(said: str, things: str) -> int:
+    """Return how many words or keywords are allowed at most, where it is said; 0 where it is not."""
+    found = re.search(
+        rf"(?P<below>fewer than |less than |under )?({NUMBER})(?:(?: to | ?[-\u2013] ?| or )({NUMBER}))?"
+        rf" (?:\w+ )?{things}\b",
+        said,
+        re.IGNORECASE,
+    )
+    return int(number(found[3] or found[2])) - bool(found["below"]) if found else 0
+
+
+def shortened(name: str, text: str, work: Work, *, most: int = 0) -> str:
     """Return a title or a sentence that stands for a text; with a temperature, another good one at times."""
     ranked = central(text)
     if not ranked:
         return ""
-    sentence = work.pick({one: -0.5 * at for at, one in enumerate(ranked[:3])})
-    return title_of(sentence) if _TITLE.fullmatch(name) else sentence
+    if _TITLE.fullmatch(name):
+        return title_of(
+            work.pick({one: -0.5 * at for at, one in enumerate(ranked[:3])}), text, most or TITLE_WORDS
+        )
+    fits = [one for one in ranked if not most or len(one.split()) <= most] or ranked
+    sentence: str = work.pick({one: -0.5 * at for at, one in enumerate(fits[:3])})
+    return sentence
 
 
-def title_of(sentence: str) -> str:
-    """Return the beginning of a sentence, up to a pause that makes sense of it, at most ten words."""
-    clause = re.split(
-        r"[,;:\u2013(]\s|\s(?:because|although|but|so that|which|who|while|since|after|and)\s", sentence
-    )[0]
-    spoken = clause.split()[:TITLE_WORDS] if len(clause.split()) > 2 else sentence.split()[:TITLE_WORDS]
-    while len(spoken) > 2 and spoken[-1].lower().strip(",.") in words.STOP:
-        spoken.pop()
-    return " ".join(spoken).rstrip(".,;:!?")
+def title_of(sentence: str, text: str, most: int) -> str:
+    """Return a sentence up to a comma, if so few words will do, else two of the text's keywords."""
+    clause = re.split(r"[,;:\u2013(]\s", sentence)[0].rstrip(".,;:!? ")
+    if 2 < len(clause.split()) <= most:
+        return clause
+    about = " and ".join(keywords(text)[:2])
+    return about[:1].upper() + about[1:]
 
 
 def central(text: str) -> list[str]:
@@ -120,25 +147,44 @@ def phrases_of(name: str, text: str) -> list[str]:
     )
 
 
-def keywords(text: str) -> list[str]:
+def keywords(text: str, most: int = MOST_WORDS) -> list[str]:
     """Return the phrases that say best what a text is about: often said, and near to it in meaning."""
-    pieces = [
-        str(one.value) for one in lex(text) if one.kind in ("phrase", "name") and len(str(one.value)) > 2
-    ]
-    counts = Counter(stem for piece in pieces for stem in words.stems(piece))
-    phrases = list(
-        {" ".join(words.stems(piece)): " ".join(piece.split()[-3:]) for piece in reversed(pieces)}.values()
-    )[::-1]
+    found = [one for one in lex(text) if one.kind in ("phrase", "name") and len(str(one.value)) > 2]
+    pieces = [noun for piece in found if (noun := _noun(piece, text))]
+    phrases = list({" ".join(words.stems(piece)): piece for piece in reversed(pieces)}.values())[::-1]
     if not phrases:
         return []
-    phrases.sort(key=lambda phrase: -max((counts[stem] for stem in words.stems(phrase)), default=0))
-    phrases = phrases[:MOST_COMPARED]
-    near = encode(phrases) @ encode([text])[0]
+    counts = Counter(words.stems(text))
     often = [max((counts[stem] for stem in words.stems(phrase)), default=0) for phrase in phrases]
+    near = encode(phrases) @ encode([text])[0]
     ranked = sorted(range(len(phrases)), key=lambda at: (-(float(near[at]) + 0.15 * min(often[at], 4)), at))
     chosen: list[str] = []
     for at in ranked:
-        phrase = phrases[at] if re.search(r"[A-Z]{2}|\b[A-Z]\w+ [A-Z]", phrases[at]) else phrases[at].lower()
+        phrase = phrases[at]
         if not any(set(words.stems(phrase)) & set(words.stems(one)) for one in chosen):
             chosen.append(phrase)
-    return chosen[:MOST_WORDS]
+    return chosen[:most]
+
+
+_VERB_AFTER = re.compile(
+    r"\b(?:to|will|would|can|could|may|might|must|should|who|that|which|they|we|you|it|still|not|already)\s$",
+    re.IGNORECASE,
+)
+_VERB_BEFORE = re.compile(
+    rf"\s(?:the|an?|that|their|its|his|her|our|them|it|up|off|out|(?<=s\s){NUMBER})\b", re.IGNORECASE
+)
+
+
+def _noun(piece: Mention, text: str) -> str:
+    """Return a phrase without the verb that it seems to begin or to end with, three words of it at most."""
+    spoken = str(piece.value).split()
+    if _VERB_AFTER.search(text[: piece.start]):
+        spoken = spoken[1:]
+    if _VERB_BEFORE.match(text, piece.end):
+        spoken = spoken[:-1]
+    is_thing = (
+        spoken and len(spoken[-1]) > 2 and not re.search(r"ed$|er$", spoken[-1] if len(spoken) == 1 else "")
+    )
+    phrase = " ".join(spoken[-3:]) if is_thing else ""
+    is_first = re.search(r"(?:^|[.!?\n])\s*$", text[: piece.start])
+    return phrase[:1].lower() + phrase[1:] if is_first and not phrase[1:2].isupper() else phrase

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills.extracting import is_piece, is_text, is_vague
-from course_lib.lm.simulator.skills.limits import UNSTATED, within
+from course_lib.lm.simulator.skills.limits import UNSTATED, fallback, within
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 CANNOT = "I can't answer this"
@@ -40,7 +41,7 @@ _FIELDS = (
     ),
     (rf"(?:\w+_)?(?:{_WRITTEN})(?:_text)?", "I don't write texts of my own"),
     (
-        rf"(?:(?:{_CODES}|source|generated|new|fixed|program|my|final)_)?(?:{_CODES})(?:_(?:code|query|script|snippet|solution|function))?|fixed_\w+|(?:\w+_)?source(?:_code)?",
+        rf"(?:(?:{_CODES}|source|generated|new|fixed|program|my|final)_)?(?:{_CODES})(?:_(?:code|query|script|snippet|solution|function))?|fixed_\w+|(?:\w+_)?source_code|implementation|pseudocode|solution_code",
         "I don't write code",
     ),
     (
@@ -89,7 +90,7 @@ _WISHES = (
         6,
     ),
     (
-        r"\bwho will win\b|\bwill (?:it|there|the|my|i|we) [^?]*\b(?:tomorrow|next (?:week|month|year)|in the future|rise|fall|win)\b",
+        r"\bwho will win\b|\bwill [^.?]*\b(?:tomorrow|next (?:week|month|year|summer|winter)|in the future|(?:in|by|on)[\w ]* 20[3-9]\d|ever)\b",
         7,
     ),
     (
@@ -137,45 +138,66 @@ def declined(reason: str, field: Field | None = None) -> str:
     return next((form for known, form in _COMMENT if re.search(known, language)), "# {}").format(text)
 
 
+IMAGES = 5  # the place of images in the table above
+_CHOICE = {"enum", "anyOf", "boolean"}
+
+
 def refuse(field: Field, work: Work) -> Result | None:
-    """Decline a text field whose name, or whose program, asks for what is outside the range."""
-    if is_code(field) and "code" in field.schema.get("properties", {}):
-        return Result({"code": declined("I don't write code", field)}, "I don't write code")
-    if field.schema.get("type") == "array" and "minItems" not in field.schema and named(field.name):
-        return Result([], named(field.name))
-    if field.schema.get("type") != "string" or {"enum", "format"} & field.schema.keys():
-        return None
-    reason = "I don't write code" if is_code(field) else named(field.name)
-    if not reason and not is_piece(field):
-        reason = (
-            wished(work.task.spec.instructions.split("\n\n")[0]) if len(work.task.spec.outputs) < 3 else ""
-        )
-        reason = reason or wished(field.desc) or (wished(_request(work)) if _is_answer(field) else "")
-    return Result(within(field.schema, declined(reason, field)), reason) if reason else None
+    """Decline a field whose name, or whose program, asks for what is outside the range."""
+    is_text, is_choice = is_free_text(field), bool(_CHOICE & {*field.schema, field.schema.get("type")})
+    is_read = not is_text and "\n" in work.task.text.strip()  # a record of that name, to be read from lines
+    reason = "" if is_choice or is_read else "I don't write code" if is_code(field) else named(field.name)
+    if not reason and not (is_text and is_piece(field)):
+        program, request = wished(work.task.spec.instructions.split("\n\n")[0]), wished(_request(work))
+        is_meant = _is_answer(field) or request == _FIELDS[IMAGES][1]
+        reason = program or (wished(field.desc) if is_text else "") or (request if is_meant else "")
+    return Result(_least(field, reason), reason) if reason else None
+
+
+def _least(field: Field, reason: str) -> Any:
+    """Return the value that does least harm: words that decline, or the plainest of the field's type."""
+    schema = field.schema
+    if is_free_text(field) or "x-class" in schema:
+        return within(schema, declined(reason, field))
+    if is_code(field) and "code" in schema.get("properties", {}):
+        return {"code": declined(reason, field)}
+    unsure = [label for label in schema.get("enum", ()) if _UNSURE.search(str(label))]
+    definitions = {**schema.get("definitions", {}), **schema.get("$defs", {})}
+    return unsure[0] if unsure else fallback(schema, field.name, definitions)
+
+
+_UNSURE = re.compile(r"unknown|unsure|unclear|undecided|none|n/a|neither|cannot|can't|not ", re.IGNORECASE)
 
 
 def _is_answer(field: Field) -> bool:
-    return (
-        re.fullmatch(r"(\w+_)?(answer|response|reply|result|output|solution|description)", field.name)
-        is not None
-    )
+    """Say whether a field is for the answer itself: a label, say, may be given to any question."""
+    names = r"(\w+_)?(answer|response|reply|result|output|solution|description)|yes|winner|choice|decision|will_\w+|best_\w+"
+    return re.fullmatch(names, field.name) is not None
 
 
 def _request(work: Work) -> str:
-    """Return the inputs as a request, unless they are a text to work on."""
+    """Return the inputs as a request, unless they hold a text to work on."""
     inputs = work.task.inputs
-    asked = [
-        value
-        for name, value in inputs.items()
-        if re.search(r"question|query|request|prompt|task|instruction", name)
-    ]
-    return (
-        "\n".join(asked)
-        if asked
-        else work.task.text
-        if len(inputs) == 1 and len(work.task.text) < 200
-        else ""
+    asks = r"(\w+_)?(question|query|request|prompt|task|instruction|wish|topic)s?"
+    texts = [value for name, value in inputs.items() if not re.fullmatch(asks, name)]
+    if len(texts) < len(inputs):
+        return "" if any(len(text.split()) > SHORT for text in texts) else "\n".join(inputs.values())
+    return work.task.text if len(inputs) == 1 and len(work.task.text) < 200 else ""
+
+
+SHORT = 8  # an input of so few words is no text to answer from
+
+
+def hold_back(field: Field, work: Work) -> Result | None:
+    """Give the plainest value of a type where nothing but a question is given: it holds no answer."""
+    inputs = work.task.inputs
+    is_asked = inputs and all(
+        re.fullmatch(r"(\w+_)?question", name) and text.rstrip().endswith("?")
+        for name, text in inputs.items()
     )
+    if not is_asked or is_free_text(field) or work.task.history:
+        return None
+    return Result(_least(field, ""), f"{CANNOT}: I don't know it")
 
 
 def decline(field: Field, work: Work) -> Result | None:
@@ -192,8 +214,8 @@ def decline(field: Field, work: Work) -> Result | None:
 
 def reason_of(work: Work) -> str:
     """Return why the whole request is outside the range; empty if it is not."""
-    asked = "\n".join((work.task.spec.instructions.split("\n\n")[0], _request(work)))
-    return wished(asked)
+    instructions = work.task.spec.instructions.split("\n\n")[0]
+    return wished(instructions) or wished(_request(work))
 
 
 _TALK = (

@@ -1,7 +1,7 @@
 """Word problems of one or two steps: prices, rates, percentages, shares, changes, comparisons, simple shapes.
 
-Main path: solve(text) -> Worked or None. Each method says which of the problem's quantities it used; a result
-that leaves one out is none, so that a problem that is not understood is declined and not guessed at.
+Main path: solve(text) -> Worked or None. Each method works with the problem's amounts, which remember what
+went into them; a result that leaves a quantity out is none: what is not understood is declined.
 """
 
 from __future__ import annotations
@@ -27,49 +27,72 @@ from course_lib.lm.simulator.skills.quantities import (
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
-    """An amount that stands in the problem, or a product of two of its quantities."""
+class Amount:
+    """An amount with the expression that it comes from and the places of the quantities that went into it."""
 
     value: float
-    unit: Unit
-    start: int
     shown: str
+    places: frozenset[int] = frozenset()
+    unit: Unit = NONE
+
+    @property
+    def start(self) -> int:
+        """Where the first of its quantities stands."""
+        return min(self.places)
+
+    def __add__(self, other: Amount) -> Amount:
+        return self._and("+", other, self.value + other.value)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return self._and("-", other, self.value - other.value)
+
+    def __mul__(self, other: Amount) -> Amount:
+        return self._and("*", other, self.value * other.value)
+
+    def __truediv__(self, other: Amount) -> Amount:
+        return self._and("/", other, self.value / other.value if other.value else math.inf)
+
+    def _and(self, sign: str, other: Amount, value: float) -> Amount:
+        mine, its = (
+            f"({one.shown})" if sign in "*/" and re.search(r" [+-] ", one.shown) else one.shown
+            for one in (self, other)
+        )
+        return Amount(value, f"{mine} {sign} {its}", self.places | other.places, self.unit or other.unit)
+
+
+def _of(one: Quantity, by: float = 1.0) -> Amount:
+    return Amount(one.value * by, written(one.value * by), frozenset([one.start]), one.unit)
+
+
+def _plain(value: float) -> Amount:
+    return Amount(value, written(value))
 
 
 _ASKS = re.compile(
-    r"\b(?:how (?:many|much|far|long|fast|old|tall|big|high|wide)|what|which|calculate|compute|find"
+    r"\b(?:how (?:many|much|far|long|fast|old|tall|big|high|wide|warm|cold|heavy|deep)|what|which|calculate"
+    r"|compute|find"
     r"|work out)\b",
     re.IGNORECASE,
 )
-_DOWN = re.compile(
-    r"\b(?:reduc\w+|off|discount\w*|less|fewer|cheaper|fell|falls?|dropp?\w*|los[et]s?|decreas\w*|cut"
-    r"|down|sold|sells?"
-    r"|gives?|gave|giv\w+ away|spends?|spent|eats?|ate|eaten|us(?:es|ed?)|fl(?:ies|ew)|leaves|took|takes"
-    r"|taken|broke|breaks?"
-    r"|died|remov\w+|pays?|paid|donat\w+|dr[aiu]nks?|lends?|lent|withdr\w+|costs?|short\w*|got off"
-    r"|g[eo]t out|burn\w*|go away"
-    r"|went away|throw\w*|threw|miss\w*|absent|rotten|on loan|lent out|away|missing|reserved|booked"
-    r"|occupied)\b",
-    re.IGNORECASE,
+_LOWERED = (
+    r"reduc\w+|off|discount\w*|less|fewer|cheaper|fell|falls?|dropp?\w*|los[et]s?|decreas\w*|cut|down|sale|sold"
+    r"|sells?|eaten|ate|used|gave|gives?"
 )
-_UP = re.compile(
-    r"\b(?:up|rose|rises?|increas\w*|raise\w*|more|plus|tax|vat|tip|interest|grew|grows?|add\w*|surcharge"
-    r"|service|buys?"
-    r"|bought|gets?|got|receiv\w+|finds?|found|gain\w*|c[ao]mes?|back|wins?|won|earn\w*|deposit\w*|picks?"
-    r"|picked|join\w*"
-    r"|collect\w*|another|bakes?|baked|makes?|made|arriv\w+|on top)\b",
-    re.IGNORECASE,
+_HIGHER = (
+    r"up|rose|rises?|increas\w*|raise\w*|more|plus|tax|vat|tip|interest|grew|grows?|add\w*|surcharge|service"
 )
-_CUT = re.compile(
-    r"\b(?:reduc\w+|off|discount\w*|less|fewer|cheaper|fell|falls?|dropp?\w*|los[et]s?|decreas\w*|cut"
-    r"|down|sale|sold|sells?|eaten|ate|used"
-    r"|gave|gives?)\b",
-    re.IGNORECASE,
+_GOES = (
+    r"giv\w+ away|spends?|spent|eats?|uses?|fl(?:ies|ew)|leaves|took|takes|taken|broke|breaks?|died|remov\w+"
+    r"|pays?|paid|donat\w+|dr[aiu]nks?|lends?|lent|withdr\w+|costs?|short\w*|got off|g[eo]t out|burn\w*"
+    r"|go away|went away|throw\w*|threw|miss\w*|absent|rotten|on loan|away|reserved|booked|occupied"
 )
-_RAISED = re.compile(
-    r"\b(?:up|rose|rises?|increas\w*|raise\w*|more|plus|tax|vat|tip|interest|grew|grows?|add\w*|surcharge"
-    r"|service)\b",
-    re.IGNORECASE,
+_COMES = (
+    r"buys?|bought|gets?|got|receiv\w+|finds?|found|gain\w*|c[ao]mes?|back|wins?|won|earn\w*|deposit\w*|pick(?:s|ed)?"
+    r"|join\w*|collect\w*|another|bakes?|baked|makes?|made|arriv\w+|on top"
+)
+_CUT, _RAISED, _DOWN, _UP = (
+    re.compile(rf"\b(?:{verbs})\b", re.IGNORECASE)
+    for verbs in (_LOWERED, _HIGHER, f"{_LOWERED}|{_GOES}", f"{_HIGHER}|{_COMES}")
 )
 _HANDS = re.compile(
     r"\b(?:people|men|women|friends|students|pupils|machines|pumps|taps|cooks|robots|children|horses|hands|tractors|\w+[st]ers"
@@ -81,6 +104,7 @@ _LEFT = re.compile(
     r"\b(?:left|remain\w*|still|free|change|over|empty|unsold|keeps?|don't|do not|did not|didn't|not)\b",
     re.IGNORECASE,
 )
+_BEFORE = re.compile(r"\b(?:before|originally|original|at first|in the beginning)\b", re.IGNORECASE)
 _TOTAL = re.compile(
     r"\b(?:altogether|in all|in total|total|together|sum|both|combined|overall)\b", re.IGNORECASE
 )
@@ -109,7 +133,6 @@ class Problem:
         asks = [match.start() for match in _ASKS.finditer(text)]
         self.question = text[asks[-1] if asks else 0 :].lower()
         self.names = re.findall(r"\b[A-Z][a-z]+", text[asks[-1] + 3 if asks else 0 :])
-        self.asks_at = asks[-1] if asks else 0
         self.all = quantities(text)
         self.percents = [one for one in self.all if one.unit == PERCENT]
         self.plain = [one for one in self.all if one.unit != PERCENT and not one.per]
@@ -146,163 +169,142 @@ class Problem:
         before = max(at for at in breaks if at <= start)
         return self.text[before : min((at for at in breaks if at > start), default=len(self.text))]
 
+    @cached_property
+    def amounts(self) -> list[Amount]:
+        """The plain quantities."""
+        return [_of(one) for one in self.plain]
 
-Solved = tuple[float, str, int]
-"""A value, the expression, and how many of the quantities went into it."""
-Method = Callable[[Problem], Solved | None]
+    def asks(self, pattern: str) -> bool:
+        """Say whether the question has the words of a pattern."""
+        return re.search(pattern, self.question, re.IGNORECASE) is not None
+
+
+Method = Callable[[Problem], Amount | None]
 
 
 @lru_cache(maxsize=512)
 def solve(text: str) -> Worked | None:
     """Return the result of a problem in words, or None where it is not surely understood."""
-    if len(text) > 700 or not re.search(
-        r"\?|\b(?:calculate|compute|convert|find|how|what)\b", text, re.IGNORECASE
-    ):
+    if len(text) > 700 or not (_ASKS.search(text) or re.search(r"\bconvert\b", text, re.IGNORECASE)):
         return None
     problem = Problem(in_figures(text))
-    for method in _METHODS if (problem.all and _ASKS.search(text)) or "onvert" in text else ():
-        solved = method(problem)
-        if solved and solved[2] == len(problem.all) and solved[0] >= 0:
-            return _whole(problem, *solved[:2])
+    for method in _METHODS if problem.all else ():
+        found = method(problem)
+        if found and len(found.places) == len(problem.all) and 0 <= found.value < math.inf:
+            return _whole(problem, found)
     return None
 
 
-def _whole(problem: Problem, value: float, shown: str) -> Worked | None:
+def _whole(problem: Problem, found: Amount) -> Worked | None:
     """Round what is counted in whole pieces, up where so many are needed, down where so many can be had."""
-    is_counted = re.match(r"how many", problem.question, re.IGNORECASE) and not kind_of(problem.asked)
-    if not is_counted or abs(value - round(value)) < 1e-9 or not problem.asked:
-        return Worked(value, shown, problem.asked)
-    if re.search(r"\b(?:need\w*|must|have to|required|at least)\b", problem.question):
-        return Worked(math.ceil(value), shown, problem.asked)
-    is_bought = re.search(r"\b(?:can|could|buy|afford|full|fill|at most)\b", problem.question)
-    return Worked(math.floor(value), shown, problem.asked) if is_bought else None
+    value, asked = found.value, problem.asked
+    is_counted = asked and problem.question.startswith("how many") and not kind_of(asked)
+    if is_counted and abs(value - round(value)) > 1e-9:
+        if problem.asks(r"\b(?:need\w*|must|have to|required|at least)\b"):
+            value = math.ceil(value)
+        elif problem.asks(r"\b(?:can|could|buy|afford|full|fill|at most)\b"):
+            value = math.floor(value)
+        else:
+            return None
+    return Worked(value, found.shown, asked)
 
 
-def _convert(problem: Problem) -> Solved | None:
+def _convert(problem: Problem) -> Amount | None:
     """Write one quantity, or several that make one, in another unit."""
-    asked = problem.asked
+    asked, units = problem.asked, {one.unit for one in problem.plain}
     sizes = [factor(one.unit, asked) for one in problem.plain]
-    if not kind_of(asked) or None in sizes or len(sizes) > 3 or problem.rates:
+    if not sizes or not kind_of(asked) or None in sizes or len(units) < len(sizes) or problem.rates:
         return None
-    between = problem.text[problem.plain[0].end : problem.plain[-1].start] if len(sizes) > 1 else ""
-    if len(sizes) > 1 and not re.fullmatch(
-        r"\W*(?:and|plus)?\W*", re.sub(r"[\d.]+|\bhours?\b|\bminutes?\b", "", between)
-    ):
+    ends = zip(problem.plain, problem.plain[1:], strict=False)
+    between = [problem.text[one.end : other.start] for one, other in ends]
+    if sizes == [1.0] or not all(re.fullmatch(r"\W*(?:and|plus)?\W*", text) for text in between):
         return None
-    if len(sizes) == 1 and factor(problem.plain[0].unit, asked) == 1.0:
-        return None
-    shown = " + ".join(f"{written(one.value)} {_named(one.unit)}" for one in problem.plain)
     value = sum(one.value * (size or 0.0) for one, size in zip(problem.plain, sizes, strict=True))
-    return value, f"{shown} in {_named(asked)}s", len(sizes)
+    shown = " + ".join(f"{written(one.value)} {_named(one.unit)}" for one in problem.plain)
+    return Amount(value, f"{shown} in {_named(asked)}s", frozenset(one.start for one in problem.plain))
 
 
-def _percentage(problem: Problem) -> Solved | None:
+def _percentage(problem: Problem) -> Amount | None:
     """Say what percentage one amount is of another, or by how many percent it changed."""
-    if problem.percents or len(problem.plain) != 2 or not re.search(r"percent|%", problem.question):
+    if problem.percents or len(problem.plain) != 2 or not problem.asks("percent|%"):
         return None
-    first, second = (one.value for one in problem.plain)
-    if (
-        re.search(r"\bby (?:how|what)|increase|decrease|r[io]se|fall|fell|dropp?|grow|grew", problem.text)
-        and first
-    ):
-        return (
-            100 * abs(second - first) / first,
-            f"({written(second)} - {written(first)}) / {written(first)} * 100",
-            2,
-        )
-    part, whole = sorted((first, second))
-    return 100 * part / whole, f"{written(part)} / {written(whole)} * 100", 2
+    first, second = problem.amounts
+    if re.search(r"\bby (?:how|what)|increase|decrease|r[io]se|fall|fell|dropp?|grow|grew", problem.text):
+        gap = second - first if second.value > first.value else first - second
+        return gap / first * _plain(100)
+    part, whole = sorted((first, second), key=lambda one: one.value)
+    return part / whole * _plain(100)
 
 
-def _percent(problem: Problem) -> Solved | None:
+_PARTS = r"\b(?:discount|tip|tax|vat|interest|commission|saves?|deposit|reduction)\b|(?:%|percent) of\b"
+_WHOLES = r"\b(?:total|pay|including|with|after|final|new|left|altogether)\b"
+_HOLDS = re.compile(r"(?:%|percent)(?: \w+)? (?:is|are|were|was|have|has)\b|\b(?:is|are|were|was) \w+$")
+
+
+def _percent(problem: Problem) -> Amount | None:
     """Take a percentage of an amount, or add it, or take it off."""
-    if len(problem.percents) != 1:
+    terms = _terms(problem) or [
+        _of(one) for one in problem.rates
+    ]  # "2400 a month", of which a share is asked
+    if len(problem.percents) != 1 or len(terms) != 1:
         return None
-    share = problem.percents[0].value / 100
-    terms, used = _terms(problem)
-    if not terms and len(problem.rates) == 1:  # "2400 a month", of which a share is asked
-        rate = problem.rates[0]
-        terms, used = [Term(rate.value, rate.unit, rate.start, written(rate.value))], 1
-    if len(terms) != 1 or used != len(problem.all) - 1:
-        return None
-    base, shown = terms[0].value, terms[0].shown
-    part, question = written(problem.percents[0].value), problem.question
-    clause = problem.clause(problem.percents[0].start)
-    wants_part = re.search(
-        r"\b(?:discount|tip|tax|vat|interest|commission|saves?|deposit|reduction)\b|% of\b|percent of\b",
-        question,
-        re.IGNORECASE,
-    ) and not re.search(r"\b(?:total|pay|including|with|after|final|new|left|altogether)\b", question)
-    if wants_part or (
-        re.search(r"(?:%|percent) of\b|\b(?:is|are|were|was) \w+$", clause) and not _LEFT.search(question)
-    ):
-        return base * share, f"{part} / 100 * {shown}", used + 1
-    if _RAISED.search(clause) and not _CUT.search(clause):
-        return base * (1 + share), f"{shown} + {part} / 100 * {shown}", used + 1
-    if _CUT.search(problem.text) or _LEFT.search(question):
-        return base * (1 - share), f"{shown} - {part} / 100 * {shown}", used + 1
-    return (
-        (base * (1 + share), f"{shown} + {part} / 100 * {shown}", used + 1)
-        if _RAISED.search(problem.text)
-        else None
+    base, percent = terms[0], _of(problem.percents[0])
+    part = percent / _plain(100) * base
+    clause, question, asked = problem.clause(percent.start), problem.question, problem.asked
+    is_share = re.search(r"(?:%|percent) of\b", clause) or (
+        kind_of(base.unit) != "money" and _HOLDS.search(clause)
     )
+    if is_share and asked and not kind_of(asked) and not asked & (unit_of(clause) | base.unit):
+        return base - part  # "55% are girls. How many boys are there?"
+    if (problem.asks(_PARTS) and not problem.asks(_WHOLES)) or (is_share and not _LEFT.search(question)):
+        return part
+    is_up = _RAISED.search(clause) and not _CUT.search(clause)
+    is_down = not is_up and (_CUT.search(problem.text) or _LEFT.search(question))
+    if _BEFORE.search(question):
+        share = percent / _plain(100)
+        return base / (_plain(1) - share if is_down else _plain(1) + share)
+    if is_down:
+        return base - part
+    return base + part if is_up or _RAISED.search(problem.text) else None
 
 
-def _shape(problem: Problem) -> Solved | None:
+def _shape(problem: Problem) -> Amount | None:
     """Measure a rectangle, a square or a box."""
-    lengths = [one.value for one in problem.plain]
-    text = problem.text.lower()
+    lengths, text = problem.amounts, problem.text.lower()
     if re.search(r"\b(?:square|cube)\b(?! (?:met|kilo|f[eo]|cent))", text) and len(lengths) == 1:
-        lengths *= 3 if "cube" in text else 2
-    named = re.search(
-        r"\b(area|perimeter|volume|circumference)\b|\b(?:fence|around)\b", problem.text, re.IGNORECASE
-    )
+        lengths = lengths * (3 if "cube" in text else 2)
+    named = re.search(r"\b(area|volume|square(?= (?:k|c|m|f[eo])))|\b(?:perimeter|fence|around)\b", text)
     if not named or not 2 <= len(lengths) <= 3 or re.search(r"circle|triang|radius|pool", text):
         return None
-    shown = [written(length) for length in lengths]
-    used = len(problem.plain)
-    if (named.group(1) or "").lower() in ("area", "volume"):
-        value = lengths[0] * lengths[1] * (lengths[2] if len(lengths) == 3 else 1.0)
-        return value, " * ".join(shown), used
-    return 2 * (lengths[0] + lengths[1]), f"2 * ({shown[0]} + {shown[1]})", used
+    if not named[1]:
+        return _plain(2) * (lengths[0] + lengths[1])
+    face = lengths[0] * lengths[1]
+    return face * lengths[2] if len(lengths) == 3 else face
 
 
-def _compare(problem: Problem) -> Solved | None:
+_LESS = ("younger", "shorter", "lighter", "less", "fewer", "cheaper", "smaller", "lower")
+
+
+def _compare(problem: Problem) -> Amount | None:
     """Find an amount that is so many times, or so much more or less than, another."""
-    text = problem.text
+    text, total = problem.text, _TOTAL.search(problem.question)
     times = re.search(rf"\b({'|'.join(_TIMES)}|(?P<n>\d+) times) (?:as |the |that )", text, re.IGNORECASE)
-    used = [one for one in problem.plain if not (times and times.start() <= one.start < times.end())]
-    total = _TOTAL.search(problem.question)
-    if times and len(used) == 1:
-        base, by = used[0].value, float(times["n"]) if times["n"] else _TIMES[times.group(1).lower()]
-        if _is_object(problem, times.end()) and not total:
-            return base / by, f"{written(base)} / {written(by)}", len(problem.plain)
-        other, shown = base * by, f"{written(by)} * {written(base)}"
-        return (
-            (base + other, f"{written(base)} + {shown}", len(problem.plain))
-            if total
-            else (other, shown, len(problem.plain))
-        )
+    within = [one for one in problem.amounts if times and times.start() <= one.start < times.end()]
+    others = [one for one in problem.amounts if one not in within]
+    if times and len(others) == 1:
+        by = float(times["n"]) if times["n"] else _TIMES[times[1].lower()]
+        many = Amount(by, written(by), frozenset(one.start for one in within))
+        is_object = _is_object(problem, times.end()) and not total
+        other = others[0] / many if is_object else many * others[0]
+        return others[0] + other if total else other
     than = re.search(r"(\w+er|more|less|fewer)\b[^.?]*?\bthan\b", text)
     if not than or len(problem.plain) != 2 or _MORE.search(problem.question):
         return None
-    near = min(
-        problem.plain, key=lambda one: abs(than.start() - one.end) if one.end <= than.start() + 1 else 999
-    )
-    base = next(one.value for one in problem.plain if one is not near)
-    is_less = than.group(1) in (
-        "younger",
-        "shorter",
-        "lighter",
-        "less",
-        "fewer",
-        "cheaper",
-        "smaller",
-        "lower",
-    )
-    sign = -1 if is_less != _is_object(problem, than.end()) else 1
-    other, shown = base + sign * near.value, f"{written(base)} {'+-'[sign < 0]} {written(near.value)}"
-    return (base + other, f"{written(base)} + {shown}", 2) if total else (other, shown, 2)
+    ends = [abs(than.start() - one.end) if one.end <= than.start() + 1 else 999 for one in problem.plain]
+    near = problem.amounts[ends.index(min(ends))]
+    base = problem.amounts[1 - ends.index(min(ends))]
+    other = base - near if (than[1] in _LESS) != _is_object(problem, than.end()) else base + near
+    return base + other if total else other
 
 
 def _is_object(problem: Problem, end: int) -> bool:
@@ -311,19 +313,16 @@ def _is_object(problem: Problem, end: int) -> bool:
     return bool(compared and compared.group(1) in problem.names)
 
 
-def _share(problem: Problem) -> Solved | None:
+_SHARES = re.compile(r"\b(?:shar|divid|split|equal|distribut|among|between)\w*", re.IGNORECASE)
+
+
+def _share(problem: Problem) -> Amount | None:
     """Divide an amount among so many."""
-    shares = re.search(
-        r"\b(?:shar\w+|divid\w+|split\w*|equal\w*|distribut\w+|among\w*|between)\b",
-        problem.text,
-        re.IGNORECASE,
-    )
-    if not shares or len(problem.plain) != 2 or problem.rates or problem.percents:
+    if not _SHARES.search(problem.text) or len(problem.plain) != 2 or problem.rates or problem.percents:
         return None
-    whole, parts = (one.value for one in problem.plain)
-    if kind_of(problem.plain[1].unit) and not kind_of(problem.plain[0].unit):  # "four friends share 36 euros"
-        whole, parts = parts, whole
-    return (whole / parts, f"{written(whole)} / {written(parts)}", 2) if parts else None
+    whole, parts = problem.amounts
+    is_turned = kind_of(parts.unit) and not kind_of(whole.unit)  # "four friends share 36 euros"
+    return parts / whole if is_turned else whole / parts
 
 
 _PAIR = (
@@ -332,218 +331,184 @@ _PAIR = (
 )
 
 
-def _proportion(problem: Problem) -> Solved | None:
+def _proportion(problem: Problem) -> Amount | None:
     """Carry a pair of amounts over to another amount of the first or the second kind."""
-    plain = problem.plain
-    if problem.rates or problem.percents or len(plain) not in (2, 3):
+    if problem.rates or problem.percents or len(problem.plain) not in (2, 3):
         return None
-    first, second = plain[:2]
-    between = problem.text[first.end : second.start]
-    if not re.search(_PAIR, between) or factor(first.unit, second.unit) is not None:
+    first, second = problem.amounts[:2]
+    between = problem.text[problem.plain[0].end : second.start]
+    is_pair = first.unit and re.search(_PAIR, between) and factor(first.unit, second.unit) is None
+    if not is_pair or re.search(r"\b(?:older|younger)\b", problem.text):
         return None
-    one, two = written(first.value), written(second.value)
-    if len(plain) == 2 and (
-        ratio := re.search(
-            r"\b(?:many|much) ([a-z]+)\b.*? (?:per|for each|to each|for every) ([a-z]+)", problem.question
-        )
-    ):
-        if factor(second.unit, unit_of(ratio.group(1))) and first.value:
-            return second.value / first.value, f"{two} / {one}", 2
+    if len(problem.plain) == 2:
+        return _per_one(problem, first, second)
+    third = problem.amounts[2]
+    is_time = kind_of(second.unit) in ("time", "months")
+    if (same := factor(third.unit, first.unit)) is not None:
+        if is_time and _HANDS.search(problem.text[first.start : problem.plain[0].end]):
+            return first * second / third
+        if is_time and re.search(r"needs?\b", between):
+            return None  # more of them may be quicker, or take longer
+        return second / first * (third if same == 1.0 else third * _plain(same))
+    same = factor(third.unit, second.unit)
+    return None if same is None else first / second * (third if same == 1.0 else third * _plain(same))
+
+
+def _per_one(problem: Problem, first: Amount, second: Amount) -> Amount | None:
+    """Divide a pair of amounts: how many of the one for each of the other, or a speed."""
+    ratio = re.search(
+        r"\b(?:many|much) ([a-z]+)\b.*? (?:per|for each|to each|for every) [a-z]+", problem.question
+    )
+    if ratio:
+        unit = unit_of(ratio[1])
         return (
-            (first.value / second.value, f"{one} / {two}", 2)
-            if factor(first.unit, unit_of(ratio.group(1)))
+            second / first
+            if factor(second.unit, unit)
+            else first / second
+            if factor(first.unit, unit)
             else None
         )
-    if len(plain) == 2:
-        if (
-            re.search(r"\bspeed|how fast|\bper\b|\b(?:each|one|a single)\b|an hour", problem.question)
-            and second.value
-        ):
-            is_pace = kind_of(second.unit) == "time" or not kind_of(second.unit)
-            return (
-                (first.value / second.value, f"{one} / {two}", 2)
-                if is_pace
-                else (second.value / first.value, f"{two} / {one}", 2)
-            )
+    if not problem.asks(r"\bspeed|how fast|\bper\b|\b(?:each|one|a single)\b|an hour"):
         return None
-    third, three = plain[2], written(plain[2].value)
-    if (same := factor(third.unit, first.unit)) is not None:
-        if kind_of(second.unit) in ("time", "months") and _HANDS.search(
-            problem.text[first.start : first.end]
-        ):
-            return first.value * second.value / third.value, f"{one} * {two} / {three}", 3
-        if kind_of(second.unit) in ("time", "months") and re.search(r"needs?\b", between):
-            return None  # more of them may be quicker, or take longer
-        return second.value * third.value * same / first.value, f"{two} / {one} * {three}", 3
-    if (same := factor(third.unit, second.unit)) is not None:
-        return first.value * third.value * same / second.value, f"{one} / {two} * {three}", 3
-    return None
+    return first / second if kind_of(second.unit) in ("time", "") else second / first
+
+
+_HELD = re.compile(
+    r"\b(?:an?|each|every|one|per) ([a-z]+)(?: of [a-z]+)? (?:\w+ )?(?:holds?|contains?|has|have|costs?"
+    r"|weighs?|with|is|needs|takes|of|for|can hold|has room for|seats|gives|produces|makes|uses"
+    r"|lasts)(?: \w+)? $",
+    re.IGNORECASE,
+)
+_ROWS = re.compile(r"\b([a-z]+) (?:of|with|containing|that hold|at|for) [$€£]?$", re.IGNORECASE)
 
 
 def _rated(problem: Problem) -> Iterator[tuple[Quantity, Unit]]:
     """Yield the rates of a problem with the unit that each is for: said so, or `a box holds 12 eggs`."""
     for one in problem.rates:
-        per = one.per
-        if "each" in per:
-            earlier = [other for other in problem.plain if other.start < one.start] or problem.plain
-            per = earlier[-1].unit if earlier else NONE
-        yield one, per
+        earlier = [other for other in problem.plain if other.start < one.start] or problem.plain
+        yield one, one.per if "each" not in one.per else earlier[-1].unit if earlier else NONE
     for one in problem.plain:
-        held = re.search(
-            r"\b(?:an?|each|every|one|per) ([a-z]+(?: of [a-z]+)?) (?:\w+ )?(?:holds?|contains?|has|have"
-            r"|costs?|weighs?|with|is|needs|takes|of|for"
-            r"|can hold|has room for|seats|gives|produces|makes|uses|lasts)(?: \w+)? $",
-            problem.text[: one.start].replace("$", ""),
-            re.IGNORECASE,
-        )
-        rows = re.search(
-            r"\b([a-z]+) (?:of|with|containing|that hold|at|for) [$€£]?$",
-            problem.text[: one.start],
-            re.IGNORECASE,
-        )
+        before, after = problem.text[: one.start], problem.text[one.end :]
+        served = re.match(r" (?:for|an?) ([a-z]+)", after) if kind_of(one.unit) == "money" else None
         others = [problem.asked, *(other.unit for other in problem.plain if other is not one)]
-        served = re.match(r" (?:for|an?) ([a-z]+)", problem.text[one.end :])
-        for container in (
-            served.group(1) if served and kind_of(one.unit) == "money" else "",
-            held.group(1).split(" of ")[0] if held else "",
-            rows.group(1) if rows else "",
-        ):
-            if container and any(unit & unit_of(container) for unit in others):
-                yield one, unit_of(container)
+        for container in (served, _HELD.search(before.replace("$", "")), _ROWS.search(before)):
+            per = unit_of(container[1]) if container else NONE
+            # More hands do the same work in less time: that is no rate.
+            is_work = container and kind_of(one.unit) == "time" and _HANDS.search(f"{container[1]}s")
+            if not is_work and factor(one.unit, per) is None and any(unit & per for unit in others):
+                yield one, per
                 break
 
 
-def _terms(problem: Problem) -> tuple[list[Term], int]:
-    """Return the amounts of a problem, rates multiplied by what they are for, and how many went in."""
+def _terms(problem: Problem) -> list[Amount]:
+    """Return the amounts of a problem, rates multiplied by what they are for."""
     rated = list(_rated(problem))
-    used = {id(one) for one, _ in rated}
-    amounts = [one for one in problem.plain if id(one) not in used]
-    taken: set[int] = set()
-    terms: list[Term] = []
+    left = [one for one in problem.plain if not any(one is rate for rate, _ in rated)]
+    terms: list[Amount] = []
     for rate, per in rated:
-        fits = [
-            (one, by) for one in amounts if (by := factor(one.unit, per)) is not None and id(one) not in taken
-        ]
-        fits.sort(key=lambda fit: abs(fit[0].start - rate.start))
-        if not fits:
-            continue
-        amount, by = fits[0]
-        taken |= {id(amount), id(rate)}
-        shown = f"{written(amount.value * by)} * {written(rate.value)}"
-        shown += f" / {written(rate.per_value)}" if rate.per_value != 1 else ""
-        value = amount.value * by * rate.value / rate.per_value
-        terms.append(Term(value, rate.unit, min(rate.start, amount.start), shown))
-    rest = [one for one in amounts if id(one) not in taken]
-    terms += [Term(one.value, one.unit, one.start, written(one.value)) for one in rest]
-    return sorted(terms, key=lambda term: term.start), len(taken) + len(rest)
+        fits = [one for one in left if factor(one.unit, per) is not None]
+        if fits:
+            one = min(fits, key=lambda fit: abs(fit.start - rate.start))
+            left.remove(one)
+            product = _of(one, factor(one.unit, per) or 1.0) * _of(rate)
+            product = product if rate.per_value == 1 else product / _plain(rate.per_value)
+            terms.append(Amount(product.value, product.shown, product.places, rate.unit))
+    return sorted([*terms, *map(_of, left)], key=lambda term: term.start)
 
 
-def _are_loose(one: Quantity, other: Quantity) -> bool:
-    """Say whether two units may be the same thing by other names, or one is left out: neither is measured."""
-    return not kind_of(one.unit) and not kind_of(other.unit)
-
-
-def _rates(problem: Problem) -> Solved | None:
+def _rates(problem: Problem) -> Amount | None:
     """Chain rates, or divide an amount by a rate."""
     rated = list(_rated(problem))
-    rates = {id(one) for one, _ in rated}
-    amounts = [one for one in problem.plain if id(one) not in rates]
+    amounts = [one for one in problem.plain if not any(one is rate for rate, _ in rated)]
     if len(rated) == 1 and len(amounts) == 1:
-        (rate, per), amount = rated[0], amounts[0]
-        by = factor(amount.unit, rate.unit) or (1.0 if _are_loose(amount, rate) else None)
-        asks_per = factor(per, problem.asked) is not None or (
-            not problem.asked and not _are_loose(amount, rate)
-        )
-        if by is not None and rate.value and asks_per:
-            to = factor(per, problem.asked) or 1.0 if problem.asked else 1.0
-            value = amount.value * by / rate.value * rate.per_value * to
-            return value, f"{written(amount.value * by)} / {written(rate.value / rate.per_value)}", 2
+        return _by_rate(problem, *rated[0], amounts[0])
     if len(rated) == 2 and len(amounts) <= 1:
         (one, for_one), (two, for_two) = rated
         for inner, outer, per in ((one, two, for_two), (two, one, for_one)):
             if (by := factor(inner.unit, per)) is not None:
-                times = amounts[0].value if amounts else 1.0
-                value = inner.value * by * outer.value * times
-                shown = f"{written(inner.value)} * {written(outer.value)}"
-                return value, shown + (f" * {written(times)}" if times != 1 else ""), 2 + len(amounts)
+                product = _of(inner, by) * _of(outer)
+                return product * _of(amounts[0]) if amounts else product
     return None
 
 
-def _change(problem: Problem) -> Solved | None:
+def _by_rate(problem: Problem, rate: Quantity, per: Unit, amount: Quantity) -> Amount | None:
+    """Divide an amount by a rate: how many boxes for so many eggs, how long for so many pages."""
+    is_loose = not kind_of(amount.unit) and not kind_of(rate.unit)  # the same thing by other names
+    by = factor(amount.unit, rate.unit) or (1.0 if is_loose else None)
+    to = factor(per, problem.asked) if problem.asked else None if is_loose else 1.0
+    if by is None or to is None:
+        return None
+    times = _plain(rate.per_value * to)
+    found = _of(amount, by) / _of(rate)
+    return found if times.value == 1 else found * times
+
+
+def _change(problem: Problem) -> Amount | None:
     """Add what comes and take off what goes."""
-    terms, used = _terms(problem)
-    parts = [
-        one
-        for one in terms
-        if 0 < one.value < 1 and not one.unit and "/" in problem.text[one.start : one.start + 5]
-    ]
-    if len(parts) == 1 and len(terms) == 2:
-        (whole,) = (one for one in terms if one is not parts[0])
-        share = 1 - parts[0].value if _LEFT.search(problem.question) else parts[0].value
-        return whole.value * share, f"{written(share)} * {whole.shown}", used
+    terms, question = _terms(problem), problem.question
+    if part := _part(problem, terms):
+        return part
     asked = problem.asked or (terms[0].unit if terms else NONE)
     sizes = [factor(one.unit, asked) if one.unit and asked else 1.0 for one in terms]
-    is_total = _TOTAL.search(problem.question) and not any(kind_of(one.unit) for one in terms)
-    strange = None in sizes and not is_total
-    if not terms or strange or (len(terms) == 1 and used < 2):
-        return None
-    values = [one.value * (size if size is not None else 1.0) for one, size in zip(terms, sizes, strict=True)]
-    if len(values) == 2 and (_MORE.search(problem.question) or re.search(r"\bchange\b", problem.question)):
-        return abs(values[0] - values[1]), f"{written(max(values))} - {written(min(values))}", used
-    signs = [1, *(_sign(problem, one) for one in terms[1:])]
-    if 0 in signs:
-        return None
-    value = sum(sign * value for sign, value in zip(signs, values, strict=True))
-    shown = terms[0].shown + "".join(
-        f" {'+-'[sign < 0]} {one.shown}" for sign, one in zip(signs[1:], terms[1:], strict=True)
-    )
-    return value, shown, used
-
-
-def _sign(problem: Problem, term: Term) -> int:
-    """Return 1 for an amount that is added, -1 for one that goes, 0 where the problem does not tell."""
-    if _TOTAL.search(problem.question) and not _LEFT.search(problem.question):
-        return 1
-    clause = problem.clause(term.start)
-    up, down = _UP.search(clause), _DOWN.search(clause)
-    if any(re.search(rf"\bto {name}\b", clause) for name in problem.names):
-        return 1
+    is_total = _TOTAL.search(question) and not any(kind_of(one.unit) for one in terms)
+    is_mixed = kind_of(asked) == "money" and bool(terms) and not terms[0].unit
     if (
-        up
-        and (not down or re.search(r"\b(?:buy|bought|back|found|got|gets)\b", clause))
-        and "more than" not in clause
+        not terms
+        or is_mixed
+        or (None in sizes and not is_total)
+        or (len(terms) == 1 and len(terms[0].places) < 2)
     ):
-        return -1 if kind_of(term.unit) == "money" and re.search(r"\b(?:buys?|bought)\b", clause) else 1
-    if down or _LEFT.search(problem.question):
-        return -1
-    return (
-        1
-        if re.search(r"\b(?:pay|cost|earn|spend|sell|sold|paid)\b", problem.question)
-        else _sign_before(problem, term)
-    )
-
-
-def _sign_before(problem: Problem, term: Term) -> int:
-    """Return the sign of the verb before, where a clause has none (`spent 3 on a book and 6 on lunch`)."""
-    before = problem.text[: term.start]
-    signs = [
-        *((m.start(), 1) for m in _UP.finditer(before)),
-        *((m.start(), -1) for m in _DOWN.finditer(before)),
-    ]
-    return max(signs)[1] if signs else 0
-
-
-def _terms_total(problem: Problem) -> Solved | None:
-    """Take the one product that the whole problem comes to."""
-    terms, used = _terms(problem)
-    if len(terms) != 1 or used < 2 or problem.percents:
         return None
-    to = factor(terms[0].unit, problem.asked) if problem.asked else 1.0
-    return None if to is None else (terms[0].value * to, terms[0].shown, used)
+    same = [
+        one if size in (None, 1.0) else one * _plain(size or 1.0)
+        for one, size in zip(terms, sizes, strict=True)
+    ]
+    if len(same) == 2 and (_MORE.search(question) or re.search(r"\bchange\b", question)):
+        return same[0] - same[1] if same[0].value > same[1].value else same[1] - same[0]
+    is_back = -1 if _BEFORE.search(question) else 1
+    found = same[0]
+    for term, one in zip(terms[1:], same[1:], strict=True):
+        sign = is_back * _sign(problem, term)
+        if not sign:
+            return None
+        found = found + one if sign > 0 else found - one
+    return found
+
+
+def _part(problem: Problem, terms: list[Amount]) -> Amount | None:
+    """Take a part such as 3/4 of an amount, or what is left of it."""
+    parts = [
+        one for one in terms if 0 < one.value < 1 and not one.unit and "/" in problem.text[one.start :][:5]
+    ]
+    if len(parts) != 1 or len(terms) != 2:
+        return None
+    whole = terms[1 - terms.index(parts[0])]
+    return (_plain(1) - parts[0]) * whole if _LEFT.search(problem.question) else parts[0] * whole
+
+
+def _sign(problem: Problem, term: Amount) -> int:
+    """Return 1 for an amount that is added, -1 for one that goes, 0 where the problem does not tell."""
+    clause, question = problem.clause(term.start), problem.question
+    is_given = any(re.search(rf"\bto {name}\b", clause) for name in problem.names)
+    if is_given or (_TOTAL.search(question) and not _LEFT.search(question)):
+        return 1
+    up, down = _UP.search(clause), _DOWN.search(clause)
+    is_up = up and (not down or re.search(r"\b(?:buy|bought|back|found|got|gets)\b", clause))
+    if is_up and "more than" not in clause:
+        return -1 if kind_of(term.unit) == "money" and re.search(r"\b(?:buys?|bought)\b", clause) else 1
+    if down or _LEFT.search(question):
+        return -1
+    if "*" in term.shown or problem.asks(r"\b(?:pay|cost|earn|spend|sell|sold|paid)\b"):
+        return 1
+    before = problem.text[: term.start]  # `spent 3 on a book and 6 on lunch`: the verb before
+    verbs = [
+        (found.start(), sign) for sign, verb in ((1, _UP), (-1, _DOWN)) for found in verb.finditer(before)
+    ]
+    return max(verbs)[1] if verbs else 0
 
 
 _METHODS: tuple[Method, ...] = (
-    _percentage, _percent, _shape, _convert, _compare, _share, _rates, _terms_total, _proportion, _change,
+    _percentage, _percent, _shape, _convert, _compare, _share, _rates, _proportion, _change,
 )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ UNIT_WORDS = frozenset(
 )
 """How units are written, without a plural's s."""
 _SIGN = r"us\$|[$€£¥]|\b(?:eur|usd|gbp|chf)\b"
-_PER = r"\s*(?:/|\bper\b|\ban?\b|\beach\b|\bevery\b|\bfor (?:each|every)\b|\bapiece\b)\s*"
+_PER = r"\s*(?:(?:in|on|to|for|from)(?:to)? (?=each|every))?(?:/|\b(?:per|an?|each|every|apiece)\b)\s*"
 _NOUN = r"[A-Za-z\u00c0-\u024f][\w'\u00b0-]*"
 _FOUND = re.compile(
     rf"(?P<sign>{_SIGN})?\s?(?P<number>{NUMBER})(?P<part>\s?/\s?\d+(?![\d/]))?"
@@ -65,90 +65,7 @@ _FOUND = re.compile(
     rf"|[ -]?(?P<noun>{_NOUN}(?:[ -]{_NOUN}){{0,3}}))?",
     re.IGNORECASE,
 )
-_STOPS = words.STOP | frozenset(
-    [
-        "per",
-        "each",
-        "every",
-        "apiece",
-        "less",
-        "fewer",
-        "times",
-        "left",
-        "now",
-        "today",
-        "ago",
-        "later",
-        "old",
-        "older",
-        "younger",
-        "together",
-        "altogether",
-        "flew",
-        "fly",
-        "came",
-        "come",
-        "are",
-        "were",
-        "was",
-        "is",
-        "went",
-        "go",
-        "goes",
-        "got",
-        "get",
-        "gets",
-        "did",
-        "does",
-        "do",
-        "long",
-        "wide",
-        "high",
-        "tall",
-        "deep",
-        "away",
-        "back",
-        "plus",
-        "minus",
-        "how",
-        "much",
-        "many",
-        "if",
-        "than",
-        "that",
-        "who",
-        "whom",
-        "which",
-        "whose",
-        "was",
-        "were",
-        "equally",
-        "evenly",
-        "free",
-        "cost",
-        "costs",
-        "costing",
-        "weigh",
-        "weighs",
-        "holds",
-        "hold",
-        "contains",
-        "contain",
-        "has",
-        "have",
-        "had",
-        "takes",
-        "take",
-        "need",
-        "needs",
-        "use",
-        "uses",
-        "make",
-        "makes",
-        "buy",
-        "buys",
-    ]
-)
+_STOPS = words.STOP | set(words.ENGLISH["uncounted"].split())  # no part of what is counted
 
 
 def number(text: str) -> float:
@@ -163,7 +80,7 @@ def number(text: str) -> float:
     head = head.strip() if times != 1 else spoken
     if head.endswith("k") and head[:1].isdigit():
         head, times = head[:-1].strip(), times * 1_000
-    return times * (
+    return float(times) * (
         _SMALL[head]
         if head in _SMALL
         else 1.0
@@ -209,12 +126,13 @@ _MIXED = (
     (r"\bhalf (?:an? )(hour|day|year|mile|litre|kilo|dozen)", r"0.5 \1s"),
     (
         r"\b(?:one|a) (?:third|quarter|fifth|tenth|half)\b(?= of)|\bhalf (?=of|the)",
-        lambda match: _FRACTIONS[match[0].split()[-1]] + " ",
+        lambda match: _FRACTIONS[match[0].lower().split()[-1]] + " ",
     ),
     (
         r"\b(two|three) (thirds|quarters|fifths)\b(?= of)",
-        lambda match: f"{2 if match[1] == 'two' else 3}/{_FRACTIONS[match[2][:-1]][2:]}",
+        lambda match: f"{number(match[1]):g}/{_FRACTIONS[match[2].lower()[:-1]][2:]}",
     ),
+    (rf"\b({NUMBER}) hours? and a quarter", lambda match: f"{number(match[1]) + 0.25:g} hours"),
     (r"\b(?:a )?quarter of an hour", "15 minutes"),
     (r"\bthree[- ]quarters of an hour", "45 minutes"),
 )
@@ -265,6 +183,8 @@ def _noun(match: re.Match[str]) -> tuple[str, int]:
     kept: list[str] = []
     for word in re.finditer(_NOUN, match.group("noun")):
         lower = word.group().lower()
+        if lower in ("such", "new", "further", "other") and not kept:
+            continue
         if lower in _STOPS or (kept and re.search(r"[a-z]{2}ed$|ing$", lower)):
             break
         kept.append(word.group())
@@ -279,8 +199,9 @@ def _rate(found: Quantity, rate: re.Match[str]) -> Quantity:
     is_each = re.search(r"each|every|apiece", rate.group(), re.IGNORECASE)
     if not per and not is_each:
         return found
-    if re.fullmatch(r"\s*an?\s*", rate.group().removesuffix(rate.group("noun") or "")) and not kind_of(per):
-        return found  # "4 apples a friend gave me"
+    is_loose = re.match(r"\s*an?\b", rate.group(), re.IGNORECASE)
+    if is_loose and (rate.group("many") or not kind_of(per)):
+        return found  # "4 apples a friend gave me", "4 friends share a 36 euro taxi"
     many = number(rate.group("many")) if rate.group("many") else 1.0
     return replace(
         found, per=per or frozenset({"each"}), per_value=many, end=rate.end() if per else found.end
