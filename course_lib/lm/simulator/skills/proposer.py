@@ -11,26 +11,34 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from course_lib.lm import encoder
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed, sections
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.learner import encoded
 from course_lib.lm.simulator.skills.rules import WAYS
 from course_lib.lm.simulator.skills.work import Result, Work
 
-PHRASES, POOL = 6, 24  # phrases of a rule, and how many are looked at for it
-APART = 0.5  # how much nearness to other labels' texts speaks against a phrase
+PHRASES, LONGEST, MATTERING = 8, 4, 3  # of a rule the phrases; of a phrase the words, and those that matter
+AGAINST = 0.7  # how much nearness to other labels' texts speaks against a phrase
+SAID = 0.05  # how much it counts that several texts of a label say it
+ALONE = 0.6  # nearness of a phrase to its own text, where a label has no other
 KEPT = 0.8  # share of the phrases that a proposal keeps when proposals are to differ
 MOST = 24  # phrases of one label in an instruction that has grown
 _LABEL_WORDS = 3
+_CLAUSES = re.compile(r"[.,;:!?()\n\"/|\u00ab\u00bb\[\]]|\s[-\u2013\u2014]\s")
+_BREAKS = frozenset(
+    "and or but like including not no never unless except if when than because so that which who what while instead "
+    "monday tuesday wednesday thursday friday saturday sunday january february march april may june july august "
+    "september october november december".split()
+)
 
 
 @dataclass(frozen=True)
@@ -116,32 +124,34 @@ def _are_labels(said: Sequence[str]) -> bool:
     return is_short and not is_id and (len(said) < 8 or len(set(said)) <= 0.7 * len(said))
 
 
-_CUE = (
-    r"(?:correct|right|expected|true|gold|actual|desired|proper|should|belongs?|goes|answer|label|category)\b[^.\n]{0,40}?"
-    r"(?:is|was|be|been|:|=|to|in|as|answer)\s*(?:the )?[`'\"*]*"
+_RIGHT = re.compile(
+    r"(?:\b(?:correct|right|expected|true|gold|actual|desired|proper|should|belongs?|goes|answer|instead)\b(?:[^'\"`]{0,40}?\b"
+    r"(?:is|was|be|been|to|in|as))?\W*(?:the )?)$|^\W*(?:is|was) (?:the )?(?:right|correct|expected)"
 )
+_WRONG = re.compile(
+    r"(?:\b(?:got|not|instead of|rather than|predicted|answered|gave|said|chose)\W*)$|^\W*(?:is|was) (?:wrong|incorrect|not)"
+)
+_FAULT = re.compile(r"\b(?:incorrect|wrong|mistaken?|false|not (?:correct|right)|score of 0(?:\.0)?)\b")
 
 
 def _with_feedback(text: str, given: str, out: str, feedback: str, known: set[str]) -> Example:
-    """Return the example with the label that the feedback calls right, or without what it calls wrong."""
-    said = feedback.lower()
-    spelled = "|".join(re.escape(label.lower()) for label in sorted(known, key=len, reverse=True))
-    named = re.search(rf"{_CUE}({spelled})\b", said) or re.search(
-        rf"{_CUE}([\w-]+(?: [\w-]+)?)['\"`*.,;\n]", said + "\n"
-    )
-    stated = re.search(
-        rf"(?:correct|right|expected|true|gold|actual) (?:{re.escape(out)}|label|answer|class)\b", said
-    )
-    is_wrong = stated or re.search(
-        r"\b(?:incorrect|wrong|not correct|not right|score of 0(?:\.0)?\b|mistake|false)", said
-    )
-    if (
-        named
-        and named[1] != given.lower()
-        and (is_wrong or named[1] in {label.lower() for label in known} or not known)
-    ):
-        label = next((label for label in known if label.lower() == named[1]), named[1].strip())
-        return Example(text, label, out, given)
+    """Return the example with the label that the feedback on its field calls right, or without a wrong one."""
+    clauses = re.split(r"(?<=[.;\n])\s+", feedback)
+    mine = [clause for clause in clauses if re.search(rf"\b{re.escape(out)}\b", clause)] or clauses
+    said = "; ".join(mine)
+    named = {label.strip() for label in re.findall(r"['\"`]([^'\"`\n]{1,40})['\"`]", said)} | known
+    spelled = "|".join(re.escape(label) for label in sorted(named, key=len, reverse=True))
+    judged: dict[bool, str] = {}
+    for found in re.finditer(rf"(?<![\w-])(?:{spelled})(?![\w-])", said, re.IGNORECASE):
+        before, after = said[: found.start()].lower(), said[found.end() :].lower()
+        verdict = False if _WRONG.search(before) or _WRONG.search(after) else _RIGHT.search(before) or _RIGHT.search(after)
+        if verdict is not None:
+            judged[bool(verdict)] = next((label for label in named if label.lower() == found[0].lower()), found[0])
+    if True not in judged and (bare := re.search(r"(?:correct|right|expected)[^.\n]*?(?:is|was|be|:)\s+([\w-]+)", said)):
+        judged[True] = bare[1]
+    if True in judged:
+        return Example(text, judged[True], out, "" if judged[True] == given else given)
+    is_wrong = False in judged or _FAULT.search(said.lower())
     return Example(text, "", out, given) if is_wrong else Example(text, given, out)
 
 
@@ -153,76 +163,83 @@ def rules_from(examples: Sequence[Example], work: Work) -> dict[tuple[str, str],
     rules: dict[tuple[str, str], list[str]] = {}
     for out in dict.fromkeys(example.out for example in examples):
         mine = [example for example in examples if example.out == out and example.label]
-        labels = list(dict.fromkeys(example.label for example in mine))
-        texts = [example.text for example in mine]
-        vectors = encoder.encode(texts)
-        centres = {
-            label: encoder.unit(vectors[[example.label == label for example in mine]].mean(0))
-            for label in labels
-        }
-        phrases = [candidates(text) for text in texts]
-        for label in labels:
-            own = [
-                pair
-                for example, pairs in zip(mine, phrases, strict=True)
-                if example.label == label
-                for pair in pairs
-            ]
-            others = {
-                root for e, pairs in zip(mine, phrases, strict=True) if e.label != label for root, _ in pairs
-            }
-            rest = [centre for other, centre in centres.items() if other != label]
-            rules[out, label] = _tellings(own, others, centres[label], rest, work)
+        if mine:
+            labels = list(dict.fromkeys(example.label for example in mine))
+            is_labelled = np.array([[example.label == label for label in labels] for example in mine], float)
+            told = _tellings([example.text for example in mine], is_labelled, work)
+            rules.update({(out, label): said for label, said in zip(labels, told, strict=True)})
     return rules
 
 
-def candidates(text: str) -> list[tuple[str, str]]:
-    """Return the phrases of a text, of one to three words that matter: (stems, phrase)."""
-    found: dict[str, str] = {}
-    for clause in re.split(r"[.,;:!?()\n\"]| - ", text.lower()):
-        for run in _runs(re.findall(r"[a-z][\w'-]*", clause)):
-            for size in (1, 2, 3):
-                for at in range(len(run) - size + 1):
-                    part = run[at : at + size]
-                    if not all(word in words.COMMON_WORDS for word in part):
-                        found.setdefault(" ".join(map(words.stem, part)), " ".join(part))
-    return list(found.items())
+def _tellings(texts: Sequence[str], is_labelled: Any, work: Work) -> list[list[str]]:
+    """Return for each label the phrases of its texts that are nearer to its other texts than to those of others."""
+    found = [candidates(text) for text in texts]
+    spelled = {root: phrase for phrases in reversed(found) for root, phrase in phrases.items()}
+    if not spelled:
+        return [[] for _ in is_labelled.T]
+    has = np.array([[root in phrases for root in spelled] for phrases in found], float).T
+    near = encoded([*spelled.values()], weak=work.weak) @ encoded(texts, weak=work.weak).T
+    others = (1 - has) @ is_labelled  # how many texts of each label do not have the phrase themselves
+    apart = np.where(
+        others > 0, ((1 - has) * near) @ is_labelled / np.maximum(others, 1), ALONE * (near @ is_labelled) / is_labelled.sum(0)
+    )
+    shared = (has @ is_labelled + 0.25) / (is_labelled.sum(0) + 0.5)
+    chosen = []
+    for at in range(is_labelled.shape[1]):
+        rest = np.delete(np.arange(is_labelled.shape[1]), at)
+        telling = apart[:, at] + SAID * np.log(shared[:, at])
+        if rest.size:
+            telling -= AGAINST * apart[:, rest].max(1) + SAID * np.log(shared[:, rest]).max(1)
+        if work.draw:
+            telling += [work.draw.gauss(0, 0.03) for _ in spelled]
+        telling[has @ is_labelled[:, at] == 0] = -np.inf
+        chosen.append(_distinct([*spelled.items()], telling))
+    return chosen
 
 
-def _runs(said: Iterable[str]) -> Iterator[list[str]]:
-    run: list[str] = []
-    for word in [*said, "the"]:
-        if word not in words.STOP and len(word) > 2:
-            run.append(word)
-        elif run:
-            yield run
-            run = []
-
-
-def _tellings(
-    own: Sequence[tuple[str, str]], others: set[str], centre: Any, rest: Sequence[Any], work: Work
-) -> list[str]:
-    """Return the phrases that are nearest to a label's texts, and no nearer to those of others."""
-    counts = Counter(root for root, _ in own)
-    spelled = {root: phrase for root, phrase in reversed(own) if root not in others} or dict(reversed(own))
-    roots = sorted(spelled, key=lambda root: -counts[root] * len(root.split()) ** 0.5)[:POOL]
-    if not roots:
-        return []
-    vectors = encoder.encode([spelled[root] for root in roots])
-    near = vectors @ centre - (APART * (vectors @ np.array(rest).T).max(1) if rest else 0.0)
-    if work.draw:
-        near = near + np.array([work.draw.gauss(0, 0.05) for _ in roots])
+def _distinct(phrases: Sequence[tuple[str, str]], telling: Any) -> list[str]:
+    """Return the most telling phrases, of which no two share a word."""
+    roots: set[str] = set()
     chosen: list[str] = []
-    for root in (roots[at] for at in np.argsort(-near, kind="stable")):
-        if not any(set(root.split()) & set(taken.split()) for taken in chosen):
-            chosen.append(root)
-    return [spelled[root] for root in chosen[:PHRASES]]
+    for at in np.argsort(-telling, kind="stable"):
+        root, phrase = phrases[at]
+        if len(chosen) < PHRASES and telling[at] > -np.inf and not roots & {*root.split()}:
+            chosen.append(phrase)
+            roots.update(root.split())
+    return chosen
+
+
+def candidates(text: str) -> dict[str, str]:
+    """Return the phrases of a text without names, numbers and days: {stems: phrase}."""
+    found: dict[str, str] = {}
+    for clause in _CLAUSES.split(text.replace("\u2019", "'")):
+        run: list[str] = []
+        for at, word in enumerate([*re.findall(r"[^\W_]+(?:['-][^\W_]+)*", clause), "and"]):
+            is_name = word != "I" and (word[0].isupper() and at > 0 or not word.isascii() or re.search(r"\d", word))
+            if is_name or word.lower() in _BREAKS or word.lower().endswith("n't"):
+                found = _phrases(run) | found
+                run = []
+            else:
+                run.append(word.lower())
+    return found
+
+
+def _phrases(run: Sequence[str]) -> dict[str, str]:
+    """Return the parts of a run of words that begin and end with a word that matters."""
+    matters = [word not in words.STOP and len(word) > 2 for word in run]
+    found = {}
+    for start, end in combinations(range(len(run) + 1), 2):
+        part = [word for word, counts in zip(run[start:end], matters[start:end], strict=True) if counts]
+        is_whole = matters[start] and matters[end - 1] and end - start <= LONGEST and len(part) <= MATTERING
+        if is_whole and not words.COMMON_WORDS.issuperset(part):
+            found[" ".join(map(words.stem, part))] = " ".join(run[start:end])
+    return found
 
 
 # -- writing ------------------------------------------------------------------------------------------------
 
 _PASSAGE = re.compile(r"(?m)^\[\d+\] \u00ab+\n?|\n?\u00bb+$")  # how DSPy writes a list of texts
-_RULE = re.compile(r"(?:For (\w+), use|Use) (?:\"([^\"]+)\"|(\S+)) for ((?:[^.]|\.(?=\w))+)\.")
+_RULE = re.compile(r"(?:For (\w+), use|Use) (?:\"([^\"]+)\"|(\S+)) for ([^.]+)\.")
 
 
 def rule_sentences(rules: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
