@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from course_lib.lm import encoder
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.polarity import polarity, side
+from course_lib.lm.simulator.skills.polarity import degrees, direction, polarity, side
 from course_lib.lm.simulator.skills.rules import REST, Rule
 
 # Set on the desk's train and dev tickets and on two other small tasks, never on the desk's test tickets.
@@ -45,6 +45,7 @@ DEFAULT = 0.3  # head start of a label that means "nothing special"
 AGAINST, AGAINST_FROM = 2.0, 0.25  # how much an exception counts, and from which nearness on
 PREFERRED = 0.5  # head start of a label that the instructions prefer to others
 NEUTRAL = 0.6  # polarity below which a text is rather neutral, doubled
+PRESSING, USUAL, SHIFT = 2.0, 0.6, 0.2  # how much urgency counts; half the width of the middle; what "in doubt" shifts
 FEELING = 3.0  # how much a kind or an unkind word speaks for a label that names praise or blame
 SHARE = 0.03  # how much a demo speaks for its label whatever the text, so that frequent labels are learned
 LIKE, LIKE_FROM, SAME_WORDS = 1.0, 0.1, 0.4  # a demo's likeness: in meaning, from which nearness on, in words
@@ -81,14 +82,15 @@ class Meaning:
         named = {label: label.replace("_", " ") for label in labels} | ({"True": about} if about else {})
         self.sides = np.array([side(named.get(label, label)) for label in labels])
         self._feels = {1, -1} <= set(self.sides.tolist()) or bool(about and self.sides.any())
+        self._degrees = np.array(degrees(labels))
         self.rules = [rule for rule in rules if rule.condition not in ("", REST)]
-        if not self._feels:
+        if not self._feels and not self._degrees.size:
             unruled = (pair for pair in named.items() if pair[0] not in ruled and pair[1] != "False")
             self.rules += [Rule(label, name, NAMED) for label, name in unruled]
         rests = {rule.label: REST_NEARNESS for rule in rules if rule.condition == REST}
         rests = {"False": NOT_NEARNESS} | rests if about else rests
         self._floors = np.array([rests.get(label, -np.inf) for label in labels])
-        self._by_words = WORDS * (3.0 if "words" in ways else 0.3 if "meaning" in ways else 1.0)
+        self._by_words = WORDS * (3.0 if "words" in ways else 1.0)
         self._starts = np.array([DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in labels])
         for rule in rules:
             if not rule.condition:
@@ -118,6 +120,16 @@ class Meaning:
         if self._feels:
             felt = np.clip([[polarity(text)] for text in texts], -1.0, 1.0)
             scores += FEELING * (self.sides * felt + (self.sides == 0) * (NEUTRAL - abs(felt)))
+        if self._degrees.size:
+            scores += self._urgency(texts)
+        return scores
+
+    def _urgency(self, texts: Sequence[str]) -> Array:
+        vectors = encoded(texts, weak=self.weak)
+        urgent = vectors @ direction("urgency", vectors.shape[1])[:, None]
+        urgent = urgent + SHIFT * (("higher" in self._ways) - ("lower" in self._ways))
+        usual = USUAL + SHIFT * ("middle" in self._ways)
+        scores: Array = PRESSING * (2 * self._degrees * urgent + (self._degrees == 0) * (usual - abs(urgent)))
         return scores
 
     def speaks(self, word: str, label: str) -> bool:

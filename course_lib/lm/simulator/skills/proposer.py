@@ -22,10 +22,12 @@ import numpy as np
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed, sections
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.learner import encoded
-from course_lib.lm.simulator.skills.rules import WAYS
+from course_lib.lm.simulator.skills.learner import Learner, Meaning, encoded
+from course_lib.lm.simulator.skills.rules import WAYS, read_rules, read_ways
 from course_lib.lm.simulator.skills.work import Result, Work
 
+CHECKED = 8  # examples from which on it is checked whether rules help
+EACH = 3  # phrases of one text
 PHRASES, LONGEST, MATTERING = 8, 4, 3  # of a rule the phrases; of a phrase the words, and those that matter
 AGAINST = 0.7  # how much nearness to other labels' texts speaks against a phrase
 SAID = 0.05  # how much it counts that several texts of a label say it
@@ -66,6 +68,8 @@ def examples_in(text: str, wanted: Sequence[str] = ()) -> list[Example]:
     return [example for example in found if example.label or example.not_label]
 
 
+Rules = dict[tuple[str, str], list[str]]
+"""Phrases of each field and label."""
 Record = tuple[str, Mapping[str, Any], str]
 """Input text, outputs and feedback."""
 
@@ -158,17 +162,40 @@ def _with_feedback(text: str, given: str, out: str, feedback: str, known: set[st
 # -- rules from examples -----------------------------------------------------------------------------------
 
 
-def rules_from(examples: Sequence[Example], work: Work) -> dict[tuple[str, str], list[str]]:
-    """Return for each field and label what its texts speak of and the others' do not."""
-    rules: dict[tuple[str, str], list[str]] = {}
+def rules_from(examples: Sequence[Example], work: Work, basic: str = "") -> Rules:
+    """Return for each field and label what its texts speak of and the others' do not.
+
+    Rules of a field are left out if those of one half of its examples explain less of the other half than the
+    basic instruction alone, and the other way round.
+    """
+    rules: Rules = {}
     for out in dict.fromkeys(example.out for example in examples):
         mine = [example for example in examples if example.out == out and example.label]
-        if mine:
-            labels = list(dict.fromkeys(example.label for example in mine))
-            is_labelled = np.array([[example.label == label for label in labels] for example in mine], float)
-            told = _tellings([example.text for example in mine], is_labelled, work)
-            rules.update({(out, label): said for label, said in zip(labels, told, strict=True)})
+        halves = (mine[::2], mine[1::2])
+        gained = sum(
+            _explained(asked, basic, _drawn(learned, work), work) - _explained(asked, basic, {}, work)
+            for learned, asked in (halves, halves[::-1])
+            if len(mine) >= CHECKED
+        )
+        rules |= _drawn(mine, work) if gained >= 0 else {}
     return rules
+
+
+def _drawn(examples: Sequence[Example], work: Work) -> Rules:
+    """Return the rules of one field, drawn from its examples."""
+    labels = list(dict.fromkeys(example.label for example in examples))
+    is_labelled = np.array([[example.label == label for label in labels] for example in examples], float)
+    told = _tellings([example.text for example in examples], is_labelled, work) if labels else []
+    return {(examples[0].out, label): said for label, said in zip(labels, told, strict=True)}
+
+
+def _explained(examples: Sequence[Example], basic: str, rules: Rules, work: Work) -> int:
+    """Return how many examples of one field get their label by an instruction and rules."""
+    labels = tuple(dict.fromkeys(example.label for example in examples))
+    told = "\n".join([basic, *rule_sentences(rules)])
+    meaning = Meaning(labels, "", read_rules(told, labels), read_ways(told), "", weak=work.weak)
+    scores = map(Learner(meaning, ()).scores, (example.text for example in examples))
+    return sum(max(score, key=lambda label: score[label]) == one.label for score, one in zip(scores, examples, strict=True))
 
 
 def _tellings(texts: Sequence[str], is_labelled: Any, work: Work) -> list[list[str]]:
@@ -193,7 +220,8 @@ def _tellings(texts: Sequence[str], is_labelled: Any, work: Work) -> list[list[s
         if work.draw:
             telling += [work.draw.gauss(0, 0.03) for _ in spelled]
         telling[has @ is_labelled[:, at] == 0] = -np.inf
-        chosen.append(_distinct([*spelled.items()], telling))
+        most = min(PHRASES, int(EACH * is_labelled[:, at].sum()))
+        chosen.append(_distinct([*spelled.items()], telling)[:most])
     return chosen
 
 
@@ -214,7 +242,10 @@ def candidates(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for clause in _CLAUSES.split(text.replace("\u2019", "'")):
         run: list[str] = []
-        for at, word in enumerate([*re.findall(r"[^\W_]+(?:['-][^\W_]+)*", clause), "and"]):
+        said = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", clause)
+        if len(said) < 3 and clause.strip()[:1].isupper():
+            continue  # a greeting, or who signs
+        for at, word in enumerate([*said, "and"]):
             is_name = word != "I" and (word[0].isupper() and at > 0 or not word.isascii() or re.search(r"\d", word))
             if is_name or word.lower() in _BREAKS or word.lower().endswith("n't"):
                 found = _phrases(run) | found
@@ -261,17 +292,17 @@ def _listed(items: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def rules_in(text: str) -> dict[tuple[str, str], list[str]]:
+def rules_in(text: str) -> Rules:
     """Read back the rules of an instruction that was written here."""
-    rules: dict[tuple[str, str], list[str]] = {}
+    rules: Rules = {}
     for found in _RULE.finditer(text):
         phrases = re.split(r", | and ", found[4])
         rules.setdefault((found[1] or "", found[2] or found[3]), []).extend(phrases)
     return rules
 
 
-def _merged(*parts: Mapping[tuple[str, str], Sequence[str]]) -> dict[tuple[str, str], list[str]]:
-    merged: dict[tuple[str, str], list[str]] = {}
+def _merged(*parts: Mapping[tuple[str, str], Sequence[str]]) -> Rules:
+    merged: Rules = {}
     for part in parts:
         for key, phrases in part.items():
             merged[key] = list(dict.fromkeys([*merged.get(key, ()), *phrases]))
@@ -297,7 +328,7 @@ def reflect(text: str, work: Work) -> str | None:
     current = re.search(r"```\n(.*?)\n```", text, re.DOTALL)
     if not current or not re.search(r"(?m)^# Example 1$", text) or "Feedback" not in text:
         return None
-    return f"```\n{_improved(current[1], rules_from(examples_in(text), work), (), work)}\n```"
+    return f"```\n{_improved(current[1], rules_from(examples_in(text), work, current[1]), (), work)}\n```"
 
 
 def _instruction(work: Work) -> Result | None:
@@ -309,7 +340,7 @@ def _instruction(work: Work) -> Result | None:
         inputs.get(name, "") for name in ("dataset_description", "examples_with_feedback", "task_demos")
     )
     outs = re.findall(r"\w+", inputs.get("module", "").partition("->")[2])
-    shown = rules_from(examples_in(inputs.get("examples_with_feedback", ""), outs), work)
+    shown = rules_from(examples_in(inputs.get("examples_with_feedback", ""), outs), work, basic)
     described = {key: said for key, said in rules_in(told).items() if not outs or key[0] in ("", *outs)}
     rules = _merged(described, shown)
     return Result(

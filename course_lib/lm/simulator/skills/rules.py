@@ -74,9 +74,17 @@ WAYS = {
         "Go by the words that are used.",
         re.compile(r"by the words (?:that|which)|by key ?words|look (?:for|at) key ?words"),
     ),
-    "meaning": (
-        "Read for the meaning as a whole, not for single words.",
-        re.compile(r"meaning as a whole|not (?:for|by|at) (?:single|individual) words"),
+    "lower": (
+        "In doubt between two degrees, choose the lower one.",
+        re.compile(r"in doubt[^.]*\blower\b|do not overstate"),
+    ),
+    "higher": (
+        "In doubt between two degrees, choose the higher one.",
+        re.compile(r"in doubt[^.]*\bhigher\b|do not understate"),
+    ),
+    "middle": (
+        "Keep the highest and the lowest degree for clear cases.",
+        re.compile(r"\bfor clear cases|extremes? only"),
     ),
 }
 """Ways to read that an instruction may ask for: how it is said here, and what it is known by."""
