@@ -45,7 +45,14 @@ DEFAULT = 0.3  # head start of a label that means "nothing special"
 AGAINST, AGAINST_FROM = 2.0, 0.25  # how much an exception counts, and from which nearness on
 PREFERRED = 0.5  # head start of a label that the instructions prefer to others
 NEUTRAL = 0.6  # polarity below which a text is rather neutral, doubled
-PRESSING, USUAL, SHIFT = 2.0, 0.6, 0.2  # how much urgency counts; half the width of the middle; what "in doubt" shifts
+PRESSING, USUAL, SHIFT = (
+    2.0,
+    0.6,
+    0.2,
+)  # how much urgency counts; half the width of the middle; what "in doubt" shifts
+DEGREES = frozenset(
+    ("degrees", "lower", "higher", "middle")
+)  # ways to read that ask for how urgent a text is
 FEELING = 3.0  # how much a kind or an unkind word speaks for a label that names praise or blame
 SHARE = 0.03  # how much a demo speaks for its label whatever the text, so that frequent labels are learned
 LIKE, LIKE_FROM, SAME_WORDS = 1.0, 0.1, 0.4  # a demo's likeness: in meaning, from which nearness on, in words
@@ -82,7 +89,7 @@ class Meaning:
         named = {label: label.replace("_", " ") for label in labels} | ({"True": about} if about else {})
         self.sides = np.array([side(named.get(label, label)) for label in labels])
         self._feels = {1, -1} <= set(self.sides.tolist()) or bool(about and self.sides.any())
-        self._degrees = np.array(degrees(labels))
+        self._degrees = np.array(degrees(labels) if ways & DEGREES else ())
         self.rules = [rule for rule in rules if rule.condition not in ("", REST)]
         if not self._feels and not self._degrees.size:
             unruled = (pair for pair in named.items() if pair[0] not in ruled and pair[1] != "False")
@@ -90,7 +97,6 @@ class Meaning:
         rests = {rule.label: REST_NEARNESS for rule in rules if rule.condition == REST}
         rests = {"False": NOT_NEARNESS} | rests if about else rests
         self._floors = np.array([rests.get(label, -np.inf) for label in labels])
-        self._by_words = WORDS * (3.0 if "words" in ways else 1.0)
         self._starts = np.array([DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in labels])
         for rule in rules:
             if not rule.condition:
@@ -109,14 +115,12 @@ class Meaning:
     def own(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
         """Return how the labels' own meaning speaks for texts: a row a text, a column a label."""
         scores: Array = self._starts + NEAR * self._nearness(texts)
-        if "first" in self._ways:
-            scores += NEAR * self._nearness([(words.sentences(text) or (text,))[0] for text in texts])
         if "apart" in self._ways:
             scores -= APART * NEAR * self._nearness([self._domain])
         for row, of_text in zip(scores, features, strict=True):
             for feature in filter(self._words.__contains__, of_text):
                 for at, weight in self._words[feature]:
-                    row[at] += self._by_words * of_text[feature] * weight
+                    row[at] += WORDS * of_text[feature] * weight
         if self._feels:
             felt = np.clip([[polarity(text)] for text in texts], -1.0, 1.0)
             scores += FEELING * (self.sides * felt + (self.sides == 0) * (NEUTRAL - abs(felt)))

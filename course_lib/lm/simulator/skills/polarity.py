@@ -99,6 +99,11 @@ def side(label: str) -> int:
 
 def degrees(labels: Sequence[str]) -> list[float]:
     """Return 1, 0 or -1 for labels that name how urgent something is; nothing where one names something else."""
-    known = {word: at for at, end in ((1.0, "up"), (0.0, "middle"), (-1.0, "down")) for word in _DEGREES[end].split()}
+    known = {
+        word: at
+        for at, end in ((1.0, "up"), (0.0, "middle"), (-1.0, "down"))
+        for word in _DEGREES[end].split()
+    }
     found = [known.get(label.lower()) for label in labels]
-    return [at for at in found if at is not None] if {1.0, -1.0} <= {*found} and None not in found else []
+    are_degrees = len({*found}) > 1 and None not in found
+    return [at for at in found if at is not None and are_degrees]

@@ -23,6 +23,7 @@ from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed, sections
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.learner import Learner, Meaning, encoded
+from course_lib.lm.simulator.skills.polarity import degrees
 from course_lib.lm.simulator.skills.rules import WAYS, read_rules, read_ways
 from course_lib.lm.simulator.skills.work import Result, Work
 
@@ -148,10 +149,18 @@ def _with_feedback(text: str, given: str, out: str, feedback: str, known: set[st
     judged: dict[bool, str] = {}
     for found in re.finditer(rf"(?<![\w-])(?:{spelled})(?![\w-])", said, re.IGNORECASE):
         before, after = said[: found.start()].lower(), said[found.end() :].lower()
-        verdict = False if _WRONG.search(before) or _WRONG.search(after) else _RIGHT.search(before) or _RIGHT.search(after)
+        verdict = (
+            False
+            if _WRONG.search(before) or _WRONG.search(after)
+            else _RIGHT.search(before) or _RIGHT.search(after)
+        )
         if verdict is not None:
-            judged[bool(verdict)] = next((label for label in named if label.lower() == found[0].lower()), found[0])
-    if True not in judged and (bare := re.search(r"(?:correct|right|expected)[^.\n]*?(?:is|was|be|:)\s+([\w-]+)", said)):
+            judged[bool(verdict)] = next(
+                (label for label in named if label.lower() == found[0].lower()), found[0]
+            )
+    if True not in judged and (
+        bare := re.search(r"(?:correct|right|expected)[^.\n]*?(?:is|was|be|:)\s+([\w-]+)", said)
+    ):
         judged[True] = bare[1]
     if True in judged:
         return Example(text, judged[True], out, "" if judged[True] == given else given)
@@ -195,7 +204,10 @@ def _explained(examples: Sequence[Example], basic: str, rules: Rules, work: Work
     told = "\n".join([basic, *rule_sentences(rules)])
     meaning = Meaning(labels, "", read_rules(told, labels), read_ways(told), "", weak=work.weak)
     scores = map(Learner(meaning, ()).scores, (example.text for example in examples))
-    return sum(max(score, key=lambda label: score[label]) == one.label for score, one in zip(scores, examples, strict=True))
+    return sum(
+        max(score, key=lambda label: score[label]) == one.label
+        for score, one in zip(scores, examples, strict=True)
+    )
 
 
 def _tellings(texts: Sequence[str], is_labelled: Any, work: Work) -> list[list[str]]:
@@ -208,7 +220,9 @@ def _tellings(texts: Sequence[str], is_labelled: Any, work: Work) -> list[list[s
     near = encoded([*spelled.values()], weak=work.weak) @ encoded(texts, weak=work.weak).T
     others = (1 - has) @ is_labelled  # how many texts of each label do not have the phrase themselves
     apart = np.where(
-        others > 0, ((1 - has) * near) @ is_labelled / np.maximum(others, 1), ALONE * (near @ is_labelled) / is_labelled.sum(0)
+        others > 0,
+        ((1 - has) * near) @ is_labelled / np.maximum(others, 1),
+        ALONE * (near @ is_labelled) / is_labelled.sum(0),
     )
     shared = (has @ is_labelled + 0.25) / (is_labelled.sum(0) + 0.5)
     chosen = []
@@ -246,7 +260,9 @@ def candidates(text: str) -> dict[str, str]:
         if len(said) < 3 and clause.strip()[:1].isupper():
             continue  # a greeting, or who signs
         for at, word in enumerate([*said, "and"]):
-            is_name = word != "I" and (word[0].isupper() and at > 0 or not word.isascii() or re.search(r"\d", word))
+            is_name = word != "I" and (
+                word[0].isupper() and at > 0 or not word.isascii() or re.search(r"\d", word)
+            )
             if is_name or word.lower() in _BREAKS or word.lower().endswith("n't"):
                 found = _phrases(run) | found
                 run = []
@@ -267,15 +283,30 @@ def _phrases(run: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _degree_ways(examples: Sequence[Example], basic: str, work: Work) -> list[str]:
+    """Return how to read degrees, as far as more examples get their label by it."""
+    best: tuple[int, list[str]] = (0, [])
+    for out in dict.fromkeys(example.out for example in examples):
+        mine = [example for example in examples if example.out == out and example.label]
+        if not degrees([*{example.label for example in mine}]):
+            continue
+        for also in ((), ("lower",), ("higher",), ("middle",)):
+            said = [WAYS[way][0] for way in ("degrees", *also)]
+            gained = _explained(mine, "\n".join([basic, *said]), {}, work) - _explained(mine, basic, {}, work)
+            best = max(best, (gained, said), key=lambda pair: pair[0])
+    return best[1]
+
+
 # -- writing ------------------------------------------------------------------------------------------------
 
+_SAMPLE = "Each sample is a text with its"
 _PASSAGE = re.compile(r"(?m)^\[\d+\] \u00ab+\n?|\n?\u00bb+$")  # how DSPy writes a list of texts
 _RULE = re.compile(r"(?:For (\w+), use|Use) (?:\"([^\"]+)\"|(\S+)) for ([^.]+)\.")
 
 
-def rule_sentences(rules: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
+def rule_sentences(rules: Mapping[tuple[str, str], Sequence[str]], outs: Sequence[str] = ()) -> list[str]:
     """Write one sentence a label, which `read_rules` reads; the field is named where there are several."""
-    is_one = len({out for out, _ in rules}) < 2
+    is_one = len({*outs, *(out for out, _ in rules)}) < 2
     return [
         f"{'Use' if is_one or not out else f'For {out}, use'} {_named(label)} for {_listed(phrases[-MOST:])}."
         for (out, label), phrases in rules.items()
@@ -328,7 +359,8 @@ def reflect(text: str, work: Work) -> str | None:
     current = re.search(r"```\n(.*?)\n```", text, re.DOTALL)
     if not current or not re.search(r"(?m)^# Example 1$", text) or "Feedback" not in text:
         return None
-    return f"```\n{_improved(current[1], rules_from(examples_in(text), work, current[1]), (), work)}\n```"
+    told = _learned(current[1], examples_in(text), {}, "", work)
+    return f"```\n{told}\n```"
 
 
 def _instruction(work: Work) -> Result | None:
@@ -336,16 +368,22 @@ def _instruction(work: Work) -> Result | None:
     basic, tried = _best_so_far(inputs)
     if not basic:
         return None
-    told = "\n".join(
-        inputs.get(name, "") for name in ("dataset_description", "examples_with_feedback", "task_demos")
-    )
+    told = "\n".join(inputs.get(name, "") for name in ("dataset_description", "task_demos"))
     outs = re.findall(r"\w+", inputs.get("module", "").partition("->")[2])
-    shown = rules_from(examples_in(inputs.get("examples_with_feedback", ""), outs), work, basic)
-    described = {key: said for key, said in rules_in(told).items() if not outs or key[0] in ("", *outs)}
-    rules = _merged(described, shown)
-    return Result(
-        _improved(basic, rules, tried if rules else tried or ("",), work), "it follows from the examples"
-    )
+    rules = {key: said for key, said in rules_in(told).items() if not outs or key[0] in ("", *outs)}
+    examples = examples_in(inputs.get("examples_with_feedback", ""), outs)
+    has_nothing = not (tried or examples or rules)
+    said = _learned(basic, examples, rules, told, work, ("",) if has_nothing else tried)
+    return Result(said, "it follows from the examples")
+
+
+def _learned(
+    basic: str, examples: Sequence[Example], rules: Rules, told: str, work: Work, tried: Sequence[str] = ()
+) -> str:
+    """Return an instruction with rules and ways to read, of what is told and of examples."""
+    ways = [way for way, _ in WAYS.values() if way in told] or _degree_ways(examples, basic, work)
+    joined = "\n".join([basic, *(way for way in ways if way not in basic)])
+    return _improved(joined, _merged(rules, rules_from(examples, work, basic)), tried, work)
 
 
 def _best_so_far(inputs: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -406,20 +444,25 @@ def _ways(basic: str, tried: Sequence[str], work: Work) -> list[str]:
 
 def _observations(work: Work) -> Result:
     examples = examples_in(work.task.inputs.get("examples", ""))
-    rules = rule_sentences(rules_from(examples, work))
     outs = list(dict.fromkeys(example.out for example in examples))
-    if not rules:
+    rules = rule_sentences(rules_from(examples, work), outs)
+    said = [*_degree_ways(examples, "", work), *rules]
+    if not said:
         return Result(
             "COMPLETE" if "prior_observations" in work.task.inputs else "The samples are short texts."
         )
-    return Result(" ".join([f"Each sample is a text with its {_listed(outs)}.", *rules]))
+    return Result(" ".join([f"{_SAMPLE} {_listed(outs)}.", *said]))
 
 
 def _summary(work: Work) -> Result | None:
     said = work.task.inputs.get("observations", "")
-    if not (rules := rules_in(said)):
-        return None
-    return Result(" ".join([f"{said.partition('.')[0]}.", *rule_sentences(rules)]))
+    rules = rules_in(said)
+    ways = [way for way, _ in WAYS.values() if 2 * said.count(way) > said.count(_SAMPLE)]
+    return (
+        Result(" ".join([f"{said.partition('.')[0]}.", *ways, *rule_sentences(rules)]))
+        if rules or ways
+        else None
+    )
 
 
 def _rules(work: Work) -> Result | None:

@@ -66,13 +66,9 @@ WAYS = {
         "What all of these texts have in common says nothing: look at what sets each one apart.",
         re.compile(r"sets? (?:it|each one|them) apart|have in common says nothing|compare the labels"),
     ),
-    "first": (
-        "The first sentence usually says what it is about, so give it more weight.",
-        re.compile(r"first sentence|opening (?:sentence|line)|beginning of the (?:text|message)"),
-    ),
-    "words": (
-        "Go by the words that are used.",
-        re.compile(r"by the words (?:that|which)|by key ?words|look (?:for|at) key ?words"),
+    "degrees": (
+        "A degree says how soon something has to be done and how bad it is, not what it is about.",
+        re.compile(r"how (?:soon|bad|serious|urgent|pressing)\b|\burgency is\b"),
     ),
     "lower": (
         "In doubt between two degrees, choose the lower one.",
