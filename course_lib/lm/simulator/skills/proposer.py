@@ -290,7 +290,7 @@ def _degree_ways(examples: Sequence[Example], basic: str, work: Work) -> list[st
         mine = [example for example in examples if example.out == out and example.label]
         if not degrees([*{example.label for example in mine}]):
             continue
-        for also in ((), ("lower",), ("higher",), ("middle",)):
+        for also in ((), ("lower",), ("higher",), ("middle",))[: None if len(mine) >= CHECKED else 1]:
             said = [WAYS[way][0] for way in ("degrees", *also)]
             gained = _explained(mine, "\n".join([basic, *said]), {}, work) - _explained(mine, basic, {}, work)
             best = max(best, (gained, said), key=lambda pair: pair[0])
