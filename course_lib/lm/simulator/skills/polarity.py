@@ -29,6 +29,10 @@ _GOOD, _BAD, _NOT = (
 )
 _DEGREES = words.ENGLISH["degrees"]
 _CLAUSE = re.compile(r"[.!?;:\n]+|,|\b(?:but|however|yet|although|though)\b")
+_WHOLE = re.compile(r"\b(?:not|hardly|never|scarcely)\s+(?:exactly|really|quite|what|the kind of)\b")
+"""What denies all that stands behind it in a clause."""
+_TWICE = re.compile(r"\b(?:hardly|barely|scarcely|not|never|no|\w+n't)\b([^.!?]*?)\bwithout\b", re.IGNORECASE)
+"""Two negations that cancel each other."""
 _TURN = re.compile(r"\b(?:but|however|yet)\b|\bnow\b")
 
 
@@ -53,6 +57,7 @@ def direction(scale: str, dimensions: int) -> encoder.Vectors:
 @lru_cache(maxsize=4_096)
 def polarity(text: str) -> float:
     """Return how much a text praises (above 0) or blames (below 0): by its words, else by its meaning."""
+    text = _TWICE.sub(r"\1", text)
     said = by_words(text)
     is_plain = _phrases()[-1][0].search(text.lower())
     return (
@@ -64,25 +69,37 @@ def polarity(text: str) -> float:
 
 def by_words(text: str) -> float:
     """Return the polarity that words and phrases give; 0 where none is known."""
+    return sum(_of_parts(text))
+
+
+def is_mixed(text: str) -> bool:
+    """Say whether one part of a text praises and another blames."""
+    said = _of_parts(text)
+    return max(said) > 0 > min(said)
+
+
+def _of_parts(text: str) -> list[float]:
+    """Return the polarity of each phrase and clause; what stands behind "but" counts more."""
     plain = text.lower().replace("\u2019", "'")
-    total = 0.0
+    parts = [0.0]
     for pattern, sign in _phrases():
-        total += sign * len(pattern.findall(plain))
+        parts += [sign] * len(pattern.findall(plain))
         plain = pattern.sub(" ", plain)
     turn = next((found.start() for found in reversed(list(_TURN.finditer(plain)))), len(plain))
     at = 0
     for clause in _CLAUSE.split(plain):
         at = plain.find(clause, at)
-        total += _of_clause(clause) * (BUT if at > turn else 1.0)
-    return total
+        parts.append(_of_clause(clause) * (BUT if at > turn else 1.0))
+    return parts
 
 
 def _of_clause(clause: str) -> float:
     total, turned = 0.0, 0
+    reach = len(clause) if _WHOLE.search(clause) else REACH
     for word in re.findall(r"[a-z]+(?:'[a-z]+)?", clause):
         root = words.stem(word)
         if root in _NOT or word.endswith("n't"):
-            turned = REACH
+            turned = reach
             continue
         sign = (root in _GOOD) - (root in _BAD)
         total += WORD * sign * (-0.8 if turned > 0 else 1.0)
