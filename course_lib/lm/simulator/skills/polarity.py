@@ -44,7 +44,7 @@ def _phrases() -> tuple[tuple[re.Pattern[str], float], ...]:
 
 @cache
 def direction(scale: str, dimensions: int) -> encoder.Vectors:
-    """Return the direction in which a scale's upper sentences lie: ridge regression on the sentences there."""
+    """Return the direction in which a scale's upper sentences lie, by ridge regression on its sentences."""
     signs = {"up": 1.0, "middle": 0.0, "down": -1.0}
     said = words.ENGLISH["scales"][scale]
     vectors = encoder.unit(encoder.encode([text for end in signs for text in said[end]])[:, :dimensions])
@@ -115,7 +115,7 @@ def side(label: str) -> int:
 
 
 def degrees(labels: Sequence[str]) -> list[float]:
-    """Return 1, 0 or -1 for labels that name how urgent something is; nothing where one names something else."""
+    """Return 1, 0 or -1 for labels that all name how urgent something is, else nothing."""
     known = {
         word: at
         for at, end in ((1.0, "up"), (0.0, "middle"), (-1.0, "down"))

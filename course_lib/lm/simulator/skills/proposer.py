@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -37,21 +38,16 @@ KEPT = 0.8  # share of the phrases that a proposal keeps when proposals are to d
 MOST = 24  # phrases of one label in an instruction that has grown
 _LABEL_WORDS = 3
 _CLAUSES = re.compile(r"[.,;:!?()\n\"/|\u00ab\u00bb\[\]]|\s[-\u2013\u2014]\s")
-_BREAKS = frozenset(
-    "and or but like including not no never unless except if when than because so that which who what while instead "
-    "monday tuesday wednesday thursday friday saturday sunday january february march april may june july august "
-    "september october november december".split()
-)
+_BREAKS = frozenset(words.ENGLISH["breaks"].split())
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text and its label in one field of the program; the label that it must not get, if one was wrong."""
+    """A text and its label in one field of the program; no label, if only a wrong one is known."""
 
     text: str
     label: str
     out: str = ""
-    not_label: str = ""
 
 
 # -- reading examples out of a prompt ----------------------------------------------------------------------
@@ -60,13 +56,12 @@ class Example:
 def examples_in(text: str, wanted: Sequence[str] = ()) -> list[Example]:
     """Return the examples that a prompt shows, as records, blocks of fields, or in Markdown."""
     records = list(_records(text))
-    outs = wanted or _label_fields(records)
     found: list[Example] = []
-    for inputs, outputs, feedback in records:
-        known = {str(record[1][out]) for record in records for out in outs if out in record[1]}
-        given = ((out, str(outputs[out])) for out in outs if out in outputs)
-        found.extend(_with_feedback(inputs, label, out, feedback, known) for out, label in given)
-    return [example for example in found if example.label or example.not_label]
+    for out in wanted or _label_fields(records):
+        mine = [(inputs, str(outputs[out]), said) for inputs, outputs, said in records if out in outputs]
+        known = {given for _, given, _ in mine}
+        found += [Example(inputs, _judged(given, out, said, known), out) for inputs, given, said in mine]
+    return [example for example in found if example.label]
 
 
 Rules = dict[tuple[str, str], list[str]]
@@ -77,7 +72,9 @@ Record = tuple[str, Mapping[str, Any], str]
 
 def _records(text: str) -> Iterator[Record]:
     for found in re.finditer(r"Example\((\{.*?\})\) \(input_keys=\{(.*?)\}\)", text, re.DOTALL):
-        yield from _record(_evaluated(found[1]), set(re.findall(r"'(\w+)'", found[2])))
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            values, given = dict(ast.literal_eval(found[1])), re.findall(r"'(\w+)'", found[2])
+            yield "\n".join(str(values.pop(name)) for name in given if name in values), values, ""
     for shown in parsed(text, []) if text.lstrip().startswith("[") else ():
         if isinstance(shown, dict) and isinstance(shown.get("Inputs"), dict):
             outputs = shown.get("Generated Outputs")
@@ -92,19 +89,6 @@ def _records(text: str) -> Iterator[Record]:
         yield said, dict(_headed(parts.get("Generated Outputs", ""), "###")), parts.get("Feedback", "")
 
 
-def _record(values: Any, input_keys: set[str]) -> Iterator[Record]:
-    if isinstance(values, dict):
-        said = "\n".join(str(value) for name, value in values.items() if name in input_keys)
-        yield said, {name: value for name, value in values.items() if name not in input_keys}, ""
-
-
-def _evaluated(source: str) -> Any:
-    try:
-        return ast.literal_eval(source)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-
-
 def _lines(text: str) -> dict[str, str]:
     return {name: value.strip() for name, value in re.findall(r"(?m)^(\w+): (.*)$", text)}
 
@@ -116,10 +100,12 @@ def _headed(text: str, marks: str) -> Iterator[tuple[str, str]]:
 
 def _label_fields(records: Sequence[Record]) -> list[str]:
     """Return the output fields whose values repeat and are short."""
-    names = dict.fromkeys(name for _, outputs, _ in records for name in outputs)
-    values = {name: [str(outputs[name]) for _, outputs, _ in records if name in outputs] for name in names}
+    values: dict[str, list[str]] = {}
+    for _, outputs, _ in records:
+        for name, value in outputs.items():
+            values.setdefault(name, []).append(str(value))
     return [
-        name for name, said in values.items() if _are_labels(said) and name not in ("reasoning", "rationale")
+        name for name, said in values.items() if name not in ("reasoning", "rationale") and _are_labels(said)
     ]
 
 
@@ -130,42 +116,35 @@ def _are_labels(said: Sequence[str]) -> bool:
 
 
 _RIGHT = re.compile(
-    r"(?:\b(?:correct|right|expected|true|gold|actual|desired|proper|should|belongs?|goes|answer|instead)\b(?:[^'\"`]{0,40}?\b"
-    r"(?:is|was|be|been|to|in|as))?\W*(?:the )?)$|^\W*(?:is|was) (?:the )?(?:right|correct|expected)"
+    r"(?:\b(?:correct|right|expected|true|gold|actual|desired|proper|should|belongs?|goes|answer|instead)\b"
+    r"(?:[^'\"`]{0,40}?\b(?:is|was|be|been|to|in|as))?\W*(?:the )?)$"
+    r"|^\W*(?:is|was) (?:the )?(?:right|correct|expected)"
 )
 _WRONG = re.compile(
-    r"(?:\b(?:got|not|instead of|rather than|predicted|answered|gave|said|chose)\W*)$|^\W*(?:is|was) (?:wrong|incorrect|not)"
+    r"\b(?:got|not|instead of|rather than|predicted|answered|gave|said|chose)\W*$"
+    r"|^\W*(?:is|was) (?:wrong|incorrect|not)"
 )
 _FAULT = re.compile(r"\b(?:incorrect|wrong|mistaken?|false|not (?:correct|right)|score of 0(?:\.0)?)\b")
+_BARE = re.compile(
+    r"(?:(?:correct|right|expected)[^.\n]*?(?:is|was|be|:)|should be|belongs to|expected)\s+([\w-]+)"
+)
 
 
-def _with_feedback(text: str, given: str, out: str, feedback: str, known: set[str]) -> Example:
-    """Return the example with the label that the feedback on its field calls right, or without a wrong one."""
+def _judged(given: str, out: str, feedback: str, known: set[str]) -> str:
+    """Return the label that the feedback on a field calls right, or none if it calls the given one wrong."""
     clauses = re.split(r"(?<=[.;\n])\s+", feedback)
-    mine = [clause for clause in clauses if re.search(rf"\b{re.escape(out)}\b", clause)] or clauses
-    said = "; ".join(mine)
+    said = "; ".join([clause for clause in clauses if re.search(rf"\b{re.escape(out)}\b", clause)] or clauses)
     named = {label.strip() for label in re.findall(r"['\"`]([^'\"`\n]{1,40})['\"`]", said)} | known
+    named |= {bare[1] for bare in _BARE.finditer(said) if bare[1].lower() not in words.STOP}
     spelled = "|".join(re.escape(label) for label in sorted(named, key=len, reverse=True))
-    judged: dict[bool, str] = {}
+    is_wrong = _FAULT.search(said.lower()) is not None
     for found in re.finditer(rf"(?<![\w-])(?:{spelled})(?![\w-])", said, re.IGNORECASE):
-        before, after = said[: found.start()].lower(), said[found.end() :].lower()
-        verdict = (
-            False
-            if _WRONG.search(before) or _WRONG.search(after)
-            else _RIGHT.search(before) or _RIGHT.search(after)
-        )
-        if verdict is not None:
-            judged[bool(verdict)] = next(
-                (label for label in named if label.lower() == found[0].lower()), found[0]
-            )
-    if True not in judged and (
-        bare := re.search(r"(?:correct|right|expected)[^.\n]*?(?:is|was|be|:)\s+([\w-]+)", said)
-    ):
-        judged[True] = bare[1]
-    if True in judged:
-        return Example(text, judged[True], out, "" if judged[True] == given else given)
-    is_wrong = False in judged or _FAULT.search(said.lower())
-    return Example(text, "", out, given) if is_wrong else Example(text, given, out)
+        sides = (said[: found.start()].lower(), said[found.end() :].lower())
+        if any(map(_WRONG.search, sides)):
+            is_wrong |= found[0].lower() == given.lower()
+        elif any(map(_RIGHT.search, sides)):
+            return next((label for label in known if label.lower() == found[0].lower()), found[0])
+    return "" if is_wrong else given
 
 
 # -- rules from examples -----------------------------------------------------------------------------------
@@ -178,16 +157,20 @@ def rules_from(examples: Sequence[Example], work: Work, basic: str = "") -> Rule
     basic instruction alone, and the other way round.
     """
     rules: Rules = {}
-    for out in dict.fromkeys(example.out for example in examples):
-        mine = [example for example in examples if example.out == out and example.label]
+    for mine in _by_field(examples):
         halves = (mine[::2], mine[1::2])
         gained = sum(
-            _explained(asked, basic, _drawn(learned, work), work) - _explained(asked, basic, {}, work)
+            _gain(asked, basic, rule_sentences(_drawn(learned, work)), work)
             for learned, asked in (halves, halves[::-1])
             if len(mine) >= CHECKED
         )
         rules |= _drawn(mine, work) if gained >= 0 else {}
     return rules
+
+
+def _by_field(examples: Sequence[Example]) -> list[list[Example]]:
+    outs = dict.fromkeys(example.out for example in examples)
+    return [[example for example in examples if example.out == out] for out in outs]
 
 
 def _drawn(examples: Sequence[Example], work: Work) -> Rules:
@@ -198,20 +181,23 @@ def _drawn(examples: Sequence[Example], work: Work) -> Rules:
     return {(examples[0].out, label): said for label, said in zip(labels, told, strict=True)}
 
 
-def _explained(examples: Sequence[Example], basic: str, rules: Rules, work: Work) -> int:
-    """Return how many examples of one field get their label by an instruction and rules."""
+def _gain(examples: Sequence[Example], basic: str, said: Sequence[str], work: Work) -> int:
+    """Return how many more examples of one field get their label if more is said than the instruction."""
     labels = tuple(dict.fromkeys(example.label for example in examples))
-    told = "\n".join([basic, *rule_sentences(rules)])
-    meaning = Meaning(labels, "", read_rules(told, labels), read_ways(told), "", weak=work.weak)
-    scores = map(Learner(meaning, ()).scores, (example.text for example in examples))
-    return sum(
-        max(score, key=lambda label: score[label]) == one.label
-        for score, one in zip(scores, examples, strict=True)
-    )
+
+    def right(told: str) -> int:
+        meaning = Meaning(labels, "", read_rules(told, labels), read_ways(told), "", weak=work.weak)
+        scores = [Learner(meaning, ()).scores(example.text) for example in examples]
+        return sum(
+            max(score, key=score.__getitem__) == one.label
+            for score, one in zip(scores, examples, strict=True)
+        )
+
+    return right("\n".join([basic, *said])) - right(basic)
 
 
 def _tellings(texts: Sequence[str], is_labelled: Any, work: Work) -> list[list[str]]:
-    """Return for each label the phrases of its texts that are nearer to its other texts than to those of others."""
+    """Return for each label the phrases of its texts that are near to its other texts, not to others'."""
     found = [candidates(text) for text in texts]
     spelled = {root: phrase for phrases in reversed(found) for root, phrase in phrases.items()}
     if not spelled:
@@ -226,16 +212,15 @@ def _tellings(texts: Sequence[str], is_labelled: Any, work: Work) -> list[list[s
     )
     shared = (has @ is_labelled + 0.25) / (is_labelled.sum(0) + 0.5)
     chosen = []
-    for at in range(is_labelled.shape[1]):
-        rest = np.delete(np.arange(is_labelled.shape[1]), at)
+    for at, count in enumerate(is_labelled.sum(0)):
+        rest = np.delete(np.arange(len(is_labelled.T)), at)
         telling = apart[:, at] + SAID * np.log(shared[:, at])
         if rest.size:
             telling -= AGAINST * apart[:, rest].max(1) + SAID * np.log(shared[:, rest]).max(1)
         if work.draw:
             telling += [work.draw.gauss(0, 0.03) for _ in spelled]
         telling[has @ is_labelled[:, at] == 0] = -np.inf
-        most = min(PHRASES, int(EACH * is_labelled[:, at].sum()))
-        chosen.append(_distinct([*spelled.items()], telling)[:most])
+        chosen.append(_distinct([*spelled.items()], telling)[: int(EACH * count)])
     return chosen
 
 
@@ -261,7 +246,7 @@ def candidates(text: str) -> dict[str, str]:
             continue  # a greeting, or who signs
         for at, word in enumerate([*said, "and"]):
             is_name = word != "I" and (
-                word[0].isupper() and at > 0 or not word.isascii() or re.search(r"\d", word)
+                (word[0].isupper() and at > 0) or not word.isascii() or re.search(r"\d", word)
             )
             if is_name or word.lower() in _BREAKS or word.lower().endswith("n't"):
                 found = _phrases(run) | found
@@ -285,16 +270,13 @@ def _phrases(run: Sequence[str]) -> dict[str, str]:
 
 def _degree_ways(examples: Sequence[Example], basic: str, work: Work) -> list[str]:
     """Return how to read degrees, as far as more examples get their label by it."""
-    best: tuple[int, list[str]] = (0, [])
-    for out in dict.fromkeys(example.out for example in examples):
-        mine = [example for example in examples if example.out == out and example.label]
-        if not degrees([*{example.label for example in mine}]):
-            continue
-        for also in ((), ("lower",), ("higher",), ("middle",))[: None if len(mine) >= CHECKED else 1]:
-            said = [WAYS[way][0] for way in ("degrees", *also)]
-            gained = _explained(mine, "\n".join([basic, *said]), {}, work) - _explained(mine, basic, {}, work)
-            best = max(best, (gained, said), key=lambda pair: pair[0])
-    return best[1]
+    tried: list[tuple[int, list[str]]] = [(0, [])]
+    for mine in _by_field(examples):
+        shifts = ((), ("lower",), ("higher",), ("middle",))[: 4 if len(mine) >= CHECKED else 1]
+        for shift in shifts if degrees([*{example.label for example in mine}]) else ():
+            said = [WAYS[way][0] for way in ("degrees", *shift)]
+            tried.append((_gain(mine, basic, said, work), said))
+    return max(tried, key=lambda pair: pair[0])[1]
 
 
 # -- writing ------------------------------------------------------------------------------------------------
@@ -330,14 +312,6 @@ def rules_in(text: str) -> Rules:
         phrases = re.split(r", | and ", found[4])
         rules.setdefault((found[1] or "", found[2] or found[3]), []).extend(phrases)
     return rules
-
-
-def _merged(*parts: Mapping[tuple[str, str], Sequence[str]]) -> Rules:
-    merged: Rules = {}
-    for part in parts:
-        for key, phrases in part.items():
-            merged[key] = list(dict.fromkeys([*merged.get(key, ()), *phrases]))
-    return merged
 
 
 # -- the fields that optimizers ask for ---------------------------------------------------------------------
@@ -383,7 +357,7 @@ def _learned(
     """Return an instruction with rules and ways to read, of what is told and of examples."""
     ways = [way for way, _ in WAYS.values() if way in told] or _degree_ways(examples, basic, work)
     joined = "\n".join([basic, *(way for way in ways if way not in basic)])
-    return _improved(joined, _merged(rules, rules_from(examples, work, basic)), tried, work)
+    return _improved(joined, rules | rules_from(examples, work, basic), tried, work)
 
 
 def _best_so_far(inputs: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -404,18 +378,14 @@ def _best_so_far(inputs: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     ), ()
 
 
-def _improved(
-    basic: str, rules: Mapping[tuple[str, str], Sequence[str]], tried: Sequence[str], work: Work
-) -> str:
+def _improved(basic: str, rules: Rules, tried: Sequence[str], work: Work) -> str:
     """Return an instruction with its rules joined to new ones and, where others were tried, a way to read."""
     known = rules_in(basic)
     is_one = len({out for out, _ in (*known, *rules) if out}) < 2
-    merged = _merged(
-        *(
-            {("" if is_one else out, label): said for (out, label), said in part.items()}
-            for part in (known, rules)
-        )
-    )
+    merged: Rules = {}
+    for (out, label), phrases in (*known.items(), *rules.items()):
+        key = ("" if is_one else out, label)
+        merged[key] = list(dict.fromkeys([*merged.get(key, ()), *phrases]))
     if work.draw:
         draw = work.draw
         merged = {key: [one for one in said if draw.random() < KEPT] or said for key, said in merged.items()}
@@ -458,11 +428,8 @@ def _summary(work: Work) -> Result | None:
     said = work.task.inputs.get("observations", "")
     rules = rules_in(said)
     ways = [way for way, _ in WAYS.values() if 2 * said.count(way) > said.count(_SAMPLE)]
-    return (
-        Result(" ".join([f"{said.partition('.')[0]}.", *ways, *rule_sentences(rules)]))
-        if rules or ways
-        else None
-    )
+    told = " ".join([f"{said.partition('.')[0]}.", *ways, *rule_sentences(rules)])
+    return Result(told) if rules or ways else None
 
 
 def _rules(work: Work) -> Result | None:
@@ -480,7 +447,7 @@ def _advice(work: Work) -> Result | None:
     outs = [out for out in given if out in right and out != "reasoning" and _are_labels([str(right[out])])]
     if not isinstance(names, list) or not outs:
         return None
-    examples = [Example(text, str(right[out]), out if len(outs) > 1 else "", str(given[out])) for out in outs]
+    examples = [Example(text, str(right[out]), out if len(outs) > 1 else "") for out in outs]
     advice = " ".join(rule_sentences(rules_from(examples, work)))
     return Result({str(name): advice for name in names})
 
@@ -497,15 +464,11 @@ def _discussion(work: Work) -> Result | None:
 
 def _description(work: Work) -> Result | None:
     code = work.task.inputs.get("program_code", "")
-    fields = {
-        kind: re.findall(rf"(\w+)\s*(?::[^=\n]+)?=\s*(?:dspy\.)?{kind}Field", code)
-        for kind in ("Input", "Output")
-    }
-    signature = re.search(r"\(([\w, ]+) -> ([\w, ]+)", code)
     given, wanted = (
-        (", ".join(fields["Input"]), ", ".join(fields["Output"])) if fields["Output"] else ("", "")
+        ", ".join(re.findall(rf"(\w+)\s*(?::[^=\n]+)?=\s*(?:dspy\.)?{kind}Field", code))
+        for kind in ("Input", "Output")
     )
-    if not wanted and signature:
+    if not wanted and (signature := re.search(r"\(([\w, ]+) -> ([\w, ]+)", code)):
         given, wanted = signature[1], signature[2]
     return Result(f"It reads {given or 'its inputs'} and gives {wanted or 'its outputs'}, one call each.")
 
