@@ -13,7 +13,6 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Turn
 from course_lib.lm.simulator.prompts.values import labelled
-from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.learner import Learner, Meaning
 from course_lib.lm.simulator.skills.polarity import polarity
 from course_lib.lm.simulator.skills.rules import read_rules, read_ways
@@ -140,8 +139,7 @@ def _taught(
 
 @lru_cache(maxsize=256)
 def _meaning(key: tuple[str, ...], about: str, said: str, *, weak: bool) -> Meaning:
-    domain = next(iter(words.sentences(said)), "")
-    return Meaning(key, about, read_rules(said, key), read_ways(said), domain, weak=weak)
+    return Meaning(key, about, read_rules(said, key), read_ways(said), weak=weak)
 
 
 def _about(name: str, desc: str) -> str:

@@ -32,12 +32,8 @@ NAME_WORDS = 1.0  # how much the words and ideas of a label's name count against
 SHORT = 3.0  # words of a condition that count in full
 NAMED = 0.7  # nearness to a name alone, against nearness to a condition
 ALSO_NAMED = 0.5  # how much nearness to a label's name adds to that to its conditions
-EXCEPTION, EXCEPTION_FROM, EXCEPTION_LEAST = (
-    3.0,
-    0.25,
-    -0.02,
-)  # nearness to a rule where not all labels have one
-APART = 0.7  # how much nearness to what all texts are about is taken off, where that is asked for
+EXCEPTION, EXCEPTION_FROM, EXCEPTION_LEAST = (3.0, 0.25, -0.02)
+"""Nearness to a rule where not all labels have one: how much it weighs, from where on, and at least."""
 SHARPNESS = 10.0  # how much the nearest part of a condition counts against its other parts
 REST_NEARNESS = 0.3  # nearness of any text to "everything else"
 NOT_NEARNESS = 0.13  # nearness of a text that is not what a field of True and False asks
@@ -80,11 +76,10 @@ class Meaning:
         about: str,
         rules: Sequence[Rule],
         ways: frozenset[str],
-        domain: str,
         *,
         weak: bool,
     ) -> None:
-        self.labels, self.weak, self._ways, self._domain = tuple(labels), weak, ways, domain
+        self.labels, self.weak, self._ways = tuple(labels), weak, ways
         ruled = {rule.label for rule in rules if rule.weight > 0}
         named = {label: label.replace("_", " ") for label in labels} | ({"True": about} if about else {})
         self.sides = np.array([side(named.get(label, label)) for label in labels])
@@ -115,8 +110,6 @@ class Meaning:
     def own(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
         """Return how the labels' own meaning speaks for texts: a row a text, a column a label."""
         scores: Array = self._starts + NEAR * self._nearness(texts)
-        if "apart" in self._ways:
-            scores -= APART * NEAR * self._nearness([self._domain])
         for row, of_text in zip(scores, features, strict=True):
             for feature in filter(self._words.__contains__, of_text):
                 for at, weight in self._words[feature]:

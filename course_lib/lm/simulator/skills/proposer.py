@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -186,7 +185,7 @@ def _gain(examples: Sequence[Example], basic: str, said: Sequence[str], work: Wo
     labels = tuple(dict.fromkeys(example.label for example in examples))
 
     def right(told: str) -> int:
-        meaning = Meaning(labels, "", read_rules(told, labels), read_ways(told), "", weak=work.weak)
+        meaning = Meaning(labels, "", read_rules(told, labels), read_ways(told), weak=work.weak)
         scores = [Learner(meaning, ()).scores(example.text) for example in examples]
         return sum(
             max(score, key=score.__getitem__) == one.label
@@ -319,13 +318,8 @@ def rules_in(text: str) -> Rules:
 
 def propose(field: Field, work: Work) -> Result | None:
     """Fill a field that asks for instructions, or for what they are made from; pass on any other."""
-    write = _writer(field.name)
+    write = next((one for names, one in _WRITERS.items() if re.fullmatch(names, field.name)), None)
     return write(work) if write else None
-
-
-@lru_cache(maxsize=512)
-def _writer(name: str) -> Callable[[Work], Result | None] | None:
-    return next((write for names, write in _WRITERS if names.fullmatch(name)), None)
 
 
 def reflect(text: str, work: Work) -> str | None:
@@ -399,17 +393,15 @@ def _improved(basic: str, rules: Rules, tried: Sequence[str], work: Work) -> str
 
 
 def _ways(basic: str, tried: Sequence[str], work: Work) -> list[str]:
-    """Return the ways to read that an instruction has, and where others were tried one or two more."""
+    """Return the ways to read that an instruction has; where others were tried, some and one or two more."""
     has = [sentence for sentence, _ in WAYS.values() if sentence in basic]
     fresh = [sentence for sentence, _ in WAYS.values() if sentence not in has]
     if not tried or not fresh:
         return has
     if work.draw is None:
         return [*has, fresh[0]]
-    return [
-        *has[: work.draw.choice((0, 1, 2))],
-        *work.draw.sample(fresh, work.draw.choice((1, min(2, len(fresh))))),
-    ]
+    kept = has[: work.draw.choice((0, 1, 2))]
+    return [*kept, *work.draw.sample(fresh, work.draw.choice((1, min(2, len(fresh)))))]
 
 
 def _observations(work: Work) -> Result:
@@ -448,7 +440,9 @@ def _advice(work: Work) -> Result | None:
     if not isinstance(names, list) or not outs:
         return None
     examples = [Example(text, str(right[out]), out if len(outs) > 1 else "") for out in outs]
-    advice = " ".join(rule_sentences(rules_from(examples, work)))
+    has_degrees = any(degrees([str(right[out]), str(given[out])]) for out in outs)
+    ways = [WAYS["degrees"][0]] if has_degrees else []
+    advice = " ".join([*ways, *rule_sentences(rules_from(examples, work))])
     return Result({str(name): advice for name in names})
 
 
@@ -482,17 +476,14 @@ def _shortened(work: Work) -> Result | None:
     return Result(kept[:most] or said[:most])
 
 
-_WRITERS = (
-    (
-        re.compile(r"(?:proposed|improved|new|better|revised|optimi[sz]ed)_(?:instruction|prompt)s?"),
-        _instruction,
-    ),
-    (re.compile(r"proposed_prefix_for_output_field"), lambda _: Result("The answer is:")),
-    (re.compile(r"observations"), _observations),
-    (re.compile(r"summary"), _summary),
-    (re.compile(r"(?:natural_language_|induced_)?rules"), _rules),
-    (re.compile(r"module_advice"), _advice),
-    (re.compile(r"discussion"), _discussion),
-    (re.compile(r"(?:program|module)_description"), _description),
-    (re.compile(r"shortened_instruction"), _shortened),
-)
+_WRITERS: dict[str, Callable[[Work], Result | None]] = {
+    r"(?:proposed|improved|new|better|revised|optimi[sz]ed)_(?:instruction|prompt)s?": _instruction,
+    r"proposed_prefix_for_output_field": lambda _: Result("The answer is:"),
+    r"observations": _observations,
+    r"summary": _summary,
+    r"(?:natural_language_|induced_)?rules": _rules,
+    r"module_advice": _advice,
+    r"discussion": _discussion,
+    r"(?:program|module)_description": _description,
+    r"shortened_instruction": _shortened,
+}

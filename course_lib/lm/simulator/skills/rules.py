@@ -62,12 +62,8 @@ _SEVERAL = re.compile(r"\b(?:both|several|more than one|two)\b.*\bthese\b")
 
 
 WAYS = {
-    "apart": (
-        "What all of these texts have in common says nothing: look at what sets each one apart.",
-        re.compile(r"sets? (?:it|each one|them) apart|have in common says nothing|compare the labels"),
-    ),
     "degrees": (
-        "A degree says how soon something has to be done and how bad it is, not what it is about.",
+        "Where labels are degrees, they say how soon something has to be done and how bad it is.",
         re.compile(r"how (?:soon|bad|serious|urgent|pressing)\b|\burgency is\b"),
     ),
     "lower": (
