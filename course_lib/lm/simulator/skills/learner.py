@@ -97,7 +97,9 @@ class Meaning:
             if not rule.condition:
                 self._starts[self.labels.index(rule.label)] += PREFERRED
         self._named = [
-            at for at, label in enumerate(labels) if label in ruled and not self._feels and not about
+            at
+            for at, label in enumerate(labels)
+            if label in ruled and not (self._feels or about or self._degrees.size)
         ]
         self._is_complete = set(labels) <= ruled | rests.keys()
         self._names = encoded([named[labels[at]] for at in self._named], weak=weak)

@@ -163,7 +163,8 @@ def rules_from(examples: Sequence[Example], work: Work, basic: str = "") -> Rule
             for learned, asked in (halves, halves[::-1])
             if len(mine) >= CHECKED
         )
-        rules |= _drawn(mine, work) if gained >= 0 else {}
+        is_of_degrees = bool(degrees([*{example.label for example in mine}]))  # not a matter of topic
+        rules |= _drawn(mine, work) if gained >= is_of_degrees else {}
     return rules
 
 
@@ -351,7 +352,7 @@ def _learned(
     """Return an instruction with rules and ways to read, of what is told and of examples."""
     ways = [way for way, _ in WAYS.values() if way in told] or _degree_ways(examples, basic, work)
     joined = "\n".join([basic, *(way for way in ways if way not in basic)])
-    return _improved(joined, rules | rules_from(examples, work, basic), tried, work)
+    return _improved(joined, rules | rules_from(examples, work, joined), tried, work)
 
 
 def _best_so_far(inputs: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -364,12 +365,9 @@ def _best_so_far(inputs: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     )
     scored += re.findall(r"(?s)(.+?) \| Score: ([\d.]+)\s*", text)
     if scored:
-        return max(scored, key=lambda pair: float(pair[1].rstrip(".")))[0].strip(), tuple(
-            said for said, _ in scored
-        )
-    return next(
-        (inputs[name] for name in ("basic_instruction", "current_instruction") if name in inputs), ""
-    ), ()
+        best, _ = max(scored, key=lambda pair: float(pair[1].rstrip(".")))
+        return best.strip(), tuple(said for said, _ in scored)
+    return inputs.get("basic_instruction") or inputs.get("current_instruction") or "", ()
 
 
 def _improved(basic: str, rules: Rules, tried: Sequence[str], work: Work) -> str:
@@ -380,15 +378,13 @@ def _improved(basic: str, rules: Rules, tried: Sequence[str], work: Work) -> str
     for (out, label), phrases in (*known.items(), *rules.items()):
         key = ("" if is_one else out, label)
         merged[key] = list(dict.fromkeys([*merged.get(key, ()), *phrases]))
-    if work.draw:
-        draw = work.draw
+    if draw := work.draw:
         merged = {key: [one for one in said if draw.random() < KEPT] or said for key, said in merged.items()}
     core = _RULE.sub("", basic)
     for sentence, _ in WAYS.values():
         core = core.replace(sentence, "")
-    lines = (
-        " ".join(line.split()) for line in re.sub(r"(?m)^\s*(?:\d+[.)]|[-*•])\s*$", "", core).splitlines()
-    )
+    core = re.sub(r"(?m)^\s*(?:\d+[.)]|[-*•])\s*$", "", core)
+    lines = (" ".join(line.split()) for line in core.splitlines())
     return "\n".join([*filter(None, lines), *_ways(basic, tried, work), *rule_sentences(merged)])
 
 
@@ -407,13 +403,11 @@ def _ways(basic: str, tried: Sequence[str], work: Work) -> list[str]:
 def _observations(work: Work) -> Result:
     examples = examples_in(work.task.inputs.get("examples", ""))
     outs = list(dict.fromkeys(example.out for example in examples))
-    rules = rule_sentences(rules_from(examples, work), outs)
-    said = [*_degree_ways(examples, "", work), *rules]
-    if not said:
-        return Result(
-            "COMPLETE" if "prior_observations" in work.task.inputs else "The samples are short texts."
-        )
-    return Result(" ".join([f"{_SAMPLE} {_listed(outs)}.", *said]))
+    ways = _degree_ways(examples, "", work)
+    said = [*ways, *rule_sentences(rules_from(examples, work, " ".join(ways)), outs)]
+    if said:
+        return Result(" ".join([f"{_SAMPLE} {_listed(outs)}.", *said]))
+    return Result("COMPLETE" if "prior_observations" in work.task.inputs else "The samples are short texts.")
 
 
 def _summary(work: Work) -> Result | None:
