@@ -163,8 +163,8 @@ def rules_from(examples: Sequence[Example], work: Work, basic: str = "") -> Rule
             for learned, asked in (halves, halves[::-1])
             if len(mine) >= CHECKED
         )
-        is_of_degrees = bool(degrees([*{example.label for example in mine}]))  # not a matter of topic
-        rules |= _drawn(mine, work) if gained >= is_of_degrees else {}
+        least = len(mine) >= CHECKED and degrees([*{example.label for example in mine}]) != []
+        rules |= _drawn(mine, work) if gained >= least else {}  # degrees are seldom a matter of topic
     return rules
 
 
@@ -270,12 +270,12 @@ def _phrases(run: Sequence[str]) -> dict[str, str]:
 
 def _degree_ways(examples: Sequence[Example], basic: str, work: Work) -> list[str]:
     """Return how to read degrees, as far as more examples get their label by it."""
-    tried: list[tuple[int, list[str]]] = [(0, [])]
+    tried: list[tuple[float, list[str]]] = [(0, [])]
     for mine in _by_field(examples):
         shifts = ((), ("lower",), ("higher",), ("middle",))[: 4 if len(mine) >= CHECKED else 1]
         for shift in shifts if degrees([*{example.label for example in mine}]) else ():
             said = [WAYS[way][0] for way in ("degrees", *shift)]
-            tried.append((_gain(mine, basic, said, work), said))
+            tried.append((_gain(mine, basic, said, work) + 0.5 * (len(mine) < CHECKED), said))
     return max(tried, key=lambda pair: pair[0])[1]
 
 
