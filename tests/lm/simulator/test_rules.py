@@ -12,6 +12,7 @@ from course_lib import desk
 from course_lib.desk.programs import SortTicket
 from course_lib.lm.simulator.engine import answer
 from course_lib.lm.simulator.skills.polarity import polarity
+from course_lib.lm.simulator.skills.proposer import examples_in
 from course_lib.lm.simulator.skills.rules import REST, read_rules
 from tests.lm.wire import body_for
 
@@ -104,6 +105,8 @@ def test_the_desk_s_label_rules_in_prose_raise_category_and_urgency() -> None:
         ("We were over the moon.", 1),
         ("It isn't good.", -1),
         ("What a waste of money.", -1),
+        ("Not exactly what I would call a comfortable bed.", -1),
+        ("Hardly a day goes by without it breaking.", -1),
         ("I wanted to love it, but the zip broke.", -1),
         ("Half the staff ignored us and nobody apologised.", -1),
     ],
@@ -173,6 +176,23 @@ def test_rules_are_drawn_from_the_examples_of_the_prompt_and_are_read_again(
         for condition in rules.values()
         for part in condition.replace(" and ", " , ").split(" , ")
     )
+
+
+def test_feedback_is_read_field_by_field() -> None:
+    said = {
+        "Inputs": {"message": "The radiator is cold"},
+        "Generated Outputs": {"who": "office", "lane": "high"},
+        "Feedback": "who: got 'office', expected 'crew'. lane: 'high' is right.",
+    }
+
+    assert {one.out: one.label for one in examples_in(json.dumps([said]))} == {"who": "crew", "lane": "high"}
+
+
+def test_degrees_are_told_apart_by_how_soon_and_how_bad_if_the_instruction_says_so() -> None:
+    told = dspy.Signature("note -> level: Literal['low', 'high']", "Say how soon this has to be done.")
+
+    assert ask(told, note="There is smoke in the cellar and a child is still inside!")["level"] == "high"
+    assert ask(told, note="No hurry at all, it was only an idea for next year.")["level"] == "low"
 
 
 def test_the_best_attempt_is_kept_and_varied_and_proposals_differ_with_a_temperature() -> None:

@@ -203,7 +203,7 @@ def _acknowledge(work: Work) -> str:
 def choose_listed(field: Field, work: Work) -> Result | None:
     """Choose among the options that an input lists, by what is known, what a text says, or their meaning."""
     inputs = work.task.inputs
-    held = [name for name in inputs if _OPTIONS.fullmatch(name)]
+    held = [name for name in inputs if _OPTIONS.fullmatch(name) or name == f"{field.name}s"]
     options = _listed(inputs[held[0]]) if len(held) == 1 and len(inputs) > 1 and is_free_text(field) else []
     if len(options) < 2:
         return None

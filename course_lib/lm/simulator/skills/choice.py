@@ -13,21 +13,40 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Turn
 from course_lib.lm.simulator.prompts.values import labelled
-from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.learner import Learner, Meaning
+from course_lib.lm.simulator.skills.polarity import polarity
 from course_lib.lm.simulator.skills.rules import read_rules, read_ways
-from course_lib.lm.simulator.skills.work import Result, Work, is_reasoning
+from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
 WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
 
 
 def classify(field: Field, work: Work) -> Result | None:
     """Choose one of the field's labels, or pass if it has none."""
-    labels = closed_set(field, work.task.demos)
+    if scale := _stars(field, work):
+        return scale
+    alone = sum(not is_reasoning(other) for other in work.task.spec.outputs) == 1
+    labels = closed_set(field, work.task.demos) or (
+        _listed_choices(work.task.spec.instructions) if alone and is_free_text(field) else ()
+    )
     if not labels:
         return None
     stated = _stated(field, labels, work)
     return stated or choose(field.name, field.desc, labels, work.task.text, work)
+
+
+def _stars(field: Field, work: Work) -> Result | None:
+    """Tell how many stars a text's praise and blame are worth, on the scale that the prompt gives."""
+    said = f"{field.desc} {work.task.spec.instructions}"
+    scale = re.search(r"\b([01])\s*(?:to|-|\u2013)\s*(5|10)\b", said)
+    if not scale or not _STARS.fullmatch(field.name) or field.schema.get("type") not in ("integer", "number"):
+        return None
+    low, high = int(scale[1]), int(scale[2])
+    felt = max(-1.0, min(polarity(work.task.text), 1.0))
+    return Result(round((low + high) / 2 + felt * (high - low) / 2), "that is how much it praises or blames")
+
+
+_STARS = re.compile(r"(?:\w+_)?(?:stars?|rating|sentiment|satisfaction)(?:_score)?")
 
 
 def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
@@ -50,12 +69,15 @@ def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
 @lru_cache(maxsize=512)
 def _listed_choices(desc: str) -> tuple[str, ...]:
     """Return the choices of a description such as `one of: red, green, blue`."""
-    match = re.search(r"\b(?:one of|either|choose from|choices:|options:)[: ]+([^.\n]+)", desc, re.IGNORECASE)
+    match = re.search(
+        r"\b(?:one of|one word|either|choose from|choices:|options:)[: ]+([^.\n]+)", desc, re.IGNORECASE
+    )
     if not match:
         return ()
     parts = (part.strip(" `'\"()[]") for part in re.split(r",\s*(?:or\s+)?|/|\||;|\bor\b", match.group(1)))
     choices = tuple(dict.fromkeys(part for part in parts if part))
-    return choices if len(choices) > 1 and all(len(choice.split()) <= 3 for choice in choices) else ()
+    are_choices = len(choices) > 1 and all(len(choice.split()) <= 3 for choice in choices)
+    return choices if are_choices and not match[1].lower().startswith(("the ", "these", "your")) else ()
 
 
 def _repeated(name: str, demos: Sequence[Turn]) -> tuple[str, ...]:
@@ -117,8 +139,7 @@ def _taught(
 
 @lru_cache(maxsize=256)
 def _meaning(key: tuple[str, ...], about: str, said: str, *, weak: bool) -> Meaning:
-    domain = next(iter(words.sentences(said)), "")
-    return Meaning(key, about, read_rules(said, key), read_ways(said), domain, weak=weak)
+    return Meaning(key, about, read_rules(said, key), read_ways(said), weak=weak)
 
 
 def _about(name: str, desc: str) -> str:

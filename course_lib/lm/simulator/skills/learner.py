@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from course_lib.lm import encoder
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.polarity import polarity, side
+from course_lib.lm.simulator.skills.polarity import degrees, direction, is_mixed, polarity, side
 from course_lib.lm.simulator.skills.rules import REST, Rule
 
 # Set on the desk's train and dev tickets and on two other small tasks, never on the desk's test tickets.
@@ -32,12 +32,8 @@ NAME_WORDS = 1.0  # how much the words and ideas of a label's name count against
 SHORT = 3.0  # words of a condition that count in full
 NAMED = 0.7  # nearness to a name alone, against nearness to a condition
 ALSO_NAMED = 0.5  # how much nearness to a label's name adds to that to its conditions
-EXCEPTION, EXCEPTION_FROM, EXCEPTION_LEAST = (
-    3.0,
-    0.25,
-    -0.02,
-)  # nearness to a rule where not all labels have one
-APART = 0.7  # how much nearness to what all texts are about is taken off, where that is asked for
+EXCEPTION, EXCEPTION_FROM, EXCEPTION_LEAST = (3.0, 0.25, -0.02)
+"""Nearness to a rule where not all labels have one: how much it weighs, from where on, and at least."""
 SHARPNESS = 10.0  # how much the nearest part of a condition counts against its other parts
 REST_NEARNESS = 0.3  # nearness of any text to "everything else"
 NOT_NEARNESS = 0.13  # nearness of a text that is not what a field of True and False asks
@@ -45,6 +41,14 @@ DEFAULT = 0.3  # head start of a label that means "nothing special"
 AGAINST, AGAINST_FROM = 2.0, 0.25  # how much an exception counts, and from which nearness on
 PREFERRED = 0.5  # head start of a label that the instructions prefer to others
 NEUTRAL = 0.6  # polarity below which a text is rather neutral, doubled
+PRESSING, USUAL, SHIFT = (
+    2.0,
+    0.6,
+    0.2,
+)  # how much urgency counts; half the width of the middle; what "in doubt" shifts
+DEGREES = frozenset(
+    ("degrees", "lower", "higher", "middle")
+)  # ways to read that ask for how urgent a text is
 FEELING = 3.0  # how much a kind or an unkind word speaks for a label that names praise or blame
 SHARE = 0.03  # how much a demo speaks for its label whatever the text, so that frequent labels are learned
 LIKE, LIKE_FROM, SAME_WORDS = 1.0, 0.1, 0.4  # a demo's likeness: in meaning, from which nearness on, in words
@@ -72,29 +76,30 @@ class Meaning:
         about: str,
         rules: Sequence[Rule],
         ways: frozenset[str],
-        domain: str,
         *,
         weak: bool,
     ) -> None:
-        self.labels, self.weak, self._ways, self._domain = tuple(labels), weak, ways, domain
+        self.labels, self.weak, self._ways = tuple(labels), weak, ways
         ruled = {rule.label for rule in rules if rule.weight > 0}
         named = {label: label.replace("_", " ") for label in labels} | ({"True": about} if about else {})
         self.sides = np.array([side(named.get(label, label)) for label in labels])
         self._feels = {1, -1} <= set(self.sides.tolist()) or bool(about and self.sides.any())
+        self._degrees = np.array(degrees(labels) if ways & DEGREES else ())
         self.rules = [rule for rule in rules if rule.condition not in ("", REST)]
-        if not self._feels:
+        if not self._feels and not self._degrees.size:
             unruled = (pair for pair in named.items() if pair[0] not in ruled and pair[1] != "False")
             self.rules += [Rule(label, name, NAMED) for label, name in unruled]
         rests = {rule.label: REST_NEARNESS for rule in rules if rule.condition == REST}
         rests = {"False": NOT_NEARNESS} | rests if about else rests
         self._floors = np.array([rests.get(label, -np.inf) for label in labels])
-        self._by_words = WORDS * (3.0 if "words" in ways else 0.3 if "meaning" in ways else 1.0)
         self._starts = np.array([DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in labels])
         for rule in rules:
             if not rule.condition:
                 self._starts[self.labels.index(rule.label)] += PREFERRED
         self._named = [
-            at for at, label in enumerate(labels) if label in ruled and not self._feels and not about
+            at
+            for at, label in enumerate(labels)
+            if label in ruled and not (self._feels or about or self._degrees.size)
         ]
         self._is_complete = set(labels) <= ruled | rests.keys()
         self._names = encoded([named[labels[at]] for at in self._named], weak=weak)
@@ -107,17 +112,28 @@ class Meaning:
     def own(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
         """Return how the labels' own meaning speaks for texts: a row a text, a column a label."""
         scores: Array = self._starts + NEAR * self._nearness(texts)
-        if "first" in self._ways:
-            scores += NEAR * self._nearness([(words.sentences(text) or (text,))[0] for text in texts])
-        if "apart" in self._ways:
-            scores -= APART * NEAR * self._nearness([self._domain])
         for row, of_text in zip(scores, features, strict=True):
             for feature in filter(self._words.__contains__, of_text):
                 for at, weight in self._words[feature]:
-                    row[at] += self._by_words * of_text[feature] * weight
+                    row[at] += WORDS * of_text[feature] * weight
         if self._feels:
             felt = np.clip([[polarity(text)] for text in texts], -1.0, 1.0)
             scores += FEELING * (self.sides * felt + (self.sides == 0) * (NEUTRAL - abs(felt)))
+            if "mixed" in self.labels:
+                scores[:, self.labels.index("mixed")] = [
+                    FEELING * (1.0 if is_mixed(text) else -NEUTRAL) + row.max()
+                    for text, row in zip(texts, scores, strict=True)
+                ]
+        if self._degrees.size:
+            scores += self._urgency(texts)
+        return scores
+
+    def _urgency(self, texts: Sequence[str]) -> Array:
+        vectors = encoded(texts, weak=self.weak)
+        urgent = vectors @ direction("urgency", vectors.shape[1])[:, None]
+        urgent = urgent + SHIFT * (("higher" in self._ways) - ("lower" in self._ways))
+        usual = USUAL + SHIFT * ("middle" in self._ways)
+        scores: Array = PRESSING * (2 * self._degrees * urgent + (self._degrees == 0) * (usual - abs(urgent)))
         return scores
 
     def speaks(self, word: str, label: str) -> bool:

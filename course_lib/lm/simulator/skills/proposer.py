@@ -11,36 +11,42 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from course_lib.lm import encoder
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed, sections
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.rules import WAYS
+from course_lib.lm.simulator.skills.learner import Learner, Meaning, encoded
+from course_lib.lm.simulator.skills.polarity import degrees
+from course_lib.lm.simulator.skills.rules import WAYS, read_rules, read_ways
 from course_lib.lm.simulator.skills.work import Result, Work
 
-PHRASES, POOL = 6, 24  # phrases of a rule, and how many are looked at for it
-APART = 0.5  # how much nearness to other labels' texts speaks against a phrase
+CHECKED = 8  # examples from which on it is checked whether rules help
+EACH = 3  # phrases of one text
+PHRASES, LONGEST, MATTERING = 8, 4, 3  # of a rule the phrases; of a phrase the words, and those that matter
+AGAINST = 0.7  # how much nearness to other labels' texts speaks against a phrase
+SAID = 0.05  # how much it counts that several texts of a label say it
+ALONE = 0.6  # nearness of a phrase to its own text, where a label has no other
 KEPT = 0.8  # share of the phrases that a proposal keeps when proposals are to differ
 MOST = 24  # phrases of one label in an instruction that has grown
 _LABEL_WORDS = 3
+_CLAUSES = re.compile(r"[.,;:!?()\n\"/|\u00ab\u00bb\[\]]|\s[-\u2013\u2014]\s")
+_BREAKS = frozenset(words.ENGLISH["breaks"].split())
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text and its label in one field of the program; the label that it must not get, if one was wrong."""
+    """A text and its label in one field of the program; no label, if only a wrong one is known."""
 
     text: str
     label: str
     out: str = ""
-    not_label: str = ""
 
 
 # -- reading examples out of a prompt ----------------------------------------------------------------------
@@ -49,22 +55,25 @@ class Example:
 def examples_in(text: str, wanted: Sequence[str] = ()) -> list[Example]:
     """Return the examples that a prompt shows, as records, blocks of fields, or in Markdown."""
     records = list(_records(text))
-    outs = wanted or _label_fields(records)
     found: list[Example] = []
-    for inputs, outputs, feedback in records:
-        known = {str(record[1][out]) for record in records for out in outs if out in record[1]}
-        given = ((out, str(outputs[out])) for out in outs if out in outputs)
-        found.extend(_with_feedback(inputs, label, out, feedback, known) for out, label in given)
-    return [example for example in found if example.label or example.not_label]
+    for out in wanted or _label_fields(records):
+        mine = [(inputs, str(outputs[out]), said) for inputs, outputs, said in records if out in outputs]
+        known = {given for _, given, _ in mine}
+        found += [Example(inputs, _judged(given, out, said, known), out) for inputs, given, said in mine]
+    return [example for example in found if example.label]
 
 
+Rules = dict[tuple[str, str], list[str]]
+"""Phrases of each field and label."""
 Record = tuple[str, Mapping[str, Any], str]
 """Input text, outputs and feedback."""
 
 
 def _records(text: str) -> Iterator[Record]:
     for found in re.finditer(r"Example\((\{.*?\})\) \(input_keys=\{(.*?)\}\)", text, re.DOTALL):
-        yield from _record(_evaluated(found[1]), set(re.findall(r"'(\w+)'", found[2])))
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            values, given = dict(ast.literal_eval(found[1])), re.findall(r"'(\w+)'", found[2])
+            yield "\n".join(str(values.pop(name)) for name in given if name in values), values, ""
     for shown in parsed(text, []) if text.lstrip().startswith("[") else ():
         if isinstance(shown, dict) and isinstance(shown.get("Inputs"), dict):
             outputs = shown.get("Generated Outputs")
@@ -79,19 +88,6 @@ def _records(text: str) -> Iterator[Record]:
         yield said, dict(_headed(parts.get("Generated Outputs", ""), "###")), parts.get("Feedback", "")
 
 
-def _record(values: Any, input_keys: set[str]) -> Iterator[Record]:
-    if isinstance(values, dict):
-        said = "\n".join(str(value) for name, value in values.items() if name in input_keys)
-        yield said, {name: value for name, value in values.items() if name not in input_keys}, ""
-
-
-def _evaluated(source: str) -> Any:
-    try:
-        return ast.literal_eval(source)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-
-
 def _lines(text: str) -> dict[str, str]:
     return {name: value.strip() for name, value in re.findall(r"(?m)^(\w+): (.*)$", text)}
 
@@ -103,10 +99,12 @@ def _headed(text: str, marks: str) -> Iterator[tuple[str, str]]:
 
 def _label_fields(records: Sequence[Record]) -> list[str]:
     """Return the output fields whose values repeat and are short."""
-    names = dict.fromkeys(name for _, outputs, _ in records for name in outputs)
-    values = {name: [str(outputs[name]) for _, outputs, _ in records if name in outputs] for name in names}
+    values: dict[str, list[str]] = {}
+    for _, outputs, _ in records:
+        for name, value in outputs.items():
+            values.setdefault(name, []).append(str(value))
     return [
-        name for name, said in values.items() if _are_labels(said) and name not in ("reasoning", "rationale")
+        name for name, said in values.items() if name not in ("reasoning", "rationale") and _are_labels(said)
     ]
 
 
@@ -116,118 +114,181 @@ def _are_labels(said: Sequence[str]) -> bool:
     return is_short and not is_id and (len(said) < 8 or len(set(said)) <= 0.7 * len(said))
 
 
-_CUE = (
-    r"(?:correct|right|expected|true|gold|actual|desired|proper|should|belongs?|goes|answer|label|category)\b[^.\n]{0,40}?"
-    r"(?:is|was|be|been|:|=|to|in|as|answer)\s*(?:the )?[`'\"*]*"
+_RIGHT = re.compile(
+    r"(?:\b(?:correct|right|expected|true|gold|actual|desired|proper|should|belongs?|goes|answer|instead)\b"
+    r"(?:[^'\"`]{0,40}?\b(?:is|was|be|been|to|in|as))?\W*(?:the )?)$"
+    r"|^\W*(?:is|was) (?:the )?(?:right|correct|expected)"
+)
+_WRONG = re.compile(
+    r"\b(?:got|not|instead of|rather than|predicted|answered|gave|said|chose)\W*$"
+    r"|^\W*(?:is|was) (?:wrong|incorrect|not)"
+)
+_FAULT = re.compile(r"\b(?:incorrect|wrong|mistaken?|false|not (?:correct|right)|score of 0(?:\.0)?)\b")
+_BARE = re.compile(
+    r"(?:(?:correct|right|expected)[^.\n]*?(?:is|was|be|:)|should be|belongs to|expected)\s+([\w-]+)"
 )
 
 
-def _with_feedback(text: str, given: str, out: str, feedback: str, known: set[str]) -> Example:
-    """Return the example with the label that the feedback calls right, or without what it calls wrong."""
-    said = feedback.lower()
-    spelled = "|".join(re.escape(label.lower()) for label in sorted(known, key=len, reverse=True))
-    named = re.search(rf"{_CUE}({spelled})\b", said) or re.search(
-        rf"{_CUE}([\w-]+(?: [\w-]+)?)['\"`*.,;\n]", said + "\n"
-    )
-    stated = re.search(
-        rf"(?:correct|right|expected|true|gold|actual) (?:{re.escape(out)}|label|answer|class)\b", said
-    )
-    is_wrong = stated or re.search(
-        r"\b(?:incorrect|wrong|not correct|not right|score of 0(?:\.0)?\b|mistake|false)", said
-    )
-    if (
-        named
-        and named[1] != given.lower()
-        and (is_wrong or named[1] in {label.lower() for label in known} or not known)
-    ):
-        label = next((label for label in known if label.lower() == named[1]), named[1].strip())
-        return Example(text, label, out, given)
-    return Example(text, "", out, given) if is_wrong else Example(text, given, out)
+def _judged(given: str, out: str, feedback: str, known: set[str]) -> str:
+    """Return the label that the feedback on a field calls right, or none if it calls the given one wrong."""
+    clauses = re.split(r"(?<=[.;\n])\s+", feedback)
+    said = "; ".join([clause for clause in clauses if re.search(rf"\b{re.escape(out)}\b", clause)] or clauses)
+    named = {label.strip() for label in re.findall(r"['\"`]([^'\"`\n]{1,40})['\"`]", said)} | known
+    named |= {bare[1] for bare in _BARE.finditer(said) if bare[1].lower() not in words.STOP}
+    spelled = "|".join(re.escape(label) for label in sorted(named, key=len, reverse=True))
+    is_wrong = _FAULT.search(said.lower()) is not None
+    for found in re.finditer(rf"(?<![\w-])(?:{spelled})(?![\w-])", said, re.IGNORECASE):
+        sides = (said[: found.start()].lower(), said[found.end() :].lower())
+        if any(map(_WRONG.search, sides)):
+            is_wrong |= found[0].lower() == given.lower()
+        elif any(map(_RIGHT.search, sides)):
+            return next((label for label in known if label.lower() == found[0].lower()), found[0])
+    return "" if is_wrong else given
 
 
 # -- rules from examples -----------------------------------------------------------------------------------
 
 
-def rules_from(examples: Sequence[Example], work: Work) -> dict[tuple[str, str], list[str]]:
-    """Return for each field and label what its texts speak of and the others' do not."""
-    rules: dict[tuple[str, str], list[str]] = {}
-    for out in dict.fromkeys(example.out for example in examples):
-        mine = [example for example in examples if example.out == out and example.label]
-        labels = list(dict.fromkeys(example.label for example in mine))
-        texts = [example.text for example in mine]
-        vectors = encoder.encode(texts)
-        centres = {
-            label: encoder.unit(vectors[[example.label == label for example in mine]].mean(0))
-            for label in labels
-        }
-        phrases = [candidates(text) for text in texts]
-        for label in labels:
-            own = [
-                pair
-                for example, pairs in zip(mine, phrases, strict=True)
-                if example.label == label
-                for pair in pairs
-            ]
-            others = {
-                root for e, pairs in zip(mine, phrases, strict=True) if e.label != label for root, _ in pairs
-            }
-            rest = [centre for other, centre in centres.items() if other != label]
-            rules[out, label] = _tellings(own, others, centres[label], rest, work)
+def rules_from(examples: Sequence[Example], work: Work, basic: str = "") -> Rules:
+    """Return for each field and label what its texts speak of and the others' do not.
+
+    Rules of a field are left out if those of one half of its examples explain less of the other half than the
+    basic instruction alone, and the other way round.
+    """
+    rules: Rules = {}
+    for mine in _by_field(examples):
+        halves = (mine[::2], mine[1::2])
+        gained = sum(
+            _gain(asked, basic, rule_sentences(_drawn(learned, work)), work)
+            for learned, asked in (halves, halves[::-1])
+            if len(mine) >= CHECKED
+        )
+        least = len(mine) >= CHECKED and degrees([*{example.label for example in mine}]) != []
+        rules |= _drawn(mine, work) if gained >= least else {}  # degrees are seldom a matter of topic
     return rules
 
 
-def candidates(text: str) -> list[tuple[str, str]]:
-    """Return the phrases of a text, of one to three words that matter: (stems, phrase)."""
-    found: dict[str, str] = {}
-    for clause in re.split(r"[.,;:!?()\n\"]| - ", text.lower()):
-        for run in _runs(re.findall(r"[a-z][\w'-]*", clause)):
-            for size in (1, 2, 3):
-                for at in range(len(run) - size + 1):
-                    part = run[at : at + size]
-                    if not all(word in words.COMMON_WORDS for word in part):
-                        found.setdefault(" ".join(map(words.stem, part)), " ".join(part))
-    return list(found.items())
+def _by_field(examples: Sequence[Example]) -> list[list[Example]]:
+    outs = dict.fromkeys(example.out for example in examples)
+    return [[example for example in examples if example.out == out] for out in outs]
 
 
-def _runs(said: Iterable[str]) -> Iterator[list[str]]:
-    run: list[str] = []
-    for word in [*said, "the"]:
-        if word not in words.STOP and len(word) > 2:
-            run.append(word)
-        elif run:
-            yield run
-            run = []
+def _drawn(examples: Sequence[Example], work: Work) -> Rules:
+    """Return the rules of one field, drawn from its examples."""
+    labels = list(dict.fromkeys(example.label for example in examples))
+    is_labelled = np.array([[example.label == label for label in labels] for example in examples], float)
+    told = _tellings([example.text for example in examples], is_labelled, work) if labels else []
+    return {(examples[0].out, label): said for label, said in zip(labels, told, strict=True)}
 
 
-def _tellings(
-    own: Sequence[tuple[str, str]], others: set[str], centre: Any, rest: Sequence[Any], work: Work
-) -> list[str]:
-    """Return the phrases that are nearest to a label's texts, and no nearer to those of others."""
-    counts = Counter(root for root, _ in own)
-    spelled = {root: phrase for root, phrase in reversed(own) if root not in others} or dict(reversed(own))
-    roots = sorted(spelled, key=lambda root: -counts[root] * len(root.split()) ** 0.5)[:POOL]
-    if not roots:
-        return []
-    vectors = encoder.encode([spelled[root] for root in roots])
-    near = vectors @ centre - (APART * (vectors @ np.array(rest).T).max(1) if rest else 0.0)
-    if work.draw:
-        near = near + np.array([work.draw.gauss(0, 0.05) for _ in roots])
+def _gain(examples: Sequence[Example], basic: str, said: Sequence[str], work: Work) -> int:
+    """Return how many more examples of one field get their label if more is said than the instruction."""
+    labels = tuple(dict.fromkeys(example.label for example in examples))
+
+    def right(told: str) -> int:
+        meaning = Meaning(labels, "", read_rules(told, labels), read_ways(told), weak=work.weak)
+        scores = [Learner(meaning, ()).scores(example.text) for example in examples]
+        return sum(
+            max(score, key=score.__getitem__) == one.label
+            for score, one in zip(scores, examples, strict=True)
+        )
+
+    return right("\n".join([basic, *said])) - right(basic)
+
+
+def _tellings(texts: Sequence[str], is_labelled: Any, work: Work) -> list[list[str]]:
+    """Return for each label the phrases of its texts that are near to its other texts, not to others'."""
+    found = [candidates(text) for text in texts]
+    spelled = {root: phrase for phrases in reversed(found) for root, phrase in phrases.items()}
+    if not spelled:
+        return [[] for _ in is_labelled.T]
+    has = np.array([[root in phrases for root in spelled] for phrases in found], float).T
+    near = encoded([*spelled.values()], weak=work.weak) @ encoded(texts, weak=work.weak).T
+    others = (1 - has) @ is_labelled  # how many texts of each label do not have the phrase themselves
+    apart = np.where(
+        others > 0,
+        ((1 - has) * near) @ is_labelled / np.maximum(others, 1),
+        ALONE * (near @ is_labelled) / is_labelled.sum(0),
+    )
+    shared = (has @ is_labelled + 0.25) / (is_labelled.sum(0) + 0.5)
+    chosen = []
+    for at, count in enumerate(is_labelled.sum(0)):
+        rest = np.delete(np.arange(len(is_labelled.T)), at)
+        telling = apart[:, at] + SAID * np.log(shared[:, at])
+        if rest.size:
+            telling -= AGAINST * apart[:, rest].max(1) + SAID * np.log(shared[:, rest]).max(1)
+        if work.draw:
+            telling += [work.draw.gauss(0, 0.03) for _ in spelled]
+        telling[has @ is_labelled[:, at] == 0] = -np.inf
+        chosen.append(_distinct([*spelled.items()], telling)[: int(EACH * count)])
+    return chosen
+
+
+def _distinct(phrases: Sequence[tuple[str, str]], telling: Any) -> list[str]:
+    """Return the most telling phrases, of which no two share a word."""
+    roots: set[str] = set()
     chosen: list[str] = []
-    for root in (roots[at] for at in np.argsort(-near, kind="stable")):
-        if not any(set(root.split()) & set(taken.split()) for taken in chosen):
-            chosen.append(root)
-    return [spelled[root] for root in chosen[:PHRASES]]
+    for at in np.argsort(-telling, kind="stable"):
+        root, phrase = phrases[at]
+        if len(chosen) < PHRASES and telling[at] > -np.inf and not roots & {*root.split()}:
+            chosen.append(phrase)
+            roots.update(root.split())
+    return chosen
+
+
+def candidates(text: str) -> dict[str, str]:
+    """Return the phrases of a text without names, numbers and days: {stems: phrase}."""
+    found: dict[str, str] = {}
+    for clause in _CLAUSES.split(text.replace("\u2019", "'")):
+        run: list[str] = []
+        said = re.findall(r"[^\W_]+(?:['-][^\W_]+)*", clause)
+        if len(said) < 3 and clause.strip()[:1].isupper():
+            continue  # a greeting, or who signs
+        for at, word in enumerate([*said, "and"]):
+            is_name = word != "I" and (
+                (word[0].isupper() and at > 0) or not word.isascii() or re.search(r"\d", word)
+            )
+            if is_name or word.lower() in _BREAKS or word.lower().endswith("n't"):
+                found = _phrases(run) | found
+                run = []
+            else:
+                run.append(word.lower())
+    return found
+
+
+def _phrases(run: Sequence[str]) -> dict[str, str]:
+    """Return the parts of a run of words that begin and end with a word that matters."""
+    matters = [word not in words.STOP and len(word) > 2 for word in run]
+    found = {}
+    for start, end in combinations(range(len(run) + 1), 2):
+        part = [word for word, counts in zip(run[start:end], matters[start:end], strict=True) if counts]
+        is_whole = matters[start] and matters[end - 1] and end - start <= LONGEST and len(part) <= MATTERING
+        if is_whole and not words.COMMON_WORDS.issuperset(part):
+            found[" ".join(map(words.stem, part))] = " ".join(run[start:end])
+    return found
+
+
+def _degree_ways(examples: Sequence[Example], basic: str, work: Work) -> list[str]:
+    """Return how to read degrees, as far as more examples get their label by it."""
+    tried: list[tuple[float, list[str]]] = [(0, [])]
+    for mine in _by_field(examples):
+        shifts = ((), ("lower",), ("higher",), ("middle",))[: 4 if len(mine) >= CHECKED else 1]
+        for shift in shifts if degrees([*{example.label for example in mine}]) else ():
+            said = [WAYS[way][0] for way in ("degrees", *shift)]
+            tried.append((_gain(mine, basic, said, work) + 0.5 * (len(mine) < CHECKED), said))
+    return max(tried, key=lambda pair: pair[0])[1]
 
 
 # -- writing ------------------------------------------------------------------------------------------------
 
+_SAMPLE = "Each sample is a text with its"
 _PASSAGE = re.compile(r"(?m)^\[\d+\] \u00ab+\n?|\n?\u00bb+$")  # how DSPy writes a list of texts
-_RULE = re.compile(r"(?:For (\w+), use|Use) (?:\"([^\"]+)\"|(\S+)) for ((?:[^.]|\.(?=\w))+)\.")
+_RULE = re.compile(r"(?:For (\w+), use|Use) (?:\"([^\"]+)\"|(\S+)) for ([^.]+)\.")
 
 
-def rule_sentences(rules: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
+def rule_sentences(rules: Mapping[tuple[str, str], Sequence[str]], outs: Sequence[str] = ()) -> list[str]:
     """Write one sentence a label, which `read_rules` reads; the field is named where there are several."""
-    is_one = len({out for out, _ in rules}) < 2
+    is_one = len({*outs, *(out for out, _ in rules)}) < 2
     return [
         f"{'Use' if is_one or not out else f'For {out}, use'} {_named(label)} for {_listed(phrases[-MOST:])}."
         for (out, label), phrases in rules.items()
@@ -244,21 +305,13 @@ def _listed(items: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def rules_in(text: str) -> dict[tuple[str, str], list[str]]:
+def rules_in(text: str) -> Rules:
     """Read back the rules of an instruction that was written here."""
-    rules: dict[tuple[str, str], list[str]] = {}
+    rules: Rules = {}
     for found in _RULE.finditer(text):
         phrases = re.split(r", | and ", found[4])
         rules.setdefault((found[1] or "", found[2] or found[3]), []).extend(phrases)
     return rules
-
-
-def _merged(*parts: Mapping[tuple[str, str], Sequence[str]]) -> dict[tuple[str, str], list[str]]:
-    merged: dict[tuple[str, str], list[str]] = {}
-    for part in parts:
-        for key, phrases in part.items():
-            merged[key] = list(dict.fromkeys([*merged.get(key, ()), *phrases]))
-    return merged
 
 
 # -- the fields that optimizers ask for ---------------------------------------------------------------------
@@ -266,13 +319,8 @@ def _merged(*parts: Mapping[tuple[str, str], Sequence[str]]) -> dict[tuple[str, 
 
 def propose(field: Field, work: Work) -> Result | None:
     """Fill a field that asks for instructions, or for what they are made from; pass on any other."""
-    write = _writer(field.name)
+    write = next((one for names, one in _WRITERS.items() if re.fullmatch(names, field.name)), None)
     return write(work) if write else None
-
-
-@lru_cache(maxsize=512)
-def _writer(name: str) -> Callable[[Work], Result | None] | None:
-    return next((write for names, write in _WRITERS if names.fullmatch(name)), None)
 
 
 def reflect(text: str, work: Work) -> str | None:
@@ -280,7 +328,8 @@ def reflect(text: str, work: Work) -> str | None:
     current = re.search(r"```\n(.*?)\n```", text, re.DOTALL)
     if not current or not re.search(r"(?m)^# Example 1$", text) or "Feedback" not in text:
         return None
-    return f"```\n{_improved(current[1], rules_from(examples_in(text), work), (), work)}\n```"
+    told = _learned(current[1], examples_in(text), {}, "", work)
+    return f"```\n{told}\n```"
 
 
 def _instruction(work: Work) -> Result | None:
@@ -288,16 +337,22 @@ def _instruction(work: Work) -> Result | None:
     basic, tried = _best_so_far(inputs)
     if not basic:
         return None
-    told = "\n".join(
-        inputs.get(name, "") for name in ("dataset_description", "examples_with_feedback", "task_demos")
-    )
+    told = "\n".join(inputs.get(name, "") for name in ("dataset_description", "task_demos"))
     outs = re.findall(r"\w+", inputs.get("module", "").partition("->")[2])
-    shown = rules_from(examples_in(inputs.get("examples_with_feedback", ""), outs), work)
-    described = {key: said for key, said in rules_in(told).items() if not outs or key[0] in ("", *outs)}
-    rules = _merged(described, shown)
-    return Result(
-        _improved(basic, rules, tried if rules else tried or ("",), work), "it follows from the examples"
-    )
+    rules = {key: said for key, said in rules_in(told).items() if not outs or key[0] in ("", *outs)}
+    examples = examples_in(inputs.get("examples_with_feedback", ""), outs)
+    has_nothing = not (tried or examples or rules)
+    said = _learned(basic, examples, rules, told, work, ("",) if has_nothing else tried)
+    return Result(said, "it follows from the examples")
+
+
+def _learned(
+    basic: str, examples: Sequence[Example], rules: Rules, told: str, work: Work, tried: Sequence[str] = ()
+) -> str:
+    """Return an instruction with rules and ways to read, of what is told and of examples."""
+    ways = [way for way, _ in WAYS.values() if way in told] or _degree_ways(examples, basic, work)
+    joined = "\n".join([basic, *(way for way in ways if way not in basic)])
+    return _improved(joined, rules | rules_from(examples, work, joined), tried, work)
 
 
 def _best_so_far(inputs: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -310,68 +365,57 @@ def _best_so_far(inputs: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     )
     scored += re.findall(r"(?s)(.+?) \| Score: ([\d.]+)\s*", text)
     if scored:
-        return max(scored, key=lambda pair: float(pair[1].rstrip(".")))[0].strip(), tuple(
-            said for said, _ in scored
-        )
-    return next(
-        (inputs[name] for name in ("basic_instruction", "current_instruction") if name in inputs), ""
-    ), ()
+        best, _ = max(scored, key=lambda pair: float(pair[1].rstrip(".")))
+        return best.strip(), tuple(said for said, _ in scored)
+    return inputs.get("basic_instruction") or inputs.get("current_instruction") or "", ()
 
 
-def _improved(
-    basic: str, rules: Mapping[tuple[str, str], Sequence[str]], tried: Sequence[str], work: Work
-) -> str:
+def _improved(basic: str, rules: Rules, tried: Sequence[str], work: Work) -> str:
     """Return an instruction with its rules joined to new ones and, where others were tried, a way to read."""
     known = rules_in(basic)
     is_one = len({out for out, _ in (*known, *rules) if out}) < 2
-    merged = _merged(
-        *(
-            {("" if is_one else out, label): said for (out, label), said in part.items()}
-            for part in (known, rules)
-        )
-    )
-    if work.draw:
-        draw = work.draw
+    merged: Rules = {}
+    for (out, label), phrases in (*known.items(), *rules.items()):
+        key = ("" if is_one else out, label)
+        merged[key] = list(dict.fromkeys([*merged.get(key, ()), *phrases]))
+    if draw := work.draw:
         merged = {key: [one for one in said if draw.random() < KEPT] or said for key, said in merged.items()}
     core = _RULE.sub("", basic)
     for sentence, _ in WAYS.values():
         core = core.replace(sentence, "")
-    lines = (
-        " ".join(line.split()) for line in re.sub(r"(?m)^\s*(?:\d+[.)]|[-*•])\s*$", "", core).splitlines()
-    )
+    core = re.sub(r"(?m)^\s*(?:\d+[.)]|[-*•])\s*$", "", core)
+    lines = (" ".join(line.split()) for line in core.splitlines())
     return "\n".join([*filter(None, lines), *_ways(basic, tried, work), *rule_sentences(merged)])
 
 
 def _ways(basic: str, tried: Sequence[str], work: Work) -> list[str]:
-    """Return the ways to read that an instruction has, and where others were tried one or two more."""
+    """Return the ways to read that an instruction has; where others were tried, some and one or two more."""
     has = [sentence for sentence, _ in WAYS.values() if sentence in basic]
     fresh = [sentence for sentence, _ in WAYS.values() if sentence not in has]
     if not tried or not fresh:
         return has
     if work.draw is None:
         return [*has, fresh[0]]
-    return [
-        *has[: work.draw.choice((0, 1, 2))],
-        *work.draw.sample(fresh, work.draw.choice((1, min(2, len(fresh))))),
-    ]
+    kept = has[: work.draw.choice((0, 1, 2))]
+    return [*kept, *work.draw.sample(fresh, work.draw.choice((1, min(2, len(fresh)))))]
 
 
 def _observations(work: Work) -> Result:
     examples = examples_in(work.task.inputs.get("examples", ""))
-    rules = rule_sentences(rules_from(examples, work))
     outs = list(dict.fromkeys(example.out for example in examples))
-    if not rules:
-        return Result(
-            "COMPLETE" if "prior_observations" in work.task.inputs else "The samples are short texts."
-        )
-    return Result(" ".join([f"Each sample is a text with its {_listed(outs)}.", *rules]))
+    ways = _degree_ways(examples, "", work)
+    said = [*ways, *rule_sentences(rules_from(examples, work, " ".join(ways)), outs)]
+    if said:
+        return Result(" ".join([f"{_SAMPLE} {_listed(outs)}.", *said]))
+    return Result("COMPLETE" if "prior_observations" in work.task.inputs else "The samples are short texts.")
 
 
 def _summary(work: Work) -> Result | None:
     said = work.task.inputs.get("observations", "")
-    if not (rules := rules_in(said)):
-        return None
-    return Result(" ".join([f"{said.partition('.')[0]}.", *rule_sentences(rules)]))
+    rules = rules_in(said)
+    ways = [way for way, _ in WAYS.values() if 2 * said.count(way) > said.count(_SAMPLE)]
+    told = " ".join([f"{said.partition('.')[0]}.", *ways, *rule_sentences(rules)])
+    return Result(told) if rules or ways else None
 
 
 def _rules(work: Work) -> Result | None:
@@ -389,8 +433,10 @@ def _advice(work: Work) -> Result | None:
     outs = [out for out in given if out in right and out != "reasoning" and _are_labels([str(right[out])])]
     if not isinstance(names, list) or not outs:
         return None
-    examples = [Example(text, str(right[out]), out if len(outs) > 1 else "", str(given[out])) for out in outs]
-    advice = " ".join(rule_sentences(rules_from(examples, work)))
+    examples = [Example(text, str(right[out]), out if len(outs) > 1 else "") for out in outs]
+    has_degrees = any(degrees([str(right[out]), str(given[out])]) for out in outs)
+    ways = [WAYS["degrees"][0]] if has_degrees else []
+    advice = " ".join([*ways, *rule_sentences(rules_from(examples, work))])
     return Result({str(name): advice for name in names})
 
 
@@ -406,15 +452,11 @@ def _discussion(work: Work) -> Result | None:
 
 def _description(work: Work) -> Result | None:
     code = work.task.inputs.get("program_code", "")
-    fields = {
-        kind: re.findall(rf"(\w+)\s*(?::[^=\n]+)?=\s*(?:dspy\.)?{kind}Field", code)
-        for kind in ("Input", "Output")
-    }
-    signature = re.search(r"\(([\w, ]+) -> ([\w, ]+)", code)
     given, wanted = (
-        (", ".join(fields["Input"]), ", ".join(fields["Output"])) if fields["Output"] else ("", "")
+        ", ".join(re.findall(rf"(\w+)\s*(?::[^=\n]+)?=\s*(?:dspy\.)?{kind}Field", code))
+        for kind in ("Input", "Output")
     )
-    if not wanted and signature:
+    if not wanted and (signature := re.search(r"\(([\w, ]+) -> ([\w, ]+)", code)):
         given, wanted = signature[1], signature[2]
     return Result(f"It reads {given or 'its inputs'} and gives {wanted or 'its outputs'}, one call each.")
 
@@ -428,17 +470,14 @@ def _shortened(work: Work) -> Result | None:
     return Result(kept[:most] or said[:most])
 
 
-_WRITERS = (
-    (
-        re.compile(r"(?:proposed|improved|new|better|revised|optimi[sz]ed)_(?:instruction|prompt)s?"),
-        _instruction,
-    ),
-    (re.compile(r"proposed_prefix_for_output_field"), lambda _: Result("The answer is:")),
-    (re.compile(r"observations"), _observations),
-    (re.compile(r"summary"), _summary),
-    (re.compile(r"(?:natural_language_|induced_)?rules"), _rules),
-    (re.compile(r"module_advice"), _advice),
-    (re.compile(r"discussion"), _discussion),
-    (re.compile(r"(?:program|module)_description"), _description),
-    (re.compile(r"shortened_instruction"), _shortened),
-)
+_WRITERS: dict[str, Callable[[Work], Result | None]] = {
+    r"(?:proposed|improved|new|better|revised|optimi[sz]ed)_(?:instruction|prompt)s?": _instruction,
+    r"proposed_prefix_for_output_field": lambda _: Result("The answer is:"),
+    r"observations": _observations,
+    r"summary": _summary,
+    r"(?:natural_language_|induced_)?rules": _rules,
+    r"module_advice": _advice,
+    r"discussion": _discussion,
+    r"(?:program|module)_description": _description,
+    r"shortened_instruction": _shortened,
+}

@@ -62,21 +62,21 @@ _SEVERAL = re.compile(r"\b(?:both|several|more than one|two)\b.*\bthese\b")
 
 
 WAYS = {
-    "apart": (
-        "What all of these texts have in common says nothing: look at what sets each one apart.",
-        re.compile(r"sets? (?:it|each one|them) apart|have in common says nothing|compare the labels"),
+    "degrees": (
+        "Where labels are degrees, they say how soon something has to be done and how bad it is.",
+        re.compile(r"how (?:soon|bad|serious|urgent|pressing)\b|\burgency is\b"),
     ),
-    "first": (
-        "The first sentence usually says what it is about, so give it more weight.",
-        re.compile(r"first sentence|opening (?:sentence|line)|beginning of the (?:text|message)"),
+    "lower": (
+        "In doubt between two degrees, choose the lower one.",
+        re.compile(r"in doubt[^.]*\blower\b|do not overstate"),
     ),
-    "words": (
-        "Go by the words that are used.",
-        re.compile(r"by the words (?:that|which)|by key ?words|look (?:for|at) key ?words"),
+    "higher": (
+        "In doubt between two degrees, choose the higher one.",
+        re.compile(r"in doubt[^.]*\bhigher\b|do not understate"),
     ),
-    "meaning": (
-        "Read for the meaning as a whole, not for single words.",
-        re.compile(r"meaning as a whole|not (?:for|by|at) (?:single|individual) words"),
+    "middle": (
+        "Keep the highest and the lowest degree for clear cases.",
+        re.compile(r"\bfor clear cases|extremes? only"),
     ),
 }
 """Ways to read that an instruction may ask for: how it is said here, and what it is known by."""
