@@ -30,6 +30,7 @@ TIED = 0.02
 """Two tools nearer to each other than this are equally good: neither is taken."""
 PROMISES = 1.0  # a description that says less of an argument does not promise it
 MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
+MOST_WEIGHED = 24  # tools that are weighed by meaning and by what the request gives: those that share most words
 
 _LOOKS = frozenset(GRAMMAR["looks"].split())
 _RECKONS = frozenset(GRAMMAR["reckons"].split())
@@ -339,6 +340,7 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
     fitting = [
         tool for tool in tools if not (part.manner == "ask" and acts(tool)) and not _undoes(part, tool)
     ]
+    fitting = sorted(fitting, key=lambda tool: -_shared(text, tool))[:MOST_WEIGHED]
     scores = {tool.name: score(text, request if alone else part.text, tool, tools) for tool in fitting}
     best = max(fitting, key=lambda tool: scores[tool.name], default=None)
     tied = [tool for tool in fitting if best and scores[best.name] - scores[tool.name] < TIED]

@@ -144,7 +144,7 @@ _CHOICE = {"enum", "anyOf", "boolean"}
 
 def refuse(field: Field, work: Work) -> Result | None:
     """Decline a field whose name, or whose program, asks for what is outside the range."""
-    is_text, is_choice = is_free_text(field), bool(_CHOICE & {*field.schema, field.schema.get("type")})
+    is_text, is_choice = is_free_text(field), bool(_CHOICE & {*field.schema, str(field.schema.get("type"))})
     is_read = not is_text and "\n" in work.task.text.strip()  # a record of that name, to be read from lines
     reason = "" if is_choice or is_read else "I don't write code" if is_code(field) else named(field.name)
     if not reason and not (is_text and is_piece(field)):
