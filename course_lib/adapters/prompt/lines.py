@@ -161,11 +161,18 @@ def _reminder(signature: Any) -> str:
 def _schema_lines(signature: Any) -> Iterator[str]:
     """Yield a line for each output whose type the field list cannot show whole."""
     for name, field in signature.output_fields.items():
-        if field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
-            described = json.dumps(pydantic.TypeAdapter(field.annotation).json_schema())
-            schema = json.loads(described, object_hook=_untitled)
-            if get_origin(field.annotation) is tuple or not schema.keys().isdisjoint(_SHOWN_AS_SCHEMA):
-                yield f"`{name}` must be JSON of this JSON schema: {json.dumps(schema, ensure_ascii=False)}"
+        if field.annotation not in _PLAIN and (schema := _schema(field.annotation)):
+            yield f"`{name}` must be JSON of this JSON schema: {schema}"
+
+
+def _schema(annotation: Any) -> str:
+    """Return the JSON schema of a type, or an empty text if the field list shows all of it."""
+    if get_origin(annotation) is Literal:
+        return ""
+    described = json.dumps(_reader(annotation)[0].json_schema())
+    schema = json.loads(described, object_hook=_untitled)
+    is_shown = get_origin(annotation) is tuple or not schema.keys().isdisjoint(_SHOWN_AS_SCHEMA)
+    return json.dumps(schema, ensure_ascii=False) if is_shown else ""
 
 
 def _untitled(part: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +219,7 @@ def _json(text: str, number: type[float | Decimal] = float) -> Any:
 def _read(text: str, annotation: Any) -> Any:
     """Return `text` as a value of the type; of what is not text, the first paragraph may do."""
     if _is_text(annotation):
-        return pydantic.TypeAdapter(annotation).validate_python(_unquoted(text))
+        return _reader(annotation)[0].validate_python(_unquoted(text))
     head = text.partition("\n\n")[0].rstrip()
     try:
         return _typed(text, annotation)
@@ -222,10 +229,28 @@ def _read(text: str, annotation: Any) -> Any:
     return _typed(head, annotation)
 
 
+def _reader(annotation: Any) -> tuple[pydantic.TypeAdapter[Any], type[float | Decimal]]:
+    """Return what reads a type, and as what its numbers are read; a type that can be a key is kept."""
+    try:
+        hash(annotation)
+    except TypeError:  # annotated with a list, say
+        return _new_reader(annotation)
+    return _kept_reader(annotation, repr(annotation))  # int | float equals float | int, and reads otherwise
+
+
+def _new_reader(annotation: Any) -> tuple[pydantic.TypeAdapter[Any], type[float | Decimal]]:
+    adapter = pydantic.TypeAdapter(annotation)
+    return adapter, Decimal if "'decimal'" in str(adapter.core_schema) else float  # a float would round
+
+
+@lru_cache(maxsize=256)
+def _kept_reader(annotation: Any, _written: str) -> tuple[pydantic.TypeAdapter[Any], type[float | Decimal]]:
+    return _new_reader(annotation)
+
+
 def _typed(text: str, annotation: Any) -> Any:
     """Read as JSON, else as the text that the type itself understands, else as DSPy repairs it."""
-    adapter = pydantic.TypeAdapter(annotation)
-    number = Decimal if "'decimal'" in str(adapter.core_schema) else float  # a float would round
+    adapter, number = _reader(annotation)
     for candidate in (_json(text, number), text):
         with suppress(pydantic.ValidationError):
             return adapter.validate_python(candidate)

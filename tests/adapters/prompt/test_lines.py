@@ -236,3 +236,9 @@ def test_agents_run_on_it(agent, is_native):
         )
 
     assert "in Utrecht" in answer.answer
+
+
+@pytest.mark.parametrize(("annotation", "wanted"), [(int | float, int), (float | int, float)])
+def test_the_order_of_a_union_counts_whichever_was_read_before(annotation, wanted) -> None:
+    signature = dspy.Signature("question -> answer").with_updated_fields("answer", type_=annotation)
+    assert type(CustomAdapter().parse(signature, 'answer: "1"')["answer"]) is wanted
