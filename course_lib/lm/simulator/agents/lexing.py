@@ -230,7 +230,8 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
     """Return the preposition, the label and whether a joint stands before a token."""
     label: list[str] = []
     lead, is_joined = "", False
-    for token in reversed(tokens[:at]):
+    for place in range(at - 1, -1, -1):
+        token = tokens[place]
         if token.word in _JOINTS:
             is_joined = is_joined or not label
             if label:
@@ -248,24 +249,20 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
             lead = ":" if token.text in (":", "=") else "to" if is_span else ""
             if lead in ("", "to"):
                 break
-            label += _own_words(tokens[: tokens.index(token)])
+            label += _own_words(tokens[max(place - 4, 0) : place])
             break
-        if token.word == "to" and _is_infinitive(tokens, tokens.index(token), at):
+        if token.word == "to" and _is_infinitive(tokens, place, at):
             break
         if token.word in PREPOSITIONS or token.word in _CALLED:
             lead = "called" if token.word in _CALLED else token.word
-            label += _own_words(tokens[: tokens.index(token)])[:1] if lead in ("of", "called") else []
+            label += _own_words(tokens[max(place - 4, 0) : place])[:1] if lead in ("of", "called") else []
             break
         if token.word in _BEING:
             lead = "is"
-            label += _own_words(tokens[: tokens.index(token)])
+            label += _own_words(tokens[max(place - 4, 0) : place])
             label += ["peopl"] if token.word == "we're" else []
             break
-        if (
-            words.stem(token.word) in UNITS
-            and (place := tokens.index(token))
-            and tokens[place - 1].kind == "number"
-        ):
+        if words.stem(token.word) in UNITS and tokens[place - 1].kind == "number":
             break  # "5 minutes and 12"
         if token.word not in _ARTICLES and token.word not in words.STOP:
             label.append(words.stem(token.word))

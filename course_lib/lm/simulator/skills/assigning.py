@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from course_lib.lm.simulator.agents.filling import Fit
 from course_lib.lm.simulator.agents.lexing import FILLERS, UNITS, VERB_FORMS, Span
@@ -191,6 +192,7 @@ def labelled(wanted: Sequence[Slot], text: str) -> dict[Path, tuple[str, Span]]:
     return found
 
 
+@lru_cache(maxsize=4096)
 def _share(label: str, slot: Slot) -> float:
     """Return how much of a label the name of a field has; nothing where it has a number, as "Part 100"."""
     spoken = words.words(re.sub(r"\d+\s?%", "", label))

@@ -21,6 +21,7 @@ from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.limits import matching, within
 from course_lib.lm.simulator.skills.polarity import polarity
 
+NEAR = 80  # characters beside a value that are looked at
 MOST_COMPARED = 12
 ENOUGH, CLEAR, TOLD, SURE = 1.0, 1.6, 3.1, 3.5
 """How well a mention must fit; a common noun; an open text that may be missing; and in a record, where the
@@ -207,7 +208,7 @@ def _is_value(slot: Slot, fit: Fit, passage: Passage) -> bool:
     if isinstance(fit.value, int | float):
         return not slot.path[-1].endswith("year") or 1000 <= fit.value <= 2100
     spoken = words.words(fit.value)
-    verbs = () if _DETERMINED.search(text[: fit.start]) else VERB_FORMS.keys()
+    verbs = () if _DETERMINED.search(text[max(fit.start - NEAR, 0) : fit.start]) else VERB_FORMS.keys()
     if all(
         words.stem(one) in passage.known or one in words.STOP | words.COMMON_WORDS or one in verbs
         for one in spoken
@@ -222,7 +223,7 @@ def _is_value(slot: Slot, fit: Fit, passage: Passage) -> bool:
 
 def _has_form(slot: Slot, fit: Fit, passage: Passage) -> bool:
     """Say whether a text looks like a value of the slot's kind: an id like one, a name like one."""
-    before, spoken = passage.text[: fit.start], words.words(fit.value)
+    before, spoken = passage.text[max(fit.start - NEAR, 0) : fit.start], words.words(fit.value)
     if all(word.isdigit() for word in spoken) and slot.kind in ("title", "thing"):
         return _is_akin(_last(before), slot)  # "room 4.12"
     if slot.kind == "id" and not re.search(r"\d", passage.text[fit.start : fit.end]):
@@ -256,7 +257,7 @@ def _name_starts(text: str) -> frozenset[int]:
 def _introduced(slot: Slot, fit: Fit, passage: Passage) -> float:
     """Return what it is worth that a thing is counted or has an article, and that a name is one."""
     text = passage.text
-    before, after = text[: fit.start], text[fit.end :]
+    before, after = text[max(fit.start - NEAR, 0) : fit.start], text[fit.end : fit.end + NEAR]
     if slot.kind not in OPEN:
         return 0.0
     if _is_owner(before, slot):
