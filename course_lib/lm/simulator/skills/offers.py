@@ -42,6 +42,10 @@ _SENTENCES = frozenset(
         ("cause", "problem", "complaint", "issue", "question", "claim", "statement", "concern", "remark"),
     )
 )
+_REMARKS = frozenset(
+    map(words.stem, ("note", "notes", "summary", "message", "remark", "comment", "description"))
+)
+"""Texts of whole sentences: no phrase of a text is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def offered(slot: Slot, passage: Passage) -> Iterator[Fit]:
         return
     if not passage.whole and (slot.kind == "text" or slot.stems & _SENTENCES):
         yield from _told(slot, text)
-        if slot.kind == "thing":
+        if slot.kind == "thing" or slot.stems & _REMARKS:
             return
     if slot.kind in OPEN or slot.kind == "date":
         yield from _measured(slot, passage)
@@ -415,11 +419,15 @@ def _told(slot: Slot, text: str) -> Iterator[Fit]:
     sentences = [one for one in words.sentences(text)[:MOST_COMPARED] if len(one.split()) > 2]
     if "question" in slot.stems:
         sentences = [one for one in sentences if one.endswith("?")]
-    if sentences and len(text.split()) > 4:
-        if slot.stems & _BLAMED:
-            yield Fit(3.0, min(sentences, key=polarity), 0, 0)
-        near = _near(f"{slot.path[-1].replace('_', ' ')} {slot.desc}".strip(), tuple(sentences))
-        yield Fit(4.0 if "question" in slot.stems else 1.5, max(zip(near, sentences, strict=True))[1], 0, 0)
+    if not sentences or len(text.split()) <= 4:
+        return
+    if slot.stems & _REMARKS:  # the first one that says something is the common baseline of summaries
+        yield Fit(1.5, next((one for one in sentences if len(one.split()) > 4), sentences[0]), 0, 0)
+        return
+    if slot.stems & _BLAMED:
+        yield Fit(3.0, min(sentences, key=polarity), 0, 0)
+    near = _near(f"{slot.path[-1].replace('_', ' ')} {slot.desc}".strip(), tuple(sentences))
+    yield Fit(4.0 if "question" in slot.stems else 1.5, max(zip(near, sentences, strict=True))[1], 0, 0)
 
 
 _BLAMED = frozenset(map(words.stem, ("complaint", "problem", "issue", "defect", "criticism", "fault")))
