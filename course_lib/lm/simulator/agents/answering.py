@@ -27,39 +27,18 @@ from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 MOST_FACTS = 6
 MOST_RECORDS = 8
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_ASKS_FOR = (
-    (
-        r"where|track|location|whereabouts|parcel|package",
-        r"status|place|destination|location|city|arriv|eta|scan|note",
-    ),
-    (
-        r"when|date|day|arriv\w*|long|how soon|expect\w*|overdue|late",
-        r"date|arriv|eta|placed|day|scan|time|status|joined|return",
-    ),
-    (
-        r"how much|amount|cost|price|total|paid|pay|worth|sum|euros?|refund\w*|money",
-        r"eur|total|amount|price|cost|usd|paid|refund",
-    ),
-    (
-        r"why|going on|wrong|problem|happen\w*|stuck|moves?|moving|news|held|says?",
-        r"note|reason|message|comment|detail|status|place",
-    ),
-    (r"who|whose|name", r"name|email|customer"),
-    (
-        r"status|state|happen\w*|news|arrived|delivered|shipped|sent|cancell?ed",
-        r"status|state|place|arriv|eta",
-    ),
-    (r"how many|count|points?|number", r"points?|(?:^|_)counts?$|quantity|number"),
-    (r"items?|products?|what did|what was|bought|contain\w*|in (?:it|the order)", r"^name$|quantity|item"),
-    (
-        r"address|street|(?:deliver|sen[dt]|ship|go)\w*\b[^.?!]{0,30}\bto",
-        r"address|ship_to|street|destination",
-    ),
-)
+_ASKS_FOR = {
+    r"where|track": r"place|destination|location|city|address|status|eta",
+    r"when|date|day|how (?:long|soon)": r"date|day|time|arriv|eta|placed|joined",
+    r"how much|amount|cost|price|total|paid|money|refund": r"eur|usd|total|amount|price|cost|paid|refund",
+    r"why|wrong|problem|happen\w*|news": r"note|reason|message|detail|status",
+    r"who|whose": r"name|email|customer",
+    r"how many|number": r"points?|count|quantity|number",
+    r"items?|what did": r"^name$|quantity|item",
+}
 """Words of a question, and the keys of a record that answer it."""
 _KINDS_WANTED = tuple(
-    (re.compile(rf"\b(?:{asks})\b", re.IGNORECASE), re.compile(keys)) for asks, keys in _ASKS_FOR
+    (re.compile(rf"\b(?:{asks})\b", re.IGNORECASE), re.compile(keys)) for asks, keys in _ASKS_FOR.items()
 )
 _SUBJECT = re.compile(r"(?:^|_)(?:id|number|reference|key)$")
 
@@ -79,11 +58,11 @@ def generate(move: Move, request: str) -> str:
         parts.append(f"I cannot do this: none of my tools {what}.")
     parts += [f"I could not do this: I do not know what {part!r} is to say here." for part in move.unclear]
     parts += [f"I did nothing more: it is not so that {unmet}." for unmet in move.unmet]
-    if not parts or (not bad and not refused and not is_served and move.missing):
+    if move.missing and not bad:
         lacking = " and the ".join(move.missing)
-        no_way = f"I could not do this: I do not have the {lacking}, and no tool tells it."
-        no_tool = "I cannot help with this: none of my tools tells anything about it."
-        parts.append(no_way if move.missing else no_tool)
+        parts.append(f"I could not do this: I do not have the {lacking}, and no tool tells it.")
+    elif not parts:
+        parts.append("I cannot help with this: none of my tools tells anything about it.")
     return " ".join(part for part in parts if part)
 
 
@@ -121,11 +100,9 @@ def _of_tool(one: Seen, question: str) -> str:
     if one.data is None:
         return _of_text(one.text, question)
     if isinstance(one.data, list) and len(one.data) != 1:
-        return _of_list(one, question)
+        return _of_list(one)
     facts = chosen(one, question)
-    if not facts:
-        return "There is nothing." if not one.leaves else _phrase(list(one.leaves)[:MOST_FACTS])
-    return _phrase(facts)
+    return _phrase(facts) if facts else "There is nothing."
 
 
 def _of_text(text: str, question: str) -> str:
@@ -143,23 +120,20 @@ def _sentence(text: str) -> str:
 
 def chosen(one: Seen, question: str) -> list[Leaf]:
     """Return the values of an observation that bear on the question, in their order; subject first."""
-    leaves = [leaf for leaf in one.leaves if not (isinstance(leaf.value, str) and is_command(leaf.value))]
+    leaves = [leaf for leaf in one.leaves if not is_command(str(leaf.value))]
     wanted = [kind for asks, kind in _KINDS_WANTED if asks.search(question)]
     stems = set(words.stems(question))
-    scores = []
-    for leaf in leaves:
-        key = leaf.key.lower()
-        score = sum(1.0 for kind in wanted if kind.search(key))
-        score += 1.5 * len(stems & set(words.stems(key.replace("_", " "))))
-        score += 1.0 * bool(stems & set(words.stems(leaf.named)))
-        score += 0.5 * (key == "status") - 0.6 * (leaf.record > 0 and not wanted)
-        scores.append(score)
+    scores = [
+        sum(bool(kind.search(leaf.key.lower())) for kind in wanted)
+        + 1.5 * len(stems & set(words.stems(leaf.key.lower().replace("_", " "))))
+        + bool(stems & set(words.stems(leaf.named)))
+        - 0.6 * (leaf.record > 0 and not wanted)
+        for leaf in leaves
+    ]
     order = sorted(range(len(leaves)), key=lambda at: (-scores[at], at))
-    kept = {at for at in order[:MOST_FACTS] if scores[at] > 0}
-    if not kept:
-        kept = set(range(min(MOST_FACTS, len(leaves))))
-    subject = {at for at, leaf in enumerate(leaves) if leaf.record == 0 and _SUBJECT.search(leaf.key)}
-    return [leaf for at, leaf in enumerate(leaves) if at in kept or at in sorted(subject)[:1]]
+    kept = {at for at in order[:MOST_FACTS] if scores[at] > 0} or {*range(min(MOST_FACTS, len(leaves)))}
+    subject = [at for at, leaf in enumerate(leaves) if leaf.record == 0 and _SUBJECT.search(leaf.key)]
+    return [leaf for at, leaf in enumerate(leaves) if at in kept or at in subject[:1]]
 
 
 def _phrase(facts: Sequence[Leaf]) -> str:
@@ -187,32 +161,18 @@ def written(key: str, value: Any) -> str:
     return str(value)
 
 
-def _of_list(one: Seen, question: str) -> str:
-    data = [entry for entry in one.data if isinstance(entry, dict)]
-    if not data:
-        plain = [str(entry) for entry in one.data if not is_command(str(entry))]
-        return f"There are {len(plain)}: {', '.join(plain[:MOST_RECORDS])}." if plain else "There is nothing."
-    records = data
-    if re.search(r"\b(?:last|latest|newest|most recent)\b", question, re.IGNORECASE):
-        records = [max(data, key=lambda row: max(filter(_DATE.match, map(str, row.values())), default=""))]
-    elif named := [entry for entry in data if _is_named(entry, question)]:
-        records = named
+def _of_list(one: Seen) -> str:
+    """Return the records, one after the other."""
     lines = [
         ", ".join(
             written(key, one)
-            for key, one in entry.items()
+            for key, one in (entry if isinstance(entry, dict) else {"": entry}).items()
             if one is not None and not isinstance(one, dict | list) and not is_command(str(one))
         )
-        for entry in records
+        for entry in one.data
     ]
-    head = f"There are {len(records)}: " if len(records) > 1 else ""
-    return _sentence(head + "; ".join(lines[:MOST_RECORDS]))
-
-
-def _is_named(entry: dict[str, Any], question: str) -> bool:
-    stems = set(words.stems(question))
-    states = [value for key, value in entry.items() if key in ("status", "state", "kind", "category")]
-    return any(stems & set(words.stems(str(state).replace("_", " "))) for state in states)
+    told = [line for line in lines if line][:MOST_RECORDS]
+    return _sentence(f"There are {len(lines)}: {'; '.join(told)}") if told else "There is nothing."
 
 
 # -- fields -----------------------------------------------------------------------------------------------

@@ -35,15 +35,14 @@ def result_of(seen: Seen) -> str:
     return " ".join(plain_sentences(seen.text)).strip()
 
 
-def from_observations(slot: Slot, request: str, seen: Sequence[Seen], tool: str, about: str) -> list[Any]:
+def from_observations(slot: Slot, seen: Sequence[Seen], tool: str, about: str) -> list[Any]:
     """Return the values that observations offer for an argument, best first; those as good stay in order.
 
     `about` is the part of the request that says which of several records is meant.
     """
     leaves = [leaf for one in reversed(seen) if not one.error for leaf in one.leaves]
     scored = [(_leaf_fits(slot, leaf, about, tool), leaf) for leaf in leaves]
-    fitting = [(score + _hinted(leaf, request), leaf.value) for score, leaf in scored if score > 0]
-    values = [value for _, value in sorted(fitting, key=lambda one: -one[0])]
+    values = [leaf.value for score, leaf in sorted(scored, key=lambda one: -one[0]) if score > 0]
     values += _of_texts(slot, seen, about)
     return [value for at, value in enumerate(values) if value not in values[:at]]
 
@@ -110,16 +109,3 @@ def _key_fits(slot: Slot, leaf: Leaf, request: str, tool: str) -> float:
         shared -= set(words.stems(tool.replace("_", " ")))  # "refund" asks for one, it does not say how much
         return 4.5 if shared else 0.0
     return 2.0 if slot.stems == set(map(words.stem, words_of(key))) else 0.0
-
-
-def _hinted(leaf: Leaf, request: str) -> float:
-    """Weigh a record up that the request describes by a date, an amount or a word such as its status."""
-    given = {one.value for one in lex(request) if one.kind in ("date", "money")}
-    asked = set(words.stems(request))
-    bonus = 0.0
-    for value in leaf.siblings:
-        is_number = re.fullmatch(r"\d+(?:\.\d+)?", value)
-        bonus += 3.0 * (value[:10] in given or bool(is_number and float(value) in given))
-        is_state = len(value) <= 24 and re.fullmatch(r"[a-z_ ]+", value)
-        bonus += bool(is_state and asked & set(words.stems(value.replace("_", " "))))
-    return bonus

@@ -163,8 +163,6 @@ def _next_calls(goal: Goal, before: Sequence[Goal], hands: Hands) -> list[Call]:
     else:
         own = [call for call in hands.planned if call[0] == tool.name]
         return [] if hands.is_done(tool) else [call for call in own if hands.is_open(call)]
-    if _waits(before, hands):
-        return []
     if found := _provide(tool, missing, goal.clause, hands, (tool.name,)):
         return [found]
     hands.missing += [name for name in missing if name not in hands.missing]
@@ -235,17 +233,16 @@ def _holds(condition: str, seen: Seen, own: frozenset[str]) -> bool:
         sign = -1 if _LESS.search(condition) else 1
         return len(figures) == 1 and sign * (figures.pop() - limits[0]) > 0
     given = {stem for value in seen.step.args.values() for stem in words.stems(str(value))}
-    sought = (
-        {stem for stem in map(words.stem, words.words(condition)) if len(stem) > 2 and stem not in words.STOP}
-        - given
-        - own
-    )
+    sought = {stem for stem in words.stems(condition) if len(stem) > 2} - given
+    sought = sought - own or sought
     found = [
         hit
         for hit in re.finditer(r"\w+", says)
         if any(words.stem(hit.group().lower()).startswith(stem) for stem in sought)
     ]
-    is_said = any(not re.search(r"\b(?:no|not|without)\s(?:\w+\s)?$", says[: hit.start()]) for hit in found)
+    is_said = any(
+        not re.search(r"\b(?:no|not|without|0|out of)\s(?:\w+\s)?$", says[: hit.start()]) for hit in found
+    )
     return is_said != bool(_NOT.search(condition))
 
 
@@ -376,7 +373,7 @@ def _completed(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> lis
 
 
 def _observed(slot: Slot, tool: ToolSpec, about: str, hands: Hands) -> list[Any]:
-    values = from_observations(slot, hands.episode.request, hands.seen, tool.name, about)
+    values = from_observations(slot, hands.seen, tool.name, about)
     several = not acts(tool) and slot.shape and len(values) <= 3
     return values if several else values[:1]
 
@@ -446,11 +443,7 @@ def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, An
     for param in tool.params:
         if param.required and param.name not in args:
             (slot, *_) = slots((param,))
-            values = (
-                from_observations(slot, request, seen, tool.name, request)
-                if slot.path == (param.name,)
-                else []
-            )
+            values = from_observations(slot, seen, tool.name, request) if slot.path == (param.name,) else []
             args[param.name] = (
                 values[0] if values else fallback(param.schema, param.name, param.schema.get("$defs", {}))
             )

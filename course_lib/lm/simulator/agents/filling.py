@@ -121,7 +121,7 @@ def fits(
     Where the tool has arguments for days or times, a text to hand on ends before those at its end.
     """
     if slot.kind == "enum":
-        return tuple(_labels(slot, text, known))
+        return tuple(_labels(slot, text, known, rivals))
     if slot.kind == "boolean":
         return tuple(_truths(slot, text, known))
     if slot.shape:
@@ -169,8 +169,6 @@ def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
         value = converted(value, own, slot.unit)
     elif own[0] and (dimension or "id" in slot.stems):
         return None
-    elif dimension and one.lead == "for" and dimension == "people" and not one.noun:
-        score += UNIT / 2
     if {*one.noun} & slot.stems or (one.label[:1] == ("peopl",) and dimension == "people"):
         score = max(score, 0.0) + UNIT
     elif own[0] and not dimension:
@@ -290,8 +288,6 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
     """Return a phrase without the tool's own words around it; nothing if it has no others."""
     parts = str(one.value).split()
     stems = [words.stem(part.lower()) for part in parts]
-    if one.start == 0 and len(parts) > 1 and stems[1] in known:
-        return ""  # "Fire employee 12": what is to be done
     named = kinds_named(re.split(r"\sof\s", str(one.value))[0].split()[-1].lower())
     if named and slot.kind not in (*named, "text", "query", "title", "thing"):
         return ""  # "the departure time" is no place
@@ -363,19 +359,11 @@ def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
             start, end = searched.span(1)
             yield Fit(2.6, re.sub(r"^(?:the|a|an)\s+", "", text[start:end].rstrip(" .?!")), start, end)
         yield Fit(1.2, " ".join(text.split()), 0, len(text))
-    if slot.kind == "text" and slot.stems & {"reason", "caus", "justification"}:
+    if slot.kind == "text" and slot.stems & _REASONS:
         yield Fit(SURE if re.search(r"\bbecause\b", text) else 1.1, reason(text), 0, 0)
-    if slot.kind == "text" and slot.stems & {
-        "description",
-        "descript",
-        "summar",
-        "detail",
-        "not",
-        "issu",
-        "problem",
-        "complaint",
-    }:
-        yield from (Fit(1.05, told, 0, 0) for told in _statements(text))
+    elif slot.kind == "text" and slot.stems & _TOLD:
+        long = [one.rstrip(" .,") for one in words.sentences(text) if len(one.split()) >= 4]
+        yield from [Fit(1.05, one, 0, 0) for one in long if words.words(one)[0] not in VERBS][:1]
     if slot.kind == "date-time" or {"when"} & (slot.stems | slot.about):
         yield from _moments(slot, text, found)
 
@@ -393,10 +381,8 @@ def _moments(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
             yield Fit(4.5, value, one.start, other.end)
 
 
-def _statements(text: str) -> list[str]:
-    told = (re.sub(r",?\s*(?:and\s)?(?:please|pls)\b.*", "", one) for one in words.sentences(text))
-    long = (one for one in told if len(one.split()) >= 4)
-    return [one.rstrip(" .,") for one in long if words.words(one)[0] not in VERBS][:1]
+_REASONS = frozenset(("reason", "caus", "justification"))
+_TOLD = frozenset(map(words.stem, "description summary details notes issue problem complaint".split()))  # noqa: SIM905
 
 
 def reason(text: str) -> str:
@@ -408,118 +394,67 @@ def reason(text: str) -> str:
 
 
 def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
+    """Yield what has the form of the examples; else a number or a code with another prefix, meant as one."""
     hits = list(re.finditer(slot.shape, text, re.IGNORECASE if "d" in slot.shape else 0))
-    prefix = re.search(r"\(\?<!\[\\w-\]\)([A-Za-z]{1,4}\\?-?)\\d", slot.shape)
+    prefix = re.search(r"\(\?<!\[\\w-\]\)([A-Za-z]{1,4}-)\\d", slot.shape)
     for hit in hits:
-        value = hit.group().upper() if prefix and prefix.group(1).isupper() else hit.group()
-        yield Fit(4.0, value, *hit.span())
-    if hits or not prefix:
-        return
-    for one in lex(text):  # "order 10154" for O-10154
-        if (
-            one.kind == "number"
-            and one.value > 9
-            and not one.noun
-            and (not one.label or {*one.label[:1]} & (slot.stems | slot.about))
-        ):
-            yield Fit(4.0, prefix.group(1).replace("\\", "") + text[one.start : one.end], one.start, one.end)
+        yield Fit(4.0, hit.group().upper() if prefix and prefix[1].isupper() else hit.group(), *hit.span())
+    for one in lex(text) if prefix and not hits else ():
+        written = text[one.start : one.end]
+        is_said = not one.label or {*one.label[:1]} & (slot.stems | slot.about)
+        if one.kind == "code" and re.fullmatch(r"[A-Z]{1,4}-\d+", written) and is_said:
+            yield Fit(3.0, written, one.start, one.end)
+        elif one.kind == "number" and one.value > 9 and not one.noun and is_said:  # "order 10154"
+            yield Fit(4.0, prefix[1] + written, one.start, one.end)  # type: ignore[index]
 
 
 # -- one of several values --------------------------------------------------------------------------------
 
 
-def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
-    """Yield the allowed values that the text names, or the one that a phrase of it means."""
+def _labels(slot: Slot, text: str, known: frozenset[str], rivals: frozenset[str]) -> Iterator[Fit]:
+    """Yield the allowed values that the text names, or those that its phrases mean."""
     found, labels = lex(text), allowed(slot)
-    named = [
-        (label, hit)
-        for label in labels
-        if isinstance(label, str | int | float)
-        for hit in _spelled(str(label), text, slot.desc)
-    ]
+    named = [(label, hit) for label in labels for hit in _spelled(str(label), text, slot.desc)]
     for label, hit in named:
         beside = [m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "unit", "name")]
-        one = next((m for m in beside if m.kind == "unit"), next(iter(beside), None))
-        role = max(_bearing(slot, one), 0.0) if one else 0.0
-        if one and one.kind == "unit":
-            is_own = (
-                "from"
-                if {"from", "base"} & {*slot.path[-1].split("_")}
-                else "to"
-                if {"to", "quote"} & {*slot.path[-1].split("_")}
-                else ""
-            )
-            role = ROLE * (
-                (one.lead == is_own)
-                - (bool(is_own) and one.lead in ("from", "to", "in", "into") and one.lead != is_own)
-            )
+        one = min(beside, key=lambda m: m.kind != "unit", default=None)
+        role = _bearing(slot, one, rivals) if one else 0.0
+        role = max(role, 0.0) if one and one.kind != "unit" else role
         yield Fit(SURE + 0.8 + role + 0.01 * len(str(label)), label, *hit.span())
-    if named:
+    phrases = [one for one in found if one.kind in ("phrase", "name") and _may_mean(slot, one, known)]
+    if named or not phrases:
         return
-    for one in found:
-        if one.kind not in ("phrase", "name") or (
-            not slot.required
-            and one.lead not in slot.roles
-            and not {*words.stems(str(one.value))} & slot.stems
-        ):
-            continue
-        stems = {words.stem(word) for word in words.words(str(one.value))}
-        if (
-            len(stems) <= 4
-            and not stems <= known
-            and (label := meant(str(one.value), labels, MEANS)) is not None
-        ):
-            yield Fit(SURE, label, one.start, one.end)
+    vectors = encode([*(one.value for one in phrases), *(str(label).replace("_", " ") for label in labels)])
+    for one, near in zip(phrases, vectors[: len(phrases)] @ vectors[len(phrases) :].T, strict=True):
+        best, second = sorted((*near, 0.0), reverse=True)[:2]
+        if best >= MEANS and best - second >= CLEARLY:
+            yield Fit(SURE, labels[int(near.argmax())], one.start, one.end)
+
+
+def _may_mean(slot: Slot, one: Mention, known: frozenset[str]) -> bool:
+    """Say whether a phrase is short enough, not the tool's own words, and meant for the argument."""
+    stems = {words.stem(word) for word in words.words(one.value)}
+    is_meant = slot.required or one.lead in slot.roles or bool(stems & slot.stems)
+    return is_meant and len(stems) <= 4 and not stems <= known
 
 
 def _spelled(label: str, text: str, desc: str) -> Iterator[re.Match[str]]:
-    """Yield where the text has the words of a label, its unit's or code's other names, or a short weekday."""
-    spelled = [
-        re.sub(
-            r"[\s_-]+", r"[\\s_-]+", re.sub(r"[^\w\s-]", lambda hit: re.escape(hit.group()), label)
-        ).replace("email", "e-?mail")
-    ]
-    stem = words.stem(label.lower())
-    unit = UNITS.get(stem) or next((one for one in UNITS.values() if one[2] == label), None)
-    if unit:
-        spelled += [
-            name
-            for name in SPELLINGS[unit[2]]
-            if name.isalpha() and name not in ("degree", "degrees", "head")
-        ]
-        spelled += {"celsius": ["°\\s?C", "centigrade"], "fahrenheit": ["°\\s?F"]}.get(unit[2], [])
-    spelled += [re.escape(name) for name, code in CODES.items() if code == label]
-    spelled += [GRAMMAR["often"][label.lower()]] if label.lower() in GRAMMAR["often"] else []
-    spelled += [
-        re.escape(told) for name, told in re.findall(r"(\w+) = (?:\w+ )?(\w+)", desc) if name == label
-    ]
-    if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
-        spelled[0] += "[a-z]*day"
+    """Return where the text has the words of a label, or other names of its unit, code or weekday."""
+    plain_form = r"[\s_-]+".join(re.escape(piece) for piece in re.split(r"[\s_-]+", label))
+    unit = UNITS.get(words.stem(label.lower())) or next((u for u in UNITS.values() if u[2] == label), None)
+    names = SPELLINGS[unit[2]] if unit else ()
+    others = [name for name in names if len(name) > 1 and name not in ("degree", "degrees", "head")]
+    others += [name for name, code in CODES.items() if code == label]
+    others += [told for name, told in re.findall(r"(\w+) = (?:\w+ )?(\w+)", desc) if name == label]
     same_case = len(label) == 1 or label.lower() in words.STOP
-    parts = "|".join(
-        one if at == 0 and same_case else f"(?i:{one})" for at, one in enumerate(dict.fromkeys(spelled))
-    )
-    is_unit = unit or any(code == label for code in CODES.values())
-    before = r"(?<![a-zA-Z])" if is_unit else r"(?<!\w)"
-    yield from (
-        re.finditer(rf"{before}(?:{parts})(?:s|es)?(?![a-zA-Z])", text)
-        if not same_case or not unit
-        else re.finditer(rf"(?<=\d\s)(?:{parts})\b", text)
-    )
-
-
-@lru_cache(maxsize=1024)
-def _nearest(phrase: str, labels: tuple[str, ...]) -> tuple[float, float, int]:
-    vectors = encode([phrase, *(label.replace("_", " ") for label in labels)])
-    near = vectors[1:] @ vectors[0]
-    order = near.argsort()[::-1]
-    return float(near[order[0]]), float(near[order[1]]) if len(order) > 1 else 0.0, int(order[0])
-
-
-def meant(phrase: str, labels: Sequence[Any], least: float) -> Any:
-    """Return the label that a phrase means, or None if it is near to none, or to two."""
-    best, second, at = _nearest(phrase, tuple(map(str, labels)))
-    return labels[at] if best >= least and best - second >= CLEARLY else None
+    if same_case and unit:
+        return re.finditer(rf"(?<=\d\s)(?:{plain_form}|{'|'.join(others)})\b", text)
+    parts = [re.escape(one) for one in others] + [GRAMMAR["often"].get(label.lower(), r"(?!)")]
+    if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
+        parts.append(f"{label}[a-z]*day")
+    own = plain_form if same_case else f"(?i:{plain_form.replace('email', 'e-?mail')})"
+    before = r"(?<![a-zA-Z])" if unit or label in CODES.values() else r"(?<!\w)"
+    return re.finditer(rf"{before}(?:{own}|(?i:{'|'.join(parts)}))(?:s|es)?(?![a-zA-Z])", text)
 
 
 _NO = r"(?:\b(?:no|not|without|don't|never|nor|except|isn't|neither)\b(?:\s+\w+){0,2}\s*)"
@@ -528,48 +463,22 @@ _STATES = (
     (r"\b(?:on|enabled?|yes|true|open|activated?|start)\b", True),
 )
 _SWITCHES = frozenset(("on", "enabl", "enabled", "state", "activ", "power", "valu"))
-_EMPTY = frozenset(
-    (
-        "whether",
-        "true",
-        "false",
-        "want",
-        "only",
-        "includ",
-        "if",
-        "flag",
-        "can",
-        "see",
-        "other",
-        "is",
-        "everyon",
-        "ma",
-    )
-)
-_ANTONYMS = {"public": "private", "direct": "changes", "indoor": "outdoor"}
+_EMPTY = frozenset("whether true false want only includ if flag can see other is everyon ma".split())  # noqa: SIM905
 
 
 def _truths(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     """Yield true or false: by on and off, or by whether the text speaks of it, and says no to it."""
     if slot.stems & _SWITCHES:
-        yield from (
-            Fit(SURE, value, *hit.span())
-            for pattern, value in _STATES
-            for hit in re.finditer(pattern, text, re.IGNORECASE)
-        )
+        for pattern, value in _STATES:
+            yield from (Fit(SURE, value, *hit.span()) for hit in re.finditer(pattern, text, re.IGNORECASE))
         return
-    own = slot.stems - _EMPTY - words.STOP
-    denying = {words.stem(two) for one, two in _ANTONYMS.items() if words.stem(one) in own}
-    denying |= {words.stem(hit) for hit in re.findall(r"\b(?:no|without a?)\s(\w+)", slot.desc)}
-    about = {one for one in slot.about - known - _EMPTY if len(one) > 2}
+    denying = {words.stem(hit) for hit in re.findall(r"\b(?:no|without a?)\s(\w+)", slot.desc)}
+    about = {one for one in slot.about - known if len(one) > 2}
+    own = (slot.stems | denying | about) - _EMPTY - words.STOP
     for hit in re.finditer(r"\w+", text):
-        stem = words.stem(hit.group().lower())
-        is_denied = re.search(_NO + "$", text[: hit.start()], re.IGNORECASE) is not None
-        if stem in own or stem in denying or stem in about:
-            value = is_denied if stem in denying else not is_denied
-            if stem in denying and not is_denied and words.stem("changes") == stem:
-                continue
-            yield Fit(SURE, value, *hit.span())
+        if (stem := words.stem(hit.group().lower())) in own:
+            is_denied = re.search(_NO + "$", text[: hit.start()], re.IGNORECASE) is not None
+            yield Fit(SURE, is_denied == (stem in denying), *hit.span())
             return
 
 
@@ -585,11 +494,6 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
     single = slot_of((*slot.path[:-1], _singular(slot.path[-1])), item, slot.desc, slot.required)
     single = replace(single, roles=slot.roles | single.roles)
     offered = [fit for fit in fits(single, text, known) if not fit.touches(taken)]
-    if single.kind == "enum":
-        values = list(dict.fromkeys(fit.value for fit in sorted(offered, key=lambda one: one.start)))
-        return (
-            Fit(SURE, values, min(f.start for f in offered), max(f.end for f in offered)) if values else None
-        )
     if labelled := _labelled(slot, text):
         return labelled
     runs = [run for run in joined_runs(offered, text) if run[0].score >= ENOUGH]
@@ -759,20 +663,6 @@ class _Filling:
 
     def take(self, slot: Slot, fit: Fit) -> bool:
         """Take a fit for an argument that has none, if nothing else has taken its place in the text."""
-        if slot.kind == "query" and (
-            later := [place for place, _ in self.spans if fit.start + 2 < place < fit.end]
-        ):
-            value = re.sub(
-                r"\s+(?:in|for|on|at|by|from|under|with|of|and)\s*$",
-                "",
-                fit.value[: min(later) - fit.end].rstrip(" ,"),
-            )
-            value = value.partition(" ")[2] if value.partition(" ")[0].lower() in VERBS else value
-            fit = replace(
-                fit,
-                value=re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and|the)\s*$", "", value),
-                end=min(later),
-            )
         start, end = self.within or (fit.start, fit.end)
         is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
         if slot.path in self.chosen or not is_inside or fit.touches(self.spans):

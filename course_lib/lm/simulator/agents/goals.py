@@ -30,7 +30,9 @@ TIED = 0.02
 """Two tools nearer to each other than this are equally good: neither is taken."""
 PROMISES = 1.0  # a description that says less of an argument does not promise it
 MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
-MOST_WEIGHED = 24  # tools that are weighed by meaning and by what the request gives: those that share most words
+MOST_WEIGHED = (
+    24  # tools that are weighed by meaning and by what the request gives: those that share most words
+)
 
 _LOOKS = frozenset(GRAMMAR["looks"].split())
 _RECKONS = frozenset(GRAMMAR["reckons"].split())
@@ -202,7 +204,6 @@ def _if_last(text: str) -> re.Match[str] | None:
 _SHOWS = re.compile(
     r"(?:(?:let|tell|show) (?:me|us)|give (?:me|us)(?!.*\bback\b)|find out|check|look up)\b", re.IGNORECASE
 )
-_GETS = re.compile(r"(?:get|bring|hand|lend|make) (?:me|us)\b", re.IGNORECASE)
 _NO_VERB = re.compile(r"(?:an?|the|my|some)\b|[A-Z\d]")
 _BEGS = re.compile(r"\W*(?:please|pls|kindly)\s+(?!(?:an?|the|my|some|for|no)\b)[a-z]", re.IGNORECASE)
 _HAPPENS = re.compile(
@@ -221,8 +222,6 @@ def _read(text: str) -> Part:
         return Part(rest.text, rest.manner, rest.asked, hit["when"])
     if _SHOWS.match(bare):
         return Part(text, "ask", bare)
-    if me := _GETS.match(bare):
-        return Part(text, "want", bare[me.end() :])
     is_question = _QUESTION.match(bare)
     if (to := _ASKS_TO.match(bare)) and not re.match(r"(?:wh\w+|how)\b", bare, re.IGNORECASE):
         wish = bare[to.end() :]
@@ -427,16 +426,6 @@ def _in_hand(request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     told = bool(lacking) and all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
     has_all = bool(tool.params) and (not missing or told)
     return COMPLETE * has_all + USED * (1.0 if told else used / max(1, pieces))
-
-
-def _topic(part: Part) -> str:
-    """Return what a part is about: "order O-10001" in a question says of which order, not what is asked."""
-    text = part.asked or part.text
-    codes = [one for one in lex(text) if one.kind == "code" and part.manner != "order"]
-    for one in reversed(codes):
-        head = re.sub(r"\b\w+\s*$", "", text[: one.start]) if one.label else text[: one.start]
-        text = head + text[one.end :]
-    return text if set(words.words(text)) - COMMON else part.text
 
 
 def _sureness(text: str, tool: ToolSpec) -> float:

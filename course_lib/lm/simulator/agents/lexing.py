@@ -185,17 +185,8 @@ def _proper(token: _Token, before: Sequence[_Token], text: str) -> _Token:
     is_common = plain == "i" or (begins and (plain in COMMON or plain in VERBS) and not is_long)
     is_alone = begins and not rest and not first.isupper() and not _ACTS.match(text[token.end :])
     if not (is_common or is_alone) or (plain == "the" and rest and not begins):
-        is_owner = re.search(r"[a-z]['\u2019]s$", token.text) and _owns(text, token.end)
-        end = token.end - 2 if is_owner else token.end
-        return replace(token, text=text[token.start : end], end=end)
+        return token
     return _Token("word", first, token.start, token.start + len(first))
-
-
-def _owns(text: str, at: int) -> bool:
-    """Say whether what stands behind a name's 's is owned by it: "Ann's birthday", not "at Ann's"."""
-    return re.match(r"\s[a-z]", text[at:]) is not None and not re.match(
-        r"\s(?:for|on|at|in|to|from|with|and|or|tomorrow|today|tonight)\b", text[at:]
-    )
 
 
 # -- pieces -----------------------------------------------------------------------------------------------
@@ -208,13 +199,9 @@ def _pieces(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
         lead, label, is_joined = _before(tokens, at)
         noun = _noun(tokens, at)
         value = _value(token, text)
-        if value is None:
-            continue
         found = Mention(token.kind, value, token.start, token.end, lead, label, noun, is_joined)
         if token.kind == "number" and (clock := _hour(tokens, at, found, text)):
             yield clock
-        if token.kind == "number" and re.match(r"\s\w+\sand\sa\shalf\b", text[token.end :]):
-            found = replace(found, value=value + 0.5)
         if token.kind == "money":
             yield from _currency(token, found)
             digits = re.search(r"\d[\d.,]*", token.text)
@@ -229,54 +216,41 @@ def _pieces(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
 def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bool]:
     """Return the preposition, the label and whether a joint stands before a token."""
     label: list[str] = []
-    lead, is_joined = "", False
-    for token in reversed(tokens[:at]):
+    is_joined = False
+    for place in range(at - 1, -1, -1):
+        token = tokens[place]
         if token.word in _JOINTS:
-            is_joined = is_joined or not label
             if label:
                 break
-            continue
-        if token.kind not in ("word", "stop"):
-            is_alike = token.kind == tokens[at].kind or tokens[at].kind == "word"
-            if is_joined and not label and is_alike:  # "from Rome and Oslo", "2 or 3 people"
-                continue
+            is_joined = True
+        elif token.kind not in ("word", "stop"):
+            if not is_joined or label or tokens[at].kind not in (token.kind, "word"):
+                break  # but "from Rome and Oslo", "2 or 3 people"
+        elif lead := _lead(tokens, place, at):
+            is_of_all = lead not in PREPOSITIONS and lead != "called"
+            own = _own_words(tokens[:place])[: 3 if is_of_all else 1 if lead in ("of", "called") else 0]
+            return lead, tuple([*label, *own][:3]), is_joined
+        elif token.kind == "stop" or token.word in PREPOSITIONS or _is_counted(tokens, place):
             break
-        if token.kind == "stop":
-            is_span = token.text in ("->", "\u2192", "\u2013") or (
-                token.text == "-" and tokens[at].kind in _FIGURES
-            )
-            lead = ":" if token.text in (":", "=") else "to" if is_span else ""
-            if lead in ("", "to"):
-                break
-            label += _own_words(tokens[: tokens.index(token)])
-            break
-        if token.word == "to" and _is_infinitive(tokens, tokens.index(token), at):
-            break
-        if token.word in PREPOSITIONS or token.word in _CALLED:
-            lead = "called" if token.word in _CALLED else token.word
-            label += _own_words(tokens[: tokens.index(token)])[:1] if lead in ("of", "called") else []
-            break
-        if token.word in _BEING:
-            lead = "is"
-            label += _own_words(tokens[: tokens.index(token)])
-            label += ["peopl"] if token.word == "we're" else []
-            break
-        if (
-            words.stem(token.word) in UNITS
-            and (place := tokens.index(token))
-            and tokens[place - 1].kind == "number"
-        ):
-            break  # "5 minutes and 12"
-        if token.word not in _ARTICLES and token.word not in words.STOP:
+        elif token.word not in _ARTICLES and token.word not in words.STOP:
             label.append(words.stem(token.word))
-        elif token.word == "we":
-            label.append("peopl")
-    return lead, tuple(label[:3]), is_joined
+    return "", tuple(label[:3]), is_joined
 
 
-def _is_infinitive(tokens: Sequence[_Token], at: int, mention: int) -> bool:
-    """Say whether a "to" belongs to a verb before the mention: "to reserve a table"."""
-    return at + 1 < mention and tokens[at + 1].word in VERBS
+def _lead(tokens: Sequence[_Token], place: int, at: int) -> str:
+    """Return how the token at a place introduces the one at another; empty if it does not."""
+    word = tokens[place].word
+    if word in ("->", "\u2192", "\u2013") or (word == "-" and tokens[at].kind in _FIGURES):
+        return "to"
+    if word in _BEING:
+        return ":" if word == "=" else "is"
+    return "called" if word in _CALLED else word if word in PREPOSITIONS or word == ":" else ""
+
+
+def _is_counted(tokens: Sequence[_Token], at: int) -> bool:
+    """Say whether a token is the unit of the number before it: "5 minutes and 12"."""
+    stem = words.stem(tokens[at].word.strip("-"))
+    return stem in UNITS and at > 0 and tokens[at - 1].kind == "number"
 
 
 def _own_words(tokens: Sequence[_Token]) -> list[str]:
@@ -304,8 +278,6 @@ def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
             continue
         if token.kind not in ("word", "name") or token.word in PREPOSITIONS or token.word in _JOINTS | _BEING:
             break
-        if token.kind == "name" and not is_unit:
-            break
         if token.word not in words.STOP:
             stems.append(words.stem(token.word.strip("-°")))
         if is_unit:
@@ -330,13 +302,11 @@ def _units(tokens: Sequence[_Token]) -> Iterator[Mention]:
         if own in _OF_UNITS and at + 1 < len(tokens) and words.stem(tokens[at + 1].word) in UNITS:
             continue  # "degrees Fahrenheit"
         before = next((one for one in reversed(tokens[:at]) if one.word not in _OF_UNITS), None)
-        lead = (
-            "from"
-            if before and before.kind in ("number", "money")
-            else "to"
-            if before and before.word in ("many", "much")
-            else ""
+        is_from, is_to = (
+            before and before.kind in ("number", "money"),
+            before and before.word in ("many", "much"),
         )
+        lead = "from" if is_from else "to" if is_to else ""
         yield Mention("unit", token.text.strip("-"), token.start, token.end, lead or _before(tokens, at)[0])
 
 
@@ -484,7 +454,7 @@ def _phrases(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
             and tokens[at + 1].kind == "word"
         )
         is_part = token is not None and (
-            (token.kind == "word" and not _ends_phrase(token) and not _is_verb(tokens, at))
+            (token.kind == "word" and not _ends_phrase(token) and not (run and token.word in VERB_FORMS))
             or (token.kind in ("code", "number", "path") and bool(run) and not is_counted)
             or token.kind == "name"
         )
@@ -514,69 +484,19 @@ def _following(tokens: Sequence[_Token], at: int) -> list[int]:
 
 
 def _ends_phrase(token: _Token) -> bool:
-    word = token.word
-    return (
-        word in PREPOSITIONS
-        or word in _JOINTS
-        or word in _CALLED
-        or word in _BEING
-        or word in _ARTICLES
-        or word in _PRONOUNS
-    )
+    return token.word in _ENDING
 
 
-_PRONOUNS = frozenset(GRAMMAR["pronouns"].split())
-_SUBJECTS = frozenset("i you he she it we they who".split())  # noqa: SIM905
+_ENDING = {*PREPOSITIONS, *_JOINTS, *_CALLED, *_BEING, *_ARTICLES, *GRAMMAR["pronouns"].split()}
 VERB_FORMS: dict[str, str] = {form: verb for verb, form in GRAMMAR["past"].items()}
 """The past of irregular verbs, and the verbs."""
 
 
-def _is_verb(tokens: Sequence[_Token], at: int) -> bool:
-    """Say whether a word in a sentence is its verb, by its form and by what stands before and behind it."""
-    word, before = tokens[at].word, tokens[at - 1] if at else None
-    if word.endswith("ing") and at + 1 < len(tokens) and tokens[at + 1].word in _ARTICLES:
-        return True
-    if (
-        before is None
-        or before.kind not in ("word", "name", "code", "date", "time")
-        or before.word in _ARTICLES
-        or before.word in PREPOSITIONS
-    ):
-        return False
-    if before.word.partition("'")[0] in _SUBJECTS or word in VERB_FORMS:
-        return True
-    after = tokens[at + 1] if at + 1 < len(tokens) else None
-    is_present = word.endswith("s") and not word.endswith(("ss", "us", "is"))
-    if after is None or not (is_present or word.endswith("ed")):
-        return False
-    is_act = words.stem(word) in _VERB_STEMS and (
-        after.word in PREPOSITIONS
-        or at < 2
-        or {one.word for one in tokens[max(at - 3, 0) : at - 1]} & _ARTICLES
-    )
-    is_free = after.kind in (
-        "name",
-        "number",
-        "code",
-        "time",
-        "date",
-    ) or after.word in _ARTICLES | _PRONOUNS | {"into"}
-    return is_free or (is_present and (bool(is_act) or before.kind == "name"))
-
-
-_VERB_STEMS = frozenset(map(words.stem, VERBS))
 FILLERS = frozenset(GRAMMAR["fillers"].split())
 
 
 def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
     kept = list(run)
-    while (
-        kept
-        and kept[0]
-        and words.stem(tokens[kept[0]].word.strip("-")) in UNITS
-        and tokens[kept[0] - 1].kind == "number"
-    ):
-        kept.pop(0)  # "60 g of oats"
     while kept and (tokens[kept[-1]].word in words.STOP | FILLERS):
         kept.pop()
     while (
@@ -594,28 +514,19 @@ def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
 def _is_verb_place(tokens: Sequence[_Token], at: int) -> bool:
     """Say whether a word stands where a verb would: first, after a joint, "to", "I" or "please"."""
     before = tokens[at - 1].word if at else "."
-    return (
-        before
-        in (".", "!", "?", "\n", ":", ";", ",", "to", "i", "we", "you", "and", "then", "please", "also", "me")
-        or before in FILLERS
-    )
+    return before in _BEFORE_VERBS or before in FILLERS
+
+
+_BEFORE_VERBS = frozenset((*".!?\n:;,", "to", "i", "we", "you", "and", "then", "please", "also", "me"))
 
 
 def _phrase(tokens: Sequence[_Token], run: Sequence[int], text: str) -> Iterator[Mention]:
     first, last = tokens[run[0]], tokens[run[-1]]
     if len(run) == 1 and first.kind != "word":
         return
+    kind = "named" if first.kind == "name" else "phrase"
     lead, label, is_joined = _before(tokens, run[0])
-    yield Mention(
-        "named" if first.kind == "name" else "phrase",
-        text[first.start : last.end],
-        first.start,
-        last.end,
-        lead,
-        label,
-        (),
-        is_joined,
-    )
+    yield Mention(kind, text[first.start : last.end], first.start, last.end, lead, label, (), is_joined)
 
 
 # -- texts to hand on -------------------------------------------------------------------------------------
