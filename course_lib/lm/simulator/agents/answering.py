@@ -12,8 +12,8 @@ from typing import Any
 
 from course_lib.lm.reply import Reply, ToolCall
 from course_lib.lm.simulator import formats
-from course_lib.lm.simulator.agents.deciding import Call, Move, decide, fill_any, looked_back
-from course_lib.lm.simulator.agents.goals import acts, is_final, parts_of, spoken
+from course_lib.lm.simulator.agents.deciding import Call, Move, best_filled, decide, fill_any, looked_back
+from course_lib.lm.simulator.agents.goals import is_final, parts_of, spoken
 from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.prompts.layouts import PROSE
@@ -245,11 +245,9 @@ def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
         is_done = any(one.step.tool == name for one in move.seen)
         forced = [tool for tool in episode.tools if tool.name == name and not is_done]
         return own or tuple(_forced(tool, episode, move) for tool in forced[:1])
-    if (
-        choice == "required" and not calls and not move.seen and not move.missing
-    ):  # what only looks does the least harm
-        harmless = [tool for tool in episode.tools if tool.name and not acts(tool)]
-        return tuple(_forced(tool, episode, move) for tool in harmless[:1])
+    if choice == "required" and not calls and not move.seen and not move.missing:
+        best = best_filled(episode.tools, episode.request)
+        return (_forced(best, episode, move),) if best else ()
     return calls
 
 

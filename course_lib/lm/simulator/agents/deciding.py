@@ -30,7 +30,7 @@ from course_lib.lm.simulator.agents.slots import Slot, slots
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.limits import fallback
+from course_lib.lm.simulator.skills.limits import UNSTATED, fallback
 from course_lib.lm.simulator.skills.observed import MAY_PASS, Seen, observe
 
 MOST_STEPS = 10
@@ -147,12 +147,10 @@ def _next_calls(goal: Goal, before: Sequence[Goal], hands: Hands) -> list[Call]:
         return []
     missing: tuple[str, ...] = ()
     sets = _filled(tool, goal.clause, before, hands)
-    is_asked_for = any(other.condition == goal.clause for other in hands.goals)
-    if (
-        not is_asked_for
-        and not any(one.missing for one in sets)
-        and (unused := _unused(sets, goal.clause, hands))
-    ):
+    is_whole = not any(one.missing for one in sets) and all(
+        one.condition != goal.clause for one in hands.goals
+    )
+    if is_whole and (unused := _unused(sets, goal.clause, hands)):
         hands.unclear.append(unused)
         return []
     for filled in sets:
@@ -176,20 +174,15 @@ def _unused(sets: Sequence[Filled], clause: str, hands: Hands) -> str:
     """Return a figure, a date or the like of a wish that the calls for it would leave out."""
     given = _leaves([*(one.args for one in sets), *(dict(one.step.args) for one in hands.seen), len(sets)])
     for one in lex(clause):
-        is_said = (
-            one.kind in _EVIDENT
-            and one.value != "today"
-            and (one.value != 1.0 or clause[one.start].isdigit())
-        )
-        is_used = (
-            any(one.touches(filled.spans) for filled in sets)
-            or one.value in given
-            or any(
-                str(one.value) in str(value) or clause[one.start : one.end] in str(value) for value in given
-            )
-        )
-        if is_said and not is_used:
-            return clause[one.start : one.end]
+        written = clause[one.start : one.end]
+        is_said = one.kind in _EVIDENT and one.value != "today" and (one.value != 1.0 or written.isdigit())
+        is_used = any(one.touches(filled.spans) for filled in sets) or one.value in given
+        if (
+            is_said
+            and not is_used
+            and not any(str(one.value) in str(value) or written in str(value) for value in given)
+        ):
+            return written
     return ""
 
 
@@ -251,16 +244,9 @@ def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], hands: Hands) -
     if several := _distributed(tool, clause):
         return several
     filled = _read(tool, clause, hands)
-    if before and hands.seen and points_back(clause):
+    if before and points_back(clause):
         filled = _with_result(tool, filled, hands)
-    elif (
-        before
-        and points_back(clause)
-        and any(slot.kind == "text" for slot in slots(tool.params))
-        and _is_pointer(tool, filled)
-    ):
-        filled = Filled(filled.args, ("result",))
-    completed = _completed(tool, filled, clause, hands) or [filled]
+    completed = _completed(tool, filled, clause, hands)
     if completed[0].missing and _POINTS.search(clause) and not (before and _waits(before, hands)):
         more = fill(tool.params, hands.episode.request, known_stems(tool))
         lacking = tuple(name for name in completed[0].missing if name in more.missing or name == "result")
@@ -274,20 +260,15 @@ _POINTER = re.compile(
 )
 
 
-def _is_pointer(tool: ToolSpec, filled: Filled) -> bool:
-    texts = [slot for slot in slots(tool.params) if slot.kind == "text" and slot.required]
-    return any(_POINTER.fullmatch(str(filled.args.get(slot.path[0], "it"))) for slot in texts)
-
-
 def _with_result(tool: ToolSpec, filled: Filled, hands: Hands) -> Filled:
     """Return arguments in which a text that only points back is what the last tool before gave back."""
-    last = next((one for one in reversed(hands.seen) if not one.error and one.step.tool != tool.name), None)
-    if last is None or not _is_pointer(tool, filled):
-        return filled
     texts = [slot for slot in slots(tool.params) if slot.kind == "text" and slot.required]
-    open_ = [slot for slot in texts if _POINTER.fullmatch(str(filled.args.get(slot.path[0], "it")))]
-    args = dict(filled.args) | {slot.path[0]: result_of(last) for slot in open_}
-    names = [slot.name for slot in open_]
+    texts = [slot for slot in texts if _POINTER.fullmatch(str(filled.args.get(slot.path[0], "it")))]
+    last = next((one for one in reversed(hands.seen) if not one.error and one.step.tool != tool.name), None)
+    if not last or not texts:
+        return Filled(filled.args, ("result",)) if texts else filled
+    names = [slot.name for slot in texts]
+    args = dict(filled.args) | {slot.path[0]: result_of(last) for slot in texts}
     return Filled(args, tuple(name for name in filled.missing if name not in names))
 
 
@@ -338,38 +319,27 @@ def _read(tool: ToolSpec, clause: str, hands: Hands) -> Filled:
         before = fill(tool.params, hands.episode.before, own)
         lacking = tuple(name for name in filled.missing if name in before.missing)
         return Filled(before.args | filled.args, lacking)
-    if filled.missing and others:
-        beside = [part.text for part in parts_of(request) if part.text not in others]
-        more = fill(tool.params, "\n".join(beside), own)
-        filled = more if len(more.missing) < len(filled.missing) else filled
     return filled
 
 
 def _completed(tool: ToolSpec, filled: Filled, clause: str, hands: Hands) -> list[Filled]:
     """Return the arguments with what observations give for the missing ones; several if several are meant."""
-    if not filled.missing:
-        return [filled]
     lacking = [slot for slot in slots(tool.params) if slot.required and slot.name in filled.missing]
     about = hands.episode.request if _POINTS.search(clause) else clause
-    offered = {slot.path: _observed(slot, tool, about, hands) for slot in lacking}
-    most = max((len(values) for values in offered.values()), default=0)
-    sets = []
-    for at in range(most):
-        args, missing = (
-            json.loads(json.dumps(filled.args, default=str)),
-            [name for name in filled.missing if name == "result"],
+    offered = {
+        slot: values
+        for slot in lacking
+        if len(slot.path) == 1 and (values := _observed(slot, tool, about, hands))
+    }
+    if not offered:
+        return [filled]
+    missing = tuple(name for name in filled.missing if name not in {slot.name for slot in offered})
+    return [
+        Filled(
+            filled.args | {slot.path[0]: few[min(at, len(few) - 1)] for slot, few in offered.items()}, missing
         )
-        for slot in lacking:
-            values = offered[slot.path]
-            if not values:
-                missing.append(slot.name)
-                continue
-            inner = args
-            for name in slot.path[:-1]:
-                inner = inner.setdefault(name, {})
-            inner[slot.path[-1]] = values[min(at, len(values) - 1)]
-        sets.append(Filled(args, tuple(missing)))
-    return sets
+        for at in range(max(map(len, offered.values()), default=1))
+    ]
 
 
 def _observed(slot: Slot, tool: ToolSpec, about: str, hands: Hands) -> list[Any]:
@@ -406,7 +376,7 @@ def _needs_alike(tool: ToolSpec, param: Field) -> bool:
 
 def _call_for(other: ToolSpec, clause: str, hands: Hands, above: tuple[str, ...]) -> Call | None:
     read = _read(other, clause, hands)
-    filled = (_completed(other, read, clause, hands) or [read])[0]
+    filled = _completed(other, read, clause, hands)[0]
     if filled.missing:
         return _provide(other, filled.missing, clause, hands, (*above, other.name))
     if not filled.args:
@@ -442,9 +412,15 @@ def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, An
     args = dict(fill(tool.params, request, known_stems(tool)).args)
     for param in tool.params:
         if param.required and param.name not in args:
-            (slot, *_) = slots((param,))
-            values = from_observations(slot, seen, tool.name, request) if slot.path == (param.name,) else []
-            args[param.name] = (
-                values[0] if values else fallback(param.schema, param.name, param.schema.get("$defs", {}))
-            )
+            given = from_observations(slots((param,))[0], seen, tool.name, request)
+            plainest = fallback(param.schema, param.name, param.schema.get("$defs", {}))
+            args[param.name] = given[0] if given else "" if plainest == UNSTATED else plainest
     return args
+
+
+def best_filled(tools: Sequence[ToolSpec], request: str) -> ToolSpec | None:
+    """Return the tool for which a request gives all that it needs, and most; else one that only looks."""
+    given = {tool: fill(tool.params, request, known_stems(tool)) for tool in tools if not is_final(tool)}
+    whole = [tool for tool, filled in given.items() if filled.args and not filled.missing]
+    looking = [tool for tool in given if tool.name and not acts(tool)]
+    return max(whole, key=lambda tool: len(given[tool].args), default=next(iter(looking), None))

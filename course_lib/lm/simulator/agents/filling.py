@@ -350,10 +350,8 @@ def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
     if slot.kind == "sum" and (worked := work_out(text)):
         yield Fit(4.0, worked.expression, 0, len(text))
     if slot.kind in ("sql", "zip"):
-        yield from (
-            Fit(4.0, hit.group().strip(), *hit.span())
-            for hit in (_SELECT if slot.kind == "sql" else _ZIP).finditer(text)
-        )
+        for hit in (_SELECT if slot.kind == "sql" else _ZIP).finditer(text):
+            yield Fit(4.0, hit.group().strip(), *hit.span())
     if slot.kind == "query":
         if searched := _SEARCHED.search(text):
             start, end = searched.span(1)
@@ -493,33 +491,25 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
         return _records(slot, item, text, known, taken)
     single = slot_of((*slot.path[:-1], _singular(slot.path[-1])), item, slot.desc, slot.required)
     single = replace(single, roles=slot.roles | single.roles)
-    offered = [fit for fit in fits(single, text, known) if not fit.touches(taken)]
-    if labelled := _labelled(slot, text):
-        return labelled
-    runs = [run for run in joined_runs(offered, text) if run[0].score >= ENOUGH]
-    if not runs:
-        return None
-    best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
-    return Fit(best[0].score, list(dict.fromkeys(fit.value for fit in best)), best[0].start, best[-1].end)
+    run = _best_run([fit for fit in fits(single, text, known) if not fit.touches(taken)], text, ENOUGH)
+    values = list(dict.fromkeys(fit.value for fit in run))
+    return _labelled(slot, text) or (Fit(run[0].score, values, run[0].start, run[-1].end) if run else None)
+
+
+def _best_run(offered: Sequence[Fit], text: str, least: float) -> list[Fit]:
+    """Return the joined fits of which the first is the best, if that is good enough."""
+    runs = joined_runs([fit for fit in offered if fit.score >= ENOUGH], text)
+    runs = [run for run in runs if run[0].score >= least]
+    return max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1), default=[])
 
 
 def _labelled(slot: Slot, text: str) -> Fit | None:
     """Return the list behind its own name: "with the choices friends, ads and search"."""
-    names = "|".join(re.escape(part) for part in words_of(slot.path[-1]) if len(part) > 3)
-    hit = (
-        re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?:?\s+([^.:;?!\n]+)", text, re.IGNORECASE)
-        if names
-        else None
-    )
-    parts = joined_parts(hit[1]) if hit else ()
-    if not hit or (len(parts) < 2 and hit.group()[len(hit[1]) * -1 - 2 :][:1] != ":"):
-        return None
-    values = [hit[1][start:end].strip(" \"'") for start, end in parts]
-    return (
-        Fit(SURE + 1, values, hit.start(1), hit.end(1))
-        if all(0 < len(one.split()) < 4 for one in values)
-        else None
-    )
+    names = "|".join(re.escape(part) for part in words_of(slot.path[-1]) if len(part) > 3) or r"(?!)"
+    hit = re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?(:?)\s+([^.:;?!\n]+)", text, re.IGNORECASE)
+    values = [hit[2][start:end].strip(" \"'") for start, end in joined_parts(hit[2])] if hit else []
+    is_list = hit and (len(values) > 1 or hit[1]) and all(0 < len(one.split()) < 4 for one in values)
+    return Fit(SURE + 1, values, *hit.span(2)) if hit and is_list else None
 
 
 def _singular(name: str) -> str:
@@ -573,19 +563,8 @@ def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Seq
     for start, end in taken:
         text = text[:start] + ";".ljust(end - start) + text[end:]
     needed = [one for one in inner if one.required] or list(inner)
-    if len(needed) == 1:  # people to invite, known by their names
-        role = replace(needed[0], roles=slot.roles | needed[0].roles, required=True)
-        runs = joined_runs([fit for fit in fits(role, text, known) if fit.score >= ENOUGH], text)
-        runs = [run for run in runs if run[0].score >= (ENOUGH if slot.required else SURE)]
-        if not runs:
-            return None
-        best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
-        ends = [*(fit.start for fit in best[1:]), best[-1].end + 40]
-        rows = [
-            fill(fields, text[fit.start : end], known).args | {role.path[-1]: fit.value}
-            for fit, end in zip(best, ends, strict=True)
-        ]
-        return Fit(best[0].score, rows, best[0].start, best[-1].end)
+    if len(needed) == 1:
+        return _named_records(replace(needed[0], required=True), slot, fields, text, known)
     rows, spans = [], []
     for start, end in joined_parts(text):
         cut = max([start, *(hit.end() for hit in _LEAD_IN.finditer(text, start, end))])
@@ -594,6 +573,22 @@ def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Seq
             rows.append(filled.args)
             spans.append((cut, end))
     return Fit(SURE, rows, spans[0][0], spans[-1][1]) if rows else None
+
+
+def _named_records(
+    name: Slot, slot: Slot, fields: tuple[Field, ...], text: str, known: frozenset[str]
+) -> Fit | None:
+    """Return objects known by their names, such as people to invite, each with what stands behind it."""
+    offered = fits(replace(name, roles=slot.roles | name.roles), text, known)
+    if not (run := _best_run(offered, text, ENOUGH if slot.required else SURE)):
+        return None
+    ends = [*(fit.start for fit in run[1:]), run[-1].end + 40]
+    pieces = [text[fit.start : end] for fit, end in zip(run, ends, strict=True)]
+    rows = [
+        fill(fields, piece, known).args | {name.path[-1]: fit.value}
+        for fit, piece in zip(run, pieces, strict=True)
+    ]
+    return Fit(run[0].score, rows, run[0].start, run[-1].end)
 
 
 # -- all arguments of a tool ------------------------------------------------------------------------------

@@ -266,6 +266,10 @@ def _own_words(tokens: Sequence[_Token]) -> list[str]:
     return stems
 
 
+_MEASURED = {"wide": "width", "high": "height", "tall": "height", "deep": "depth", "long": "length"}
+"""What "20 cm wide" is the measure of."""
+
+
 def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
     stems: list[str] = []
     if [one.word for one in tokens[at + 1 : at + 2]] in (["x"], ["\u00d7"], ["or"], ["to"]) and _is_number(
@@ -279,7 +283,7 @@ def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
         if token.kind not in ("word", "name") or token.word in PREPOSITIONS or token.word in _JOINTS | _BEING:
             break
         if token.word not in words.STOP:
-            stems.append(words.stem(token.word.strip("-°")))
+            stems.append(words.stem(_MEASURED.get(token.word, token.word.strip("-°"))))
         if is_unit:
             break
     return tuple(stems[:3])
