@@ -7,7 +7,7 @@ Texts of observations that speak to the model are left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from course_lib.lm.reply import Reply, ToolCall
@@ -27,19 +27,6 @@ from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 MOST_FACTS = 6
 MOST_RECORDS = 8
 
-_ASKS_FOR = {
-    r"where|track": r"place|destination|location|city|address|status|eta",
-    r"when|date|day|how (?:long|soon)": r"date|day|time|arriv|eta|placed|joined",
-    r"how much|amount|cost|price|total|paid|money|refund": r"eur|usd|total|amount|price|cost|paid|refund",
-    r"why|wrong|problem|happen\w*|news": r"note|reason|message|detail|status",
-    r"who|whose": r"name|email|customer",
-    r"how many|number": r"points?|count|quantity|number",
-    r"items?|what did": r"^name$|quantity|item",
-}
-"""Words of a question, and the keys of a record that answer it."""
-_KINDS_WANTED = tuple(
-    (re.compile(rf"\b(?:{asks})\b", re.IGNORECASE), re.compile(keys)) for asks, keys in _ASKS_FOR.items()
-)
 _SUBJECT = re.compile(r"(?:^|_)(?:id|number|reference|key)$")
 
 
@@ -101,8 +88,8 @@ def _of_tool(one: Seen, question: str) -> str:
         return _of_text(one.text, question)
     if isinstance(one.data, list) and len(one.data) != 1:
         return _of_list(one)
-    facts = chosen(one, question)
-    return _phrase(facts) if facts else "There is nothing."
+    text = "; ".join(dict.fromkeys(map(_fact, chosen(one, question)))) or "there is nothing"
+    return _sentence(text[:1].upper() + text[1:])
 
 
 def _of_text(text: str, question: str) -> str:
@@ -121,33 +108,18 @@ def _sentence(text: str) -> str:
 def chosen(one: Seen, question: str) -> list[Leaf]:
     """Return the values of an observation that bear on the question, in their order; subject first."""
     leaves = [leaf for leaf in one.leaves if not is_command(str(leaf.value))]
-    wanted = [kind for asks, kind in _KINDS_WANTED if asks.search(question)]
     stems = set(words.stems(question))
-    scores = [
-        sum(bool(kind.search(leaf.key.lower())) for kind in wanted)
-        + 1.5 * len(stems & set(words.stems(leaf.key.lower().replace("_", " "))))
-        + bool(stems & set(words.stems(leaf.named)))
-        - 0.6 * (leaf.record > 0 and not wanted)
-        for leaf in leaves
-    ]
-    order = sorted(range(len(leaves)), key=lambda at: (-scores[at], at))
-    kept = {at for at in order[:MOST_FACTS] if scores[at] > 0} or {*range(min(MOST_FACTS, len(leaves)))}
+    told = [stems & set(words.stems(f"{leaf.key.lower()} {leaf.named}".replace("_", " "))) for leaf in leaves]
+    kept = [at for at, shared in enumerate(told) if shared][:MOST_FACTS] or range(MOST_FACTS)
     subject = [at for at, leaf in enumerate(leaves) if leaf.record == 0 and _SUBJECT.search(leaf.key)]
     return [leaf for at, leaf in enumerate(leaves) if at in kept or at in subject[:1]]
 
 
-def _phrase(facts: Sequence[Leaf]) -> str:
-    text = "; ".join(dict.fromkeys(_fact(leaf) for leaf in facts))
-    return _sentence(text[:1].upper() + text[1:])
-
-
 def _fact(leaf: Leaf) -> str:
     key = leaf.key.lower()
-    value = written(key, leaf.value)
     label = re.sub(r"_(?:eur|usd)$", "", key).replace("_", " ")
-    if leaf.named and str(leaf.value) != leaf.named and leaf.record > 0:
-        return f"{leaf.named}: {label} {value}"
-    return f"{label} {value}"
+    owner = f"{leaf.named}: " if leaf.named != leaf.value and leaf.record > 0 else ""
+    return f"{owner}{label} {written(key, leaf.value)}"
 
 
 def written(key: str, value: Any) -> str:
@@ -196,11 +168,9 @@ def value(field: Field, move: Move, request: str) -> Any:
 
 def reasons(move: Move) -> str:
     """Return what the answer rests on."""
-    used = list(dict.fromkeys(one.step.tool for one in move.seen if not one.error))
-    failed = list(dict.fromkeys(one.step.tool for one in move.seen if one.error))
+    used = dict.fromkeys(one.step.tool for one in move.seen if not one.error)
     rests = f"The answer rests on what {' and '.join(used)} returned."
-    text = rests if used else "No tool returned anything of use."
-    return text + (f" {' and '.join(failed)} refused or failed." if failed else "")
+    return rests if used else "No tool returned anything of use."
 
 
 def values(episode: Episode, task: Task) -> dict[str, Any]:

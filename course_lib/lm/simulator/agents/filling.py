@@ -86,7 +86,7 @@ class Filled:
 # -- one mention and one argument -------------------------------------------------------------------------
 
 _WORTH: dict[str, dict[str, float]] = {
-    "email": {"email": 4}, "url": {"url": 4}, "phone": {"phone": 4}, "sum": {}, "sql": {}, "zip": {},
+    "email": {"email": 4}, "url": {"url": 4}, "phone": {"phone": 4}, "sum": {}, "zip": {},
     "date": {"date": 2.5}, "time": {"time": 2.5}, "date-time": {"date": 1},
     "street": {"street": 4, "name": 1, "named": 1, "phrase": 0.5},
     "path": {"path": 3, "quoted": 2, "name": 0.5, "named": 0.5, "phrase": 0.5},
@@ -127,9 +127,9 @@ def fits(
     if slot.shape:
         return tuple(_shaped(slot, text))
     found = lex(text)
-    short = {one.start for one in found if one.kind == "short text"} if has_moments else ()
-    found = tuple(one for one in found if one.kind != "short text" or short)
-    found = tuple(one for one in found if one.kind != "text" or one.start not in short)
+    short = {one.start for one in found if one.kind == "short text"} if has_moments else set[int]()
+    unwanted = ("text",) if short else ("short text",)
+    found = tuple(one for one in found if one.kind not in unwanted or (short and one.start not in short))
     if slot.kind in ("number", "integer"):
         offered = [_number(slot, one, rivals) for one in found]
         offered += [_lasting(slot, found)]
@@ -174,11 +174,8 @@ def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
     elif own[0] and not dimension:
         score -= 0.3
     value = round(value, 6)
-    if not _within(slot, value):
-        return None
-    return Fit(
-        1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end, "number"
-    )
+    figure = int(value) if value == int(value) else value
+    return Fit(1.0 + max(score, 0.0), figure, one.start, one.end, "number") if _within(slot, value) else None
 
 
 _LIMITS = frozenset(("limit", "max", "top", "siz"))
@@ -291,24 +288,15 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
     named = kinds_named(re.split(r"\sof\s", str(one.value))[0].split()[-1].lower())
     if named and slot.kind not in (*named, "text", "query", "title", "thing"):
         return ""  # "the departure time" is no place
-    while len(parts) > 1 and (
-        stems[0] in slot.stems | known
-        or parts[0].lower() in words.STOP
-        or stems[0] in UNITS
-        or parts[0][:1].isdigit()
-    ):
+    mine = slot.stems | known | UNITS.keys()
+    while len(parts) > 1 and (stems[0] in mine or parts[0].lower() in words.STOP or parts[0][0].isdigit()):
         parts, stems = parts[1:], stems[1:]
     while len(parts) > 1 and (stems[-1] in known - slot.stems or parts[-1].lower() in words.STOP):
         parts, stems = parts[:-1], stems[:-1]
-    if len(parts) > 1 and stems[-1] in slot.stems and (not slot.required or "nam" in slot.about):
-        parts, stems = parts[:-1], stems[:-1]  # "my work list" for the name of a list
     is_any = slot.kind in ("text", "query", "title") or len(parts) < len(str(one.value).split())
-    common = frozenset[str]() if is_any else COMMON
-    is_own = any(
-        words.stem(piece) not in known and piece not in (common or words.STOP)
-        for part in parts
-        for piece in part.lower().split("-")
-    )
+    pieces = [piece for part in parts for piece in part.lower().split("-")]
+    said = words.STOP if is_any else COMMON
+    is_own = any(words.stem(piece) not in known and piece not in said for piece in pieces)
     return " ".join(parts) if is_own and not (stems[0] in UNITS and slot.kind != "unit") else ""
 
 
@@ -335,11 +323,6 @@ def in_form(slot: Slot, value: str) -> str:
     return value if is_weekday or re.search(rf"\b{re.escape(value)}\b", told, re.IGNORECASE) else ""
 
 
-_SEARCHED = re.compile(
-    r"\b(?:search|find|look|google|query|ask|anything|something|everything)\b.*?\b(?:for|about|on|by)\s+(.+)",
-    re.IGNORECASE,
-)
-_SELECT = re.compile(r"\bselect\b.+?(?=;|$)", re.IGNORECASE | re.DOTALL)
 _ZIP = re.compile(
     r"(?<![\w-])(?:[A-Z]{1,2}\d[A-Z\d]? ?(?:\d[A-Z]{2}|[A-Z]{2}\d{2})|\d{4,5}(?:-\d{4})?)(?![\w-])"
 )
@@ -349,13 +332,10 @@ def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
     """Yield what is cut out of the text as a whole: a sum, a statement, search words, a reason, a moment."""
     if slot.kind == "sum" and (worked := work_out(text)):
         yield Fit(4.0, worked.expression, 0, len(text))
-    if slot.kind in ("sql", "zip"):
-        for hit in (_SELECT if slot.kind == "sql" else _ZIP).finditer(text):
+    if slot.kind == "zip":
+        for hit in _ZIP.finditer(text):
             yield Fit(4.0, hit.group().strip(), *hit.span())
     if slot.kind == "query":
-        if searched := _SEARCHED.search(text):
-            start, end = searched.span(1)
-            yield Fit(2.6, re.sub(r"^(?:the|a|an)\s+", "", text[start:end].rstrip(" .?!")), start, end)
         yield Fit(1.2, " ".join(text.split()), 0, len(text))
     if slot.kind == "text" and slot.stems & _REASONS:
         yield Fit(SURE if re.search(r"\bbecause\b", text) else 1.1, reason(text), 0, 0)
@@ -615,7 +595,7 @@ def fill(
         listed = _list(slot, text, known, ())
         if listed and len(listed.value) > 1 and not isinstance(listed.value[0], dict):
             filling.take(slot, listed)
-    for slot, fit in _in_order([slot for slot in wanted if slot not in rest[:1]], text, known, SURE, SURE):
+    for slot, fit in _in_order([slot for slot in wanted if slot not in rest[:1]], text, known, SURE):
         filling.take(slot, fit)
     for slot in rest[:1]:
         for fit in _left(text, filling.spans):
@@ -624,7 +604,7 @@ def fill(
         listed = _list(slot, text, known, filling.spans)
         if listed and (slot.required or listed.score >= SURE):
             filling.take(slot, listed)
-    for slot, fit in _in_order(wanted, text, known, ENOUGH, SURE):
+    for slot, fit in _in_order(wanted, text, known, ENOUGH):
         filling.take(slot, fit)
     missing = tuple(slot.name for slot in wanted if slot.required and slot.path not in filling.chosen)
     return Filled(_nested(wanted, filling.chosen), missing, filling.chosen)
@@ -673,7 +653,7 @@ def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
 
 
 def _in_order(
-    wanted: Sequence[Slot], text: str, known: frozenset[str], least: float, least_optional: float
+    wanted: Sequence[Slot], text: str, known: frozenset[str], least: float
 ) -> list[tuple[Slot, Fit]]:
     """Return arguments and fits that are good enough, the best first; equal ones in the order of both."""
     has_moments = any(slot.is_moment for slot in wanted)
@@ -682,27 +662,22 @@ def _in_order(
         for slot in wanted
         if slot.kind != "array"
         for fit in fits(slot, text, known, has_moments, _rivals(slot, wanted))
-        if fit.score >= (least if slot.required else least_optional)
+        if fit.score >= (least if slot.required else SURE)
     ]
-    order = {slot.path: at for at, slot in enumerate(wanted)}
+    order = {slot: at for at, slot in enumerate(wanted)}
     return sorted(
-        pairs,
-        key=lambda pair: (
-            -pair[1].score - pair[0].required / 2,
-            order[pair[0].path],
-            pair[1].start,
-            -pair[1].end,
-        ),
+        pairs, key=lambda pair: (-pair[1].score - pair[0].required / 2, order[pair[0]], *_place(pair[1]))
     )
+
+
+def _place(fit: Fit) -> Span:
+    return fit.start, -fit.end
 
 
 def _nested(wanted: Sequence[Slot], chosen: dict[tuple[str, ...], Fit]) -> dict[str, Any]:
     """Put the values where their paths say; an optional object with a part missing stays away."""
-    broken = {
-        one.path[:-1]
-        for one in wanted
-        if len(one.path) > 1 and not one.required and one.path not in chosen and _needed(one, wanted)
-    }
+    open_ = [one for one in wanted if len(one.path) > 1 and not one.required and one.path not in chosen]
+    broken = {one.path[:-1] for one in open_ if _needed(one, wanted)}
     args: dict[str, Any] = {}
     for slot in wanted:
         if slot.path in chosen and slot.path[:-1] not in broken:

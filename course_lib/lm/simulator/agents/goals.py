@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from course_lib.lm.encoder import encode
@@ -97,16 +97,10 @@ def does(verb: str, tool: ToolSpec) -> float:
         return 1.0
     if any(plain in group and own & group for group in _ALIKE):
         return 0.7
-    told = " ".join(
-        (
-            spoken(tool.name),
-            tool.desc,
-            *(f"{spoken(one.name)} {one.desc} {one.schema.get('enum', '')}" for one in tool.params),
-        )
-    )
-    if any(
-        len(stem) > 3 and stem.startswith(words.stem(verb)) for stem in map(words.stem, words.words(told))
-    ):
+    told = f"{spoken(tool.name)} {tool.desc} "
+    told += " ".join(f"{spoken(one.name)} {one.desc} {one.schema.get('enum', '')}" for one in tool.params)
+    root = words.stem(verb)
+    if any(len(stem) > 3 and stem.startswith(root) for stem in map(words.stem, words.words(told))):
         return 0.6  # "comment on it" for what adds a comment
     is_look_up = not own and any(plain in group for group in (_LOOKS, _RECKONS))
     return 0.4 if plain in _LIGHT or is_look_up else 0.0
@@ -120,9 +114,8 @@ def acts(tool: ToolSpec) -> bool:
         return False
     if not verb:
         first, second = (*words.words(tool.desc)[:2], "", "")[:2]
-        return (
-            bool(first) and spoken(tool.name).startswith(first) and second in ("a", "an", "the", "your", "")
-        )
+        is_named = bool(first) and spoken(tool.name).startswith(first)
+        return is_named and second in ("a", "an", "the", "your", "")
     return verb not in _LOOKS and verb not in _RECKONS
 
 
@@ -218,8 +211,9 @@ _LABELS = re.compile(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|to|from|in|at|for)\b)")
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Part:
     bare = _POLITE.sub("", text)
-    if (hit := _IF.match(bare) or _if_last(bare)) and (rest := _read(hit["rest"])).manner != "ask":
-        return Part(rest.text, rest.manner, rest.asked, hit["when"])
+    hit = _IF.match(bare) or _if_last(bare)
+    if hit and (rest := _read(hit["rest"])).manner != "ask":
+        return replace(rest, condition=hit["when"])
     if _SHOWS.match(bare):
         return Part(text, "ask", bare)
     is_question = _QUESTION.match(bare)
@@ -288,22 +282,17 @@ def _begins(hit: re.Match[str], request: str) -> bool:
     word = (hit.group("verb") or hit.group("next") or "").lower()
     if not word or word in ("please", "pls", "can", "could"):
         return True
-    is_asked = re.match(
-        r"(?:wh\w+|how|is|are|do|does)\s(?:\w+\s)?(?:the|my|there|it|you|they|is|are|much|many)\b",
-        after,
-        re.IGNORECASE,
-    )
-    is_noun = re.match(
-        r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after
-    ) and not re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
-    return (
-        _is_verb(after)
-        and not is_noun
-        and not (
-            hit.group("next")
-            and not re.match(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])", after)
-        )
-    ) or bool(hit.group("verb") and is_asked)
+    is_noun = re.match(r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after)
+    is_noun = is_noun and not re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
+    if _is_verb(after) and not is_noun:
+        return not hit.group("next") or bool(_TO_WHAT.match(after))
+    return bool(hit.group("verb") and _ASKED.match(after))
+
+
+_TO_WHAT = re.compile(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])")
+_ASKED = re.compile(
+    r"(?:wh\w+|how|is|are|do|does)\s(?:\w+\s)?(?:the|my|there|it|you|they|is|are|much|many)\b", re.IGNORECASE
+)
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
@@ -336,31 +325,23 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
     text = part
     if part.manner == "ask" and not [word for word in words.words(part.text) if word not in COMMON]:
         text = Part(request[:LONGEST], part.manner)  # "Where are they?"
-    fitting = [
-        tool for tool in tools if not (part.manner == "ask" and acts(tool)) and not _undoes(part, tool)
-    ]
+    fitting = [one for one in tools if not (part.manner == "ask" and acts(one)) and not _undoes(part, one)]
     fitting = sorted(fitting, key=lambda tool: -_shared(text, tool))[:MOST_WEIGHED]
-    scores = {tool.name: score(text, request if alone else part.text, tool, tools) for tool in fitting}
-    best = max(fitting, key=lambda tool: scores[tool.name], default=None)
-    tied = [tool for tool in fitting if best and scores[best.name] - scores[tool.name] < TIED]
-    surest = sorted(tied, key=lambda tool: -_sureness(part.text, tool))
-    is_clear = (
-        len(tied) == 1 or _sureness(part.text, surest[0]) > _sureness(part.text, surest[1]) if tied else False
-    )
-    if is_clear and scores[surest[0].name] >= LEAST[part.manner]:
-        best = surest[0]
-        return Goal(part.text, best, "", part.condition)
+    scores = {tool: score(text, request if alone else part.text, tool, tools) for tool in fitting}
+    best = max(scores.values(), default=0.0)
+    tied = [(_sureness(part.text, tool), tool) for tool in fitting if best - scores[tool] < TIED]
+    tied = sorted(tied, key=lambda one: -one[0])[:2]
+    if tied and tied[0][0] > (tied[1][0] if tied[1:] else -1.0) and scores[tied[0][1]] >= LEAST[part.manner]:
+        return Goal(part.text, tied[0][1], "", part.condition)
     verb = first_word(part.asked) if part.manner == "order" else ""
     return Goal(part.text, None, verb, part.condition)
 
 
 def _belongs(part: Part, goal: Goal, before: Goal) -> bool:
     """Say whether a part only says more of the wish before it: "deliver to ...", "call it ..."."""
-    if not before.tool or (
-        goal.tool and goal.tool.name != before.tool.name and not re.match(r"\w+ (?:it|them)\b", part.asked)
-    ):
-        return False
-    if goal.tool and goal.tool.name == before.tool.name:
+    is_same = bool(goal.tool and before.tool and goal.tool.name == before.tool.name)
+    is_own = goal.tool is not None and not re.match(r"\w+ (?:it|them)\b", part.asked)
+    if not before.tool or is_same or is_own:
         return False
     own = known_stems(before.tool)
     alone = fill(before.tool.params, before.clause, own)
@@ -385,11 +366,8 @@ def score(part: Part, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -
     if part.manner == "order" and not verb:
         return 0.0
     about = nearness(part, tool) + _shared(part, tool) + VERB * verb
-    return (
-        about + _in_hand(request, tool, tools)
-        if about >= (ABOUT_ORDER if part.manner == "order" else ABOUT)
-        else 0.0
-    )
+    least = ABOUT_ORDER if part.manner == "order" else ABOUT
+    return about + _in_hand(request, tool, tools) if about >= least else 0.0
 
 
 @lru_cache(maxsize=4096)
@@ -400,9 +378,7 @@ def _shared(part: Part, tool: ToolSpec) -> float:
     stems = stems[1:] if part.manner == "order" else stems  # "text" is no noun where it is ordered
     content = [stem for stem in stems if stem not in words.STOP and not stem.isdigit()]
     nouns = [
-        words.stem(word)
-        for word in words.words(spoken(tool.name))
-        if word not in verbs_of(tool) and word not in words.STOP
+        words.stem(one) for one in words.words(spoken(tool.name)) if one not in verbs_of(tool) | words.STOP
     ]
     total = SHARED * sum(stem in own_stems(tool) for stem in content) / max(1, len(content))
     total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))

@@ -7,7 +7,7 @@ whoever takes one leaves the others at the same place alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -198,18 +198,14 @@ def _pieces(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
             continue
         lead, label, is_joined = _before(tokens, at)
         noun = _noun(tokens, at)
-        value = _value(token, text)
+        value = _VALUES[token.kind](token, text) if token.kind in _VALUES else token.text
         found = Mention(token.kind, value, token.start, token.end, lead, label, noun, is_joined)
         if token.kind == "number" and (clock := _hour(tokens, at, found, text)):
             yield clock
         if token.kind == "money":
             yield from _currency(token, found)
-            digits = re.search(r"\d[\d.,]*", token.text)
-            found = (
-                replace(found, end=token.start + digits.end(), start=token.start + digits.start())
-                if digits
-                else found
-            )
+            start, end = _DIGITS.search(token.text).span()  # type: ignore[union-attr]
+            found = replace(found, start=token.start + start, end=token.start + end)
         yield found
 
 
@@ -317,30 +313,23 @@ def _units(tokens: Sequence[_Token]) -> Iterator[Mention]:
 _OF_UNITS = frozenset(("degrees", "degree", "-", "us", "swiss", "british"))
 
 
-def _value(token: _Token, text: str) -> Any:
-    if token.kind == "quoted":
-        return token.text[1:-1].strip()
-    if token.kind == "number":
-        return _figure(token.word)
-    if token.kind == "percent":
-        return float(re.match(r"[\d.]+", token.text).group())  # type: ignore[union-attr]
-    if token.kind == "money":
-        return amount(re.search(r"\d[\d.,]*", token.text).group())  # type: ignore[union-attr]
-    if token.kind == "date":
-        return day(token.text)
-    if token.kind == "time":
-        return clock(token.text, text, token.end)
-    return token.text
+_VALUES: dict[str, Callable[[_Token, str], Any]] = {
+    "quoted": lambda token, _: token.text[1:-1].strip(),
+    "number": lambda token, _: _figure(token.word),
+    "percent": lambda token, _: float(re.sub(r"[^\d.]", "", token.text)),
+    "money": lambda token, _: amount(_DIGITS.search(token.text).group()),  # type: ignore[union-attr]
+    "date": lambda token, _: day(token.text),
+    "time": lambda token, text: clock(token.text, text, token.end),
+}
+_DIGITS = re.compile(r"\d[\d.,]*")
 
 
 def _figure(word: str) -> float:
-    if word in words.NUMBERS:
-        return float(words.NUMBERS[word])
-    if word.endswith("and a half"):
-        return _figure(word.split()[0]) + 0.5
-    if word.startswith("half"):
-        return 0.5
-    return 1.0 if word in ("a", "an") else float(word.replace(",", ""))
+    first, *more = word.split()
+    if more[-2:] == ["a", "half"]:
+        return _figure(first) + 0.5
+    known = {**words.NUMBERS, "half": 0.5, "a": 1, "an": 1}
+    return float(known[first] if first in known else word.replace(",", ""))
 
 
 def amount(written: str) -> float:
@@ -428,17 +417,12 @@ _HOURLY = frozenset(("at", "by", "from", "until", "till", "before", "after", "ar
 
 def _hour(tokens: Sequence[_Token], at: int, found: Mention, text: str) -> Mention | None:
     """Return a number as a time of day where it stands as one: "at seven", "from 9 to 10 am"."""
-    is_hour = found.value == int(found.value) and 0 < found.value <= 24 and not found.noun
-    beside = text[found.end : found.end + 12]
-    ranged = re.match(
-        rf"\s?(?:to|-|\u2013|until|till)\s?\d{{1,2}}(?::\d\d|\s?{_HALF})", beside, re.IGNORECASE
+    beside = re.match(
+        rf"\s?(?:to|-|\u2013|until|till)\s?\d{{1,2}}(?::\d\d|\s?{_HALF})", text[found.end :], re.IGNORECASE
     )
     label = next((token.word for token in reversed(tokens[:at]) if token.kind != "stop"), "")
-    if (
-        not is_hour
-        or (found.lead not in _HOURLY and label != "is" and not ranged)
-        or (label not in _HOURLY | {"is"} and not ranged)
-    ):
+    is_said = label == "is" or (label in _HOURLY and found.lead in _HOURLY)
+    if found.noun or not 0 < found.value <= 24 or found.value % 1 or not (beside or is_said):
         return None
     return replace(found, kind="time", value=clock(tokens[at].text, text, found.end))
 
@@ -449,46 +433,32 @@ def _hour(tokens: Sequence[_Token], at: int, found: Mention, text: str) -> Menti
 def _phrases(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
     """Yield runs of words between prepositions, joints, articles and stops, also with "of ..." behind."""
     run: list[int] = []
-    for at in range(len(tokens) + 1):
-        token = tokens[at] if at < len(tokens) else None
-        is_counted = (
-            token is not None
-            and token.kind == "number"
-            and at + 1 < len(tokens)
-            and tokens[at + 1].kind == "word"
+    for at, token in enumerate([*tokens, _Token("stop", ".", 0, 0)]):
+        is_counted = token.kind == "number" and tokens[at + 1 : at + 2] and tokens[at + 1].kind == "word"
+        is_word = (
+            token.kind == "word" and token.word not in _ENDING and not (run and token.word in VERB_FORMS)
         )
-        is_part = token is not None and (
-            (token.kind == "word" and not _ends_phrase(token) and not (run and token.word in VERB_FORMS))
-            or (token.kind in ("code", "number", "path") and bool(run) and not is_counted)
-            or token.kind == "name"
-        )
-        if is_part:
+        is_figure = token.kind in ("code", "number", "path") and bool(run) and not is_counted
+        if is_word or is_figure or token.kind == "name":
             run.append(at)
             continue
         if trimmed := _trimmed(tokens, run):
             yield from _phrase(tokens, trimmed, text)
-            if token and token.word == "of" and at + 1 < len(tokens):
-                rest = _following(tokens, at + 1)
-                yield from _phrase(tokens, [*trimmed, at, *rest], text) if rest else ()
+            if rest := _following(tokens, at + 1) if token.word == "of" else []:
+                yield from _phrase(tokens, [*trimmed, at, *rest], text)
         run = []
 
 
 def _following(tokens: Sequence[_Token], at: int) -> list[int]:
+    """Return the places of the words that belong to an "of" before them, if there are any."""
     rest: list[int] = []
     for place in range(at, min(at + 4, len(tokens))):
         token = tokens[place]
-        is_article = not rest and token.word in _ARTICLES
-        if is_article or (
-            token.kind in ("name", "code") or (token.kind == "word" and not _ends_phrase(token))
-        ):
-            rest.append(place)
-            continue
-        break
+        is_word = token.kind in ("name", "code") or (token.kind == "word" and token.word not in _ENDING)
+        if not is_word and (rest or token.word not in _ARTICLES):
+            break
+        rest.append(place)
     return rest if rest and tokens[rest[-1]].word not in _ARTICLES else []
-
-
-def _ends_phrase(token: _Token) -> bool:
-    return token.word in _ENDING
 
 
 _ENDING = {*PREPOSITIONS, *_JOINTS, *_CALLED, *_BEING, *_ARTICLES, *GRAMMAR["pronouns"].split()}
@@ -503,22 +473,16 @@ def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
     kept = list(run)
     while kept and (tokens[kept[-1]].word in words.STOP | FILLERS):
         kept.pop()
-    while (
-        kept
-        and tokens[kept[0]].kind == "word"
-        and (
-            tokens[kept[0]].word in words.STOP | FILLERS
-            or (tokens[kept[0]].word in VERBS and _is_verb_place(tokens, kept[0]))
-        )
-    ):
+    while kept and _is_beside(tokens, kept[0]):
         kept.pop(0)
     return kept
 
 
-def _is_verb_place(tokens: Sequence[_Token], at: int) -> bool:
-    """Say whether a word stands where a verb would: first, after a joint, "to", "I" or "please"."""
-    before = tokens[at - 1].word if at else "."
-    return before in _BEFORE_VERBS or before in FILLERS
+def _is_beside(tokens: Sequence[_Token], at: int) -> bool:
+    """Say whether a word says nothing, or is a verb: first, or after a joint, "to", "I" or "please"."""
+    word, before = tokens[at].word, tokens[at - 1].word if at else "."
+    is_verb = word in VERBS and (before in _BEFORE_VERBS or before in FILLERS)
+    return tokens[at].kind == "word" and (word in words.STOP or word in FILLERS or is_verb)
 
 
 _BEFORE_VERBS = frozenset((*".!?\n:;,", "to", "i", "we", "you", "and", "then", "please", "also", "me"))
