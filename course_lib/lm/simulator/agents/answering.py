@@ -1,6 +1,6 @@
 """Replies of a model that has tools: calls in the form that the prompt wants, or the answer at the end.
 
-Main path: act(episode, task) -> Reply; values(episode, task) -> fields; generate(move, request) -> answer.
+Main path: act(episode, task) -> Reply; values(episode, task) -> fields; generate(move) -> answer.
 Texts of observations that speak to the model are left out.
 """
 
@@ -30,10 +30,11 @@ MOST_RECORDS = 8
 _SUBJECT = re.compile(r"(?:^|_)(?:id|number|reference|key)$")
 
 
-def generate(move: Move, request: str) -> str:
+def generate(move: Move) -> str:
     """Return the answer to the request."""
     good, bad = _sorted_out(move)
     refused = [goal for goal in move.goals if goal.tool is None]
+    request = move.episode.request
     question = " ".join(part.text for part in parts_of(request) if part.manner != "tell") or request
     parts = [_of_tool(one, question) for one in good]
     is_served = any(one.step.tool in move.wanted for one in good)
@@ -56,11 +57,11 @@ def generate(move: Move, request: str) -> str:
 DECLINES = re.compile(r"\bI (?:cannot|could not)\b")
 
 
-def _thought(move: Move, request: str) -> str:
+def _thought(move: Move) -> str:
     """Return the thought before a call or before finishing; a task that was not done is remembered in it."""
     if move.thought:
         return move.thought
-    answer = generate(move, request)
+    answer = generate(move)
     return answer if DECLINES.search(answer) else "The observations say what was asked, so I am done."
 
 
@@ -150,18 +151,18 @@ def _of_list(one: Seen) -> str:
 # -- fields -----------------------------------------------------------------------------------------------
 
 
-def value(field: Field, move: Move, request: str) -> Any:
+def value(field: Field, move: Move) -> Any:
     """Return what an output field of the program should hold."""
     if is_reasoning(field):
         return reasons(move)
     good, _ = _sorted_out(move)
     if is_free_text(field):
         same = [leaf.value for one in good for leaf in one.leaves if leaf.key.lower() == field.name.lower()]
-        return str(same[0]) if same else generate(move, request)
+        return str(same[0]) if same else generate(move)
     facts = "\n".join(
         f"{leaf.key}: {leaf.value}" for one in good for leaf in one.leaves if not is_command(str(leaf.value))
     )
-    facts = facts or "\n".join(one.text for one in good) or generate(move, request)
+    facts = facts or "\n".join(one.text for one in good) or generate(move)
     spec = Spec((), (field,), "", PROSE)
     return extract(field, Work(Task(spec, {"facts": facts}))).value
 
@@ -181,22 +182,22 @@ def values(episode: Episode, task: Task) -> dict[str, Any]:
     if episode.form == "react":
         name, args = move.calls[0] if move.calls else ("finish", {})
         step = {"next_tool_name": name, "next_tool_args": args}  # the thought as for any field of that name
-        return _with_rest(step, move, task, episode)
-    calls = [{"name": name, "args": args} for name, args in move.calls or _closing(episode, move)]
-    return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task, episode)
+        return _with_rest(step, move, task)
+    calls = [{"name": name, "args": args} for name, args in move.calls or _closing(move)]
+    return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task)
 
 
 def act(episode: Episode, task: Task) -> Reply:
     """Return the reply of an episode with native calls: calls, or the answer as text."""
     move = decide(episode)
-    calls = _chosen(episode, move)
+    calls = _chosen(move)
     has_fields = task.spec.outputs and (task.spec.inputs or task.spec.layout.kind == "json")  # else a chat
-    text = formats.write(task.spec, _with_rest({}, move, task, episode)) if has_fields else None
+    text = formats.write(task.spec, _with_rest({}, move, task)) if has_fields else None
     if calls:
         return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
     if text is None and not move.goals and not move.seen and _TALKS.match(episode.request):
         text = formats.bare(task.spec, reply(episode.request, Work(task)))
-    return Reply(formats.bare(task.spec, generate(move, episode.request)) if text is None else text)
+    return Reply(formats.bare(task.spec, generate(move)) if text is None else text)
 
 
 _TALKS = re.compile(
@@ -204,9 +205,9 @@ _TALKS = re.compile(
 )
 
 
-def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
+def _chosen(move: Move) -> tuple[Call, ...]:
     """Return the calls that `tool_choice` allows or demands."""
-    choice, calls = episode.choice, move.calls or _closing(episode, move)
+    episode, choice, calls = move.episode, move.episode.choice, move.calls or _closing(move)
     if choice == "none":
         return ()
     if isinstance(choice, Mapping):
@@ -214,41 +215,40 @@ def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
         own = tuple(call for call in move.calls if call[0] == name)
         is_done = any(one.step.tool == name for one in move.seen)
         forced = [tool for tool in episode.tools if tool.name == name and not is_done]
-        return own or tuple(_forced(tool, episode, move) for tool in forced[:1])
+        return own or tuple(_forced(tool, move) for tool in forced[:1])
     if choice == "required" and not calls and not move.seen and not move.missing:
         best = best_filled(episode.tools, episode.request)
-        return (_forced(best, episode, move),) if best else ()
+        return (_forced(best, move),) if best else ()
     return calls
 
 
-def _closing(episode: Episode, move: Move) -> tuple[Call, ...]:
+def _closing(move: Move) -> tuple[Call, ...]:
     """Return the call that hands the answer over, if there is a tool for it."""
-    final = next((tool for tool in episode.tools if is_final(tool)), None)
-    return (_forced(final, episode, move),) if final else ()
+    final = next((tool for tool in move.episode.tools if is_final(tool)), None)
+    return (_forced(final, move),) if final else ()
 
 
-def _forced(tool: ToolSpec, episode: Episode, move: Move) -> Call:
+def _forced(tool: ToolSpec, move: Move) -> Call:
     if not is_final(tool):
-        return tool.name, fill_any(tool, episode.request, move.seen)
+        return tool.name, fill_any(tool, move.episode.request, move.seen)
     fields = [Field(param.name, param.schema or {"type": "string"}, param.desc) for param in tool.params]
-    return tool.name, {field.name: value(field, move, episode.request) for field in fields}
+    return tool.name, {field.name: value(field, move) for field in fields}
 
 
 def _extracted(episode: Episode, task: Task) -> dict[str, Any]:
     """Fill the program's own outputs from the whole trajectory."""
     move = looked_back(episode)
     last = episode.steps[-1].thought
-    filled = {f.name: value(f, move, episode.request) for f in task.spec.outputs}
+    filled = {f.name: value(f, move) for f in task.spec.outputs}
     if DECLINES.search(last):
         filled |= {f.name: last for f in task.spec.outputs if is_free_text(f) and not is_reasoning(f)}
     return filled
 
 
-def _with_rest(done: dict[str, Any], move: Move, task: Task, episode: Episode) -> dict[str, Any]:
+def _with_rest(done: dict[str, Any], move: Move, task: Task) -> dict[str, Any]:
     """Return all outputs: those that are done, and the others filled."""
-    request = episode.request
     rest = {
-        field.name: _thought(move, request) if "thought" in field.name else value(field, move, request)
+        field.name: _thought(move) if "thought" in field.name else value(field, move)
         for field in task.spec.outputs
         if field.name not in done
     }

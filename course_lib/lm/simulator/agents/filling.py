@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -76,7 +76,7 @@ class Filled:
     @property
     def spans(self) -> tuple[Span, ...]:
         """The places of the text that were used."""
-        return tuple((fit.start, fit.end) for fit in self.chosen.values())
+        return _spans(self.chosen)
 
     def leaves(self, others: Sequence[Filled]) -> bool:
         """Say whether others use a place of the text that is not used here."""
@@ -146,8 +146,6 @@ def _bearing(slot: Slot, one: Mention, rivals: frozenset[str] = frozenset()) -> 
         score = ROLE
     elif one.lead in _OF_ENDS and one.lead in rivals:
         score = -1.5
-    elif one.lead in rivals - {"of"} and not slot.is_moment:
-        score = -0.5
     label = {*one.label}
     if label & slot.stems:
         score = max(score, 0.0) + LABEL
@@ -217,8 +215,6 @@ _WORDY = ("name", "named", "quoted", "phrase")
 
 def _worth(slot: Slot, one: Mention) -> float:
     """Return what the kind of a mention is worth for the argument."""
-    if one.kind in ("date", "time") and slot.kind in ("thing", "place"):
-        return 1.5 if slot.stems & {"start", "begin", "end"} else 0.0
     last = str(one.value).rpartition(" ")[2].lower()
     if one.kind == "named" and not (last[-1:].isdigit() or slot.kind in kinds_named(last)):
         return 0.0  # "Munich airport" is a place, "Munich tickets" is none
@@ -588,26 +584,37 @@ def fill(
     record and nothing else.
     """
     wanted = slots(tuple(params))
-    filling = _Filling(within)
+    chosen: dict[tuple[str, ...], Fit] = {}
     arrays = [slot for slot in wanted if slot.kind == "array"]
-    rest = [slot for slot in wanted if slot.required and slot.kind in _OPEN] if whole else []
-    for slot in arrays:  # "Carlos, Dewi and Ingrid" is a list before any of them is something else
-        listed = _list(slot, text, known, ())
-        if listed and len(listed.value) > 1 and not isinstance(listed.value[0], dict):
-            filling.take(slot, listed)
-    for slot, fit in _in_order([slot for slot in wanted if slot not in rest[:1]], text, known, SURE):
-        filling.take(slot, fit)
-    for slot in rest[:1]:
-        for fit in _left(text, filling.spans):
-            filling.take(slot, fit)
-    for slot in arrays:
-        listed = _list(slot, text, known, filling.spans)
-        if listed and (slot.required or listed.score >= SURE):
-            filling.take(slot, listed)
-    for slot, fit in _in_order(wanted, text, known, ENOUGH):
-        filling.take(slot, fit)
-    missing = tuple(slot.name for slot in wanted if slot.required and slot.path not in filling.chosen)
-    return Filled(_nested(wanted, filling.chosen), missing, filling.chosen)
+    rest = [slot for slot in wanted if slot.required and slot.kind in _OPEN][:1] if whole else []
+    lists = ((slot, _list(slot, text, known, ())) for slot in arrays)
+    names = ((slot, fit) for slot, fit in lists if fit and not isinstance(fit.value[0], dict))
+    # "Carlos, Dewi and Ingrid" is a list before any of them is something else
+    _take(chosen, ((slot, fit) for slot, fit in names if len(fit.value) > 1), within)
+    _take(chosen, _in_order([slot for slot in wanted if slot not in rest], text, known, SURE), within)
+    _take(chosen, [(slot, fit) for slot in rest for fit in _left(text, _spans(chosen))], within)
+    lists = (
+        (slot, _list(slot, text, known, _spans(chosen))) for slot in arrays
+    )  # after what is taken so far
+    _take(
+        chosen, ((slot, fit) for slot, fit in lists if fit and (slot.required or fit.score >= SURE)), within
+    )
+    _take(chosen, _in_order(wanted, text, known, ENOUGH), within)
+    missing = tuple(slot.name for slot in wanted if slot.required and slot.path not in chosen)
+    return Filled(_nested(wanted, chosen), missing, chosen)
+
+
+def _take(chosen: dict[tuple[str, ...], Fit], pairs: Iterable[tuple[Slot, Fit]], within: Span | None) -> None:
+    """Take fits for arguments that have none, if nothing else has taken their place in the text."""
+    for slot, fit in pairs:
+        start, end = within or (fit.start, fit.end)
+        is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
+        if slot.path not in chosen and is_inside and not fit.touches(_spans(chosen)):
+            chosen[slot.path] = fit
+
+
+def _spans(chosen: Mapping[tuple[str, ...], Fit]) -> tuple[Span, ...]:
+    return tuple((fit.start, fit.end) for fit in chosen.values())
 
 
 def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
@@ -615,36 +622,17 @@ def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
     edges = [0, *(place for span in sorted(spans) for place in span), len(text)]
     pieces = []
     for start, end in zip(edges[::2], edges[1::2], strict=True):
-        value = re.split(
-            r"[.!?]\s", re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end])
-        )[0].strip()
-        value = value.partition(" ")[2] if words.stem(value.partition(" ")[0]) in UNITS else value
-        value = re.sub(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(
-            " ,;:.\"'-"
-        )
+        value = re.split(r"[.!?]\s", _LEFT_BEFORE.sub("", text[start:end]))[0].strip()
+        first, _, more = value.partition(" ")
+        value = _LEFT_BEHIND.sub("", more if words.stem(first) in UNITS else value).strip(" ,;:.\"'-")
         pieces += [Fit(ENOUGH, value, start, end)] if value else []
     behind = [fit for fit in pieces if any(char.isdigit() for char in text[: fit.start])]  # "order 2 lamps"
     return sorted(behind or pieces, key=lambda fit: -len(fit.value))[:1]
 
 
 _OPEN = ("title", "thing", "text")
-
-
-@dataclass(slots=True)
-class _Filling:
-    within: Span | None
-    chosen: dict[tuple[str, ...], Fit] = field(default_factory=dict)
-    spans: list[Span] = field(default_factory=list)
-
-    def take(self, slot: Slot, fit: Fit) -> bool:
-        """Take a fit for an argument that has none, if nothing else has taken its place in the text."""
-        start, end = self.within or (fit.start, fit.end)
-        is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
-        if slot.path in self.chosen or not is_inside or fit.touches(self.spans):
-            return False
-        self.chosen[slot.path] = fit
-        self.spans.append((fit.start, fit.end))
-        return True
+_LEFT_BEFORE = re.compile(r"^\W*(?:with|including|containing|of|and|the songs?)\s+")
+_LEFT_BEHIND = re.compile(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$")
 
 
 def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:

@@ -501,19 +501,14 @@ def _phrase(tokens: Sequence[_Token], run: Sequence[int], text: str) -> Iterator
 
 _HANDED = (
     (
-        r"\b(?P<label>[\w#+-]*(?:\s[\w#+-]+)?)\s?:\s+(?P<text>\S.*?)(?=[,;.]?\s+(?:and\s|with\s|the\s)*[A-Za-z]{2,}(?:\s\w+)?:\s|\n|$)",
         ":",
+        r"\b(?P<label>[\w#+-]*(?:\s[\w#+-]+)?)\s?:\s+"
+        r"(?P<text>\S.*?)(?=[,;.]?\s+(?:and\s|with\s|the\s)*[A-Za-z]{2,}(?:\s\w+)?:\s|\n|$)",
     ),
-    (r"\b(?:saying|reading|says?)\s+(?:that\s+)?(?P<label>)(?P<text>[^:\s].*?)(?=\n|$)", "that"),
-    (
-        r"\b(?:that|know)\s+(?!(?:to|the|is|was|he|she)\b(?=\s\w+\W*$))(?:that\s+)?(?P<label>)(?P<text>\w.*?)(?=\n|$)",
-        "that",
-    ),
-    (
-        r"(?i:\b(?:remind|remember|reminder|tell|ask)\w*\b(?:[^.:]|\d:\d){0,40}?\bto)\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)",
-        "to",
-    ),
-    (r"(?i:\breminder\b[^.:]{0,40}?\b(?:for|about))\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)", "to"),
+    ("that", r"\b(?:saying|reading|says?)\s+(?:that\s+)?(?P<text>[^:\s].*)"),
+    ("that", r"\b(?:that|know)\s+(?!(?:to|the|is|was|he|she)\b(?=\s\w+\W*$))(?:that\s+)?(?P<text>\w.*)"),
+    ("to", r"(?i:\b(?:remind|remember|tell|ask)\w*\b(?:[^.:]|\d:\d){0,40}?\bto)\s+(?P<text>[a-z].*)"),
+    ("to", r"(?i:\breminder\b[^.:]{0,40}?\b(?:for|about))\s+(?P<text>[a-z].*)"),
 )
 _MOMENT = f"(?:{_PATTERNS['date']}|{_PATTERNS['time']}|at \\d+)"
 _TRAILING = re.compile(rf"(?:,?\s(?:(?:on|at|by|this|every|in the|for)\s)*{_MOMENT})+$")
@@ -523,7 +518,7 @@ _END = re.compile(
 
 
 def _handed_on(text: str) -> Iterator[Mention]:
-    for pattern, lead in _HANDED:
+    for lead, pattern in _HANDED:
         at = 0
         while match := re.compile(pattern).search(text, at):
             start, end = match.span("text")
@@ -535,7 +530,7 @@ def _handed_on(text: str) -> Iterator[Mention]:
             value = text[start:end].strip(" ,;").removesuffix(".")
             if not value or value[:1] in "\"'\u201c":
                 continue
-            label = tuple(map(words.stem, words.words(match.group("label"))))
+            label = tuple(map(words.stem, words.words(match.groupdict().get("label", ""))))
             yield Mention("text", value, start, start + len(value), lead, label)
             if (short := _TRAILING.sub("", value)) != value and len(short.split()) > 1:
                 yield Mention("short text", short, start, start + len(short), lead, label)

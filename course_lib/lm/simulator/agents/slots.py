@@ -161,10 +161,8 @@ def _kind(schema: Schema, name: Sequence[str], told: Sequence[str]) -> str:
         return "date"
     named = [kind for word in ("_".join(name), *reversed(name)) for kind in kinds_named(word)]
     by_desc = [kind for word in told for kind in kinds_named(word)]
-    if by_desc and (not named or (name[0] in PREPOSITIONS and len(name) == 1)):
-        return by_desc[0]  # "to: e-mail address of the recipient"
     clear = next((one for one in (*named, *by_desc[:1]) if one in _CLEAR), "")
-    return clear or next((one for one in named if one != "title"), "") or next(iter(named), "thing")
+    return clear or next((one for one in (*named, *by_desc) if one != "title"), "") or (*named, "thing")[0]
 
 
 _CLEAR = frozenset(("email", "phone", "url", "zip", "path", "date", "time"))
