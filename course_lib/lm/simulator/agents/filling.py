@@ -215,6 +215,8 @@ _WORDY = ("name", "named", "quoted", "phrase")
 
 def _worth(slot: Slot, one: Mention) -> float:
     """Return what the kind of a mention is worth for the argument."""
+    if one.kind in ("date", "time") and slot.kind in ("thing", "place"):
+        return 1.5 if slot.stems & {"start", "begin", "end"} else 0.0
     last = str(one.value).rpartition(" ")[2].lower()
     if one.kind == "named" and not (last[-1:].isdigit() or slot.kind in kinds_named(last)):
         return 0.0  # "Munich airport" is a place, "Munich tickets" is none

@@ -268,8 +268,8 @@ def _begins(hit: re.Match[str], request: str) -> bool:
     if not word or word in ("please", "pls", "can", "could"):
         return True
     is_noun = re.match(r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after)
-    is_noun = is_noun and not re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
-    if _is_verb(after) and not is_noun:
+    is_two = re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
+    if _is_verb(after) and (is_two or not is_noun):
         return not hit.group("next") or bool(_TO_WHAT.match(after))
     return bool(hit.group("verb") and _ASKED.match(after))
 

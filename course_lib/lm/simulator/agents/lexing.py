@@ -313,6 +313,7 @@ def _units(tokens: Sequence[_Token]) -> Iterator[Mention]:
 _OF_UNITS = frozenset(("degrees", "degree", "-", "us", "swiss", "british"))
 
 
+_DIGITS = re.compile(r"\d[\d.,]*")
 _VALUES: dict[str, Callable[[_Token, str], Any]] = {
     "quoted": lambda token, _: token.text[1:-1].strip(),
     "number": lambda token, _: _figure(token.word),
@@ -321,7 +322,6 @@ _VALUES: dict[str, Callable[[_Token, str], Any]] = {
     "date": lambda token, _: day(token.text),
     "time": lambda token, text: clock(token.text, text, token.end),
 }
-_DIGITS = re.compile(r"\d[\d.,]*")
 
 
 def _figure(word: str) -> float:
