@@ -6,7 +6,6 @@ Nothing is called twice with the same arguments, but for a failure that may pass
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -69,29 +68,19 @@ class Move:
         return {goal.tool.name for goal in self.goals if goal.tool}
 
     def plan(self, tool: ToolSpec, args: dict[str, Any]) -> None:
-        """Add a call, if it is not one that is planned already with other texts."""
-        texts = {slot.path[0] for slot in slots(tool.params) if slot.kind == "text"}
-        told = [
-            {key: value for key, value in given.items() if key not in texts}
-            for name, given in (*self.planned, (tool.name, args))
-            if name == tool.name
-        ]
-        if told[-1] not in told[:-1] or not told[-1]:
+        """Add a call that is not planned yet."""
+        if (tool.name, args) not in self.planned:
             self.planned.append((tool.name, args))
 
     def is_open(self, call: Call) -> bool:
         """Say whether a call is to be made: it was not, or it failed once for a reason that may pass."""
-        tried = [one for one in self.seen if _key((one.step.tool, dict(one.step.args))) == _key(call)]
+        tried = [one for one in self.seen if (one.step.tool, dict(one.step.args)) == call]
         return not tried or (len(tried) == 1 and bool(MAY_PASS.search(tried[0].error)))
 
     def is_done(self, tool: ToolSpec) -> bool:
         """Say whether a tool that acts has done so as often as the goals so far want it."""
         done = sum(one.step.tool == tool.name and not one.error for one in self.seen)
         return acts(tool) and done >= sum(name == tool.name for name, _ in self.planned)
-
-
-def _key(call: Call) -> str:
-    return f"{call[0]} {json.dumps(call[1], sort_keys=True, default=str)}"
 
 
 def decide(episode: Episode) -> Move:
@@ -304,7 +293,7 @@ def _completed(tool: ToolSpec, filled: Filled, clause: str, move: Move) -> list[
 
 
 def _observed(slot: Slot, tool: ToolSpec, about: str, move: Move) -> list[Any]:
-    values = from_observations(slot, move.seen, tool.name, about)
+    values = from_observations(slot, move.seen, about)
     several = not acts(tool) and slot.shape and len(values) <= 3
     return values if several else values[:1]
 
@@ -371,7 +360,7 @@ def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, An
     args = dict(fill(tool.params, request, known_stems(tool)).args)
     for param in tool.params:
         if param.required and param.name not in args:
-            given = from_observations(slots((param,))[0], seen, tool.name, request)
+            given = from_observations(slots((param,))[0], seen, request)
             plainest = fallback(param.schema, param.name, param.schema.get("$defs", {}))
             args[param.name] = given[0] if given else "" if plainest == UNSTATED else plainest
     return args

@@ -149,20 +149,24 @@ _ASKS_TO = re.compile(
     r"(?:please |kindly |also |just |now |to )*",
     re.IGNORECASE,
 )
-_ASKS_YOU = re.compile(r"\b(?:you|someone|anyone|please|kindly)\b", re.IGNORECASE)
-_QUESTION = re.compile(
-    r"^(?:what|what's|when|where|where's|who|who's|whose|which|how|why|is|are|was|were|has|have|had|did|does|do(?!n't)|will|any)\b",
-    re.IGNORECASE,
+
+
+def _starts(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:{pattern})\b", re.IGNORECASE)
+
+
+_ASKS_YOU = _starts(r".*\b(?:you|someone|anyone|please|kindly)")
+_QUESTION = _starts(
+    r"what|what's|when|where|where's|who|who's|whose|which|how|why|is|are|was|were|has|have|had|did|does"
+    r"|do(?!n't)|will|any"
 )
-_WANTS = re.compile(
-    r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would)?(?: am|'m)? (?:really )?"
-    r"(?:like|want|need|wish|looking for|require)\b",
-    re.IGNORECASE,
+_WANTS = _starts(
+    r"(?:.{0,40}?\b)?(?:i|we)(?:'d| would)?(?: am|'m)? (?:really )?"
+    r"(?:like|want|need|wish|looking for|require)"
 )
-_TELLS = re.compile(
-    r"^(?:i|we|my|our|the|it|he|she|they|this|that|there|here|you|your|his|her|their|there's|it's|i'm)\b|^[a-z]+'s\b",
-    re.IGNORECASE,
-)
+_TELLS = _starts(r"i|we|my|our|the|it|he|she|they|this|that|there|here|you|your|his|her|their|[a-z]+'s|i'm")
+_SHOWS = _starts(r"(?:let|tell|show) (?:me|us)|give (?:me|us)(?!.*\bback\b)|find out|check|look up")
+_ASKED = _starts(r"(?:wh\w+|how|is|are|do|does)\s(?:\w+\s)?(?:the|my|there|it|you|they|is|are|much|many)")
 _IF = re.compile(
     r"^(?:if|in case|should|when|whenever|provided)\s+(?:that\s)?(?P<when>.+?),\s+(?:then\s+)?"
     r"(?P<rest>\S.+)$",
@@ -185,9 +189,6 @@ class Part:
     condition: str = ""
 
 
-_SHOWS = re.compile(
-    r"(?:(?:let|tell|show) (?:me|us)|give (?:me|us)(?!.*\bback\b)|find out|check|look up)\b", re.IGNORECASE
-)
 _NO_VERB = re.compile(r"(?:an?|the|my|some)\b|[A-Z\d]")
 _HAPPENS = re.compile(
     r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b"
@@ -209,7 +210,7 @@ def _read(text: str) -> Part:
     if (to := _ASKS_TO.match(bare)) and not re.match(r"(?:wh\w+|how)\b", bare, re.IGNORECASE):
         wish = bare[to.end() :]
         if wish and not _TELLS.match(wish) and not _QUESTION.match(wish):
-            is_order = _is_verb(wish) or bool(_ASKS_YOU.search(to.group()) and not _NO_VERB.match(wish))
+            is_order = _is_verb(wish) or bool(_ASKS_YOU.match(to.group()) and not _NO_VERB.match(wish))
             return Part(text, "order" if is_order else "want", wish)
     if _is_verb(bare) and not is_question:
         return Part(text, "order", bare)
@@ -275,9 +276,6 @@ def _begins(hit: re.Match[str], request: str) -> bool:
 
 
 _TO_WHAT = re.compile(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])")
-_ASKED = re.compile(
-    r"(?:wh\w+|how|is|are|do|does)\s(?:\w+\s)?(?:the|my|there|it|you|they|is|are|much|many)\b", re.IGNORECASE
-)
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
