@@ -269,7 +269,10 @@ def _read(tool: ToolSpec, clause: str, move: Move) -> Filled:
         before = fill(tool.params, move.episode.before, own)
         lacking = tuple(name for name in filled.missing if name in before.missing)
         return Filled(before.args | filled.args, lacking)
-    return filled
+    wishes = [goal.clause for goal in move.goals if goal.tool]
+    told = "\n".join(part.text for part in parts_of(move.episode.request) if part.text not in wishes)
+    beside = fill(tool.params, told, own) if filled.missing and _text_for(clause, move) == clause else filled
+    return beside if len(beside.missing) < len(filled.missing) else filled
 
 
 def _completed(tool: ToolSpec, filled: Filled, clause: str, move: Move) -> list[Filled]:

@@ -41,6 +41,7 @@ from course_lib.lm.simulator.skills.arithmetic import work_out
 
 ENOUGH, SURE = 1.0, 2.5
 """How well a mention must fit an argument that is required, and one that may be left out."""
+MOST_JOINED = 40  # values or parts of a list that are read
 ROLE, LABEL, UNIT = 2.0, 2.5, 2.5
 """What the preposition, the label and the unit of a mention weigh."""
 MEANS, CLEARLY = 0.5, 0.1
@@ -439,6 +440,7 @@ _STATES = (
     (r"\b(?:on|enabled?|yes|true|open|activated?|start)\b", True),
 )
 _SWITCHES = frozenset(("on", "enabl", "enabled", "state", "activ", "power", "valu"))
+_ANTONYMS = {"public": "private", "indoor": "outdoor"}
 _EMPTY = frozenset("whether true false want only includ if flag can see other is everyon ma".split())  # noqa: SIM905
 
 
@@ -449,6 +451,7 @@ def _truths(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
             yield from (Fit(SURE, value, *hit.span()) for hit in re.finditer(pattern, text, re.IGNORECASE))
         return
     denying = {words.stem(hit) for hit in re.findall(r"\b(?:no|without a?)\s(\w+)", slot.desc)}
+    denying |= {words.stem(two) for one, two in _ANTONYMS.items() if words.stem(one) in slot.stems}
     about = {one for one in slot.about - known if len(one) > 2}
     own = (slot.stems | denying | about) - _EMPTY - words.STOP
     for hit in re.finditer(r"\w+", text):
@@ -497,7 +500,7 @@ def _singular(name: str) -> str:
 def joined_runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
     """Return the fits that stand joined to each other, of those at the same place the best."""
     best: list[Fit] = []
-    for fit in sorted(offered, key=lambda one: (-one.score, one.start)):
+    for fit in sorted(offered, key=lambda one: (-one.score, one.start))[:MOST_JOINED]:
         if not fit.touches([(one.start, one.end) for one in best]):
             best.append(fit)
     runs: list[list[Fit]] = []
@@ -527,7 +530,7 @@ def joined_parts(text: str) -> tuple[Span, ...]:
     joints = [
         hit for hit in _JOINT.finditer(text) if not any(a < hit.end() and hit.start() < b for a, b in whole)
     ]
-    edges = [0, *(place for hit in joints for place in hit.span()), len(text)]
+    edges = [0, *(place for hit in joints[:MOST_JOINED] for place in hit.span()), len(text)]
     return tuple((start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end)
 
 

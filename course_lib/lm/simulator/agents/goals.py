@@ -264,7 +264,7 @@ def parts_of(request: str) -> list[Part]:
 
 def _begins(hit: re.Match[str], request: str) -> bool:
     """Say whether something new is asked behind a joint: with a verb, with please, or a question."""
-    after = _POLITE.sub("", request[hit.end() :])
+    after = _POLITE.sub("", request[hit.end() :][:80])
     word = (hit.group("verb") or hit.group("next") or "").lower()
     if not word or word in ("please", "pls", "can", "could"):
         return True
@@ -310,6 +310,10 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
         text = Part(request[:LONGEST], part.manner)  # "Where are they?"
     fitting = [one for one in tools if not (part.manner == "ask" and acts(one)) and not _undoes(part, one)]
     fitting = sorted(fitting, key=lambda tool: -_shared(text, tool))[:MOST_WEIGHED]
+    if able := [one for one in fitting if part.manner != "order" or does(first_word(part.asked), one)]:
+        encode(
+            [*_cores(text), *(told for one in able for told in _tellings(one))]
+        )  # at once, then remembered
     scores = {tool: score(text, request if alone else part.text, tool, tools) for tool in fitting}
     best = max(scores.values(), default=0.0)
     tied = [(_sureness(part.text, tool), tool) for tool in fitting if best - scores[tool] < TIED]
@@ -407,9 +411,12 @@ def _cores(part: Part) -> tuple[str, str]:
 
 def nearness(part: Part, tool: ToolSpec) -> float:
     """Return the cosine of a part, with or without names and numbers, and of a tool."""
-    told = f"{spoken(tool.name)}: {tool.desc}"[:TOLD]
-    vectors = encode([*_cores(part), told, spoken(tool.name)])
+    vectors = encode([*_cores(part), *_tellings(tool)])
     return float((vectors[:2] @ vectors[2:].T).max())
+
+
+def _tellings(tool: ToolSpec) -> tuple[str, str]:
+    return f"{spoken(tool.name)}: {tool.desc}"[:TOLD], spoken(tool.name)
 
 
 # -- tools that tell what another needs -------------------------------------------------------------------

@@ -213,7 +213,7 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
     """Return the preposition, the label and whether a joint stands before a token."""
     label: list[str] = []
     is_joined = False
-    for place in range(at - 1, -1, -1):
+    for place in range(at - 1, max(at - 25, -1), -1):
         token = tokens[place]
         if token.word in _JOINTS:
             if label:
