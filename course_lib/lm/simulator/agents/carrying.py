@@ -14,7 +14,6 @@ from course_lib.lm.simulator.agents.slots import Slot, words_of
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 
-_ALL = re.compile(r"\b(?:whole|full|fully|entire|all of|complete|everything|the lot)\b", re.IGNORECASE)
 RESULTS = (
     "(?:result|answer|translation|forecast|weather|summary|list|text|details?|total|outcome|rate|times?)"
 )
@@ -35,15 +34,14 @@ def result_of(seen: Seen) -> str:
     return " ".join(plain_sentences(seen.text)).strip()
 
 
-def from_observations(slot: Slot, request: str, seen: Sequence[Seen], tool: str, about: str) -> list[Any]:
+def from_observations(slot: Slot, seen: Sequence[Seen], about: str) -> list[Any]:
     """Return the values that observations offer for an argument, best first; those as good stay in order.
 
     `about` is the part of the request that says which of several records is meant.
     """
     leaves = [leaf for one in reversed(seen) if not one.error for leaf in one.leaves]
-    scored = [(_leaf_fits(slot, leaf, about, tool), leaf) for leaf in leaves]
-    fitting = [(score + _hinted(leaf, request), leaf.value) for score, leaf in scored if score > 0]
-    values = [value for _, value in sorted(fitting, key=lambda one: -one[0])]
+    scored = [(_leaf_fits(slot, leaf), leaf) for leaf in leaves]
+    values = [leaf.value for score, leaf in sorted(scored, key=lambda one: -one[0]) if score > 0]
     values += _of_texts(slot, seen, about)
     return [value for at, value in enumerate(values) if value not in values[:at]]
 
@@ -81,11 +79,11 @@ def _meant(text: str, about: str) -> str:
     return own[0] if len(own) == 1 else text
 
 
-def _leaf_fits(slot: Slot, leaf: Leaf, request: str, tool: str) -> float:
+def _leaf_fits(slot: Slot, leaf: Leaf) -> float:
     if slot.kind in ("integer", "number"):
         is_number = isinstance(leaf.value, int | float) and not isinstance(leaf.value, bool)
         is_zero_money = not leaf.value and slot.unit[0] == "money"
-        return _key_fits(slot, leaf, request, tool) if is_number and not is_zero_money else 0.0
+        return _key_fits(slot, leaf) if is_number and not is_zero_money else 0.0
     if (
         slot.schema.get("type", "string") != "string"
         or not isinstance(leaf.value, str)
@@ -94,32 +92,11 @@ def _leaf_fits(slot: Slot, leaf: Leaf, request: str, tool: str) -> float:
         return 0.0
     if slot.shape:
         return 3.0 if re.fullmatch(slot.shape, leaf.value) else 0.0
-    return _key_fits(slot, leaf, request, tool) if len(leaf.value) <= 80 else 0.0
+    return _key_fits(slot, leaf) if len(leaf.value) <= 80 else 0.0
 
 
-def _key_fits(slot: Slot, leaf: Leaf, request: str, tool: str) -> float:
+def _key_fits(slot: Slot, leaf: Leaf) -> float:
     key, name = leaf.key.lower(), slot.path[-1].lower()
     if key == name:
         return 4.0
-    if "_" in key and re.search(rf"\b{re.escape(key)}\b", slot.desc.lower()):
-        asked = set(words.stems(request)) if not _ALL.search(request) else set()
-        return 3.0 + 0.3 * (leaf.record == 0) + 1.5 * bool(asked & set(words.stems(leaf.named)))
-    mine, its = name.split("_"), key.split("_")
-    if len(mine) > 1 and len(its) > 1 and mine[-1] == its[-1] and slot.unit[0]:
-        shared = set(words.stems(request)) & set(words.stems(" ".join(its[:-1])))
-        shared -= set(words.stems(tool.replace("_", " ")))  # "refund" asks for one, it does not say how much
-        return 4.5 if shared else 0.0
     return 2.0 if slot.stems == set(map(words.stem, words_of(key))) else 0.0
-
-
-def _hinted(leaf: Leaf, request: str) -> float:
-    """Weigh a record up that the request describes by a date, an amount or a word such as its status."""
-    given = {one.value for one in lex(request) if one.kind in ("date", "money")}
-    asked = set(words.stems(request))
-    bonus = 0.0
-    for value in leaf.siblings:
-        is_number = re.fullmatch(r"\d+(?:\.\d+)?", value)
-        bonus += 3.0 * (value[:10] in given or bool(is_number and float(value) in given))
-        is_state = len(value) <= 24 and re.fullmatch(r"[a-z_ ]+", value)
-        bonus += bool(is_state and asked & set(words.stems(value.replace("_", " "))))
-    return bonus

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -41,6 +41,7 @@ from course_lib.lm.simulator.skills.arithmetic import work_out
 
 ENOUGH, SURE = 1.0, 2.5
 """How well a mention must fit an argument that is required, and one that may be left out."""
+MOST_JOINED = 40  # values or parts of a list that are read
 ROLE, LABEL, UNIT = 2.0, 2.5, 2.5
 """What the preposition, the label and the unit of a mention weigh."""
 MEANS, CLEARLY = 0.5, 0.1
@@ -76,7 +77,7 @@ class Filled:
     @property
     def spans(self) -> tuple[Span, ...]:
         """The places of the text that were used."""
-        return tuple((fit.start, fit.end) for fit in self.chosen.values())
+        return _spans(self.chosen)
 
     def leaves(self, others: Sequence[Filled]) -> bool:
         """Say whether others use a place of the text that is not used here."""
@@ -86,7 +87,7 @@ class Filled:
 # -- one mention and one argument -------------------------------------------------------------------------
 
 _WORTH: dict[str, dict[str, float]] = {
-    "email": {"email": 4}, "url": {"url": 4}, "phone": {"phone": 4}, "sum": {}, "sql": {}, "zip": {},
+    "email": {"email": 4}, "url": {"url": 4}, "phone": {"phone": 4}, "sum": {}, "zip": {},
     "date": {"date": 2.5}, "time": {"time": 2.5}, "date-time": {"date": 1},
     "street": {"street": 4, "name": 1, "named": 1, "phrase": 0.5},
     "path": {"path": 3, "quoted": 2, "name": 0.5, "named": 0.5, "phrase": 0.5},
@@ -121,15 +122,15 @@ def fits(
     Where the tool has arguments for days or times, a text to hand on ends before those at its end.
     """
     if slot.kind == "enum":
-        return tuple(_labels(slot, text, known))
+        return tuple(_labels(slot, text, known, rivals))
     if slot.kind == "boolean":
         return tuple(_truths(slot, text, known))
     if slot.shape:
         return tuple(_shaped(slot, text))
     found = lex(text)
-    short = {one.start for one in found if one.kind == "short text"} if has_moments else ()
-    found = tuple(one for one in found if one.kind != "short text" or short)
-    found = tuple(one for one in found if one.kind != "text" or one.start not in short)
+    short = {one.start for one in found if one.kind == "short text"} if has_moments else set[int]()
+    unwanted = ("text",) if short else ("short text",)
+    found = tuple(one for one in found if one.kind not in unwanted or (short and one.start not in short))
     if slot.kind in ("number", "integer"):
         offered = [_number(slot, one, rivals) for one in found]
         offered += [_lasting(slot, found)]
@@ -146,8 +147,6 @@ def _bearing(slot: Slot, one: Mention, rivals: frozenset[str] = frozenset()) -> 
         score = ROLE
     elif one.lead in _OF_ENDS and one.lead in rivals:
         score = -1.5
-    elif one.lead in rivals - {"of"} and not slot.is_moment:
-        score = -0.5
     label = {*one.label}
     if label & slot.stems:
         score = max(score, 0.0) + LABEL
@@ -169,18 +168,13 @@ def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
         value = converted(value, own, slot.unit)
     elif own[0] and (dimension or "id" in slot.stems):
         return None
-    elif dimension and one.lead == "for" and dimension == "people" and not one.noun:
-        score += UNIT / 2
     if {*one.noun} & slot.stems or (one.label[:1] == ("peopl",) and dimension == "people"):
         score = max(score, 0.0) + UNIT
     elif own[0] and not dimension:
         score -= 0.3
     value = round(value, 6)
-    if not _within(slot, value):
-        return None
-    return Fit(
-        1.0 + max(score, 0.0), int(value) if value == int(value) else value, one.start, one.end, "number"
-    )
+    figure = int(value) if value == int(value) else value
+    return Fit(1.0 + max(score, 0.0), figure, one.start, one.end, "number") if _within(slot, value) else None
 
 
 _LIMITS = frozenset(("limit", "max", "top", "siz"))
@@ -290,29 +284,18 @@ def _bare(slot: Slot, one: Mention, known: frozenset[str]) -> str:
     """Return a phrase without the tool's own words around it; nothing if it has no others."""
     parts = str(one.value).split()
     stems = [words.stem(part.lower()) for part in parts]
-    if one.start == 0 and len(parts) > 1 and stems[1] in known:
-        return ""  # "Fire employee 12": what is to be done
     named = kinds_named(re.split(r"\sof\s", str(one.value))[0].split()[-1].lower())
     if named and slot.kind not in (*named, "text", "query", "title", "thing"):
         return ""  # "the departure time" is no place
-    while len(parts) > 1 and (
-        stems[0] in slot.stems | known
-        or parts[0].lower() in words.STOP
-        or stems[0] in UNITS
-        or parts[0][:1].isdigit()
-    ):
+    mine = slot.stems | known | UNITS.keys()
+    while len(parts) > 1 and (stems[0] in mine or parts[0].lower() in words.STOP or parts[0][0].isdigit()):
         parts, stems = parts[1:], stems[1:]
     while len(parts) > 1 and (stems[-1] in known - slot.stems or parts[-1].lower() in words.STOP):
         parts, stems = parts[:-1], stems[:-1]
-    if len(parts) > 1 and stems[-1] in slot.stems and (not slot.required or "nam" in slot.about):
-        parts, stems = parts[:-1], stems[:-1]  # "my work list" for the name of a list
     is_any = slot.kind in ("text", "query", "title") or len(parts) < len(str(one.value).split())
-    common = frozenset[str]() if is_any else COMMON
-    is_own = any(
-        words.stem(piece) not in known and piece not in (common or words.STOP)
-        for part in parts
-        for piece in part.lower().split("-")
-    )
+    pieces = [piece for part in parts for piece in part.lower().split("-")]
+    said = words.STOP if is_any else COMMON
+    is_own = any(words.stem(piece) not in known and piece not in said for piece in pieces)
     return " ".join(parts) if is_own and not (stems[0] in UNITS and slot.kind != "unit") else ""
 
 
@@ -339,11 +322,6 @@ def in_form(slot: Slot, value: str) -> str:
     return value if is_weekday or re.search(rf"\b{re.escape(value)}\b", told, re.IGNORECASE) else ""
 
 
-_SEARCHED = re.compile(
-    r"\b(?:search|find|look|google|query|ask|anything|something|everything)\b.*?\b(?:for|about|on|by)\s+(.+)",
-    re.IGNORECASE,
-)
-_SELECT = re.compile(r"\bselect\b.+?(?=;|$)", re.IGNORECASE | re.DOTALL)
 _ZIP = re.compile(
     r"(?<![\w-])(?:[A-Z]{1,2}\d[A-Z\d]? ?(?:\d[A-Z]{2}|[A-Z]{2}\d{2})|\d{4,5}(?:-\d{4})?)(?![\w-])"
 )
@@ -353,29 +331,16 @@ def _wholes(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
     """Yield what is cut out of the text as a whole: a sum, a statement, search words, a reason, a moment."""
     if slot.kind == "sum" and (worked := work_out(text)):
         yield Fit(4.0, worked.expression, 0, len(text))
-    if slot.kind in ("sql", "zip"):
-        yield from (
-            Fit(4.0, hit.group().strip(), *hit.span())
-            for hit in (_SELECT if slot.kind == "sql" else _ZIP).finditer(text)
-        )
+    if slot.kind == "zip":
+        for hit in _ZIP.finditer(text):
+            yield Fit(4.0, hit.group().strip(), *hit.span())
     if slot.kind == "query":
-        if searched := _SEARCHED.search(text):
-            start, end = searched.span(1)
-            yield Fit(2.6, re.sub(r"^(?:the|a|an)\s+", "", text[start:end].rstrip(" .?!")), start, end)
         yield Fit(1.2, " ".join(text.split()), 0, len(text))
-    if slot.kind == "text" and slot.stems & {"reason", "caus", "justification"}:
+    if slot.kind == "text" and slot.stems & _REASONS:
         yield Fit(SURE if re.search(r"\bbecause\b", text) else 1.1, reason(text), 0, 0)
-    if slot.kind == "text" and slot.stems & {
-        "description",
-        "descript",
-        "summar",
-        "detail",
-        "not",
-        "issu",
-        "problem",
-        "complaint",
-    }:
-        yield from (Fit(1.05, told, 0, 0) for told in _statements(text))
+    elif slot.kind == "text" and slot.stems & _TOLD:
+        long = [one.rstrip(" .,") for one in words.sentences(text) if len(one.split()) >= 4]
+        yield from [Fit(1.05, one, 0, 0) for one in long if words.words(one)[0] not in VERBS][:1]
     if slot.kind == "date-time" or {"when"} & (slot.stems | slot.about):
         yield from _moments(slot, text, found)
 
@@ -393,10 +358,8 @@ def _moments(slot: Slot, text: str, found: Sequence[Mention]) -> Iterator[Fit]:
             yield Fit(4.5, value, one.start, other.end)
 
 
-def _statements(text: str) -> list[str]:
-    told = (re.sub(r",?\s*(?:and\s)?(?:please|pls)\b.*", "", one) for one in words.sentences(text))
-    long = (one for one in told if len(one.split()) >= 4)
-    return [one.rstrip(" .,") for one in long if words.words(one)[0] not in VERBS][:1]
+_REASONS = frozenset(("reason", "caus", "justification"))
+_TOLD = frozenset(map(words.stem, "description summary details notes issue problem complaint".split()))  # noqa: SIM905
 
 
 def reason(text: str) -> str:
@@ -408,118 +371,67 @@ def reason(text: str) -> str:
 
 
 def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
+    """Yield what has the form of the examples; else a number or a code with another prefix, meant as one."""
     hits = list(re.finditer(slot.shape, text, re.IGNORECASE if "d" in slot.shape else 0))
-    prefix = re.search(r"\(\?<!\[\\w-\]\)([A-Za-z]{1,4}\\?-?)\\d", slot.shape)
+    prefix = re.search(r"\(\?<!\[\\w-\]\)([A-Za-z]{1,4}-)\\d", slot.shape)
     for hit in hits:
-        value = hit.group().upper() if prefix and prefix.group(1).isupper() else hit.group()
-        yield Fit(4.0, value, *hit.span())
-    if hits or not prefix:
-        return
-    for one in lex(text):  # "order 10154" for O-10154
-        if (
-            one.kind == "number"
-            and one.value > 9
-            and not one.noun
-            and (not one.label or {*one.label[:1]} & (slot.stems | slot.about))
-        ):
-            yield Fit(4.0, prefix.group(1).replace("\\", "") + text[one.start : one.end], one.start, one.end)
+        yield Fit(4.0, hit.group().upper() if prefix and prefix[1].isupper() else hit.group(), *hit.span())
+    for one in lex(text) if prefix and not hits else ():
+        written = text[one.start : one.end]
+        is_said = not one.label or {*one.label[:1]} & (slot.stems | slot.about)
+        if one.kind == "code" and re.fullmatch(r"[A-Z]{1,4}-\d+", written) and is_said:
+            yield Fit(3.0, written, one.start, one.end)
+        elif one.kind == "number" and one.value > 9 and not one.noun and is_said:  # "order 10154"
+            yield Fit(4.0, prefix[1] + written, one.start, one.end)  # type: ignore[index]
 
 
 # -- one of several values --------------------------------------------------------------------------------
 
 
-def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
-    """Yield the allowed values that the text names, or the one that a phrase of it means."""
+def _labels(slot: Slot, text: str, known: frozenset[str], rivals: frozenset[str]) -> Iterator[Fit]:
+    """Yield the allowed values that the text names, or those that its phrases mean."""
     found, labels = lex(text), allowed(slot)
-    named = [
-        (label, hit)
-        for label in labels
-        if isinstance(label, str | int | float)
-        for hit in _spelled(str(label), text, slot.desc)
-    ]
+    named = [(label, hit) for label in labels for hit in _spelled(str(label), text, slot.desc)]
     for label, hit in named:
         beside = [m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "unit", "name")]
-        one = next((m for m in beside if m.kind == "unit"), next(iter(beside), None))
-        role = max(_bearing(slot, one), 0.0) if one else 0.0
-        if one and one.kind == "unit":
-            is_own = (
-                "from"
-                if {"from", "base"} & {*slot.path[-1].split("_")}
-                else "to"
-                if {"to", "quote"} & {*slot.path[-1].split("_")}
-                else ""
-            )
-            role = ROLE * (
-                (one.lead == is_own)
-                - (bool(is_own) and one.lead in ("from", "to", "in", "into") and one.lead != is_own)
-            )
+        one = min(beside, key=lambda m: m.kind != "unit", default=None)
+        role = _bearing(slot, one, rivals) if one else 0.0
+        role = max(role, 0.0) if one and one.kind != "unit" else role
         yield Fit(SURE + 0.8 + role + 0.01 * len(str(label)), label, *hit.span())
-    if named:
+    phrases = [one for one in found if one.kind in ("phrase", "name") and _may_mean(slot, one, known)]
+    if named or not phrases:
         return
-    for one in found:
-        if one.kind not in ("phrase", "name") or (
-            not slot.required
-            and one.lead not in slot.roles
-            and not {*words.stems(str(one.value))} & slot.stems
-        ):
-            continue
-        stems = {words.stem(word) for word in words.words(str(one.value))}
-        if (
-            len(stems) <= 4
-            and not stems <= known
-            and (label := meant(str(one.value), labels, MEANS)) is not None
-        ):
-            yield Fit(SURE, label, one.start, one.end)
+    vectors = encode([*(one.value for one in phrases), *(str(label).replace("_", " ") for label in labels)])
+    for one, near in zip(phrases, vectors[: len(phrases)] @ vectors[len(phrases) :].T, strict=True):
+        best, second = sorted((*near, 0.0), reverse=True)[:2]
+        if best >= MEANS and best - second >= CLEARLY:
+            yield Fit(SURE, labels[int(near.argmax())], one.start, one.end)
+
+
+def _may_mean(slot: Slot, one: Mention, known: frozenset[str]) -> bool:
+    """Say whether a phrase is short enough, not the tool's own words, and meant for the argument."""
+    stems = {words.stem(word) for word in words.words(one.value)}
+    is_meant = slot.required or one.lead in slot.roles or bool(stems & slot.stems)
+    return is_meant and len(stems) <= 4 and not stems <= known
 
 
 def _spelled(label: str, text: str, desc: str) -> Iterator[re.Match[str]]:
-    """Yield where the text has the words of a label, its unit's or code's other names, or a short weekday."""
-    spelled = [
-        re.sub(
-            r"[\s_-]+", r"[\\s_-]+", re.sub(r"[^\w\s-]", lambda hit: re.escape(hit.group()), label)
-        ).replace("email", "e-?mail")
-    ]
-    stem = words.stem(label.lower())
-    unit = UNITS.get(stem) or next((one for one in UNITS.values() if one[2] == label), None)
-    if unit:
-        spelled += [
-            name
-            for name in SPELLINGS[unit[2]]
-            if name.isalpha() and name not in ("degree", "degrees", "head")
-        ]
-        spelled += {"celsius": ["°\\s?C", "centigrade"], "fahrenheit": ["°\\s?F"]}.get(unit[2], [])
-    spelled += [re.escape(name) for name, code in CODES.items() if code == label]
-    spelled += [GRAMMAR["often"][label.lower()]] if label.lower() in GRAMMAR["often"] else []
-    spelled += [
-        re.escape(told) for name, told in re.findall(r"(\w+) = (?:\w+ )?(\w+)", desc) if name == label
-    ]
-    if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
-        spelled[0] += "[a-z]*day"
+    """Return where the text has the words of a label, or other names of its unit, code or weekday."""
+    plain_form = r"[\s_-]+".join(re.escape(piece) for piece in re.split(r"[\s_-]+", label))
+    unit = UNITS.get(words.stem(label.lower())) or next((u for u in UNITS.values() if u[2] == label), None)
+    names = SPELLINGS[unit[2]] if unit else ()
+    others = [name for name in names if len(name) > 1 and name not in ("degree", "degrees", "head")]
+    others += [name for name, code in CODES.items() if code == label]
+    others += [told for name, told in re.findall(r"(\w+) = (?:\w+ )?(\w+)", desc) if name == label]
     same_case = len(label) == 1 or label.lower() in words.STOP
-    parts = "|".join(
-        one if at == 0 and same_case else f"(?i:{one})" for at, one in enumerate(dict.fromkeys(spelled))
-    )
-    is_unit = unit or any(code == label for code in CODES.values())
-    before = r"(?<![a-zA-Z])" if is_unit else r"(?<!\w)"
-    yield from (
-        re.finditer(rf"{before}(?:{parts})(?:s|es)?(?![a-zA-Z])", text)
-        if not same_case or not unit
-        else re.finditer(rf"(?<=\d\s)(?:{parts})\b", text)
-    )
-
-
-@lru_cache(maxsize=1024)
-def _nearest(phrase: str, labels: tuple[str, ...]) -> tuple[float, float, int]:
-    vectors = encode([phrase, *(label.replace("_", " ") for label in labels)])
-    near = vectors[1:] @ vectors[0]
-    order = near.argsort()[::-1]
-    return float(near[order[0]]), float(near[order[1]]) if len(order) > 1 else 0.0, int(order[0])
-
-
-def meant(phrase: str, labels: Sequence[Any], least: float) -> Any:
-    """Return the label that a phrase means, or None if it is near to none, or to two."""
-    best, second, at = _nearest(phrase, tuple(map(str, labels)))
-    return labels[at] if best >= least and best - second >= CLEARLY else None
+    if same_case and unit:
+        return re.finditer(rf"(?<=\d\s)(?:{plain_form}|{'|'.join(others)})\b", text)
+    parts = [re.escape(one) for one in others] + [GRAMMAR["often"].get(label.lower(), r"(?!)")]
+    if re.fullmatch(r"(?i:mon|tue|wed|thu|fri|sat|sun)", label):
+        parts.append(f"{label}[a-z]*day")
+    own = plain_form if same_case else f"(?i:{plain_form.replace('email', 'e-?mail')})"
+    before = r"(?<![a-zA-Z])" if unit or label in CODES.values() else r"(?<!\w)"
+    return re.finditer(rf"{before}(?:{own}|(?i:{'|'.join(parts)}))(?:s|es)?(?![a-zA-Z])", text)
 
 
 _NO = r"(?:\b(?:no|not|without|don't|never|nor|except|isn't|neither)\b(?:\s+\w+){0,2}\s*)"
@@ -528,48 +440,24 @@ _STATES = (
     (r"\b(?:on|enabled?|yes|true|open|activated?|start)\b", True),
 )
 _SWITCHES = frozenset(("on", "enabl", "enabled", "state", "activ", "power", "valu"))
-_EMPTY = frozenset(
-    (
-        "whether",
-        "true",
-        "false",
-        "want",
-        "only",
-        "includ",
-        "if",
-        "flag",
-        "can",
-        "see",
-        "other",
-        "is",
-        "everyon",
-        "ma",
-    )
-)
-_ANTONYMS = {"public": "private", "direct": "changes", "indoor": "outdoor"}
+_ANTONYMS = {"public": "private", "indoor": "outdoor"}
+_EMPTY = frozenset("whether true false want only includ if flag can see other is everyon ma".split())  # noqa: SIM905
 
 
 def _truths(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     """Yield true or false: by on and off, or by whether the text speaks of it, and says no to it."""
     if slot.stems & _SWITCHES:
-        yield from (
-            Fit(SURE, value, *hit.span())
-            for pattern, value in _STATES
-            for hit in re.finditer(pattern, text, re.IGNORECASE)
-        )
+        for pattern, value in _STATES:
+            yield from (Fit(SURE, value, *hit.span()) for hit in re.finditer(pattern, text, re.IGNORECASE))
         return
-    own = slot.stems - _EMPTY - words.STOP
-    denying = {words.stem(two) for one, two in _ANTONYMS.items() if words.stem(one) in own}
-    denying |= {words.stem(hit) for hit in re.findall(r"\b(?:no|without a?)\s(\w+)", slot.desc)}
-    about = {one for one in slot.about - known - _EMPTY if len(one) > 2}
+    denying = {words.stem(hit) for hit in re.findall(r"\b(?:no|without a?)\s(\w+)", slot.desc)}
+    denying |= {words.stem(two) for one, two in _ANTONYMS.items() if words.stem(one) in slot.stems}
+    about = {one for one in slot.about - known if len(one) > 2}
+    own = (slot.stems | denying | about) - _EMPTY - words.STOP
     for hit in re.finditer(r"\w+", text):
-        stem = words.stem(hit.group().lower())
-        is_denied = re.search(_NO + "$", text[: hit.start()], re.IGNORECASE) is not None
-        if stem in own or stem in denying or stem in about:
-            value = is_denied if stem in denying else not is_denied
-            if stem in denying and not is_denied and words.stem("changes") == stem:
-                continue
-            yield Fit(SURE, value, *hit.span())
+        if (stem := words.stem(hit.group().lower())) in own:
+            is_denied = re.search(_NO + "$", text[: hit.start()], re.IGNORECASE) is not None
+            yield Fit(SURE, is_denied == (stem in denying), *hit.span())
             return
 
 
@@ -584,38 +472,25 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
         return _records(slot, item, text, known, taken)
     single = slot_of((*slot.path[:-1], _singular(slot.path[-1])), item, slot.desc, slot.required)
     single = replace(single, roles=slot.roles | single.roles)
-    offered = [fit for fit in fits(single, text, known) if not fit.touches(taken)]
-    if single.kind == "enum":
-        values = list(dict.fromkeys(fit.value for fit in sorted(offered, key=lambda one: one.start)))
-        return (
-            Fit(SURE, values, min(f.start for f in offered), max(f.end for f in offered)) if values else None
-        )
-    if labelled := _labelled(slot, text):
-        return labelled
-    runs = [run for run in joined_runs(offered, text) if run[0].score >= ENOUGH]
-    if not runs:
-        return None
-    best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
-    return Fit(best[0].score, list(dict.fromkeys(fit.value for fit in best)), best[0].start, best[-1].end)
+    run = _best_run([fit for fit in fits(single, text, known) if not fit.touches(taken)], text, ENOUGH)
+    values = list(dict.fromkeys(fit.value for fit in run))
+    return _labelled(slot, text) or (Fit(run[0].score, values, run[0].start, run[-1].end) if run else None)
+
+
+def _best_run(offered: Sequence[Fit], text: str, least: float) -> list[Fit]:
+    """Return the joined fits of which the first is the best, if that is good enough."""
+    runs = joined_runs([fit for fit in offered if fit.score >= ENOUGH], text)
+    runs = [run for run in runs if run[0].score >= least]
+    return max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1), default=[])
 
 
 def _labelled(slot: Slot, text: str) -> Fit | None:
     """Return the list behind its own name: "with the choices friends, ads and search"."""
-    names = "|".join(re.escape(part) for part in words_of(slot.path[-1]) if len(part) > 3)
-    hit = (
-        re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?:?\s+([^.:;?!\n]+)", text, re.IGNORECASE)
-        if names
-        else None
-    )
-    parts = joined_parts(hit[1]) if hit else ()
-    if not hit or (len(parts) < 2 and hit.group()[len(hit[1]) * -1 - 2 :][:1] != ":"):
-        return None
-    values = [hit[1][start:end].strip(" \"'") for start, end in parts]
-    return (
-        Fit(SURE + 1, values, hit.start(1), hit.end(1))
-        if all(0 < len(one.split()) < 4 for one in values)
-        else None
-    )
+    names = "|".join(re.escape(part) for part in words_of(slot.path[-1]) if len(part) > 3) or r"(?!)"
+    hit = re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?(:?)\s+([^.:;?!\n]+)", text, re.IGNORECASE)
+    values = [hit[2][start:end].strip(" \"'") for start, end in joined_parts(hit[2])] if hit else []
+    is_list = hit and (len(values) > 1 or hit[1]) and all(0 < len(one.split()) < 4 for one in values)
+    return Fit(SURE + 1, values, *hit.span(2)) if hit and is_list else None
 
 
 def _singular(name: str) -> str:
@@ -625,7 +500,7 @@ def _singular(name: str) -> str:
 def joined_runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
     """Return the fits that stand joined to each other, of those at the same place the best."""
     best: list[Fit] = []
-    for fit in sorted(offered, key=lambda one: (-one.score, one.start)):
+    for fit in sorted(offered, key=lambda one: (-one.score, one.start))[:MOST_JOINED]:
         if not fit.touches([(one.start, one.end) for one in best]):
             best.append(fit)
     runs: list[list[Fit]] = []
@@ -655,7 +530,7 @@ def joined_parts(text: str) -> tuple[Span, ...]:
     joints = [
         hit for hit in _JOINT.finditer(text) if not any(a < hit.end() and hit.start() < b for a, b in whole)
     ]
-    edges = [0, *(place for hit in joints for place in hit.span()), len(text)]
+    edges = [0, *(place for hit in joints[:MOST_JOINED] for place in hit.span()), len(text)]
     return tuple((start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end)
 
 
@@ -669,19 +544,8 @@ def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Seq
     for start, end in taken:
         text = text[:start] + ";".ljust(end - start) + text[end:]
     needed = [one for one in inner if one.required] or list(inner)
-    if len(needed) == 1:  # people to invite, known by their names
-        role = replace(needed[0], roles=slot.roles | needed[0].roles, required=True)
-        runs = joined_runs([fit for fit in fits(role, text, known) if fit.score >= ENOUGH], text)
-        runs = [run for run in runs if run[0].score >= (ENOUGH if slot.required else SURE)]
-        if not runs:
-            return None
-        best = max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1))
-        ends = [*(fit.start for fit in best[1:]), best[-1].end + 40]
-        rows = [
-            fill(fields, text[fit.start : end], known).args | {role.path[-1]: fit.value}
-            for fit, end in zip(best, ends, strict=True)
-        ]
-        return Fit(best[0].score, rows, best[0].start, best[-1].end)
+    if len(needed) == 1:
+        return _named_records(replace(needed[0], required=True), slot, fields, text, known)
     rows, spans = [], []
     for start, end in joined_parts(text):
         cut = max([start, *(hit.end() for hit in _LEAD_IN.finditer(text, start, end))])
@@ -690,6 +554,22 @@ def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Seq
             rows.append(filled.args)
             spans.append((cut, end))
     return Fit(SURE, rows, spans[0][0], spans[-1][1]) if rows else None
+
+
+def _named_records(
+    name: Slot, slot: Slot, fields: tuple[Field, ...], text: str, known: frozenset[str]
+) -> Fit | None:
+    """Return objects known by their names, such as people to invite, each with what stands behind it."""
+    offered = fits(replace(name, roles=slot.roles | name.roles), text, known)
+    if not (run := _best_run(offered, text, ENOUGH if slot.required else SURE)):
+        return None
+    ends = [*(fit.start for fit in run[1:]), run[-1].end + 40]
+    pieces = [text[fit.start : end] for fit, end in zip(run, ends, strict=True)]
+    rows = [
+        fill(fields, piece, known).args | {name.path[-1]: fit.value}
+        for fit, piece in zip(run, pieces, strict=True)
+    ]
+    return Fit(run[0].score, rows, run[0].start, run[-1].end)
 
 
 # -- all arguments of a tool ------------------------------------------------------------------------------
@@ -709,26 +589,37 @@ def fill(
     record and nothing else.
     """
     wanted = slots(tuple(params))
-    filling = _Filling(within)
+    chosen: dict[tuple[str, ...], Fit] = {}
     arrays = [slot for slot in wanted if slot.kind == "array"]
-    rest = [slot for slot in wanted if slot.required and slot.kind in _OPEN] if whole else []
-    for slot in arrays:  # "Carlos, Dewi and Ingrid" is a list before any of them is something else
-        listed = _list(slot, text, known, ())
-        if listed and len(listed.value) > 1 and not isinstance(listed.value[0], dict):
-            filling.take(slot, listed)
-    for slot, fit in _in_order([slot for slot in wanted if slot not in rest[:1]], text, known, SURE, SURE):
-        filling.take(slot, fit)
-    for slot in rest[:1]:
-        for fit in _left(text, filling.spans):
-            filling.take(slot, fit)
-    for slot in arrays:
-        listed = _list(slot, text, known, filling.spans)
-        if listed and (slot.required or listed.score >= SURE):
-            filling.take(slot, listed)
-    for slot, fit in _in_order(wanted, text, known, ENOUGH, SURE):
-        filling.take(slot, fit)
-    missing = tuple(slot.name for slot in wanted if slot.required and slot.path not in filling.chosen)
-    return Filled(_nested(wanted, filling.chosen), missing, filling.chosen)
+    rest = [slot for slot in wanted if slot.required and slot.kind in _OPEN][:1] if whole else []
+    lists = ((slot, _list(slot, text, known, ())) for slot in arrays)
+    names = ((slot, fit) for slot, fit in lists if fit and not isinstance(fit.value[0], dict))
+    # "Carlos, Dewi and Ingrid" is a list before any of them is something else
+    _take(chosen, ((slot, fit) for slot, fit in names if len(fit.value) > 1), within)
+    _take(chosen, _in_order([slot for slot in wanted if slot not in rest], text, known, SURE), within)
+    _take(chosen, [(slot, fit) for slot in rest for fit in _left(text, _spans(chosen))], within)
+    lists = (
+        (slot, _list(slot, text, known, _spans(chosen))) for slot in arrays
+    )  # after what is taken so far
+    _take(
+        chosen, ((slot, fit) for slot, fit in lists if fit and (slot.required or fit.score >= SURE)), within
+    )
+    _take(chosen, _in_order(wanted, text, known, ENOUGH), within)
+    missing = tuple(slot.name for slot in wanted if slot.required and slot.path not in chosen)
+    return Filled(_nested(wanted, chosen), missing, chosen)
+
+
+def _take(chosen: dict[tuple[str, ...], Fit], pairs: Iterable[tuple[Slot, Fit]], within: Span | None) -> None:
+    """Take fits for arguments that have none, if nothing else has taken their place in the text."""
+    for slot, fit in pairs:
+        start, end = within or (fit.start, fit.end)
+        is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
+        if slot.path not in chosen and is_inside and not fit.touches(_spans(chosen)):
+            chosen[slot.path] = fit
+
+
+def _spans(chosen: Mapping[tuple[str, ...], Fit]) -> tuple[Span, ...]:
+    return tuple((fit.start, fit.end) for fit in chosen.values())
 
 
 def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
@@ -736,50 +627,17 @@ def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
     edges = [0, *(place for span in sorted(spans) for place in span), len(text)]
     pieces = []
     for start, end in zip(edges[::2], edges[1::2], strict=True):
-        value = re.split(
-            r"[.!?]\s", re.sub(r"^\W*(?:with|including|containing|of|and|the songs?)\s+", "", text[start:end])
-        )[0].strip()
-        value = value.partition(" ")[2] if words.stem(value.partition(" ")[0]) in UNITS else value
-        value = re.sub(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$", "", value).strip(
-            " ,;:.\"'-"
-        )
+        value = re.split(r"[.!?]\s", _LEFT_BEFORE.sub("", text[start:end]))[0].strip()
+        first, _, more = value.partition(" ")
+        value = _LEFT_BEHIND.sub("", more if words.stem(first) in UNITS else value).strip(" ,;:.\"'-")
         pieces += [Fit(ENOUGH, value, start, end)] if value else []
     behind = [fit for fit in pieces if any(char.isdigit() for char in text[: fit.start])]  # "order 2 lamps"
     return sorted(behind or pieces, key=lambda fit: -len(fit.value))[:1]
 
 
 _OPEN = ("title", "thing", "text")
-
-
-@dataclass(slots=True)
-class _Filling:
-    within: Span | None
-    chosen: dict[tuple[str, ...], Fit] = field(default_factory=dict)
-    spans: list[Span] = field(default_factory=list)
-
-    def take(self, slot: Slot, fit: Fit) -> bool:
-        """Take a fit for an argument that has none, if nothing else has taken its place in the text."""
-        if slot.kind == "query" and (
-            later := [place for place, _ in self.spans if fit.start + 2 < place < fit.end]
-        ):
-            value = re.sub(
-                r"\s+(?:in|for|on|at|by|from|under|with|of|and)\s*$",
-                "",
-                fit.value[: min(later) - fit.end].rstrip(" ,"),
-            )
-            value = value.partition(" ")[2] if value.partition(" ")[0].lower() in VERBS else value
-            fit = replace(
-                fit,
-                value=re.sub(r"\s+(?:in|for|on|at|by|from|under|with|of|and|the)\s*$", "", value),
-                end=min(later),
-            )
-        start, end = self.within or (fit.start, fit.end)
-        is_inside = start <= fit.start <= fit.end <= end or fit.start == fit.end
-        if slot.path in self.chosen or not is_inside or fit.touches(self.spans):
-            return False
-        self.chosen[slot.path] = fit
-        self.spans.append((fit.start, fit.end))
-        return True
+_LEFT_BEFORE = re.compile(r"^\W*(?:with|including|containing|of|and|the songs?)\s+")
+_LEFT_BEHIND = re.compile(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$")
 
 
 def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
@@ -788,7 +646,7 @@ def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
 
 
 def _in_order(
-    wanted: Sequence[Slot], text: str, known: frozenset[str], least: float, least_optional: float
+    wanted: Sequence[Slot], text: str, known: frozenset[str], least: float
 ) -> list[tuple[Slot, Fit]]:
     """Return arguments and fits that are good enough, the best first; equal ones in the order of both."""
     has_moments = any(slot.is_moment for slot in wanted)
@@ -797,27 +655,22 @@ def _in_order(
         for slot in wanted
         if slot.kind != "array"
         for fit in fits(slot, text, known, has_moments, _rivals(slot, wanted))
-        if fit.score >= (least if slot.required else least_optional)
+        if fit.score >= (least if slot.required else SURE)
     ]
-    order = {slot.path: at for at, slot in enumerate(wanted)}
+    order = {slot: at for at, slot in enumerate(wanted)}
     return sorted(
-        pairs,
-        key=lambda pair: (
-            -pair[1].score - pair[0].required / 2,
-            order[pair[0].path],
-            pair[1].start,
-            -pair[1].end,
-        ),
+        pairs, key=lambda pair: (-pair[1].score - pair[0].required / 2, order[pair[0]], *_place(pair[1]))
     )
+
+
+def _place(fit: Fit) -> Span:
+    return fit.start, -fit.end
 
 
 def _nested(wanted: Sequence[Slot], chosen: dict[tuple[str, ...], Fit]) -> dict[str, Any]:
     """Put the values where their paths say; an optional object with a part missing stays away."""
-    broken = {
-        one.path[:-1]
-        for one in wanted
-        if len(one.path) > 1 and not one.required and one.path not in chosen and _needed(one, wanted)
-    }
+    open_ = [one for one in wanted if len(one.path) > 1 and not one.required and one.path not in chosen]
+    broken = {one.path[:-1] for one in open_ if _needed(one, wanted)}
     args: dict[str, Any] = {}
     for slot in wanted:
         if slot.path in chosen and slot.path[:-1] not in broken:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from course_lib.lm.encoder import encode
@@ -97,16 +97,10 @@ def does(verb: str, tool: ToolSpec) -> float:
         return 1.0
     if any(plain in group and own & group for group in _ALIKE):
         return 0.7
-    told = " ".join(
-        (
-            spoken(tool.name),
-            tool.desc,
-            *(f"{spoken(one.name)} {one.desc} {one.schema.get('enum', '')}" for one in tool.params),
-        )
-    )
-    if any(
-        len(stem) > 3 and stem.startswith(words.stem(verb)) for stem in map(words.stem, words.words(told))
-    ):
+    told = f"{spoken(tool.name)} {tool.desc} "
+    told += " ".join(f"{spoken(one.name)} {one.desc} {one.schema.get('enum', '')}" for one in tool.params)
+    root = words.stem(verb)
+    if any(len(stem) > 3 and stem.startswith(root) for stem in map(words.stem, words.words(told))):
         return 0.6  # "comment on it" for what adds a comment
     is_look_up = not own and any(plain in group for group in (_LOOKS, _RECKONS))
     return 0.4 if plain in _LIGHT or is_look_up else 0.0
@@ -120,9 +114,8 @@ def acts(tool: ToolSpec) -> bool:
         return False
     if not verb:
         first, second = (*words.words(tool.desc)[:2], "", "")[:2]
-        return (
-            bool(first) and spoken(tool.name).startswith(first) and second in ("a", "an", "the", "your", "")
-        )
+        is_named = bool(first) and spoken(tool.name).startswith(first)
+        return is_named and second in ("a", "an", "the", "your", "")
     return verb not in _LOOKS and verb not in _RECKONS
 
 
@@ -156,20 +149,24 @@ _ASKS_TO = re.compile(
     r"(?:please |kindly |also |just |now |to )*",
     re.IGNORECASE,
 )
-_ASKS_YOU = re.compile(r"\b(?:you|someone|anyone|please|kindly)\b", re.IGNORECASE)
-_QUESTION = re.compile(
-    r"^(?:what|what's|when|where|where's|who|who's|whose|which|how|why|is|are|was|were|has|have|had|did|does|do(?!n't)|will|any)\b",
-    re.IGNORECASE,
+
+
+def _starts(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:{pattern})\b", re.IGNORECASE)
+
+
+_ASKS_YOU = _starts(r".*\b(?:you|someone|anyone|please|kindly)")
+_QUESTION = _starts(
+    r"what|what's|when|where|where's|who|who's|whose|which|how|why|is|are|was|were|has|have|had|did|does"
+    r"|do(?!n't)|will|any"
 )
-_WANTS = re.compile(
-    r"^(?:.{0,40}?\b)?(?:i|we)(?:'d| would)?(?: am|'m)? (?:really )?"
-    r"(?:like|want|need|wish|looking for|require)\b",
-    re.IGNORECASE,
+_WANTS = _starts(
+    r"(?:.{0,40}?\b)?(?:i|we)(?:'d| would)?(?: am|'m)? (?:really )?"
+    r"(?:like|want|need|wish|looking for|require)"
 )
-_TELLS = re.compile(
-    r"^(?:i|we|my|our|the|it|he|she|they|this|that|there|here|you|your|his|her|their|there's|it's|i'm)\b|^[a-z]+'s\b",
-    re.IGNORECASE,
-)
+_TELLS = _starts(r"i|we|my|our|the|it|he|she|they|this|that|there|here|you|your|his|her|their|[a-z]+'s|i'm")
+_SHOWS = _starts(r"(?:let|tell|show) (?:me|us)|give (?:me|us)(?!.*\bback\b)|find out|check|look up")
+_ASKED = _starts(r"(?:wh\w+|how|is|are|do|does)\s(?:\w+\s)?(?:the|my|there|it|you|they|is|are|much|many)")
 _IF = re.compile(
     r"^(?:if|in case|should|when|whenever|provided)\s+(?:that\s)?(?P<when>.+?),\s+(?:then\s+)?"
     r"(?P<rest>\S.+)$",
@@ -192,46 +189,30 @@ class Part:
     condition: str = ""
 
 
-def _if_last(text: str) -> re.Match[str] | None:
-    """Return a condition at the end, but none that is handed on: "tell Ann to call if she is late"."""
-    hit = _IF_LAST.match(text)
-    is_handed = hit and any(
-        one.kind in ("text", "quoted") and one.end > hit.start("when") for one in lex(text)
-    )
-    return hit if hit and not is_handed else None
-
-
-_SHOWS = re.compile(
-    r"(?:(?:let|tell|show) (?:me|us)|give (?:me|us)(?!.*\bback\b)|find out|check|look up)\b", re.IGNORECASE
-)
-_GETS = re.compile(r"(?:get|bring|hand|lend|make) (?:me|us)\b", re.IGNORECASE)
 _NO_VERB = re.compile(r"(?:an?|the|my|some)\b|[A-Z\d]")
-_BEGS = re.compile(r"\W*(?:please|pls|kindly)\s+(?!(?:an?|the|my|some|for|no)\b)[a-z]", re.IGNORECASE)
 _HAPPENS = re.compile(
     r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b"
 )
-_DOES = re.compile(
-    r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s+(?:(?:a|an|the|my|me|our|up|off|on|out)\b|[A-Z#\"']|$)"
-)
-_LABELS = re.compile(r"\w+\s*(?:[:,]|\b(?:is|are|has|was|to|from|in|at|for)\b)")
+
+_DOES = re.compile(r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s(?:an?|the|my|me|our|up|off|on|out)\b")
+"""Begins as an order does, with a verb that no list has."""
 
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Part:
     bare = _POLITE.sub("", text)
-    if (hit := _IF.match(bare) or _if_last(bare)) and (rest := _read(hit["rest"])).manner != "ask":
-        return Part(rest.text, rest.manner, rest.asked, hit["when"])
+    hit = _IF.match(bare) or _IF_LAST.match(bare)
+    if hit and (rest := _read(hit["rest"])).manner != "ask":
+        return replace(rest, condition=hit["when"])
     if _SHOWS.match(bare):
         return Part(text, "ask", bare)
-    if me := _GETS.match(bare):
-        return Part(text, "want", bare[me.end() :])
     is_question = _QUESTION.match(bare)
     if (to := _ASKS_TO.match(bare)) and not re.match(r"(?:wh\w+|how)\b", bare, re.IGNORECASE):
         wish = bare[to.end() :]
         if wish and not _TELLS.match(wish) and not _QUESTION.match(wish):
-            is_order = _is_verb(wish) or bool(_ASKS_YOU.search(to.group()) and not _NO_VERB.match(wish))
+            is_order = _is_verb(wish) or bool(_ASKS_YOU.match(to.group()) and not _NO_VERB.match(wish))
             return Part(text, "order" if is_order else "want", wish)
-    if (_is_verb(bare) or _BEGS.match(text)) and not is_question:
+    if _is_verb(bare) and not is_question:
         return Part(text, "order", bare)
     if is_question or bare.rstrip().endswith("?"):
         return Part(text, "ask")
@@ -239,15 +220,11 @@ def _read(text: str) -> Part:
         return Part(text, "want")
     if not bare or _TELLS.match(bare) or _HAPPENS.match(bare):
         return Part(text, "tell")
-    if _DOES.match(bare) and not _LABELS.match(bare) and "id" not in kinds_named(first_word(bare)):
-        return Part(text, "order", bare)
-    return Part(text, "name")
+    return Part(text, "order", bare) if _DOES.match(bare) else Part(text, "name")
 
 
 def _is_verb(text: str) -> bool:
     """Say whether a text begins with a verb, and not with a noun that looks like one: "order 10154"."""
-    if re.match(r"(?:don't|do not|never)\s", text, re.IGNORECASE):
-        return True
     is_noun = re.match(r"\w+\s*(?::|(?:is|are|was|for|to|from|in|at|number)\b|\w+:)", text)
     is_numbered = re.match(r"(\w+)\s*#?[A-Z]*-?\d", text)
     if is_numbered and kinds_named(is_numbered[1].lower()):
@@ -287,26 +264,18 @@ def parts_of(request: str) -> list[Part]:
 
 def _begins(hit: re.Match[str], request: str) -> bool:
     """Say whether something new is asked behind a joint: with a verb, with please, or a question."""
-    after = _POLITE.sub("", request[hit.end() :])
+    after = _POLITE.sub("", request[hit.end() :][:80])
     word = (hit.group("verb") or hit.group("next") or "").lower()
     if not word or word in ("please", "pls", "can", "could"):
         return True
-    is_asked = re.match(
-        r"(?:wh\w+|how|is|are|do|does)\s(?:\w+\s)?(?:the|my|there|it|you|they|is|are|much|many)\b",
-        after,
-        re.IGNORECASE,
-    )
-    is_noun = re.match(
-        r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after
-    ) and not re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
-    return (
-        _is_verb(after)
-        and not is_noun
-        and not (
-            hit.group("next")
-            and not re.match(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])", after)
-        )
-    ) or bool(hit.group("verb") and is_asked)
+    is_noun = re.match(r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after)
+    is_two = re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
+    if _is_verb(after) and (is_two or not is_noun):
+        return not hit.group("next") or bool(_TO_WHAT.match(after))
+    return bool(hit.group("verb") and _ASKED.match(after))
+
+
+_TO_WHAT = re.compile(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])")
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
@@ -339,31 +308,27 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
     text = part
     if part.manner == "ask" and not [word for word in words.words(part.text) if word not in COMMON]:
         text = Part(request[:LONGEST], part.manner)  # "Where are they?"
-    fitting = [
-        tool for tool in tools if not (part.manner == "ask" and acts(tool)) and not _undoes(part, tool)
-    ]
+    fitting = [one for one in tools if not (part.manner == "ask" and acts(one)) and not _undoes(part, one)]
     fitting = sorted(fitting, key=lambda tool: -_shared(text, tool))[:MOST_WEIGHED]
-    scores = {tool.name: score(text, request if alone else part.text, tool, tools) for tool in fitting}
-    best = max(fitting, key=lambda tool: scores[tool.name], default=None)
-    tied = [tool for tool in fitting if best and scores[best.name] - scores[tool.name] < TIED]
-    surest = sorted(tied, key=lambda tool: -_sureness(part.text, tool))
-    is_clear = (
-        len(tied) == 1 or _sureness(part.text, surest[0]) > _sureness(part.text, surest[1]) if tied else False
-    )
-    if is_clear and scores[surest[0].name] >= LEAST[part.manner]:
-        best = surest[0]
-        return Goal(part.text, best, "", part.condition)
+    if able := [one for one in fitting if part.manner != "order" or does(first_word(part.asked), one)]:
+        encode(
+            [*_cores(text), *(told for one in able for told in _tellings(one))]
+        )  # at once, then remembered
+    scores = {tool: score(text, request if alone else part.text, tool, tools) for tool in fitting}
+    best = max(scores.values(), default=0.0)
+    tied = [(_sureness(part.text, tool), tool) for tool in fitting if best - scores[tool] < TIED]
+    tied = sorted(tied, key=lambda one: -one[0])[:2]
+    if tied and tied[0][0] > (tied[1][0] if tied[1:] else -1.0) and scores[tied[0][1]] >= LEAST[part.manner]:
+        return Goal(part.text, tied[0][1], "", part.condition)
     verb = first_word(part.asked) if part.manner == "order" else ""
     return Goal(part.text, None, verb, part.condition)
 
 
 def _belongs(part: Part, goal: Goal, before: Goal) -> bool:
     """Say whether a part only says more of the wish before it: "deliver to ...", "call it ..."."""
-    if not before.tool or (
-        goal.tool and goal.tool.name != before.tool.name and not re.match(r"\w+ (?:it|them)\b", part.asked)
-    ):
-        return False
-    if goal.tool and goal.tool.name == before.tool.name:
+    is_same = bool(goal.tool and before.tool and goal.tool.name == before.tool.name)
+    is_own = goal.tool is not None and not re.match(r"\w+ (?:it|them)\b", part.asked)
+    if not before.tool or is_same or is_own:
         return False
     own = known_stems(before.tool)
     alone = fill(before.tool.params, before.clause, own)
@@ -388,11 +353,8 @@ def score(part: Part, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -
     if part.manner == "order" and not verb:
         return 0.0
     about = nearness(part, tool) + _shared(part, tool) + VERB * verb
-    return (
-        about + _in_hand(request, tool, tools)
-        if about >= (ABOUT_ORDER if part.manner == "order" else ABOUT)
-        else 0.0
-    )
+    least = ABOUT_ORDER if part.manner == "order" else ABOUT
+    return about + _in_hand(request, tool, tools) if about >= least else 0.0
 
 
 @lru_cache(maxsize=4096)
@@ -403,9 +365,7 @@ def _shared(part: Part, tool: ToolSpec) -> float:
     stems = stems[1:] if part.manner == "order" else stems  # "text" is no noun where it is ordered
     content = [stem for stem in stems if stem not in words.STOP and not stem.isdigit()]
     nouns = [
-        words.stem(word)
-        for word in words.words(spoken(tool.name))
-        if word not in verbs_of(tool) and word not in words.STOP
+        words.stem(one) for one in words.words(spoken(tool.name)) if one not in verbs_of(tool) | words.STOP
     ]
     total = SHARED * sum(stem in own_stems(tool) for stem in content) / max(1, len(content))
     total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
@@ -431,16 +391,6 @@ def _in_hand(request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     return COMPLETE * has_all + USED * (1.0 if told else used / max(1, pieces))
 
 
-def _topic(part: Part) -> str:
-    """Return what a part is about: "order O-10001" in a question says of which order, not what is asked."""
-    text = part.asked or part.text
-    codes = [one for one in lex(text) if one.kind == "code" and part.manner != "order"]
-    for one in reversed(codes):
-        head = re.sub(r"\b\w+\s*$", "", text[: one.start]) if one.label else text[: one.start]
-        text = head + text[one.end :]
-    return text if set(words.words(text)) - COMMON else part.text
-
-
 def _sureness(text: str, tool: ToolSpec) -> float:
     """Return how well, in all, the values fit that a text gives for a tool."""
     return sum(fit.score for fit in fill(tool.params, text, known_stems(tool)).chosen.values())
@@ -461,9 +411,12 @@ def _cores(part: Part) -> tuple[str, str]:
 
 def nearness(part: Part, tool: ToolSpec) -> float:
     """Return the cosine of a part, with or without names and numbers, and of a tool."""
-    told = f"{spoken(tool.name)}: {tool.desc}"[:TOLD]
-    vectors = encode([*_cores(part), told, spoken(tool.name)])
+    vectors = encode([*_cores(part), *_tellings(tool)])
     return float((vectors[:2] @ vectors[2:].T).max())
+
+
+def _tellings(tool: ToolSpec) -> tuple[str, str]:
+    return f"{spoken(tool.name)}: {tool.desc}"[:TOLD], spoken(tool.name)
 
 
 # -- tools that tell what another needs -------------------------------------------------------------------

@@ -7,7 +7,7 @@ whoever takes one leaves the others at the same place alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -185,17 +185,8 @@ def _proper(token: _Token, before: Sequence[_Token], text: str) -> _Token:
     is_common = plain == "i" or (begins and (plain in COMMON or plain in VERBS) and not is_long)
     is_alone = begins and not rest and not first.isupper() and not _ACTS.match(text[token.end :])
     if not (is_common or is_alone) or (plain == "the" and rest and not begins):
-        is_owner = re.search(r"[a-z]['\u2019]s$", token.text) and _owns(text, token.end)
-        end = token.end - 2 if is_owner else token.end
-        return replace(token, text=text[token.start : end], end=end)
+        return token
     return _Token("word", first, token.start, token.start + len(first))
-
-
-def _owns(text: str, at: int) -> bool:
-    """Say whether what stands behind a name's 's is owned by it: "Ann's birthday", not "at Ann's"."""
-    return re.match(r"\s[a-z]", text[at:]) is not None and not re.match(
-        r"\s(?:for|on|at|in|to|from|with|and|or|tomorrow|today|tonight)\b", text[at:]
-    )
 
 
 # -- pieces -----------------------------------------------------------------------------------------------
@@ -207,73 +198,55 @@ def _pieces(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
             continue
         lead, label, is_joined = _before(tokens, at)
         noun = _noun(tokens, at)
-        value = _value(token, text)
-        if value is None:
-            continue
+        value = _VALUES[token.kind](token, text) if token.kind in _VALUES else token.text
         found = Mention(token.kind, value, token.start, token.end, lead, label, noun, is_joined)
         if token.kind == "number" and (clock := _hour(tokens, at, found, text)):
             yield clock
-        if token.kind == "number" and re.match(r"\s\w+\sand\sa\shalf\b", text[token.end :]):
-            found = replace(found, value=value + 0.5)
         if token.kind == "money":
             yield from _currency(token, found)
-            digits = re.search(r"\d[\d.,]*", token.text)
-            found = (
-                replace(found, end=token.start + digits.end(), start=token.start + digits.start())
-                if digits
-                else found
-            )
+            start, end = _DIGITS.search(token.text).span()  # type: ignore[union-attr]
+            found = replace(found, start=token.start + start, end=token.start + end)
         yield found
 
 
 def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bool]:
     """Return the preposition, the label and whether a joint stands before a token."""
     label: list[str] = []
-    lead, is_joined = "", False
-    for place in range(at - 1, -1, -1):
+    is_joined = False
+    for place in range(at - 1, max(at - 25, -1), -1):
         token = tokens[place]
         if token.word in _JOINTS:
-            is_joined = is_joined or not label
             if label:
                 break
-            continue
-        if token.kind not in ("word", "stop"):
-            is_alike = token.kind == tokens[at].kind or tokens[at].kind == "word"
-            if is_joined and not label and is_alike:  # "from Rome and Oslo", "2 or 3 people"
-                continue
+            is_joined = True
+        elif token.kind not in ("word", "stop"):
+            if not is_joined or label or tokens[at].kind not in (token.kind, "word"):
+                break  # but "from Rome and Oslo", "2 or 3 people"
+        elif lead := _lead(tokens, place, at):
+            is_of_all = lead not in PREPOSITIONS and lead != "called"
+            own = _own_words(tokens[max(place - 4, 0) : place])[: 3 if is_of_all else 1 if lead in ("of", "called") else 0]
+            return lead, tuple([*label, *own][:3]), is_joined
+        elif token.kind == "stop" or token.word in PREPOSITIONS or _is_counted(tokens, place):
             break
-        if token.kind == "stop":
-            is_span = token.text in ("->", "\u2192", "\u2013") or (
-                token.text == "-" and tokens[at].kind in _FIGURES
-            )
-            lead = ":" if token.text in (":", "=") else "to" if is_span else ""
-            if lead in ("", "to"):
-                break
-            label += _own_words(tokens[max(place - 4, 0) : place])
-            break
-        if token.word == "to" and _is_infinitive(tokens, place, at):
-            break
-        if token.word in PREPOSITIONS or token.word in _CALLED:
-            lead = "called" if token.word in _CALLED else token.word
-            label += _own_words(tokens[max(place - 4, 0) : place])[:1] if lead in ("of", "called") else []
-            break
-        if token.word in _BEING:
-            lead = "is"
-            label += _own_words(tokens[max(place - 4, 0) : place])
-            label += ["peopl"] if token.word == "we're" else []
-            break
-        if words.stem(token.word) in UNITS and tokens[place - 1].kind == "number":
-            break  # "5 minutes and 12"
-        if token.word not in _ARTICLES and token.word not in words.STOP:
+        elif token.word not in _ARTICLES and token.word not in words.STOP:
             label.append(words.stem(token.word))
-        elif token.word == "we":
-            label.append("peopl")
-    return lead, tuple(label[:3]), is_joined
+    return "", tuple(label[:3]), is_joined
 
 
-def _is_infinitive(tokens: Sequence[_Token], at: int, mention: int) -> bool:
-    """Say whether a "to" belongs to a verb before the mention: "to reserve a table"."""
-    return at + 1 < mention and tokens[at + 1].word in VERBS
+def _lead(tokens: Sequence[_Token], place: int, at: int) -> str:
+    """Return how the token at a place introduces the one at another; empty if it does not."""
+    word = tokens[place].word
+    if word in ("->", "\u2192", "\u2013") or (word == "-" and tokens[at].kind in _FIGURES):
+        return "to"
+    if word in _BEING:
+        return ":" if word == "=" else "is"
+    return "called" if word in _CALLED else word if word in PREPOSITIONS or word == ":" else ""
+
+
+def _is_counted(tokens: Sequence[_Token], at: int) -> bool:
+    """Say whether a token is the unit of the number before it: "5 minutes and 12"."""
+    stem = words.stem(tokens[at].word.strip("-"))
+    return stem in UNITS and at > 0 and tokens[at - 1].kind == "number"
 
 
 def _own_words(tokens: Sequence[_Token]) -> list[str]:
@@ -289,6 +262,10 @@ def _own_words(tokens: Sequence[_Token]) -> list[str]:
     return stems
 
 
+_MEASURED = {"wide": "width", "high": "height", "tall": "height", "deep": "depth", "long": "length"}
+"""What "20 cm wide" is the measure of."""
+
+
 def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
     stems: list[str] = []
     if [one.word for one in tokens[at + 1 : at + 2]] in (["x"], ["\u00d7"], ["or"], ["to"]) and _is_number(
@@ -301,10 +278,8 @@ def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
             continue
         if token.kind not in ("word", "name") or token.word in PREPOSITIONS or token.word in _JOINTS | _BEING:
             break
-        if token.kind == "name" and not is_unit:
-            break
         if token.word not in words.STOP:
-            stems.append(words.stem(token.word.strip("-°")))
+            stems.append(words.stem(_MEASURED.get(token.word, token.word.strip("-°"))))
         if is_unit:
             break
     return tuple(stems[:3])
@@ -327,43 +302,34 @@ def _units(tokens: Sequence[_Token]) -> Iterator[Mention]:
         if own in _OF_UNITS and at + 1 < len(tokens) and words.stem(tokens[at + 1].word) in UNITS:
             continue  # "degrees Fahrenheit"
         before = next((one for one in reversed(tokens[:at]) if one.word not in _OF_UNITS), None)
-        lead = (
-            "from"
-            if before and before.kind in ("number", "money")
-            else "to"
-            if before and before.word in ("many", "much")
-            else ""
+        is_from, is_to = (
+            before and before.kind in ("number", "money"),
+            before and before.word in ("many", "much"),
         )
+        lead = "from" if is_from else "to" if is_to else ""
         yield Mention("unit", token.text.strip("-"), token.start, token.end, lead or _before(tokens, at)[0])
 
 
 _OF_UNITS = frozenset(("degrees", "degree", "-", "us", "swiss", "british"))
 
 
-def _value(token: _Token, text: str) -> Any:
-    if token.kind == "quoted":
-        return token.text[1:-1].strip()
-    if token.kind == "number":
-        return _figure(token.word)
-    if token.kind == "percent":
-        return float(re.match(r"[\d.]+", token.text).group())  # type: ignore[union-attr]
-    if token.kind == "money":
-        return amount(re.search(r"\d[\d.,]*", token.text).group())  # type: ignore[union-attr]
-    if token.kind == "date":
-        return day(token.text)
-    if token.kind == "time":
-        return clock(token.text, text, token.end)
-    return token.text
+_DIGITS = re.compile(r"\d[\d.,]*")
+_VALUES: dict[str, Callable[[_Token, str], Any]] = {
+    "quoted": lambda token, _: token.text[1:-1].strip(),
+    "number": lambda token, _: _figure(token.word),
+    "percent": lambda token, _: float(re.sub(r"[^\d.]", "", token.text)),
+    "money": lambda token, _: amount(_DIGITS.search(token.text).group()),  # type: ignore[union-attr]
+    "date": lambda token, _: day(token.text),
+    "time": lambda token, text: clock(token.text, text, token.end),
+}
 
 
 def _figure(word: str) -> float:
-    if word in words.NUMBERS:
-        return float(words.NUMBERS[word])
-    if word.endswith("and a half"):
-        return _figure(word.split()[0]) + 0.5
-    if word.startswith("half"):
-        return 0.5
-    return 1.0 if word in ("a", "an") else float(word.replace(",", ""))
+    first, *more = word.split()
+    if more[-2:] == ["a", "half"]:
+        return _figure(first) + 0.5
+    known = {**words.NUMBERS, "half": 0.5, "a": 1, "an": 1}
+    return float(known[first] if first in known else word.replace(",", ""))
 
 
 def amount(written: str) -> float:
@@ -451,17 +417,12 @@ _HOURLY = frozenset(("at", "by", "from", "until", "till", "before", "after", "ar
 
 def _hour(tokens: Sequence[_Token], at: int, found: Mention, text: str) -> Mention | None:
     """Return a number as a time of day where it stands as one: "at seven", "from 9 to 10 am"."""
-    is_hour = found.value == int(found.value) and 0 < found.value <= 24 and not found.noun
-    beside = text[found.end : found.end + 12]
-    ranged = re.match(
-        rf"\s?(?:to|-|\u2013|until|till)\s?\d{{1,2}}(?::\d\d|\s?{_HALF})", beside, re.IGNORECASE
+    beside = re.match(
+        rf"\s?(?:to|-|\u2013|until|till)\s?\d{{1,2}}(?::\d\d|\s?{_HALF})", text[found.end :], re.IGNORECASE
     )
     label = next((token.word for token in reversed(tokens[:at]) if token.kind != "stop"), "")
-    if (
-        not is_hour
-        or (found.lead not in _HOURLY and label != "is" and not ranged)
-        or (label not in _HOURLY | {"is"} and not ranged)
-    ):
+    is_said = label == "is" or (label in _HOURLY and found.lead in _HOURLY)
+    if found.noun or not 0 < found.value <= 24 or found.value % 1 or not (beside or is_said):
         return None
     return replace(found, kind="time", value=clock(tokens[at].text, text, found.end))
 
@@ -472,166 +433,82 @@ def _hour(tokens: Sequence[_Token], at: int, found: Mention, text: str) -> Menti
 def _phrases(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
     """Yield runs of words between prepositions, joints, articles and stops, also with "of ..." behind."""
     run: list[int] = []
-    for at in range(len(tokens) + 1):
-        token = tokens[at] if at < len(tokens) else None
-        is_counted = (
-            token is not None
-            and token.kind == "number"
-            and at + 1 < len(tokens)
-            and tokens[at + 1].kind == "word"
+    for at, token in enumerate([*tokens, _Token("stop", ".", 0, 0)]):
+        is_counted = token.kind == "number" and tokens[at + 1 : at + 2] and tokens[at + 1].kind == "word"
+        is_word = (
+            token.kind == "word" and token.word not in _ENDING and not (run and token.word in VERB_FORMS)
         )
-        is_part = token is not None and (
-            (token.kind == "word" and not _ends_phrase(token) and not _is_verb(tokens, at))
-            or (token.kind in ("code", "number", "path") and bool(run) and not is_counted)
-            or token.kind == "name"
-        )
-        if is_part:
+        is_figure = token.kind in ("code", "number", "path") and bool(run) and not is_counted
+        if is_word or is_figure or token.kind == "name":
             run.append(at)
             continue
         if trimmed := _trimmed(tokens, run):
             yield from _phrase(tokens, trimmed, text)
-            if token and token.word == "of" and at + 1 < len(tokens):
-                rest = _following(tokens, at + 1)
-                yield from _phrase(tokens, [*trimmed, at, *rest], text) if rest else ()
+            if rest := _following(tokens, at + 1) if token.word == "of" else []:
+                yield from _phrase(tokens, [*trimmed, at, *rest], text)
         run = []
 
 
 def _following(tokens: Sequence[_Token], at: int) -> list[int]:
+    """Return the places of the words that belong to an "of" before them, if there are any."""
     rest: list[int] = []
     for place in range(at, min(at + 4, len(tokens))):
         token = tokens[place]
-        is_article = not rest and token.word in _ARTICLES
-        if is_article or (
-            token.kind in ("name", "code") or (token.kind == "word" and not _ends_phrase(token))
-        ):
-            rest.append(place)
-            continue
-        break
+        is_word = token.kind in ("name", "code") or (token.kind == "word" and token.word not in _ENDING)
+        if not is_word and (rest or token.word not in _ARTICLES):
+            break
+        rest.append(place)
     return rest if rest and tokens[rest[-1]].word not in _ARTICLES else []
 
 
-def _ends_phrase(token: _Token) -> bool:
-    word = token.word
-    return (
-        word in PREPOSITIONS
-        or word in _JOINTS
-        or word in _CALLED
-        or word in _BEING
-        or word in _ARTICLES
-        or word in _PRONOUNS
-    )
-
-
-_PRONOUNS = frozenset(GRAMMAR["pronouns"].split())
-_SUBJECTS = frozenset("i you he she it we they who".split())  # noqa: SIM905
+_ENDING = {*PREPOSITIONS, *_JOINTS, *_CALLED, *_BEING, *_ARTICLES, *GRAMMAR["pronouns"].split()}
 VERB_FORMS: dict[str, str] = {form: verb for verb, form in GRAMMAR["past"].items()}
 """The past of irregular verbs, and the verbs."""
 
 
-def _is_verb(tokens: Sequence[_Token], at: int) -> bool:
-    """Say whether a word in a sentence is its verb, by its form and by what stands before and behind it."""
-    word, before = tokens[at].word, tokens[at - 1] if at else None
-    if word.endswith("ing") and at + 1 < len(tokens) and tokens[at + 1].word in _ARTICLES:
-        return True
-    if (
-        before is None
-        or before.kind not in ("word", "name", "code", "date", "time")
-        or before.word in _ARTICLES
-        or before.word in PREPOSITIONS
-    ):
-        return False
-    if before.word.partition("'")[0] in _SUBJECTS or word in VERB_FORMS:
-        return True
-    after = tokens[at + 1] if at + 1 < len(tokens) else None
-    is_present = word.endswith("s") and not word.endswith(("ss", "us", "is"))
-    if after is None or not (is_present or word.endswith("ed")):
-        return False
-    is_act = words.stem(word) in _VERB_STEMS and (
-        after.word in PREPOSITIONS
-        or at < 2
-        or {one.word for one in tokens[max(at - 3, 0) : at - 1]} & _ARTICLES
-    )
-    is_free = after.kind in (
-        "name",
-        "number",
-        "code",
-        "time",
-        "date",
-    ) or after.word in _ARTICLES | _PRONOUNS | {"into"}
-    return is_free or (is_present and (bool(is_act) or before.kind == "name"))
-
-
-_VERB_STEMS = frozenset(map(words.stem, VERBS))
 FILLERS = frozenset(GRAMMAR["fillers"].split())
 
 
 def _trimmed(tokens: Sequence[_Token], run: Sequence[int]) -> list[int]:
     kept = list(run)
-    while (
-        kept
-        and kept[0]
-        and words.stem(tokens[kept[0]].word.strip("-")) in UNITS
-        and tokens[kept[0] - 1].kind == "number"
-    ):
-        kept.pop(0)  # "60 g of oats"
     while kept and (tokens[kept[-1]].word in words.STOP | FILLERS):
         kept.pop()
-    while (
-        kept
-        and tokens[kept[0]].kind == "word"
-        and (
-            tokens[kept[0]].word in words.STOP | FILLERS
-            or (tokens[kept[0]].word in VERBS and _is_verb_place(tokens, kept[0]))
-        )
-    ):
+    while kept and _is_beside(tokens, kept[0]):
         kept.pop(0)
     return kept
 
 
-def _is_verb_place(tokens: Sequence[_Token], at: int) -> bool:
-    """Say whether a word stands where a verb would: first, after a joint, "to", "I" or "please"."""
-    before = tokens[at - 1].word if at else "."
-    return (
-        before
-        in (".", "!", "?", "\n", ":", ";", ",", "to", "i", "we", "you", "and", "then", "please", "also", "me")
-        or before in FILLERS
-    )
+def _is_beside(tokens: Sequence[_Token], at: int) -> bool:
+    """Say whether a word says nothing, or is a verb: first, or after a joint, "to", "I" or "please"."""
+    word, before = tokens[at].word, tokens[at - 1].word if at else "."
+    is_verb = word in VERBS and (before in _BEFORE_VERBS or before in FILLERS)
+    return tokens[at].kind == "word" and (word in words.STOP or word in FILLERS or is_verb)
+
+
+_BEFORE_VERBS = frozenset((*".!?\n:;,", "to", "i", "we", "you", "and", "then", "please", "also", "me"))
 
 
 def _phrase(tokens: Sequence[_Token], run: Sequence[int], text: str) -> Iterator[Mention]:
     first, last = tokens[run[0]], tokens[run[-1]]
     if len(run) == 1 and first.kind != "word":
         return
+    kind = "named" if first.kind == "name" else "phrase"
     lead, label, is_joined = _before(tokens, run[0])
-    yield Mention(
-        "named" if first.kind == "name" else "phrase",
-        text[first.start : last.end],
-        first.start,
-        last.end,
-        lead,
-        label,
-        (),
-        is_joined,
-    )
+    yield Mention(kind, text[first.start : last.end], first.start, last.end, lead, label, (), is_joined)
 
 
 # -- texts to hand on -------------------------------------------------------------------------------------
 
 _HANDED = (
     (
-        r"\b(?P<label>[\w#+-]*(?:\s[\w#+-]+)?)\s?:\s+(?P<text>\S.*?)(?=[,;.]?\s+(?:and\s|with\s|the\s)*[A-Za-z]{2,}(?:\s\w+)?:\s|\n|$)",
         ":",
+        r"\b(?P<label>[\w#+-]*(?:\s[\w#+-]+)?)\s?:\s+"
+        r"(?P<text>\S.*?)(?=[,;.]?\s+(?:and\s|with\s|the\s)*[A-Za-z]{2,}(?:\s\w+)?:\s|\n|$)",
     ),
-    (r"\b(?:saying|reading|says?)\s+(?:that\s+)?(?P<label>)(?P<text>[^:\s].*?)(?=\n|$)", "that"),
-    (
-        r"\b(?:that|know)\s+(?!(?:to|the|is|was|he|she)\b(?=\s\w+\W*$))(?:that\s+)?(?P<label>)(?P<text>\w.*?)(?=\n|$)",
-        "that",
-    ),
-    (
-        r"(?i:\b(?:remind|remember|reminder|tell|ask)\w*\b(?:[^.:]|\d:\d){0,40}?\bto)\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)",
-        "to",
-    ),
-    (r"(?i:\breminder\b[^.:]{0,40}?\b(?:for|about))\s+(?P<label>)(?P<text>[a-z].*?)(?=\n|$)", "to"),
+    ("that", r"\b(?:saying|reading|says?)\s+(?:that\s+)?(?P<text>[^:\s].*)"),
+    ("that", r"\b(?:that|know)\s+(?!(?:to|the|is|was|he|she)\b(?=\s\w+\W*$))(?:that\s+)?(?P<text>\w.*)"),
+    ("to", r"(?i:\b(?:remind|remember|tell|ask)\w*\b(?:[^.:]|\d:\d){0,40}?\bto)\s+(?P<text>[a-z].*)"),
+    ("to", r"(?i:\breminder\b[^.:]{0,40}?\b(?:for|about))\s+(?P<text>[a-z].*)"),
 )
 _MOMENT = f"(?:{_PATTERNS['date']}|{_PATTERNS['time']}|at \\d+)"
 _TRAILING = re.compile(rf"(?:,?\s(?:(?:on|at|by|this|every|in the|for)\s)*{_MOMENT})+$")
@@ -641,7 +518,7 @@ _END = re.compile(
 
 
 def _handed_on(text: str) -> Iterator[Mention]:
-    for pattern, lead in _HANDED:
+    for lead, pattern in _HANDED:
         at = 0
         while match := re.compile(pattern).search(text, at):
             start, end = match.span("text")
@@ -653,7 +530,7 @@ def _handed_on(text: str) -> Iterator[Mention]:
             value = text[start:end].strip(" ,;").removesuffix(".")
             if not value or value[:1] in "\"'\u201c":
                 continue
-            label = tuple(map(words.stem, words.words(match.group("label"))))
+            label = tuple(map(words.stem, words.words(match.groupdict().get("label", ""))))
             yield Mention("text", value, start, start + len(value), lead, label)
             if (short := _TRAILING.sub("", value)) != value and len(short.split()) > 1:
                 yield Mention("short text", short, start, start + len(short), lead, label)

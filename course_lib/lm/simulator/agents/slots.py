@@ -17,6 +17,7 @@ from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.limits import resolve
 
+_MEASURES = {word: what for what, names in GRAMMAR["measures"].items() for word in names.split()}
 _KINDS = {kind: frozenset(names.split()) for kind, names in GRAMMAR["kinds"].items()}
 
 
@@ -104,35 +105,28 @@ def slot_of(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
     kind = _kind(schema, name, told)
     above = {words.stem(word) for part in path[:-1] for word in words_of(part)}
     own = stems | (above if stems & {"nam", "id", "email", "phon"} else frozenset())
-    roles = {lead for lead, of in PREPOSITIONS.items() if of & own or lead in name or told[-1:] == [lead]}
-    roles = next((set(pair) for pair in _ENDS if pair[0] in name), roles)
-    if not stems & {words.stem(word) for word in ("origin", "destination", "start", "end")} and kind in (
-        "date",
-        "time",
-    ):
-        roles |= {"on", "at", "for"}
-    roles |= {"from", "at"} if stems & {"origin", "start", "begin", "source", "departur"} else set()
-    roles |= (
-        {"to", "until", "till"} if stems & {"destination", "end", "target", "arriv", "arrival"} else set()
-    )
-    if kind not in (
-        "date",
-        "time",
-        "date-time",
-    ):  # one stays from an arrival to a departure, but travels the other way
-        roles -= {"to"} if "departur" in stems else {"from"} if stems & {"arriv", "arrival"} else set()
-    if stems & {"destination", "end", "target"} or (stems & {"origin", "start", "source"}):
-        roles -= {"in", "on"}
-    if stems & {"sourc", "from", "origin", "old"} and kind not in ("date", "time"):
-        roles &= {"from", "at", "of", "since", "between"}
+    roles = _roles(name, stems, own, kind)
+    roles |= {told[-1]} & PREPOSITIONS.keys() if told else frozenset()
     shape = _shape_of(schema, desc) if kind in ("id", "thing", "unit", "place", "title", "person") else ""
-    return Slot(
-        path, schema, desc, required, kind, stems, about, frozenset(roles), _unit(name, told, kind), shape
-    )
+    return Slot(path, schema, desc, required, kind, stems, about, roles, _unit(name, told, kind), shape)
+
+
+def _roles(name: Sequence[str], stems: frozenset[str], own: frozenset[str], kind: str) -> frozenset[str]:
+    """Return the prepositions that introduce an argument; at one end of a way, none of the other end."""
+    if pair := next((pair for pair in _ENDS if pair[0] in name), None):
+        return frozenset(pair)
+    roles = frozenset(lead for lead, of in PREPOSITIONS.items() if of & own or lead in name)
+    starts, ends = stems & _STARTS, stems & _GOALS
+    roles |= {"from", "at"} if starts else {"to", "until", "till"} if ends else set()
+    if kind in ("date", "time"):
+        return roles if starts or ends else roles | {"on", "at", "for"}
+    return roles - ({"to", "in", "on", "into", "as"} if starts else {"from", "in", "on"} if ends else set())
 
 
 _ENDS = (("from", "since", "between"), ("to", "into", "in", "until", "as"))
 """The prepositions of the two ends of a change or a way, where the argument is named after one of them."""
+_STARTS = frozenset(("origin", "start", "begin", "sourc", "departur", "old", "bas"))
+_GOALS = frozenset(("destination", "end", "target", "arriv", "arrival", "quot"))
 
 
 def _unit(name: Sequence[str], told: Sequence[str], kind: str) -> tuple[str, float, str]:
@@ -140,27 +134,16 @@ def _unit(name: Sequence[str], told: Sequence[str], kind: str) -> tuple[str, flo
     if kind not in ("number", "integer"):
         return none
     name = name[: name.index("per")] if "per" in name[1:] else name
-    people = [one for one in map(UNITS.get, map(words.stem, name)) if one and one[0] == "people"]
-    if people and "count" in name:
-        return people[0]
     for word in (name[-1], *re.findall(r"\bin (\w+)", " ".join(told))):
         known = UNITS.get(words.stem(word))
-        is_least = word == "min" and len(name) > 1 and name[0] == word
-        if (
-            known
-            and len(word) > 1
-            and not is_least
-            and not word.endswith("ly")
-            and not (known[0] == "time" and word == words.stem(word) and len(word) > 3)
-        ):
+        is_point = known and known[0] == "time" and word == words.stem(word) and len(word) > 3
+        if known and len(word) > 1 and not is_point and not word.endswith("ly"):
             return known  # "years" last, a "year" is a point in time
     for word in (*reversed(name), *told[:6]):
-        for dimension, names in GRAMMAR["measures"].items():
-            is_count = dimension == "count" and (
-                word not in name or (word == "number" and name[1:2] != ["of"])
-            )
-            if not is_count and {word, word.removesuffix("s")} & {*names.split()}:
-                return (dimension, 0.0, "")
+        dimension = _MEASURES.get(word) or _MEASURES.get(word.removesuffix("s"), "")
+        is_index = word not in name or (word == "number" and name[1:2] != ["of"])
+        if dimension and not (dimension == "count" and is_index):
+            return (dimension, 0.0, "")
     return none
 
 
@@ -176,16 +159,10 @@ def _kind(schema: Schema, name: Sequence[str], told: Sequence[str]) -> str:
         return "time"
     if {"yyyy", "weekday"} & {*told}:
         return "date"
-    if "iso" in told and "code" in told and not {"language", "country"} & {*told}:
-        return "unit"
     named = [kind for word in ("_".join(name), *reversed(name)) for kind in kinds_named(word)]
     by_desc = [kind for word in told for kind in kinds_named(word)]
-    if by_desc and (not named or (name[0] in PREPOSITIONS and len(name) == 1)):
-        return by_desc[0]  # "to: e-mail address of the recipient"
-    clear = next((one for one in named if one in _CLEAR), "") or next(
-        (one for one in by_desc[:1] if one in _CLEAR), ""
-    )
-    return clear or next((one for one in named if one != "title"), "") or next(iter(named), "thing")
+    clear = next((one for one in (*named, *by_desc[:1]) if one in _CLEAR), "")
+    return clear or next((one for one in (*named, *by_desc) if one != "title"), "") or (*named, "thing")[0]
 
 
 _CLEAR = frozenset(("email", "phone", "url", "zip", "path", "date", "time"))
