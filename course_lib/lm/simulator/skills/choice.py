@@ -13,7 +13,9 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Turn
 from course_lib.lm.simulator.prompts.values import labelled
+from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.learner import Learner, Meaning
+from course_lib.lm.simulator.skills.limits import limited
 from course_lib.lm.simulator.skills.polarity import polarity
 from course_lib.lm.simulator.skills.rules import read_rules, read_ways
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
@@ -47,6 +49,42 @@ def _stars(field: Field, work: Work) -> Result | None:
 
 
 _STARS = re.compile(r"(?:\w+_)?(?:stars?|rating|sentiment|satisfaction)(?:_score)?")
+
+
+_DEGREES = {
+    r"urgency|priority|severity|importance": ("low", "medium", "high"),
+    r"sentiment|mood|polarity": ("negative", "neutral", "positive"),
+}
+_JUDGES = re.compile(
+    rf"(?:\w+_)?(?:{'|'.join(_DEGREES)}|category|topic|type|kind|status|department|intent|class|label)(?:_(?:level|score))?"
+)
+
+
+def judges(path: Sequence[str]) -> bool:
+    """Say whether a field asks for a judgement of the text: no id and no amount that stands in it."""
+    return len(path) == 1 and _JUDGES.fullmatch(path[0]) is not None
+
+
+def by_degree(field: Field, work: Work) -> Result | None:
+    """Tell how urgent or how pleased a text is, or in a word what it is about, for a field without labels."""
+    if not judges((field.name,)):
+        return None
+    is_number = field.schema.get("type") in ("integer", "number")
+    labels = next((labels for names, labels in _DEGREES.items() if re.search(names, field.name)), ())
+    if labels and (is_number or is_free_text(field)):
+        chosen = choose(field.name, field.desc, labels, work.task.text, work)
+        low, high = (-1, 1) if "neutral" in labels else (1, 5)
+        degree = low + labels.index(chosen.value) * (high - low) / 2
+        return Result(limited(field.schema, degree), chosen.because) if is_number else chosen
+    ideas = (
+        words.features(work.task.text)
+        if is_free_text(field) and re.search("category|topic", field.name)
+        else {}
+    )
+    about = {
+        name[1:]: weight for name, weight in ideas.items() if name[0] == "@" and name not in words.MANNERS
+    }
+    return Result(work.pick(about), "that is what the text is about") if about else None
 
 
 def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.schema import Schema, is_only_named
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.assigning import Path, assigned, labelled
-from course_lib.lm.simulator.skills.choice import choose
+from course_lib.lm.simulator.skills.choice import by_degree, choose, judges
 from course_lib.lm.simulator.skills.keywords import phrases_of
 from course_lib.lm.simulator.skills.limits import fallback, filled_up, resolve, validates
 from course_lib.lm.simulator.skills.offers import (
@@ -97,6 +97,8 @@ def stated(field: Field, work: Work) -> Result | None:
         return Result(
             value, f"the input gives {value!r} as the {named}" if isinstance(value, str | int | float) else ""
         )
+    if is_text(work) and (told := by_degree(field, work)):
+        return told
     if is_free_text(field):
         return None
     value = _plainest(field)
@@ -147,7 +149,7 @@ def _read(fields: tuple[Field, ...], scope: _Scope) -> dict[str, Any]:
     optional = {one.name for one in fields if _is_nullable(one.schema)}
     wanted = [typed(slot, required=slot.path[0] not in optional) for slot in slots(fields)[:MOST_SLOTS]]
     told = labelled(wanted, scope.text)
-    rest = [slot for slot in wanted if slot.path not in told]
+    rest = [slot for slot in wanted if slot.path not in told and not (scope.depth == 0 and judges(slot.path))]
     values: dict[Path, Any] = {
         slot.path: whole_value(slot, told[slot.path][0]) for slot in wanted if slot.path in told
     }

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -327,7 +327,8 @@ def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
     if not stated:
         return _NOTHING
     kind = kind_asked(question)
-    scores = _shares(question, [sentence for _, sentence in stated])
+    spoken = list(_with_subjects([sentence for _, sentence in stated], set(words.stems(question))))
+    scores = _shares(question, spoken)
     for at, (_, sentence) in enumerate(stated):
         is_told = bool(told(kind, question, sentence))
         is_wrong = (kind in STRICT and not is_told) or is_opposite(question, sentence)
@@ -336,13 +337,28 @@ def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
     ranked = sorted(range(len(stated)), key=lambda at: (-scores[at], at))
     if len(ranked) > 1 and not (scores[ranked[0]] >= least and scores[ranked[0]] - scores[ranked[1]] > CLEAR):
         compared = ranked[:MOST_COMPARED]
-        near = encode([stated[at][1] for at in compared]) @ encode([question])[0]
+        near = encode([spoken[at] for at in compared]) @ encode([question])[0]
         for at, likeness in zip(compared, near, strict=True):
             scores[at] += float(likeness)
         ranked = sorted(compared, key=lambda at: (-scores[at], at))
     best = ranked[0]
     home, sentence = stated[best]
     return Quote((focused(question, sentence),), (home,)) if scores[best] >= least else _NOTHING
+
+
+def _with_subjects(sentences: Sequence[str], asked: set[str]) -> Iterator[str]:
+    """Yield the sentences; where one begins with a pronoun, and has a word asked for, with its subject."""
+    subject = ""
+    for one in sentences:
+        pronoun = re.match(r"(?:It|He|She|They)\b", one)
+        if not pronoun:
+            first = next((piece for piece in lex(one) if piece.kind in ("name", "phrase")), None)
+            subject = one[: first.end] if first else ""
+        yield (
+            subject + one[pronoun.end() :]
+            if pronoun and subject and asked.intersection(words.stems(one))
+            else one
+        )
 
 
 def _shares(question: str, sentences: Sequence[str]) -> list[float]:
