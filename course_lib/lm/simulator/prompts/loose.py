@@ -36,28 +36,7 @@ _CHOICES = re.compile(
     r"[\w-]+(?: [\w-]+)?(?:\s*[,|/]\s*(?:or |and )?[\w-]+(?: [\w-]+)?)+(?:,? (?:or|and) [\w-]+)?"
 )
 _NOT_NAMES = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "then",
-        "json",
-        "yaml",
-        "xml",
-        "only",
-        "one",
-        "object",
-        "with",
-        "its",
-        "valid",
-        "this",
-        "these",
-        "that",
-        "array",
-        "list",
-        "as",
-    ]
+    "a an the and then json yaml xml only one object with its valid this these that array list as".split()  # noqa: SIM905
 )
 _TYPES = (
     (r"(?:list|array) of (?:strings?|texts?|words)|list\[str\]|string\[\]"
@@ -133,7 +112,7 @@ def _field(name: str, text: str, example: str | None = None) -> Field:
         choices = _split(re.sub(r"^.*\b(?:into|as|either|of)\s+", "", listed))
         if example and example.strip() in choices:
             return Field(name=name, schema={"enum": choices}, desc=listed)
-    return Field(name=name, schema=_guessed(name), desc=said.group(1) if said else "")
+    return Field(name=name, schema=_listed_or_single(name), desc=said.group(1) if said else "")
 
 
 def _split(listed: str) -> list[str]:
@@ -148,22 +127,27 @@ def _stated(said: str) -> Schema | None:
     return next((dict(kind) for pattern, kind in _TYPES if re.fullmatch(pattern, bare)), None)
 
 
-def _guessed(name: str) -> Schema:
+def guessed(name: str) -> Schema:
     """Return the type that a bare name suggests."""
     if re.match(r"(?:is|has|can|should|was|needs)_", name):
         return {"type": "boolean"}
-    if re.fullmatch(
-        r"(?:\w+_)?(?:tags|keywords|topics|names|items|steps|points|people|cities|entities|ingredients"
-        r"|emails)",
-        name,
-    ):
-        return {"type": "array", "items": {"type": "string"}}
-    number = (
-        r"(?:\w+_)?(?:age|count|quantity|qty|price|amount|total|population|score|rating|cost|weight|height"
-        r"|number_of_\w+|year|confidence)"
-    )
-    return {"type": "number", "x-whole": True} if re.fullmatch(number, name) else {"type": "string"}
+    if re.fullmatch(_FIGURES, name):
+        return {"type": "number", "x-whole": True}
+    return {"type": "string", "format": "date"} if re.search(r"(?:^|_)date$", name) else {"type": "string"}
 
+
+def _listed_or_single(name: str) -> Schema:
+    is_list = re.fullmatch(_LISTS, name)
+    return {"type": "array", "items": {"type": "string"}} if is_list else guessed(name)
+
+
+_FIGURES = (
+    r"(?:\w+_)?(?:age|count|quantity|qty|price|amount|total|population|score|rating|cost|weight|height|year|page"
+    r"|confidence|number_of_\w+|temperature|stars|points|stock|area|level|speed|length|width|duration)"
+)
+_LISTS = (
+    r"(?:\w+_)?(?:tags|keywords|topics|names|items|steps|points|people|cities|entities|ingredients|emails)"
+)
 
 # -- a picture of the object -------------------------------------------------------------------------------
 
@@ -242,8 +226,8 @@ def _shape(shown: str, name: str) -> Schema:
             else "number"
         }
     said = inside if " " in inside else ""
-    guessed = _guessed(name) if not inside or inside == "..." else {"type": "string"}
-    return {**guessed, "description": said} if said else guessed
+    guess = _listed_or_single(name) if not inside or inside == "..." else {"type": "string"}
+    return {**guess, "description": said} if said else guess
 
 
 # -- the text to work on -----------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def _headed(slot: Slot, fit: Fit, first: Sequence[Fit]) -> float:
     return NAMED * (is_first and bool(slot.stems & _HEADS))
 
 
-_HEADS = frozenset(map(words.stem, ("0", "name", "title", "item", "product")))
+_HEADS = words.roots("0 name title item product")
 
 
 def _core(slot: Slot, piece: Fit, offered: Pairs) -> Fit:

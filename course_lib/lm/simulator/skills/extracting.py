@@ -17,6 +17,7 @@ from course_lib.lm.simulator.agents.filling import Fit, fits, joined_parts, join
 from course_lib.lm.simulator.agents.lexing import PREPOSITIONS, Span
 from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, slot_of, slots
 from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.loose import guessed
 from course_lib.lm.simulator.prompts.schema import Schema, is_only_named
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.assigning import Path, assigned, labelled
@@ -26,6 +27,7 @@ from course_lib.lm.simulator.skills.limits import fallback, filled_up, resolve, 
 from course_lib.lm.simulator.skills.offers import (
     CLEAR,
     ENOUGH,
+    OPEN,
     STRICT,
     SURE,
     Passage,
@@ -33,9 +35,7 @@ from course_lib.lm.simulator.skills.offers import (
     offered,
     singular,
     typed,
-)  # fmt: skip
-from course_lib.lm.simulator.skills.offers import (
-    whole as whole_value,
+    whole_value,
 )
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
@@ -149,7 +149,9 @@ def _read(fields: tuple[Field, ...], scope: _Scope) -> dict[str, Any]:
     optional = {one.name for one in fields if _is_nullable(one.schema)}
     wanted = [typed(slot, required=slot.path[0] not in optional) for slot in slots(fields)[:MOST_SLOTS]]
     told = labelled(wanted, scope.text)
-    rest = [slot for slot in wanted if slot.path not in told and not (scope.depth == 0 and judges(slot.path))]
+    if scope.depth == 0:  # a judgement is no amount, and no word that happens to stand there
+        wanted = [replace(slot, required=slot.required and not judges(slot.path)) for slot in wanted]
+    rest = [slot for slot in wanted if slot.path not in told and (slot.kind in OPEN or not judges(slot.path))]
     values: dict[Path, Any] = {
         slot.path: whole_value(slot, told[slot.path][0]) for slot in wanted if slot.path in told
     }
@@ -246,37 +248,8 @@ def _guessed(name: str, schema: Schema) -> Schema:
 
 def guess(name: str, schema: Schema) -> Schema:
     """Return the type that a name suggests, where the prompt shows nothing else (a leaf of nested XML)."""
-    if "x-opaque" not in schema:
-        return schema
-    if re.match(r"(is|has|can|should|was|needs)_", name):
-        return {"type": "boolean"}
-    as_number = slot_of((name,), {"type": "number"}, "", True)
-    if as_number.unit[0] or as_number.stems & _FIGURES or name.startswith("number_of"):
-        return {"type": "number", "x-whole": True}
-    return {"type": "string", "format": "date"} if re.search(r"(?:^|_)date$", name) else {"type": "string"}
+    return guessed(name) if "x-opaque" in schema else schema
 
-
-_FIGURES = frozenset(
-    map(
-        words.stem,
-        [
-            "age",
-            "year",
-            "score",
-            "rating",
-            "temperature",
-            "page",
-            "total",
-            "population",
-            "speed",
-            "stars",
-            "points",
-            "stock",
-            "area",
-            "level",
-        ],
-    )
-)
 
 # -- lists -------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """What a text offers for a field of a program, and how well it fits.
 
-Main path: typed(slot) -> Slot; offered(slot, passage) -> Fits; whole(slot, text) -> the value of a text that
-stands for it alone. To what agents/filling.py weighs (kind, preposition, label, unit) come the words beside a
-mention, how it is introduced, and its meaning.
+Main path: typed(slot) -> Slot; offered(slot, passage) -> Fits; whole_value(slot, text) -> the value of a text
+that stands for it alone. To what agents/filling.py weighs (kind, preposition, label, unit) come the words
+beside a mention, how it is introduced, and its meaning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from course_lib.lm.simulator.agents.lexing import VERB_FORMS, lex
 from course_lib.lm.simulator.agents.slots import Slot, slot_of, words_of
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.limits import matching, within
-from course_lib.lm.simulator.skills.polarity import polarity
 
 MOST_COMPARED = 12
 ENOUGH, CLEAR, TOLD, SURE = 1.0, 1.6, 3.1, 3.5
@@ -35,12 +34,7 @@ STRICT = frozenset(
 PROPER = ("person", "place", "company", "language")
 """Kinds that names are of."""
 OPEN = ("title", "thing", "text", "query", *PROPER)
-_SENTENCES = frozenset(
-    map(
-        words.stem,
-        ("cause", "problem", "complaint", "issue", "question", "claim", "statement", "concern", "remark"),
-    )
-)
+_SENTENCES = words.roots("cause problem complaint issue question claim statement concern remark")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +57,12 @@ def typed(slot: Slot, *, required: bool = True) -> Slot:
     kind = "url" if slot.schema.get("format") == "uri" else "thing" if slot.kind == "query" else slot.kind
     if kind in OPEN and last in ("number", "id", "code", "no", "ref"):
         kind = "id"
-    if slot.kind == "thing" and _is_person(last):
-        kind = "person"
     roles = slot.roles - ({"for"} if kind in ("title", "place") else set())
     if kind == "place" and not roles & {"from", "to"}:
         roles |= {"in", "at", "near", "from", "to"}
     return replace(
         slot, required=required, kind=kind, roles=roles or frozenset(("by",) if kind in PROPER else ())
     )
-
-
-@lru_cache(maxsize=1024)
-def _is_person(word: str) -> bool:
-    """Say whether a field of this name is for a person: nearer to people than to things or jobs."""
-    (near,) = encode([singular(word)]) @ encode([*_PEOPLE, *_THINGS, *_JOBS]).T
-    people, things, job = near[:4].mean(), near[4:11].mean(), near[11:].max()
-    return bool(people >= 0.3 and people - things >= 0.07 and job - people < 0.23)
-
-
-_PEOPLE = ("person", "man or woman", "worker", "employee")
-_THINGS = ("thing", "object", "device", "tool", "topic", "idea", "reason")
-_JOBS = ("job", "profession", "gender", "role")
 
 
 def singular(name: str) -> str:
@@ -105,10 +84,8 @@ def offered(slot: Slot, passage: Passage) -> Iterator[Fit]:
         hit = matching(str(pattern), text, must=False)
         yield from [Fit(SURE, hit, text.find(hit), text.find(hit) + len(hit))] if hit else []
         return
-    if not passage.whole and (slot.kind == "text" or slot.stems & _SENTENCES):
-        yield from _told(slot, text)
-        if slot.kind == "thing":
-            return
+    if not passage.whole and slot.kind == "thing" and slot.stems & _SENTENCES:
+        return
     if slot.kind in OPEN or slot.kind == "date":
         yield from _measured(slot, passage)
     yield from _weighed(slot, _fitted(slot, passage), passage)
@@ -138,9 +115,7 @@ def _weighed(slot: Slot, found: Sequence[Fit], passage: Passage) -> Iterator[Fit
         yield replace(placed, score=score, value=_scaled(fit, passage.text))
 
 
-_ENDS = frozenset(
-    map(words.stem, ("departure", "arrival", "start", "end", "begin", "finish", "opens", "closes"))
-)
+_ENDS = words.roots("departure arrival start end begin finish opens closes")
 
 
 def _attributes(slot: Slot, fit: Fit) -> Iterator[Fit]:
@@ -177,7 +152,7 @@ def _scaled(fit: Fit, text: str) -> Any:
     return fit.value * (1e3 if large[1] else 1e6 if large[2] else 1e9)
 
 
-def whole(slot: Slot, text: str) -> Any:
+def whole_value(slot: Slot, text: str) -> Any:
     """Return the value for a slot out of a text that stands for it alone; None if it has none."""
     if slot.kind in ("array", "object", "enum", "boolean"):
         return None
@@ -281,9 +256,7 @@ _WANTED = re.compile(
     r"(?:an?\s|the\s|some\s|my\s|our\s|this\s)?(?:\w+\s)?$"
 )
 """What stands before a thing that somebody wants or has."""
-_COUNTS = frozenset(
-    map(words.stem, ("quantity", "qty", "count", "amount", "number", "pieces", "units", "value"))
-)
+_COUNTS = words.roots("quantity qty count amount number pieces units value")
 _COUNTED = re.compile(rf"(?:\d|\b(?:{'|'.join(words.NUMBERS)}|dozen))\s$")
 
 
@@ -384,11 +357,7 @@ _SPELLED_OUT |= {
     "costs": "price",
     "cost": "price",
 }
-_GENERAL = frozenset(
-    map(
-        words.stem, ("date", "time", "name", "number", "id", "code", "full", "day", "amount", "city", "place")
-    )
-)
+_GENERAL = words.roots("date time name number id code full day amount city place")
 """Words of a field's name that say of which kind it is, and not which one."""
 
 
@@ -402,24 +371,3 @@ def _likeness(slot: Slot, phrases: tuple[str, ...]) -> dict[str, float]:
     phrases = tuple(phrase for phrase in phrases if phrase[:1].islower())[:MOST_COMPARED]
     near = _near(slot.path[-1].replace("_", " "), phrases) if phrases else ()
     return {phrase: max(0.0, one - 0.2) for phrase, one in zip(phrases, near, strict=True)}
-
-
-# -- sentences ---------------------------------------------------------------------------------------------
-
-
-def _told(slot: Slot, text: str) -> Iterator[Fit]:
-    """Yield the sentence that says what the field is about; a question for a question, why for a reason."""
-    if slot.stems & {"reason", "caus", "why"} and (why := _WHY.search(text)):
-        yield Fit(4.0, why.group(1).strip(), *why.span(1))
-    sentences = [one for one in words.sentences(text)[:MOST_COMPARED] if len(one.split()) > 2]
-    if "question" in slot.stems:
-        sentences = [one for one in sentences if one.endswith("?")]
-    if sentences and len(text.split()) > 4:
-        if slot.stems & _BLAMED:
-            yield Fit(3.0, min(sentences, key=polarity), 0, 0)
-        near = _near(f"{slot.path[-1].replace('_', ' ')} {slot.desc}".strip(), tuple(sentences))
-        yield Fit(4.0 if "question" in slot.stems else 1.5, max(zip(near, sentences, strict=True))[1], 0, 0)
-
-
-_BLAMED = frozenset(map(words.stem, ("complaint", "problem", "issue", "defect", "criticism", "fault")))
-_WHY = re.compile(r"\b(?:because(?: of)?|due to)\s+([^,.!?;\n]{4,100})", re.IGNORECASE)

@@ -66,27 +66,7 @@ UNKNOWN = (
     "The context does not answer this, so I don't know.",
 )
 
-_GENERAL = frozenset(
-    words.stem(word)
-    for word in [
-        "happen",
-        "tell",
-        "mean",
-        "people",
-        "person",
-        "time",
-        "day",
-        "kind",
-        "need",
-        "have",
-        "get",
-        "text",
-        "say",
-        "much",
-        "many",
-        "use",
-    ]
-)
+_GENERAL = words.roots("happen tell mean people person time day kind need have get text say much many use")
 _NAME_OF = re.compile(r"\bnames? of\b|\bkind of\b|\bnumber of\b", re.IGNORECASE)
 _ID = re.compile(r"^\s*\[([\w][\w .:/-]{0,60})\]\s*")
 
