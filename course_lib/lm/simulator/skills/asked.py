@@ -29,13 +29,6 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("where", r"\bwhere\b|\b(?:which|what) (?:city|town|country|place|street|room|building)\b"),
     ("whether", r"^\W*(?:is|are|was|were|do|does|did|can|could|may|must|has|have|had|will|would|should)\b"),
 )  # fmt: skip
-_OPPOSITES = tuple(
-    frozenset(map(words.stem, pair.split("/")))
-    for pair in (  # noqa: SIM905
-        "open/close start/end begin/end arrive/depart arrive/leave buy/sell first/last lend/borrow north/south"
-        " east/west cheap/expensive minimum/maximum earliest/latest check-in/check-out enter/leave"
-    ).split()
-)
 
 
 @lru_cache(maxsize=1024)
@@ -164,11 +157,3 @@ _TOLD: dict[str, Callable[[str, str], list[str]]] = {
 }
 STRICT = _TOLD.keys()
 """Kinds without which a sentence is no answer."""
-
-
-def is_opposite(question: str, sentence: str) -> bool:
-    """Say whether a sentence speaks of the opposite of what a question asks (`close` for `open`)."""
-    asked, said = (
-        {words.stem(word) for word in re.findall(r"[a-z-]+", text.lower())} for text in (question, sentence)
-    )
-    return any(len(asked & pair) == 1 and said & pair == pair - asked for pair in _OPPOSITES)

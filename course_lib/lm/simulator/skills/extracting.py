@@ -27,9 +27,7 @@ from course_lib.lm.simulator.skills.limits import fallback, filled_up, resolve, 
 from course_lib.lm.simulator.skills.offers import (
     CLEAR,
     ENOUGH,
-    OPEN,
     STRICT,
-    SURE,
     Passage,
     bare,
     offered,
@@ -149,35 +147,22 @@ def _read(fields: tuple[Field, ...], scope: _Scope) -> dict[str, Any]:
     optional = {one.name for one in fields if _is_nullable(one.schema)}
     wanted = [typed(slot, required=slot.path[0] not in optional) for slot in slots(fields)[:MOST_SLOTS]]
     told = labelled(wanted, scope.text)
-    if scope.depth == 0:  # a judgement is no amount, and no word that happens to stand there
-        wanted = [replace(slot, required=slot.required and not judges(slot.path)) for slot in wanted]
-    rest = [slot for slot in wanted if slot.path not in told and (slot.kind in OPEN or not judges(slot.path))]
+    judged = {slot.path for slot in wanted if scope.depth == 0 and judges(slot.path)}
+    rest = [
+        replace(slot, required=slot.required and slot.path not in judged)
+        for slot in wanted
+        if slot.path not in told and not (slot.path in judged and slot.kind in ("integer", "number"))
+    ]
     values: dict[Path, Any] = {
         slot.path: whole_value(slot, told[slot.path][0]) for slot in wanted if slot.path in told
     }
     spans = [span for _, span in told.values()]
-    chosen = assigned(rest, scope.passage, spans, SURE)
-    for one in fields:  # a list takes its items before a text takes what is left
-        if (one.name,) not in told and (listed := _plain_list(one, replace(scope, taken=tuple(spans)))):
-            values[(one.name,)] = listed
-            spans += [(at, at + len(str(item))) for item in listed if (at := scope.text.find(str(item))) >= 0]
-    chosen |= assigned([slot for slot in rest if slot.path not in chosen], scope.passage, spans)
+    chosen = assigned(rest, scope.passage, spans)
     values |= {path: fit.value for path, fit in chosen.items()}
     texts = {path: text for path, (text, _) in told.items()}
     found = _Found(values, texts, replace(scope, taken=tuple(spans)))
     built = {one.name: found.value(one, (one.name,)) for one in fields}
     return {name: value for name, value in built.items() if value is not _MISSING}
-
-
-def _plain_list(field: Field, scope: _Scope) -> list[Any]:
-    """Return the list of texts that a field wants, if it wants one."""
-    definitions = field.schema.get("$defs", {})
-    schema = plain(field.schema, definitions)
-    item = plain(schema.get("items") or {}, definitions)
-    if item.get("type") != "string" or "enum" in item:
-        return []
-    wanted = Field(field.name, {**schema, "minItems": 0}, field.desc)
-    return list(_list(wanted, scope.on(scope.left, whole=False), definitions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.filling import ROLE, Fit, fits
 from course_lib.lm.simulator.agents.lexing import VERB_FORMS, lex
-from course_lib.lm.simulator.agents.slots import Slot, slot_of, words_of
+from course_lib.lm.simulator.agents.slots import Slot, words_of
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.limits import matching, within
 
@@ -86,8 +86,6 @@ def offered(slot: Slot, passage: Passage) -> Iterator[Fit]:
         return
     if not passage.whole and slot.kind == "thing" and slot.stems & _SENTENCES:
         return
-    if slot.kind in OPEN or slot.kind == "date":
-        yield from _measured(slot, passage)
     yield from _weighed(slot, _fitted(slot, passage), passage)
     if slot.stems <= _ENDS and slot.kind in OPEN:  # of a way or of the time that it takes
         moments = (
@@ -130,18 +128,6 @@ def _placed(fit: Fit, text: str) -> Fit:
     """Return a fit where its value stands, without the words before it that were left out."""
     at = text.find(fit.value, fit.start, fit.end) if isinstance(fit.value, str) else -1
     return replace(fit, start=at, end=at + len(fit.value)) if at >= 0 else fit
-
-
-def _measured(slot: Slot, passage: Passage) -> Iterator[Fit]:
-    """Yield amounts as they are written, for a text that is named after one: a price, a weight."""
-    number = slot_of(slot.path, {"type": "number"}, slot.desc, True)
-    if number.unit[0] in ("", "count", "people") or number.unit[1]:
-        return
-    for fit in fits(number, passage.text, passage.known):
-        unit = re.match(r"\s?(?:[%€$£°]\s?)?(?:[A-Za-z]+\b)?", passage.text[fit.end :])
-        start = fit.start - (passage.text[fit.start - 1 : fit.start] in ("$", "€", "£"))
-        end = fit.end + (len(unit.group().rstrip()) if unit else 0)
-        yield Fit(fit.score + _beside(slot, fit, passage.text), passage.text[start:end], start, end)
 
 
 def _scaled(fit: Fit, text: str) -> Any:

@@ -20,7 +20,7 @@ from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.prompts import Field, Task
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.asked import STRICT, is_opposite, kind_asked, told
+from course_lib.lm.simulator.skills.asked import STRICT, kind_asked, told
 from course_lib.lm.simulator.skills.extracting import value_in
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
@@ -311,7 +311,7 @@ def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
     scores = _shares(question, spoken)
     for at, (_, sentence) in enumerate(stated):
         is_told = bool(told(kind, question, sentence))
-        is_wrong = (kind in STRICT and not is_told) or is_opposite(question, sentence)
+        is_wrong = kind in STRICT and not is_told
         scores[at] += TYPED * is_told - UNTYPED * is_wrong
     least = NEAR.get(kind, NEAR[""])
     ranked = sorted(range(len(stated)), key=lambda at: (-scores[at], at))
