@@ -133,7 +133,11 @@ def guessed(name: str) -> Schema:
         return {"type": "boolean"}
     if re.fullmatch(_FIGURES, name):
         return {"type": "number", "x-whole": True}
-    return {"type": "string", "format": "date"} if re.search(r"(?:^|_)date$", name) else {"type": "string"}
+    return (
+        {"type": "string", "format": "date"}
+        if re.search(r"(?:^|_)(?:date|birthday)$", name)
+        else {"type": "string"}
+    )
 
 
 def _listed_or_single(name: str) -> Schema:

@@ -111,15 +111,10 @@ def value_in(field: Field, text: str) -> Any:
 
 
 def is_text(work: Work) -> bool:
-    """Say whether the inputs are a text to read; a question, a name or an image holds no answers."""
-    text, named = work.task.text, [name for name in work.task.inputs if not _TEXTS.fullmatch(name)]
-    if named and len(text.split()) < 3 and not re.search(r"[\d:@]", text):
-        return False
+    """Say whether the inputs are a text to read; a question, bare numbers or an image hold no answers."""
+    text = work.task.text
     is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)
-    return not is_asked and '"type": "image_url"' not in text
-
-
-_TEXTS = re.compile(r"(?:\w+_)?(?:text|input|message|sentence|note|document)")
+    return not is_asked and '"type": "image_url"' not in text and re.search(r"[^\W\d_]", text) is not None
 
 
 def is_vague(field: Field) -> bool:
