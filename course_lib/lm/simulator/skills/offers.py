@@ -24,9 +24,9 @@ MOST_COMPARED = 12
 ENOUGH, CLEAR, TOLD, SURE = 1.0, 1.6, 3.1, 3.5
 """How well a mention must fit; a common noun; an open text that may be missing; and in a record, where the
 rest will do, a mention for an open text."""
-BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 6.0, 1.5, 0.5, 1.5, 4.0
+BESIDE, MEANING, COUNTED, ARTICLE, NAMED = 2.0, 6.0, 1.5, 0.5, 1.5
 """What is worth a word beside a mention that the field is named after, a likeness in meaning, a number or an
-article before it, to be a name; and what it takes to be what something else is "of"."""
+article before it, and to be a name."""
 STRICT = frozenset(
     ("email", "url", "phone", "date", "time", "date-time", "zip", "number", "integer", "street", "path")
 )
@@ -109,8 +109,7 @@ def _weighed(slot: Slot, found: Sequence[Fit], passage: Passage) -> Iterator[Fit
         placed = _placed(fit, passage.text)
         score = fit.score + MEANING * near.get(str(fit.value), 0.0)
         score += _beside(slot, fit, passage.text) + _introduced(slot, fit, passage)
-        score -= ARTICLE * bool(re.search(r"(?:[a-z]|\s[A-Z])\s\d+$", str(fit.value)))  # "Team B 9"
-        yield replace(placed, score=score, value=_scaled(fit, passage.text))
+        yield replace(placed, score=score)
 
 
 _ENDS = words.roots("departure arrival start end begin finish opens closes")
@@ -128,14 +127,6 @@ def _placed(fit: Fit, text: str) -> Fit:
     """Return a fit where its value stands, without the words before it that were left out."""
     at = text.find(fit.value, fit.start, fit.end) if isinstance(fit.value, str) else -1
     return replace(fit, start=at, end=at + len(fit.value)) if at >= 0 else fit
-
-
-def _scaled(fit: Fit, text: str) -> Any:
-    """Return a number with the thousands or millions behind it."""
-    large = re.match(r"\s?(?:(k|thousand)|(million)|(billion|bn))\b", text[fit.end :])
-    if not large or not isinstance(fit.value, int | float):
-        return fit.value
-    return fit.value * (1e3 if large[1] else 1e6 if large[2] else 1e9)
 
 
 def whole_value(slot: Slot, text: str) -> Any:
@@ -188,11 +179,7 @@ def _has_form(slot: Slot, fit: Fit, passage: Passage) -> bool:
         return _is_akin(_last(before), slot)  # "room 4.12"
     if slot.kind == "id" and not re.search(r"\d", passage.text[fit.start : fit.end]):
         return not spoken[0].isdigit()  # "two" is no id
-    if "middl" in slot.stems:
-        return False
     is_proper = slot.kind in PROPER or words_of(slot.path[-1])[-1:] == ["name"]
-    if slot.kind in PROPER and passage.text[fit.start : fit.start + 1] in _QUOTES:
-        return False
     if passage.whole or not is_proper:
         return True
     if fit.value[:1].islower():  # "in the café"
@@ -201,6 +188,8 @@ def _has_form(slot: Slot, fit: Fit, passage: Passage) -> bool:
 
 
 _SITED = re.compile(r"\b(?:in|at|near|from|to) (?:an?|the|our|my) $")
+
+
 _PARTS_OF_DAY = re.compile(r"\b(?:morning|afternoon|evening|night|day|week|month|year|end|beginning)\b")
 
 
@@ -220,8 +209,6 @@ def _introduced(slot: Slot, fit: Fit, passage: Passage) -> float:
     before, after = text[: fit.start], text[fit.end :]
     if slot.kind not in OPEN:
         return 0.0
-    if _is_owner(before, slot):
-        return -OWNED  # "the capital of Estonia" is not Estonia
     if re.match(r"\sof\s", after):
         return -COUNTED  # of "bags of soil", all is meant
     if re.match(r"[^\W\d_a-z]\D*$", str(fit.value)):
@@ -244,16 +231,6 @@ _WANTED = re.compile(
 """What stands before a thing that somebody wants or has."""
 _COUNTS = words.roots("quantity qty count amount number pieces units value")
 _COUNTED = re.compile(rf"(?:\d|\b(?:{'|'.join(words.NUMBERS)}|dozen))\s$")
-
-
-def _is_owner(before: str, slot: Slot) -> bool:
-    """Say whether "of" stands before a value, and before that a word for what the field wants of it."""
-    owned = _last(before.rpartition("of ")[0]) if re.search(r"\bof (?:the |an? )?$", before) else ""
-    return bool(owned) and owned not in _CALLED and _is_akin(owned, slot)
-
-
-_CALLED = ("name", "title", "city", "town", "village", "state", "island", "port", "lake", "river")
-"""Words before "of" that say what the name behind it is."""
 
 
 def _last(text: str) -> str:
@@ -327,22 +304,10 @@ def _is_akin(word: str, slot: Slot) -> bool:
 
 
 _SPELLED_OUT = {
-    "dr": "doctor",
-    "prof": "professor",
-    "long": "length",
-    "wide": "width",
-    "tall": "height",
-    "high": "height",
-    "deep": "depth",
-}
-_SPELLED_OUT |= {
-    "heavy": "weight",
-    "weighs": "weight",
-    "old": "age",
-    "aged": "age",
-    "costs": "price",
-    "cost": "price",
-}
+    "dr": "doctor", "prof": "professor", "long": "length", "wide": "width", "tall": "height",
+    "high": "height", "deep": "depth", "heavy": "weight", "weighs": "weight", "old": "age", "aged": "age",
+    "cost": "price", "costs": "price",
+}  # fmt: skip
 _GENERAL = words.roots("date time name number id code full day amount city place")
 """Words of a field's name that say of which kind it is, and not which one."""
 
