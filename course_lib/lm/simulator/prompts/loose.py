@@ -13,7 +13,7 @@ from dataclasses import replace
 from course_lib.lm.simulator.prompts import schema as types
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.prompts.task import Field
-from course_lib.lm.simulator.prompts.values import labelled, read_json
+from course_lib.lm.simulator.prompts.values import read_json
 from course_lib.lm.simulator.reading import parsed
 
 _TALKS_OF_FIELDS = re.compile(r"json|yaml|xml|\bkeys?\b|\bfields?\b|\blabel|`\w+`", re.IGNORECASE)
@@ -56,9 +56,7 @@ def loose_outputs(system: str, last: str, answers: tuple[str, ...]) -> list[Fiel
     text = f"{system}\n{last}"
     for answer in answers:
         if names := _names_in(answer):
-            record = {name: str(value) for name, value in (read_json(answer) or {}).items()}
-            values = labelled(answer, tuple(names)) or record
-            return [_field(name, text, values.get(name)) for name in names]
+            return [_field(name, text) for name in names]
     if not _TALKS_OF_FIELDS.search(text):
         return []
     for part in (last, system):
@@ -95,8 +93,8 @@ def _proper(names: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if name.lower() not in _NOT_NAMES]
 
 
-def _field(name: str, text: str, example: str | None = None) -> Field:
-    """Make a field of a name, with the type or the choices beside it, or those among which a demo chooses."""
+def _field(name: str, text: str) -> Field:
+    """Make a field of a name, with the type or the choices beside it."""
     said = re.search(rf"[`\"']?\b{re.escape(name)}\b[`\"']?\s*\(([^()]{{1,80}})\)", text, re.IGNORECASE)
     if said and (stated := _stated(said.group(1))):
         return Field(name=name, schema=stated, desc=said.group(1))
@@ -108,10 +106,6 @@ def _field(name: str, text: str, example: str | None = None) -> Field:
     )
     if beside and (choices := _split(beside.group(1))):
         return Field(name=name, schema={"enum": choices}, desc=beside.group(1))
-    for listed in _CHOICES.findall(text) if example else ():
-        choices = _split(re.sub(r"^.*\b(?:into|as|either|of)\s+", "", listed))
-        if example and example.strip() in choices:
-            return Field(name=name, schema={"enum": choices}, desc=listed)
     return Field(name=name, schema=_listed_or_single(name), desc=said.group(1) if said else "")
 
 
@@ -251,9 +245,6 @@ _INTRODUCED = re.compile(
 
 def payload(last: str) -> str:
     """Return the part of a message that is to be worked on, without what it says of the form of the reply."""
-    fenced = re.search(r"```\w*\n(.+?)\n```|\"\"\"\s*(.+?)\s*\"\"\"|<(\w+)>\s*(.+?)\s*</\3>", last, re.DOTALL)
-    if fenced and "{" not in fenced.group()[:12]:
-        return next(part for part in (fenced.group(1), fenced.group(2), fenced.group(4)) if part)
     quoted = re.search(r":\s*[\"“']([^\"”]{8,})[\"”']\s*\.?$", last) or re.search(
         r"(?<!\w)[\"“]([^\"”\n]{25,})[\"”]", last
     )

@@ -111,10 +111,17 @@ def value_in(field: Field, text: str) -> Any:
 
 
 def is_text(work: Work) -> bool:
-    """Say whether the inputs are a text to read; a question, bare numbers or an image hold no answers."""
-    text = work.task.text
-    is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)
-    return not is_asked and '"type": "image_url"' not in text and re.search(r"[^\W\d_]", text) is not None
+    """Say whether the inputs are a text to read; a question, a name, numbers or an image hold no answers."""
+    text, inputs = work.task.text, work.task.inputs
+    is_short = len(text.split()) < 3 and not re.search(r"[\d:@]", text)
+    if is_short and not all(_TEXTS.fullmatch(name) for name in inputs):
+        return False
+    is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in inputs)
+    are_numbers = len(inputs) > 1 and not re.search(r"[^\W\d_]", text)
+    return not is_asked and not are_numbers and '"type": "image_url"' not in text
+
+
+_TEXTS = re.compile(r"(?:\w+_)?(?:text|input|message|sentence|note|document)")
 
 
 def is_vague(field: Field) -> bool:
@@ -343,10 +350,8 @@ def _records(item: Schema, scope: _Scope) -> list[Any]:
     fields = _tuple(item, item["$defs"]) if is_tuple else fields_of(item, item["$defs"])
     scope = replace(scope, passage=replace(scope.passage, known=_known(fields)))
     rows = [_read(fields, scope.on(part)) for part in _parts(fields, scope)]
-    full = [{one.name: row.get(one.name, _MISSING) for one in fields} for row in rows]
     filled = [
-        {one.name: _plainest(one) if row[one.name] is _MISSING else row[one.name] for one in fields}
-        for row in full
+        {one.name: row[one.name] if one.name in row else _plainest(one) for one in fields} for row in rows
     ]
     return [list(row.values()) for row in filled] if is_tuple else filled
 
