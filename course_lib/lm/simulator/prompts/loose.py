@@ -259,19 +259,7 @@ def payload(last: str) -> str:
     if introduced := _INTRODUCED.search(bare):
         return bare[introduced.end() :].strip()
     head, colon, tail = bare.partition(":")
-    if (
-        colon
-        and len(tail.split()) > 2
-        and (
-            _FORM.search(head)
-            or re.match(
-                r"\W*(?:extract|read|classify|parse|find|get|take|write|give|create|suggest|analy[sz]e"
-                r"|label|tag)\b",
-                head,
-                re.IGNORECASE,
-            )
-        )
-    ):
+    if colon and len(tail.split()) > 2 and _FORM.search(head):
         return tail.strip()
     kept = [part for part in re.split(r"(?<=[.!?])\s+|\n+", bare) if not _FORM.search(part)]
     return "\n".join(kept).strip() or bare

@@ -51,13 +51,9 @@ IDEA = 0.15  # weight of an idea that question and context share, against a shar
 # Of one
 NEAR = {"": 0.85, "whether": 0.95, "where": 1.0, "duration": 0.9}
 """How near a sentence must be to the question, in the share of its words plus the cosine."""
-TYPED, UNTYPED = (
-    0.3,
-    1.0,
-)  # what it adds that a sentence has the kind of thing asked for; what it takes that it has not
-CLEAR = (
-    0.7  # a sentence that leads by so much needs no comparison of meanings, which takes 15 ms a new sentence
-)
+TYPED = 0.3  # what it adds that a sentence has the kind of thing asked for
+UNTYPED = 1.0  # what it takes that it has not
+CLEAR = 0.7  # a lead that needs no comparison of meanings, which takes 15 ms a new sentence
 MOST_COMPARED = 8
 LONGEST_QUESTION = 250  # a longer text is a message, of which no single sentence has all
 UNKNOWN = (
