@@ -153,17 +153,17 @@ def bare(text: str) -> str:
 # -- what is no value --------------------------------------------------------------------------------------
 
 
+_EMPTY = words.STOP | words.COMMON_WORDS
+
+
 def _is_value(slot: Slot, fit: Fit, passage: Passage) -> bool:
     """Say whether a fit may be the value of a slot: not all of the text, no label, no common word."""
     text = passage.text
     if isinstance(fit.value, int | float):
         return not slot.path[-1].endswith("year") or 1000 <= fit.value <= 2100
     spoken = words.words(fit.value)
-    verbs = () if _DETERMINED.search(text[: fit.start]) else VERB_FORMS.keys()
-    if all(
-        words.stem(one) in passage.known or one in words.STOP | words.COMMON_WORDS or one in verbs
-        for one in spoken
-    ):
+    verbs = () if _DETERMINED.search(_before(fit, text)) else VERB_FORMS.keys()
+    if all(words.stem(one) in passage.known or one in _EMPTY or one in verbs for one in spoken):
         return False
     if not passage.whole:
         is_all = fit.end - fit.start > 0.9 * len(text.strip(" .\n"))
@@ -174,7 +174,7 @@ def _is_value(slot: Slot, fit: Fit, passage: Passage) -> bool:
 
 def _has_form(slot: Slot, fit: Fit, passage: Passage) -> bool:
     """Say whether a text looks like a value of the slot's kind: an id like one, a name like one."""
-    before, spoken = passage.text[: fit.start], words.words(fit.value)
+    before, spoken = _before(fit, passage.text), words.words(fit.value)
     if all(word.isdigit() for word in spoken) and slot.kind in ("title", "thing"):
         return _is_akin(_last(before), slot)  # "room 4.12"
     if slot.kind == "id" and not re.search(r"\d", passage.text[fit.start : fit.end]):
@@ -206,7 +206,7 @@ def _name_starts(text: str) -> frozenset[int]:
 def _introduced(slot: Slot, fit: Fit, passage: Passage) -> float:
     """Return what it is worth that a thing is counted or has an article, and that a name is one."""
     text = passage.text
-    before, after = text[: fit.start], text[fit.end :]
+    before, after = _before(fit, text), text[fit.end :]
     if slot.kind not in OPEN:
         return 0.0
     if re.match(r"\sof\s", after):
@@ -231,6 +231,11 @@ _WANTED = re.compile(
 """What stands before a thing that somebody wants or has."""
 _COUNTS = words.roots("quantity qty count amount number pieces units value")
 _COUNTED = re.compile(rf"(?:\d|\b(?:{'|'.join(words.NUMBERS)}|dozen))\s$")
+
+
+def _before(fit: Fit, text: str) -> str:
+    """Return what stands right before a mention, however long the text is."""
+    return text[max(fit.start - 80, 0) : fit.start]
 
 
 def _last(text: str) -> str:
