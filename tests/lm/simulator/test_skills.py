@@ -39,6 +39,9 @@ PERIOD = {
 }
 SUMS = "numbers: list[int] -> sum: int, average: float, maximum: int"
 EVIDENCE = "The Ridge tent weighs 2 kg. It is green."
+MADE = {"context": "The lamp is blue. It was made in Oslo by Anna Berg.", "question": "Who made the lamp?"}
+LATE = {"ticket": "My parcel LAN-1042 is late. I want my money back, 30 euros."}
+LOUD = "ticket -> urgency: Literal['URGENT', 'urgent']"
 FOUNDED = "The shop was founded in 1998 by Marta Olsen. It sells tents."
 LEAKS = "Hello there. The tent pole broke, so the tent leaks by the pole. I want a new one. Bye."
 
@@ -82,7 +85,10 @@ SHOWN = [
     ("when, in few words", Short, {"context": FOUNDED, "question": "When was it founded?"}, ["1998"]),
     ("who", Short, {"context": FOUNDED, "question": "Who founded the shop?"}, ["Marta Olsen"]),
     ("a number of the sentence that answers", "context, question -> days: int", PERIOD, [30]),
+    ("a pronoun's subject", "context, question -> answer", MADE, ["It was made in Oslo by Anna Berg."]),
     # judging
+    ("no id and no amount", "ticket -> category, urgency: int", LATE, ["not stated", 3]),
+    ("labels that differ in case alone", LOUD, LATE, ["URGENT"]),
     ("a claim that holds", SUPPORTED, {"claim": "Ridge is green", "evidence": EVIDENCE}, [True]),
     ("one that does not", SUPPORTED, {"claim": "Boots sell in Oslo", "evidence": EVIDENCE}, [False]),
     # computing
@@ -138,7 +144,6 @@ def test_chunks_are_told_apart_however_the_context_is_written(context: str, ids:
 @pytest.mark.parametrize(
     ("question", "short"),
     [
-        ("Paris is the capital of which country?", "France"),
         ("Who wrote Hamlet?", "William Shakespeare"),
         ("What is the chemical symbol for gold?", "Au"),
         ("When did World War II end?", "1945"),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from course_lib.lm.simulator.prompts import schema as types
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.prompts.task import Field
-from course_lib.lm.simulator.prompts.values import labelled, read_json
+from course_lib.lm.simulator.prompts.values import read_json
 from course_lib.lm.simulator.reading import parsed
 
 _TALKS_OF_FIELDS = re.compile(r"json|yaml|xml|\bkeys?\b|\bfields?\b|\blabel|`\w+`", re.IGNORECASE)
@@ -36,28 +36,7 @@ _CHOICES = re.compile(
     r"[\w-]+(?: [\w-]+)?(?:\s*[,|/]\s*(?:or |and )?[\w-]+(?: [\w-]+)?)+(?:,? (?:or|and) [\w-]+)?"
 )
 _NOT_NAMES = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "then",
-        "json",
-        "yaml",
-        "xml",
-        "only",
-        "one",
-        "object",
-        "with",
-        "its",
-        "valid",
-        "this",
-        "these",
-        "that",
-        "array",
-        "list",
-        "as",
-    ]
+    "a an the and then json yaml xml only one object with its valid this these that array list as".split()  # noqa: SIM905
 )
 _TYPES = (
     (r"(?:list|array) of (?:strings?|texts?|words)|list\[str\]|string\[\]"
@@ -77,9 +56,7 @@ def loose_outputs(system: str, last: str, answers: tuple[str, ...]) -> list[Fiel
     text = f"{system}\n{last}"
     for answer in answers:
         if names := _names_in(answer):
-            record = {name: str(value) for name, value in (read_json(answer) or {}).items()}
-            values = labelled(answer, tuple(names)) or record
-            return [_field(name, text, values.get(name)) for name in names]
+            return [_field(name, text) for name in names]
     if not _TALKS_OF_FIELDS.search(text):
         return []
     for part in (last, system):
@@ -116,8 +93,8 @@ def _proper(names: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if name.lower() not in _NOT_NAMES]
 
 
-def _field(name: str, text: str, example: str | None = None) -> Field:
-    """Make a field of a name, with the type or the choices beside it, or those among which a demo chooses."""
+def _field(name: str, text: str) -> Field:
+    """Make a field of a name, with the type or the choices beside it."""
     said = re.search(rf"[`\"']?\b{re.escape(name)}\b[`\"']?\s*\(([^()]{{1,80}})\)", text, re.IGNORECASE)
     if said and (stated := _stated(said.group(1))):
         return Field(name=name, schema=stated, desc=said.group(1))
@@ -129,11 +106,7 @@ def _field(name: str, text: str, example: str | None = None) -> Field:
     )
     if beside and (choices := _split(beside.group(1))):
         return Field(name=name, schema={"enum": choices}, desc=beside.group(1))
-    for listed in _CHOICES.findall(text) if example else ():
-        choices = _split(re.sub(r"^.*\b(?:into|as|either|of)\s+", "", listed))
-        if example and example.strip() in choices:
-            return Field(name=name, schema={"enum": choices}, desc=listed)
-    return Field(name=name, schema=_guessed(name), desc=said.group(1) if said else "")
+    return Field(name=name, schema=_listed_or_single(name), desc=said.group(1) if said else "")
 
 
 def _split(listed: str) -> list[str]:
@@ -148,22 +121,31 @@ def _stated(said: str) -> Schema | None:
     return next((dict(kind) for pattern, kind in _TYPES if re.fullmatch(pattern, bare)), None)
 
 
-def _guessed(name: str) -> Schema:
+def guessed(name: str) -> Schema:
     """Return the type that a bare name suggests."""
     if re.match(r"(?:is|has|can|should|was|needs)_", name):
         return {"type": "boolean"}
-    if re.fullmatch(
-        r"(?:\w+_)?(?:tags|keywords|topics|names|items|steps|points|people|cities|entities|ingredients"
-        r"|emails)",
-        name,
-    ):
-        return {"type": "array", "items": {"type": "string"}}
-    number = (
-        r"(?:\w+_)?(?:age|count|quantity|qty|price|amount|total|population|score|rating|cost|weight|height"
-        r"|number_of_\w+|year|confidence)"
+    if re.fullmatch(_FIGURES, name):
+        return {"type": "number", "x-whole": True}
+    return (
+        {"type": "string", "format": "date"}
+        if re.search(r"(?:^|_)(?:date|birthday)$", name)
+        else {"type": "string"}
     )
-    return {"type": "number", "x-whole": True} if re.fullmatch(number, name) else {"type": "string"}
 
+
+def _listed_or_single(name: str) -> Schema:
+    is_list = re.fullmatch(_LISTS, name)
+    return {"type": "array", "items": {"type": "string"}} if is_list else guessed(name)
+
+
+_FIGURES = (
+    r"(?:\w+_)?(?:age|count|quantity|qty|price|amount|total|population|score|rating|cost|weight|height|year|page"
+    r"|confidence|number_of_\w+|temperature|stars|points|stock|area|level|speed|length|width|duration)"
+)
+_LISTS = (
+    r"(?:\w+_)?(?:tags|keywords|topics|names|items|steps|points|people|cities|entities|ingredients|emails)"
+)
 
 # -- a picture of the object -------------------------------------------------------------------------------
 
@@ -242,8 +224,8 @@ def _shape(shown: str, name: str) -> Schema:
             else "number"
         }
     said = inside if " " in inside else ""
-    guessed = _guessed(name) if not inside or inside == "..." else {"type": "string"}
-    return {**guessed, "description": said} if said else guessed
+    guess = _listed_or_single(name) if not inside or inside == "..." else {"type": "string"}
+    return {**guess, "description": said} if said else guess
 
 
 # -- the text to work on -----------------------------------------------------------------------------------
@@ -263,9 +245,6 @@ _INTRODUCED = re.compile(
 
 def payload(last: str) -> str:
     """Return the part of a message that is to be worked on, without what it says of the form of the reply."""
-    fenced = re.search(r"```\w*\n(.+?)\n```|\"\"\"\s*(.+?)\s*\"\"\"|<(\w+)>\s*(.+?)\s*</\3>", last, re.DOTALL)
-    if fenced and "{" not in fenced.group()[:12]:
-        return next(part for part in (fenced.group(1), fenced.group(2), fenced.group(4)) if part)
     quoted = re.search(r":\s*[\"“']([^\"”]{8,})[\"”']\s*\.?$", last) or re.search(
         r"(?<!\w)[\"“]([^\"”\n]{25,})[\"”]", last
     )
@@ -280,19 +259,7 @@ def payload(last: str) -> str:
     if introduced := _INTRODUCED.search(bare):
         return bare[introduced.end() :].strip()
     head, colon, tail = bare.partition(":")
-    if (
-        colon
-        and len(tail.split()) > 2
-        and (
-            _FORM.search(head)
-            or re.match(
-                r"\W*(?:extract|read|classify|parse|find|get|take|write|give|create|suggest|analy[sz]e"
-                r"|label|tag)\b",
-                head,
-                re.IGNORECASE,
-            )
-        )
-    ):
+    if colon and len(tail.split()) > 2 and _FORM.search(head):
         return tail.strip()
     kept = [part for part in re.split(r"(?<=[.!?])\s+|\n+", bare) if not _FORM.search(part)]
     return "\n".join(kept).strip() or bare

@@ -1,4 +1,4 @@
-"""Answering: from a sum, a date, a demo of the same question, everyday facts; among listed options; chat.
+"""Answering: from a sum, a date, everyday facts; among listed options; chat.
 
 Main path: answer_question(field, work), choose_listed(field, work) for a field; reply(text, work) for chat.
 """
@@ -6,23 +6,20 @@ Main path: answer_question(field, work), choose_listed(field, work) for a field;
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed
-from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.arithmetic import Worked, work_out, written
+from course_lib.lm.simulator.skills.arithmetic import Worked, work_out
 from course_lib.lm.simulator.skills.choice import choose
-from course_lib.lm.simulator.skills.days import Clock, later, when
+from course_lib.lm.simulator.skills.days import when
 from course_lib.lm.simulator.skills.extracting import is_piece
 from course_lib.lm.simulator.skills.keywords import keywords, shortened
 from course_lib.lm.simulator.skills.knowledge import recall
 from course_lib.lm.simulator.skills.limits import first_number, limited
 from course_lib.lm.simulator.skills.outside import CANNOT, declined, small_talk, wished
 from course_lib.lm.simulator.skills.problems import solve
-from course_lib.lm.simulator.skills.quantities import Quantity, kind_of, unit_of
 from course_lib.lm.simulator.skills.quotation import QUESTION, answer_from, is_question, passages_of
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
@@ -34,7 +31,6 @@ UNKNOWN = (
 _ANSWER = re.compile(
     r"(\w+_)?(answers?|response|reply|result|output|solution|completion|value)", re.IGNORECASE
 )
-_REPLY = re.compile(r"(\w+_)?(reply|response|message|draft|email|email_body|letter)", re.IGNORECASE)
 _OPTIONS = re.compile(
     r"(\w+_)?(options|choices|candidates|labels|categories|alternatives|classes|tags|topics|answers"
     r"|possibilities)",
@@ -43,12 +39,10 @@ _OPTIONS = re.compile(
 
 
 def answer_question(field: Field, work: Work) -> Result | None:
-    """Answer a field from arithmetic, a date, a demo of the same question, or everyday facts."""
+    """Answer a field from arithmetic, a date, or everyday facts."""
     kind, wanted = field.schema.get("type"), field.schema.get("format")
-    if kind not in ("integer", "number") and wanted not in ("date", "time") and not is_free_text(field):
+    if kind not in ("integer", "number") and wanted != "date" and not is_free_text(field):
         return None
-    if named := _from_names(field, work.task.inputs):
-        return named
     asked = _question(work, is_answer=_ANSWER.fullmatch(field.name) is not None)
     if asked is None and kind == "string" and (told := _of_subject(field, work)):
         return told
@@ -59,8 +53,6 @@ def answer_question(field: Field, work: Work) -> Result | None:
         return reckoned
     if wanted:
         return None
-    if example := _same_question(field, work):
-        return example
     if fact := recall(question):
         return _as_answer(field, work.vary((fact.short, fact.sentence)), fact.sentence)
     if talk := small_talk(question) if kind == "string" else ():
@@ -69,8 +61,6 @@ def answer_question(field: Field, work: Work) -> Result | None:
         return None
     if asked is not None and (_ANSWER.fullmatch(field.name) or is_question(asked)):
         return Result(work.vary(UNKNOWN), "this is not among the things I know, and no context is given")
-    if _REPLY.fullmatch(field.name):
-        return Result(_acknowledge(work), "the message is not a question that I can answer")
     return None
 
 
@@ -106,72 +96,10 @@ def _reckoned(field: Field, question: str) -> Result | None:
     wanted = field.schema.get("format")
     if wanted == "date":
         return Result(value.isoformat(), because) if isinstance(value, date) else None
-    if wanted == "time":
-        clock = isinstance(value, Clock)
-        return Result("{:02}:{:02}:00".format(*divmod(value.minutes % 1440, 60)), because) if clock else None
     return Result(text, because)
 
 
-def _from_names(field: Field, inputs: Mapping[str, str]) -> Result | None:
-    """Reckon with inputs whose names say what they are: a price and a percentage, a date and days."""
-    numbers = {
-        name: float(value) for name, value in inputs.items() if re.fullmatch(r"-?\d+(\.\d+)?", value.strip())
-    }
-    days = [value for value in inputs.values() if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip())]
-    if len(days) == 1 and len(numbers) == 1 and field.schema.get("type") == "string":
-        ((name, many),) = numbers.items()
-        units = [
-            unit_of(word) for word in name.lower().split("_") if kind_of(unit_of(word)) in ("time", "months")
-        ]
-        sign = -1 if re.search(r"before|start|earlier", field.name) else 1
-        end = later(date.fromisoformat(days[0]), [Quantity(many, units[0], 0, 0)], sign) if units else None
-        return (
-            Result(end.isoformat(), f"{written(many)} {name} from {days[0]} is {end.isoformat()}")
-            if end
-            else None
-        )
-    if len(numbers) != 2 or len(inputs) != 2 or field.schema.get("type") not in ("integer", "number"):
-        return None
-    shares = [name for name in numbers if re.search(r"percent|rate|vat|tax|discount|tip|share", name)]
-    if len(shares) == 1:
-        (base,) = (value for name, value in numbers.items() if name not in shares)
-        return _with_share(field, base, numbers[shares[0]], shares[0])
-    counted = [
-        name
-        for name in numbers
-        if re.search(r"quantity|count|number|hours|days|units|pieces|n_|qty|items", name)
-    ]
-    if len(counted) == 1 and re.search(r"total|cost|amount|pay|price|sum|wage|revenue", field.name):
-        one, two = numbers.values()
-        return Result(
-            limited(field.schema, one * two), f"{written(one)} * {written(two)} is {written(one * two)}"
-        )
-    return None
-
-
-def _with_share(field: Field, base: float, percent: float, share: str) -> Result:
-    part = base * percent / 100
-    if re.search(r"discount|reduc", share) and not re.search(r"discount|saving|saved", field.name):
-        value, shown = base - part, f"{written(base)} - {written(percent)} / 100 * {written(base)}"
-    elif re.search(r"gross|total|final|after|with|incl|new", field.name):
-        value, shown = base + part, f"{written(base)} + {written(percent)} / 100 * {written(base)}"
-    else:
-        value, shown = part, f"{written(percent)} / 100 * {written(base)}"
-    return Result(limited(field.schema, round(value, 6)), f"{shown} is {written(value)}")
-
-
 # -- what is known -----------------------------------------------------------------------------------------
-
-
-def _same_question(field: Field, work: Work) -> Result | None:
-    """Repeat what a demo answers to the very same input."""
-    stems = words.stems(work.task.text)
-    for turn in (*work.task.demos, *work.task.history):
-        value = turn.outputs.get(field.name)
-        is_same = bool(stems) and words.stems(turn.text) == stems
-        if is_same and isinstance(value, str) and value and field.schema.get("type") == "string":
-            return Result(value, "an example answers the same question")
-    return None
 
 
 def _of_subject(field: Field, work: Work) -> Result | None:
@@ -189,12 +117,6 @@ def _as_answer(field: Field, short: str, sentence: str) -> Result | None:
         return Result(sentence if wants_sentence else short, because)
     number = first_number(short)
     return None if number is None else Result(limited(field.schema, number), because)
-
-
-def _acknowledge(work: Work) -> str:
-    about = [word for word in words.words(work.task.text) if len(word) > 4 and word not in words.STOP][:2]
-    topic = f" about {' and '.join(about)}" if about else ""
-    return f"Thank you for your message{topic}. We are looking into it and will come back to you."
 
 
 # -- among options -----------------------------------------------------------------------------------------

@@ -29,44 +29,6 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("where", r"\bwhere\b|\b(?:which|what) (?:city|town|country|place|street|room|building)\b"),
     ("whether", r"^\W*(?:is|are|was|were|do|does|did|can|could|may|must|has|have|had|will|would|should)\b"),
 )  # fmt: skip
-STRICT = frozenset(
-    (
-        "count",
-        "money",
-        "age",
-        "length",
-        "percent",
-        "name",
-        "when",
-        "who",
-        "day",
-        "city",
-        "where",
-        "duration",
-    )
-)
-"""Kinds without which a sentence is no answer."""
-_OPPOSITES = tuple(
-    frozenset(pair.split("/"))
-    for pair in [
-        "open/close",
-        "start/end",
-        "begin/end",
-        "arrive/depart",
-        "arrive/leave",
-        "buy/sell",
-        "first/last",
-        "lend/borrow",
-        "north/south",
-        "east/west",
-        "cheap/expensive",
-        "minimum/maximum",
-        "earliest/latest",
-        "check-in/check-out",
-        "enter/leave",
-    ]
-    if "/" in pair
-)
 
 
 @lru_cache(maxsize=1024)
@@ -193,15 +155,5 @@ _TOLD: dict[str, Callable[[str, str], list[str]]] = {
     "name": _named,
     "city": _of("name"),
 }
-
-
-def is_opposite(question: str, sentence: str) -> bool:
-    """Say whether a sentence speaks of the opposite of what a question asks (`close` for `open`)."""
-    asked, said = (
-        {words.stem(word) for word in re.findall(r"[a-z-]+", text.lower())} for text in (question, sentence)
-    )
-    pairs = ({words.stem(word): word for word in pair} for pair in _OPPOSITES)
-    return any(
-        len(asked & pair.keys()) == 1 and not (asked & said & pair.keys()) and bool(said & pair.keys())
-        for pair in pairs
-    )
+STRICT = _TOLD.keys()
+"""Kinds without which a sentence is no answer."""

@@ -31,9 +31,7 @@ Path = tuple[str, ...]
 Pairs = Sequence[tuple[Slot, Fit]]
 
 
-def assigned(
-    wanted: Sequence[Slot], passage: Passage, taken: list[Span], least: float = ENOUGH
-) -> dict[Path, Fit]:
+def assigned(wanted: Sequence[Slot], passage: Passage, taken: list[Span]) -> dict[Path, Fit]:
     """Return the best fit for each slot, and add its place to those `taken`; no place is used twice."""
     single = [slot for slot in wanted if slot.kind not in ("array", "object", "enum", "boolean", "null")]
     taken += _named_labels(wanted, passage.text)
@@ -43,11 +41,11 @@ def assigned(
     chosen: dict[Path, Fit] = {}
     for slot, fit in found:
         is_free = fit.start == fit.end or not fit.touches(taken)
-        must = _least(slot, fit, SURE if passage.whole else least)
+        must = _least(slot, fit, SURE if passage.whole else ENOUGH)
         if slot.path not in chosen and is_free and fit.score >= must:
             chosen[slot.path] = fit
             taken.append((fit.start, with_unit(fit, passage.text)))
-    if passage.whole and least == ENOUGH:
+    if passage.whole:
         rest = [slot for slot in single if slot.kind in OPEN and slot.required and slot.path not in chosen]
         for slot, fit in _shared_out(rest, [pair for pair in found if pair[0] in rest], passage, taken):
             chosen[slot.path] = fit
@@ -123,7 +121,7 @@ def _headed(slot: Slot, fit: Fit, first: Sequence[Fit]) -> float:
     return NAMED * (is_first and bool(slot.stems & _HEADS))
 
 
-_HEADS = frozenset(map(words.stem, ("0", "name", "title", "item", "product")))
+_HEADS = words.roots("0 name title item product")
 
 
 def _core(slot: Slot, piece: Fit, offered: Pairs) -> Fit:

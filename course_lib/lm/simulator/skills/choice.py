@@ -12,9 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Turn
-from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills.learner import Learner, Meaning
-from course_lib.lm.simulator.skills.polarity import polarity
+from course_lib.lm.simulator.skills.limits import limited
 from course_lib.lm.simulator.skills.rules import read_rules, read_ways
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
@@ -23,30 +22,39 @@ WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
 
 def classify(field: Field, work: Work) -> Result | None:
     """Choose one of the field's labels, or pass if it has none."""
-    if scale := _stars(field, work):
-        return scale
     alone = sum(not is_reasoning(other) for other in work.task.spec.outputs) == 1
     labels = closed_set(field, work.task.demos) or (
         _listed_choices(work.task.spec.instructions) if alone and is_free_text(field) else ()
     )
     if not labels:
         return None
-    stated = _stated(field, labels, work)
-    return stated or choose(field.name, field.desc, labels, work.task.text, work)
+    return choose(field.name, field.desc, labels, work.task.text, work)
 
 
-def _stars(field: Field, work: Work) -> Result | None:
-    """Tell how many stars a text's praise and blame are worth, on the scale that the prompt gives."""
-    said = f"{field.desc} {work.task.spec.instructions}"
-    scale = re.search(r"\b([01])\s*(?:to|-|\u2013)\s*(5|10)\b", said)
-    if not scale or not _STARS.fullmatch(field.name) or field.schema.get("type") not in ("integer", "number"):
+_DEGREES = {
+    r"urgency|priority|severity|importance": ("low", "medium", "high"),
+    r"sentiment|mood|polarity": ("negative", "neutral", "positive"),
+}
+_JUDGES = re.compile(
+    rf"(?:\w+_)?(?:{'|'.join(_DEGREES)}|category|topic|type|kind|status|department|intent|class|label)(?:_(?:level|score))?"
+)
+
+
+def judges(path: Sequence[str]) -> bool:
+    """Say whether a field asks for a judgement of the text: no id and no amount that stands in it."""
+    return len(path) == 1 and _JUDGES.fullmatch(path[0]) is not None
+
+
+def by_degree(field: Field, work: Work) -> Result | None:
+    """Tell how urgent or how pleased a text is, for a field without labels."""
+    is_number = field.schema.get("type") in ("integer", "number")
+    labels = next((labels for names, labels in _DEGREES.items() if re.search(names, field.name)), ())
+    if not labels or not (is_number or is_free_text(field)) or not judges((field.name,)):
         return None
-    low, high = int(scale[1]), int(scale[2])
-    felt = max(-1.0, min(polarity(work.task.text), 1.0))
-    return Result(round((low + high) / 2 + felt * (high - low) / 2), "that is how much it praises or blames")
-
-
-_STARS = re.compile(r"(?:\w+_)?(?:stars?|rating|sentiment|satisfaction)(?:_score)?")
+    chosen = choose(field.name, field.desc, labels, work.task.text, work)
+    low, high = (-1, 1) if "neutral" in labels else (1, 5)
+    degree = low + labels.index(chosen.value) * (high - low) / 2
+    return Result(limited(field.schema, degree), chosen.because) if is_number else chosen
 
 
 def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
@@ -86,24 +94,6 @@ def _repeated(name: str, demos: Sequence[Turn]) -> tuple[str, ...]:
     if len(outputs) < 3 or len(counts) > len(outputs) * 0.7 or any(len(text.split()) > 3 for text in counts):
         return ()
     return tuple(sorted(counts))
-
-
-def _stated(field: Field, labels: Sequence[Any], work: Work) -> Result | None:
-    """Take the label from a `name: label` line of the input, as in a text to extract fields from."""
-    spec = work.task.spec
-    lines = labelled(work.task.text, tuple(other.name for other in spec.outputs))
-    value = lines.get(field.name)
-    if value is None:
-        return None
-    # One stray line is part of the input, not the answer; a form has a line for every field.
-    is_form = len(lines) == len(spec.outputs) or re.search(r"\bextract", spec.instructions, re.IGNORECASE)
-    if not is_form:
-        return None
-    line = value.strip().split("\n", 1)[0].strip(" `'\".").lower()
-    for label in labels:
-        if str(label).lower() == line:
-            return Result(label, f"the text says {field.name}: {label}")
-    return None
 
 
 def choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> Result:

@@ -17,25 +17,23 @@ from course_lib.lm.simulator.agents.filling import Fit, fits, joined_parts, join
 from course_lib.lm.simulator.agents.lexing import PREPOSITIONS, Span
 from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, slot_of, slots
 from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.loose import guessed
 from course_lib.lm.simulator.prompts.schema import Schema, is_only_named
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.assigning import Path, assigned, labelled
-from course_lib.lm.simulator.skills.choice import choose
+from course_lib.lm.simulator.skills.choice import by_degree, choose, judges
 from course_lib.lm.simulator.skills.keywords import phrases_of
 from course_lib.lm.simulator.skills.limits import fallback, filled_up, resolve, validates
 from course_lib.lm.simulator.skills.offers import (
     CLEAR,
     ENOUGH,
     STRICT,
-    SURE,
     Passage,
     bare,
     offered,
     singular,
     typed,
-)  # fmt: skip
-from course_lib.lm.simulator.skills.offers import (
-    whole as whole_value,
+    whole_value,
 )
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
@@ -97,6 +95,8 @@ def stated(field: Field, work: Work) -> Result | None:
         return Result(
             value, f"the input gives {value!r} as the {named}" if isinstance(value, str | int | float) else ""
         )
+    if is_text(work) and (told := by_degree(field, work)):
+        return told
     if is_free_text(field):
         return None
     value = _plainest(field)
@@ -111,12 +111,14 @@ def value_in(field: Field, text: str) -> Any:
 
 
 def is_text(work: Work) -> bool:
-    """Say whether the inputs are a text to read; a question, a name or an image holds no answers."""
-    text, named = work.task.text, [name for name in work.task.inputs if not _TEXTS.fullmatch(name)]
-    if named and len(text.split()) < 3 and not re.search(r"[\d:@]", text):
+    """Say whether the inputs are a text to read; a question, a name, numbers or an image hold no answers."""
+    text, inputs = work.task.text, work.task.inputs
+    is_short = len(text.split()) < 3 and not re.search(r"[\d:@]", text)
+    if is_short and not all(_TEXTS.fullmatch(name) for name in inputs):
         return False
-    is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in work.task.inputs)
-    return not is_asked and '"type": "image_url"' not in text
+    is_asked = all(re.fullmatch(r"(\w+_)?(question|query)", name) for name in inputs)
+    are_numbers = len(inputs) > 1 and not re.search(r"[^\W\d_]", text)
+    return not is_asked and not are_numbers and '"type": "image_url"' not in text
 
 
 _TEXTS = re.compile(r"(?:\w+_)?(?:text|input|message|sentence|note|document)")
@@ -147,33 +149,22 @@ def _read(fields: tuple[Field, ...], scope: _Scope) -> dict[str, Any]:
     optional = {one.name for one in fields if _is_nullable(one.schema)}
     wanted = [typed(slot, required=slot.path[0] not in optional) for slot in slots(fields)[:MOST_SLOTS]]
     told = labelled(wanted, scope.text)
-    rest = [slot for slot in wanted if slot.path not in told]
+    judged = {slot.path for slot in wanted if scope.depth == 0 and judges(slot.path)}
+    rest = [
+        replace(slot, required=slot.required and slot.path not in judged)
+        for slot in wanted
+        if slot.path not in told and not (slot.path in judged and slot.kind in ("integer", "number"))
+    ]
     values: dict[Path, Any] = {
         slot.path: whole_value(slot, told[slot.path][0]) for slot in wanted if slot.path in told
     }
     spans = [span for _, span in told.values()]
-    chosen = assigned(rest, scope.passage, spans, SURE)
-    for one in fields:  # a list takes its items before a text takes what is left
-        if (one.name,) not in told and (listed := _plain_list(one, replace(scope, taken=tuple(spans)))):
-            values[(one.name,)] = listed
-            spans += [(at, at + len(str(item))) for item in listed if (at := scope.text.find(str(item))) >= 0]
-    chosen |= assigned([slot for slot in rest if slot.path not in chosen], scope.passage, spans)
+    chosen = assigned(rest, scope.passage, spans)
     values |= {path: fit.value for path, fit in chosen.items()}
     texts = {path: text for path, (text, _) in told.items()}
     found = _Found(values, texts, replace(scope, taken=tuple(spans)))
     built = {one.name: found.value(one, (one.name,)) for one in fields}
     return {name: value for name, value in built.items() if value is not _MISSING}
-
-
-def _plain_list(field: Field, scope: _Scope) -> list[Any]:
-    """Return the list of texts that a field wants, if it wants one."""
-    definitions = field.schema.get("$defs", {})
-    schema = plain(field.schema, definitions)
-    item = plain(schema.get("items") or {}, definitions)
-    if item.get("type") != "string" or "enum" in item:
-        return []
-    wanted = Field(field.name, {**schema, "minItems": 0}, field.desc)
-    return list(_list(wanted, scope.on(scope.left, whole=False), definitions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,37 +235,8 @@ def _guessed(name: str, schema: Schema) -> Schema:
 
 def guess(name: str, schema: Schema) -> Schema:
     """Return the type that a name suggests, where the prompt shows nothing else (a leaf of nested XML)."""
-    if "x-opaque" not in schema:
-        return schema
-    if re.match(r"(is|has|can|should|was|needs)_", name):
-        return {"type": "boolean"}
-    as_number = slot_of((name,), {"type": "number"}, "", True)
-    if as_number.unit[0] or as_number.stems & _FIGURES or name.startswith("number_of"):
-        return {"type": "number", "x-whole": True}
-    return {"type": "string", "format": "date"} if re.search(r"(?:^|_)date$", name) else {"type": "string"}
+    return guessed(name) if "x-opaque" in schema else schema
 
-
-_FIGURES = frozenset(
-    map(
-        words.stem,
-        [
-            "age",
-            "year",
-            "score",
-            "rating",
-            "temperature",
-            "page",
-            "total",
-            "population",
-            "speed",
-            "stars",
-            "points",
-            "stock",
-            "area",
-            "level",
-        ],
-    )
-)
 
 # -- lists -------------------------------------------------------------------------------------------------
 
@@ -388,10 +350,8 @@ def _records(item: Schema, scope: _Scope) -> list[Any]:
     fields = _tuple(item, item["$defs"]) if is_tuple else fields_of(item, item["$defs"])
     scope = replace(scope, passage=replace(scope.passage, known=_known(fields)))
     rows = [_read(fields, scope.on(part)) for part in _parts(fields, scope)]
-    full = [{one.name: row.get(one.name, _MISSING) for one in fields} for row in rows]
     filled = [
-        {one.name: _plainest(one) if row[one.name] is _MISSING else row[one.name] for one in fields}
-        for row in full
+        {one.name: row[one.name] if one.name in row else _plainest(one) for one in fields} for row in rows
     ]
     return [list(row.values()) for row in filled] if is_tuple else filled
 

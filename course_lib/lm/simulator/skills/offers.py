@@ -1,8 +1,8 @@
 """What a text offers for a field of a program, and how well it fits.
 
-Main path: typed(slot) -> Slot; offered(slot, passage) -> Fits; whole(slot, text) -> the value of a text that
-stands for it alone. To what agents/filling.py weighs (kind, preposition, label, unit) come the words beside a
-mention, how it is introduced, and its meaning.
+Main path: typed(slot) -> Slot; offered(slot, passage) -> Fits; whole_value(slot, text) -> the value of a text
+that stands for it alone. To what agents/filling.py weighs (kind, preposition, label, unit) come the words
+beside a mention, how it is introduced, and its meaning.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from typing import Any
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.filling import ROLE, Fit, fits
 from course_lib.lm.simulator.agents.lexing import VERB_FORMS, lex
-from course_lib.lm.simulator.agents.slots import Slot, slot_of, words_of
+from course_lib.lm.simulator.agents.slots import Slot, words_of
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.limits import matching, within
-from course_lib.lm.simulator.skills.polarity import polarity
 
-NEAR = 80  # characters beside a value that are looked at
 MOST_COMPARED = 12
 ENOUGH, CLEAR, TOLD, SURE = 1.0, 1.6, 3.1, 3.5
 """How well a mention must fit; a common noun; an open text that may be missing; and in a record, where the
 rest will do, a mention for an open text."""
-BESIDE, MEANING, COUNTED, ARTICLE, NAMED, OWNED = 2.0, 6.0, 1.5, 0.5, 1.5, 4.0
+BESIDE, MEANING, COUNTED, ARTICLE, NAMED = 2.0, 6.0, 1.5, 0.5, 1.5
 """What is worth a word beside a mention that the field is named after, a likeness in meaning, a number or an
-article before it, to be a name; and what it takes to be what something else is "of"."""
+article before it, and to be a name."""
 STRICT = frozenset(
     ("email", "url", "phone", "date", "time", "date-time", "zip", "number", "integer", "street", "path")
 )
@@ -36,14 +34,8 @@ STRICT = frozenset(
 PROPER = ("person", "place", "company", "language")
 """Kinds that names are of."""
 OPEN = ("title", "thing", "text", "query", *PROPER)
-_SENTENCES = frozenset(
-    map(
-        words.stem,
-        ("cause", "problem", "complaint", "issue", "question", "claim", "statement", "concern", "remark"),
-    )
-)
-_REMARKS = frozenset(
-    map(words.stem, ("note", "notes", "summary", "message", "remark", "comment", "description"))
+_SENTENCES = words.roots(
+    "cause problem complaint issue question claim statement concern remark note summary message comment"
 )
 """Texts of whole sentences: no phrase of a text is one."""
 
@@ -68,27 +60,12 @@ def typed(slot: Slot, *, required: bool = True) -> Slot:
     kind = "url" if slot.schema.get("format") == "uri" else "thing" if slot.kind == "query" else slot.kind
     if kind in OPEN and last in ("number", "id", "code", "no", "ref"):
         kind = "id"
-    if slot.kind == "thing" and _is_person(last):
-        kind = "person"
     roles = slot.roles - ({"for"} if kind in ("title", "place") else set())
     if kind == "place" and not roles & {"from", "to"}:
         roles |= {"in", "at", "near", "from", "to"}
     return replace(
         slot, required=required, kind=kind, roles=roles or frozenset(("by",) if kind in PROPER else ())
     )
-
-
-@lru_cache(maxsize=1024)
-def _is_person(word: str) -> bool:
-    """Say whether a field of this name is for a person: nearer to people than to things or jobs."""
-    (near,) = encode([singular(word)]) @ encode([*_PEOPLE, *_THINGS, *_JOBS]).T
-    people, things, job = near[:4].mean(), near[4:11].mean(), near[11:].max()
-    return bool(people >= 0.3 and people - things >= 0.07 and job - people < 0.23)
-
-
-_PEOPLE = ("person", "man or woman", "worker", "employee")
-_THINGS = ("thing", "object", "device", "tool", "topic", "idea", "reason")
-_JOBS = ("job", "profession", "gender", "role")
 
 
 def singular(name: str) -> str:
@@ -110,12 +87,8 @@ def offered(slot: Slot, passage: Passage) -> Iterator[Fit]:
         hit = matching(str(pattern), text, must=False)
         yield from [Fit(SURE, hit, text.find(hit), text.find(hit) + len(hit))] if hit else []
         return
-    if not passage.whole and (slot.kind == "text" or slot.stems & _SENTENCES):
-        yield from _told(slot, text)
-        if slot.kind == "thing" or slot.stems & _REMARKS:
-            return
-    if slot.kind in OPEN or slot.kind == "date":
-        yield from _measured(slot, passage)
+    if not passage.whole and slot.kind in ("thing", "text") and slot.stems & _SENTENCES:
+        return
     yield from _weighed(slot, _fitted(slot, passage), passage)
     if slot.stems <= _ENDS and slot.kind in OPEN:  # of a way or of the time that it takes
         moments = (
@@ -139,13 +112,10 @@ def _weighed(slot: Slot, found: Sequence[Fit], passage: Passage) -> Iterator[Fit
         placed = _placed(fit, passage.text)
         score = fit.score + MEANING * near.get(str(fit.value), 0.0)
         score += _beside(slot, fit, passage.text) + _introduced(slot, fit, passage)
-        score -= ARTICLE * bool(re.search(r"(?:[a-z]|\s[A-Z])\s\d+$", str(fit.value)))  # "Team B 9"
-        yield replace(placed, score=score, value=_scaled(fit, passage.text))
+        yield replace(placed, score=score)
 
 
-_ENDS = frozenset(
-    map(words.stem, ("departure", "arrival", "start", "end", "begin", "finish", "opens", "closes"))
-)
+_ENDS = words.roots("departure arrival start end begin finish opens closes")
 
 
 def _attributes(slot: Slot, fit: Fit) -> Iterator[Fit]:
@@ -162,27 +132,7 @@ def _placed(fit: Fit, text: str) -> Fit:
     return replace(fit, start=at, end=at + len(fit.value)) if at >= 0 else fit
 
 
-def _measured(slot: Slot, passage: Passage) -> Iterator[Fit]:
-    """Yield amounts as they are written, for a text that is named after one: a price, a weight."""
-    number = slot_of(slot.path, {"type": "number"}, slot.desc, True)
-    if number.unit[0] in ("", "count", "people") or number.unit[1]:
-        return
-    for fit in fits(number, passage.text, passage.known):
-        unit = re.match(r"\s?(?:[%€$£°]\s?)?(?:[A-Za-z]+\b)?", passage.text[fit.end :])
-        start = fit.start - (passage.text[fit.start - 1 : fit.start] in ("$", "€", "£"))
-        end = fit.end + (len(unit.group().rstrip()) if unit else 0)
-        yield Fit(fit.score + _beside(slot, fit, passage.text), passage.text[start:end], start, end)
-
-
-def _scaled(fit: Fit, text: str) -> Any:
-    """Return a number with the thousands or millions behind it."""
-    large = re.match(r"\s?(?:(k|thousand)|(million)|(billion|bn))\b", text[fit.end :])
-    if not large or not isinstance(fit.value, int | float):
-        return fit.value
-    return fit.value * (1e3 if large[1] else 1e6 if large[2] else 1e9)
-
-
-def whole(slot: Slot, text: str) -> Any:
+def whole_value(slot: Slot, text: str) -> Any:
     """Return the value for a slot out of a text that stands for it alone; None if it has none."""
     if slot.kind in ("array", "object", "enum", "boolean"):
         return None
@@ -206,17 +156,17 @@ def bare(text: str) -> str:
 # -- what is no value --------------------------------------------------------------------------------------
 
 
+_EMPTY = words.STOP | words.COMMON_WORDS
+
+
 def _is_value(slot: Slot, fit: Fit, passage: Passage) -> bool:
     """Say whether a fit may be the value of a slot: not all of the text, no label, no common word."""
     text = passage.text
     if isinstance(fit.value, int | float):
         return not slot.path[-1].endswith("year") or 1000 <= fit.value <= 2100
     spoken = words.words(fit.value)
-    verbs = () if _DETERMINED.search(text[max(fit.start - NEAR, 0) : fit.start]) else VERB_FORMS.keys()
-    if all(
-        words.stem(one) in passage.known or one in words.STOP | words.COMMON_WORDS or one in verbs
-        for one in spoken
-    ):
+    verbs = () if _DETERMINED.search(_before(fit, text)) else VERB_FORMS.keys()
+    if all(words.stem(one) in passage.known or one in _EMPTY or one in verbs for one in spoken):
         return False
     if not passage.whole:
         is_all = fit.end - fit.start > 0.9 * len(text.strip(" .\n"))
@@ -227,16 +177,12 @@ def _is_value(slot: Slot, fit: Fit, passage: Passage) -> bool:
 
 def _has_form(slot: Slot, fit: Fit, passage: Passage) -> bool:
     """Say whether a text looks like a value of the slot's kind: an id like one, a name like one."""
-    before, spoken = passage.text[max(fit.start - NEAR, 0) : fit.start], words.words(fit.value)
+    before, spoken = _before(fit, passage.text), words.words(fit.value)
     if all(word.isdigit() for word in spoken) and slot.kind in ("title", "thing"):
         return _is_akin(_last(before), slot)  # "room 4.12"
     if slot.kind == "id" and not re.search(r"\d", passage.text[fit.start : fit.end]):
         return not spoken[0].isdigit()  # "two" is no id
-    if "middl" in slot.stems:
-        return False
     is_proper = slot.kind in PROPER or words_of(slot.path[-1])[-1:] == ["name"]
-    if slot.kind in PROPER and passage.text[fit.start : fit.start + 1] in _QUOTES:
-        return False
     if passage.whole or not is_proper:
         return True
     if fit.value[:1].islower():  # "in the café"
@@ -245,6 +191,8 @@ def _has_form(slot: Slot, fit: Fit, passage: Passage) -> bool:
 
 
 _SITED = re.compile(r"\b(?:in|at|near|from|to) (?:an?|the|our|my) $")
+
+
 _PARTS_OF_DAY = re.compile(r"\b(?:morning|afternoon|evening|night|day|week|month|year|end|beginning)\b")
 
 
@@ -261,11 +209,9 @@ def _name_starts(text: str) -> frozenset[int]:
 def _introduced(slot: Slot, fit: Fit, passage: Passage) -> float:
     """Return what it is worth that a thing is counted or has an article, and that a name is one."""
     text = passage.text
-    before, after = text[max(fit.start - NEAR, 0) : fit.start], text[fit.end : fit.end + NEAR]
+    before, after = _before(fit, text), text[fit.end :]
     if slot.kind not in OPEN:
         return 0.0
-    if _is_owner(before, slot):
-        return -OWNED  # "the capital of Estonia" is not Estonia
     if re.match(r"\sof\s", after):
         return -COUNTED  # of "bags of soil", all is meant
     if re.match(r"[^\W\d_a-z]\D*$", str(fit.value)):
@@ -286,20 +232,13 @@ _WANTED = re.compile(
     r"(?:an?\s|the\s|some\s|my\s|our\s|this\s)?(?:\w+\s)?$"
 )
 """What stands before a thing that somebody wants or has."""
-_COUNTS = frozenset(
-    map(words.stem, ("quantity", "qty", "count", "amount", "number", "pieces", "units", "value"))
-)
+_COUNTS = words.roots("quantity qty count amount number pieces units value")
 _COUNTED = re.compile(rf"(?:\d|\b(?:{'|'.join(words.NUMBERS)}|dozen))\s$")
 
 
-def _is_owner(before: str, slot: Slot) -> bool:
-    """Say whether "of" stands before a value, and before that a word for what the field wants of it."""
-    owned = _last(before.rpartition("of ")[0]) if re.search(r"\bof (?:the |an? )?$", before) else ""
-    return bool(owned) and owned not in _CALLED and _is_akin(owned, slot)
-
-
-_CALLED = ("name", "title", "city", "town", "village", "state", "island", "port", "lake", "river")
-"""Words before "of" that say what the name behind it is."""
+def _before(fit: Fit, text: str) -> str:
+    """Return what stands right before a mention, however long the text is."""
+    return text[max(fit.start - 80, 0) : fit.start]
 
 
 def _last(text: str) -> str:
@@ -373,27 +312,11 @@ def _is_akin(word: str, slot: Slot) -> bool:
 
 
 _SPELLED_OUT = {
-    "dr": "doctor",
-    "prof": "professor",
-    "long": "length",
-    "wide": "width",
-    "tall": "height",
-    "high": "height",
-    "deep": "depth",
-}
-_SPELLED_OUT |= {
-    "heavy": "weight",
-    "weighs": "weight",
-    "old": "age",
-    "aged": "age",
-    "costs": "price",
-    "cost": "price",
-}
-_GENERAL = frozenset(
-    map(
-        words.stem, ("date", "time", "name", "number", "id", "code", "full", "day", "amount", "city", "place")
-    )
-)
+    "dr": "doctor", "prof": "professor", "long": "length", "wide": "width", "tall": "height",
+    "high": "height", "deep": "depth", "heavy": "weight", "weighs": "weight", "old": "age", "aged": "age",
+    "cost": "price", "costs": "price",
+}  # fmt: skip
+_GENERAL = words.roots("date time name number id code full day amount city place")
 """Words of a field's name that say of which kind it is, and not which one."""
 
 
@@ -407,28 +330,3 @@ def _likeness(slot: Slot, phrases: tuple[str, ...]) -> dict[str, float]:
     phrases = tuple(phrase for phrase in phrases if phrase[:1].islower())[:MOST_COMPARED]
     near = _near(slot.path[-1].replace("_", " "), phrases) if phrases else ()
     return {phrase: max(0.0, one - 0.2) for phrase, one in zip(phrases, near, strict=True)}
-
-
-# -- sentences ---------------------------------------------------------------------------------------------
-
-
-def _told(slot: Slot, text: str) -> Iterator[Fit]:
-    """Yield the sentence that says what the field is about; a question for a question, why for a reason."""
-    if slot.stems & {"reason", "caus", "why"} and (why := _WHY.search(text)):
-        yield Fit(4.0, why.group(1).strip(), *why.span(1))
-    sentences = [one for one in words.sentences(text)[:MOST_COMPARED] if len(one.split()) > 2]
-    if "question" in slot.stems:
-        sentences = [one for one in sentences if one.endswith("?")]
-    if not sentences or len(text.split()) <= 4:
-        return
-    if slot.stems & _REMARKS:  # the first one that says something is the common baseline of summaries
-        yield Fit(1.5, next((one for one in sentences if len(one.split()) > 4), sentences[0]), 0, 0)
-        return
-    if slot.stems & _BLAMED:
-        yield Fit(3.0, min(sentences, key=polarity), 0, 0)
-    near = _near(f"{slot.path[-1].replace('_', ' ')} {slot.desc}".strip(), tuple(sentences))
-    yield Fit(4.0 if "question" in slot.stems else 1.5, max(zip(near, sentences, strict=True))[1], 0, 0)
-
-
-_BLAMED = frozenset(map(words.stem, ("complaint", "problem", "issue", "defect", "criticism", "fault")))
-_WHY = re.compile(r"\b(?:because(?: of)?|due to)\s+([^,.!?;\n]{4,100})", re.IGNORECASE)

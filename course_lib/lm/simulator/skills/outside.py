@@ -188,18 +188,6 @@ def _request(work: Work) -> str:
 SHORT = 8  # an input of so few words is no text to answer from
 
 
-def hold_back(field: Field, work: Work) -> Result | None:
-    """Give the plainest value of a type where nothing but a question is given: it holds no answer."""
-    inputs = work.task.inputs
-    is_asked = inputs and all(
-        re.fullmatch(r"(\w+_)?question", name) and text.rstrip().endswith("?")
-        for name, text in inputs.items()
-    )
-    if not is_asked or is_free_text(field) or work.task.history:
-        return None
-    return Result(_least(field, ""), f"{CANNOT}: I don't know it")
-
-
 def decline(field: Field, work: Work) -> Result | None:
     """Fill a text that no skill could: what was to be extracted is not stated, all else is declined."""
     if not is_free_text(field):

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.prompts import Field, Task
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.asked import STRICT, is_opposite, kind_asked, told
+from course_lib.lm.simulator.skills.asked import STRICT, kind_asked, told
 from course_lib.lm.simulator.skills.extracting import value_in
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
@@ -51,13 +51,9 @@ IDEA = 0.15  # weight of an idea that question and context share, against a shar
 # Of one
 NEAR = {"": 0.85, "whether": 0.95, "where": 1.0, "duration": 0.9}
 """How near a sentence must be to the question, in the share of its words plus the cosine."""
-TYPED, UNTYPED = (
-    0.3,
-    1.0,
-)  # what it adds that a sentence has the kind of thing asked for; what it takes that it has not
-CLEAR = (
-    0.7  # a sentence that leads by so much needs no comparison of meanings, which takes 15 ms a new sentence
-)
+TYPED = 0.3  # what it adds that a sentence has the kind of thing asked for
+UNTYPED = 1.0  # what it takes that it has not
+CLEAR = 0.7  # a lead that needs no comparison of meanings, which takes 15 ms a new sentence
 MOST_COMPARED = 8
 LONGEST_QUESTION = 250  # a longer text is a message, of which no single sentence has all
 UNKNOWN = (
@@ -66,27 +62,7 @@ UNKNOWN = (
     "The context does not answer this, so I don't know.",
 )
 
-_GENERAL = frozenset(
-    words.stem(word)
-    for word in [
-        "happen",
-        "tell",
-        "mean",
-        "people",
-        "person",
-        "time",
-        "day",
-        "kind",
-        "need",
-        "have",
-        "get",
-        "text",
-        "say",
-        "much",
-        "many",
-        "use",
-    ]
-)
+_GENERAL = words.roots("happen tell mean people person time day kind need have get text say much many use")
 _NAME_OF = re.compile(r"\bnames? of\b|\bkind of\b|\bnumber of\b", re.IGNORECASE)
 _ID = re.compile(r"^\s*\[([\w][\w .:/-]{0,60})\]\s*")
 
@@ -327,22 +303,38 @@ def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
     if not stated:
         return _NOTHING
     kind = kind_asked(question)
-    scores = _shares(question, [sentence for _, sentence in stated])
+    spoken = list(_with_subjects([sentence for _, sentence in stated], set(words.stems(question))))
+    scores = _shares(question, spoken)
     for at, (_, sentence) in enumerate(stated):
         is_told = bool(told(kind, question, sentence))
-        is_wrong = (kind in STRICT and not is_told) or is_opposite(question, sentence)
+        is_wrong = kind in STRICT and not is_told
         scores[at] += TYPED * is_told - UNTYPED * is_wrong
     least = NEAR.get(kind, NEAR[""])
     ranked = sorted(range(len(stated)), key=lambda at: (-scores[at], at))
     if len(ranked) > 1 and not (scores[ranked[0]] >= least and scores[ranked[0]] - scores[ranked[1]] > CLEAR):
         compared = ranked[:MOST_COMPARED]
-        near = encode([stated[at][1] for at in compared]) @ encode([question])[0]
+        near = encode([spoken[at] for at in compared]) @ encode([question])[0]
         for at, likeness in zip(compared, near, strict=True):
             scores[at] += float(likeness)
         ranked = sorted(compared, key=lambda at: (-scores[at], at))
     best = ranked[0]
     home, sentence = stated[best]
     return Quote((focused(question, sentence),), (home,)) if scores[best] >= least else _NOTHING
+
+
+def _with_subjects(sentences: Sequence[str], asked: set[str]) -> Iterator[str]:
+    """Yield the sentences; where one begins with a pronoun, and has a word asked for, with its subject."""
+    subject = ""
+    for one in sentences:
+        pronoun = re.match(r"(?:It|He|She|They)\b", one)
+        if not pronoun:
+            first = next((piece for piece in lex(one) if piece.kind in ("name", "phrase")), None)
+            subject = one[: first.end] if first else ""
+        yield (
+            subject + one[pronoun.end() :]
+            if pronoun and subject and asked.intersection(words.stems(one))
+            else one
+        )
 
 
 def _shares(question: str, sentences: Sequence[str]) -> list[float]:

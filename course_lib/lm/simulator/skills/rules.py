@@ -92,7 +92,7 @@ def read_ways(text: str) -> frozenset[str]:
 def read_rules(text: str, labels: tuple[str, ...]) -> tuple[Rule, ...]:
     """Return the rules that `text` lays down for `labels`, in its order."""
     signs = {_plain(label): chr(0xE000 + at) for at, label in enumerate(labels)}
-    names = {sign: label for label, sign in zip(labels, signs.values(), strict=True)}
+    names = {signs[_plain(label)]: label for label in reversed(labels)}  # "urgent" and "URGENT" share one
     back = str.maketrans({sign: label for label, sign in signs.items()})
     told = [rule for rule in _read(_with_signs(text, signs)) if rule.condition or rule.weight != 1]
     return tuple(Rule(names[rule.label], rule.condition.translate(back), rule.weight) for rule in told)

@@ -14,14 +14,14 @@ from course_lib.lm.simulator.skills.extracting import stated
 from course_lib.lm.simulator.skills.judge import judge
 from course_lib.lm.simulator.skills.keywords import summarise
 from course_lib.lm.simulator.skills.limits import within
-from course_lib.lm.simulator.skills.outside import CANNOT, decline, hold_back, reason_of, refuse
+from course_lib.lm.simulator.skills.outside import CANNOT, decline, reason_of, refuse
 from course_lib.lm.simulator.skills.proposer import propose
 from course_lib.lm.simulator.skills.quotation import quote
 from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text, is_reasoning
 
 SKILLS: tuple[Skill, ...] = (
     propose, judge, refuse, classify, choose_listed,
-    quote, aggregate, answer_question, summarise, hold_back, stated, decline,
+    quote, aggregate, answer_question, summarise, stated, decline,
 )  # fmt: skip
 
 

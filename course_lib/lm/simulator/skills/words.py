@@ -64,6 +64,11 @@ def stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1] in "eyi" else word
 
 
+def roots(listed: str) -> frozenset[str]:
+    """Return the stems of the words that are listed."""
+    return frozenset(map(stem, words(listed)))
+
+
 @cache
 def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
     """Return the ideas of single stems, and those of phrases as {last stem: {an earlier stem: ideas}}."""
@@ -71,11 +76,9 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
     phrases: dict[str, dict[str, list[str]]] = {}
     for idea, members in data("lexicon.json").items():
         for member in [idea, *members.split(", ")]:
-            roots = [stem(word) for word in words(member)]
-            if not roots:
-                continue
-            ideas_by_stem = single if len(roots) == 1 else phrases.setdefault(roots[-1], {})
-            named = ideas_by_stem.setdefault(roots[0], [])
+            of_member = [stem(word) for word in words(member)]
+            ideas_by_stem = single if len(of_member) == 1 else phrases.setdefault(of_member[-1], {})
+            named = ideas_by_stem.setdefault(of_member[0], [])
             if f"@{idea}" not in named:
                 named.append(f"@{idea}")
     return single, phrases
@@ -121,10 +124,9 @@ def features(text: str, *, parts: bool = True) -> dict[str, float]:
         for feature, weight in of_word:
             weights[feature] = weight_so_far(feature, 0.0) + weight
     phrases = _lexicon()[1]
-    roots = [root for root, _ in known]
-    for at, root in enumerate(roots):
+    for at, (root, _) in enumerate(known):
         if root in phrases:  # "send back" is also seen in "send it all back"
-            for earlier in roots[max(at - 3, 0) : at]:
+            for earlier, _ in known[max(at - 3, 0) : at]:
                 for idea in phrases[root].get(earlier, ()):
                     weights[idea] = weight_so_far(idea, 0.0) + PHRASE
     for feature, weight in weights.items():
