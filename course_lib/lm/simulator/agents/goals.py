@@ -30,7 +30,9 @@ TIED = 0.02
 """Two tools nearer to each other than this are equally good: neither is taken."""
 PROMISES = 1.0  # a description that says less of an argument does not promise it
 MOST_PARTS, LONGEST, TOLD = 12, 1_000, 300
-MOST_WEIGHED = 24  # tools that are weighed by meaning and by what the request gives: those that share most words
+MOST_WEIGHED = (
+    24  # tools that are weighed by meaning and by what the request gives: those that share most words
+)
 
 _LOOKS = frozenset(GRAMMAR["looks"].split())
 _RECKONS = frozenset(GRAMMAR["reckons"].split())

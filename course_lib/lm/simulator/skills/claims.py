@@ -99,7 +99,9 @@ class Statement:
     @cached_property
     def names(self) -> frozenset[str]:
         """Words with a capital; the first word only before another one, or in an answer of few words."""
-        found = re.findall(r"(?<=[\w,;] )[A-Z][\w'-]+|^[A-Z][\w'-]+(?= (?:[A-Z]|the\b|an?\b|[a-z]+s\b))", self.text)
+        found = re.findall(
+            r"(?<=[\w,;] )[A-Z][\w'-]+|^[A-Z][\w'-]+(?= (?:[A-Z]|the\b|an?\b|[a-z]+s\b))", self.text
+        )
         found += words.words(
             " ".join(str(one.value) for one in lex(self.text) if one.kind in ("name", "named"))
         )
