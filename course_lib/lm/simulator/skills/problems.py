@@ -160,7 +160,7 @@ Method = Callable[[Problem], Amount | None]
 @lru_cache(maxsize=512)
 def solve(text: str) -> Worked | None:
     """Return the result of a problem in words, or None where it is not surely understood."""
-    if len(text) > 700 or not (_ASKS.search(text) or re.search(r"\bconvert\b", text, re.IGNORECASE)):
+    if len(text) > 700 or not _ASKS.search(text) or re.search(r"\d\s?/\s?\d", text):
         return None
     problem = Problem(in_figures(text))
     for method in _METHODS if problem.all else ():
@@ -352,17 +352,11 @@ def _terms(problem: Problem) -> list[Amount]:
 
 
 def _rates(problem: Problem) -> Amount | None:
-    """Chain rates, or divide an amount by a rate."""
+    """Divide an amount by a rate."""
     rated = list(_rated(problem))
     amounts = [one for one in problem.plain if not any(one is rate for rate, _ in rated)]
     if len(rated) == 1 and len(amounts) == 1:
         return _by_rate(problem, *rated[0], amounts[0])
-    if len(rated) == 2 and len(amounts) <= 1:
-        (one, for_one), (two, for_two) = rated
-        for inner, outer, per in ((one, two, for_two), (two, one, for_one)):
-            if (by := factor(inner.unit, per)) is not None:
-                product = _of(inner, by) * _of(outer)
-                return product * _of(amounts[0]) if amounts else product
     return None
 
 
@@ -381,8 +375,6 @@ def _by_rate(problem: Problem, rate: Quantity, per: Unit, amount: Quantity) -> A
 def _change(problem: Problem) -> Amount | None:
     """Add what comes and take off what goes."""
     terms, question = _terms(problem), problem.question
-    if part := _part(problem, terms):
-        return part
     asked = problem.asked or (terms[0].unit if terms else NONE)
     sizes = [factor(one.unit, asked) if one.unit and asked else 1.0 for one in terms]
     is_total = _TOTAL.search(question) and not any(kind_of(one.unit) for one in terms)
@@ -408,17 +400,6 @@ def _change(problem: Problem) -> Amount | None:
             return None
         found = found + one if sign > 0 else found - one
     return found
-
-
-def _part(problem: Problem, terms: list[Amount]) -> Amount | None:
-    """Take a part such as 3/4 of an amount, or what is left of it."""
-    parts = [
-        one for one in terms if 0 < one.value < 1 and not one.unit and "/" in problem.text[one.start :][:5]
-    ]
-    if len(parts) != 1 or len(terms) != 2:
-        return None
-    whole = terms[1 - terms.index(parts[0])]
-    return (_plain(1) - parts[0]) * whole if _LEFT.search(problem.question) else parts[0] * whole
 
 
 def _sign(problem: Problem, term: Amount) -> int:

@@ -444,30 +444,13 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _discussion(work: Work) -> Result | None:
-    if "worse_program_outputs" not in work.task.inputs:
-        return None
-    return Result("The worse run differs from the better one in its outputs, not in its inputs.")
-
-
 def _description(work: Work) -> Result | None:
     code = work.task.inputs.get("program_code", "")
     given, wanted = (
         ", ".join(re.findall(rf"(\w+)\s*(?::[^=\n]+)?=\s*(?:dspy\.)?{kind}Field", code))
         for kind in ("Input", "Output")
     )
-    if not wanted and (signature := re.search(r"\(([\w, ]+) -> ([\w, ]+)", code)):
-        given, wanted = signature[1], signature[2]
     return Result(f"It reads {given or 'its inputs'} and gives {wanted or 'its outputs'}, one call each.")
-
-
-def _shortened(work: Work) -> Result | None:
-    said, limit = work.task.inputs.get("instruction", ""), work.task.inputs.get("length_limit", "")
-    most = int(number[0]) if (number := re.search(r"\d+", limit.replace(",", ""))) else len(said)
-    kept = ""
-    for sentence in re.split(r"(?<=[.!?])\s+|\n+", said):
-        kept = f"{kept} {sentence}".strip() if len(kept) + len(sentence) < most else kept
-    return Result(kept[:most] or said[:most])
 
 
 _WRITERS: dict[str, Callable[[Work], Result | None]] = {
@@ -477,7 +460,5 @@ _WRITERS: dict[str, Callable[[Work], Result | None]] = {
     r"summary": _summary,
     r"(?:natural_language_|induced_)?rules": _rules,
     r"module_advice": _advice,
-    r"discussion": _discussion,
     r"(?:program|module)_description": _description,
-    r"shortened_instruction": _shortened,
 }
