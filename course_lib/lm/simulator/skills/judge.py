@@ -7,7 +7,7 @@ score, a list of them, or in words. What is judged, and by what, is told by the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from course_lib.lm.encoder import encode
@@ -69,17 +69,16 @@ def judge(field: Field, work: Work) -> Result | None:
     asks = (
         _ASKS.search(f"{field.name} {field.desc}") or roles.get("claim") or (labels and is_free_text(field))
     )
+    given, question = roles.get("given", ""), roles.get("question", "")
+    truth = roles.get("truth") or roles.get("evidence") or ""
+    if better := _better(labels, work.task.inputs, truth, question):
+        return better
     if not asks and not is_free_text(field):
         return None
     if roles.get("claim") and roles.get("evidence"):
         return _of_claim(field, labels, roles)
-    given, truth, question = (
-        roles.get("given", ""),
-        roles.get("truth") or roles.get("evidence") or "",
-        roles.get("question", ""),
-    )
     if given and not truth and labels == (False, True):
-        return _by_meaning(given, roles.get("criterion") or question)
+        return _by_meaning(given, _HAS.sub("", roles.get("criterion") or question))
     if not given or not truth:
         return None
     if is_free_text(field) and not labels:
@@ -183,6 +182,9 @@ def _label(labels: Sequence[Any], verdict: Verdict) -> Any:
 
 
 NEAR = 0.25  # nearness in meaning from which on two texts are about the same
+_HAS = re.compile(
+    r"^.*?\b(?:contains?|includes?|mentions?|names?|gives?|states?|has|offers?)\b", re.IGNORECASE
+)
 
 
 def _by_meaning(given: str, asked: str) -> Result:
@@ -190,6 +192,20 @@ def _by_meaning(given: str, asked: str) -> Result:
     near = max(encode([one.text for one in statements(given)]) @ encode([asked])[0], default=0.0)
     holds = bool(asked) and not NO_ANSWER.search(given) and float(near) >= NEAR
     return Result(holds, f"in meaning the text is {'near to' if holds else 'far from'} what is asked")
+
+
+def _better(labels: Sequence[Any], inputs: Mapping[str, str], truth: str, question: str) -> Result | None:
+    """Choose the better of several answers, which the labels call by the end of their names."""
+    called = {
+        label: _verdict("", value, truth, question)[0].share
+        for label in labels
+        for name, value in inputs.items()
+        if truth and re.search(rf"_{str(label)[-1:]}$", name, re.IGNORECASE)
+    }
+    if len(called) < max(2, len(labels) - 1):
+        return None
+    chosen = max(called, key=called.__getitem__)
+    return Result(chosen, f"{chosen} agrees more with the truth")
 
 
 _RANGE = re.compile(

@@ -136,10 +136,6 @@ class Meaning:
         scores: Array = PRESSING * (2 * self._degrees * urgent + (self._degrees == 0) * (usual - abs(urgent)))
         return scores
 
-    def speaks(self, word: str, label: str) -> bool:
-        """Say whether a word of a text is one of the label's own words."""
-        return any(self.labels[at] == label for at, _ in self._words.get(words.stem(word), ()))
-
     def nearest(self, texts: Sequence[str]) -> Array:
         """Return the nearness of texts to each rule's condition, in which the nearest part counts most."""
         if not self.rules:
@@ -258,24 +254,14 @@ class Learner:
         """Say in a sentence what the choice rests on."""
         if self.demo_labels:
             alike = self._likeness([text], [self._features(text)])[0]
-            best = int(alike.argmax())
-            if self.demo_labels[best] == chosen:
-                shared = [w for w in _said(text) if words.stem(w) in self.demo_features[best]][:3]
-                sharing = f", sharing {_quoted(shared)}" if shared else ""
-                return f"the input is most like an example with {name} {chosen}{sharing}"
-        near = self.meaning.nearest([text])[0]
-        own = [
-            (n, r)
-            for n, r in zip(near, self.meaning.rules, strict=True)
-            if r.label == chosen and r.weight > 0
-        ]
-        _, rule = max(own, key=lambda pair: pair[0], default=(0.0, Rule(chosen)))
-        if rule.condition and rule.condition != chosen.replace("_", " "):
-            return f"the input is about {rule.condition}, which is {name} {chosen}"
-        hits = [w for w in _said(text) if self.meaning.speaks(w, chosen)][:3]
-        if hits:
-            return f"{_quoted(hits)} in the input points to {name} {chosen}"
-        return f"in meaning the input is nearest to {name} {chosen}"
+            if self.demo_labels[int(alike.argmax())] == chosen:
+                return f"the input is most like an example with {name} {chosen}"
+        near = zip(self.meaning.nearest([text])[0].tolist(), self.meaning.rules, strict=True)
+        own = [(n, rule.condition) for n, rule in near if rule.label == chosen and rule.weight > 0]
+        condition = max(own, default=(0.0, ""))[1]
+        if condition and condition != chosen.replace("_", " "):
+            return f"the input is about {condition}, which is {name} {chosen}"
+        return f"of the choices for {name}, {chosen} is nearest to the input in meaning"
 
 
 def encoded(texts: Sequence[str], *, weak: bool) -> encoder.Vectors:
@@ -313,11 +299,3 @@ def _softmax(scores: Array) -> Array:
     powers = np.exp(scores - scores.max(1, keepdims=True))
     chances: Array = powers / powers.sum(1, keepdims=True)
     return chances
-
-
-def _said(text: str) -> list[str]:
-    return list(dict.fromkeys(word for word in words.words(text) if word not in words.STOP))
-
-
-def _quoted(items: Sequence[str]) -> str:
-    return ", ".join(f"'{item}'" for item in items)
