@@ -2,18 +2,18 @@
 
 Main path: Learner(labels, about, rules, demos).scores(text) -> {label: score}.
 
-A softmax regression in its dual form. It starts from what the labels mean: the vectors and the words of their
-names, or of the conditions that the instructions give them. Then it takes gradient steps on the demos. So
-each demo speaks for its label in the measure of its likeness to the text, a demo that the labels' own meaning
-explains already says little, and how far that meaning counts is learned too: demos that contradict it win.
+What the labels mean counts first: the vectors and the words of their names, or of the conditions that the
+instructions give them. To this comes what the demos show: each speaks for its label in the measure of its
+likeness in meaning to the text, and the nearest most.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -50,12 +50,9 @@ DEGREES = frozenset(
     ("degrees", "lower", "higher", "middle")
 )  # ways to read that ask for how urgent a text is
 FEELING = 3.0  # how much a kind or an unkind word speaks for a label that names praise or blame
-SHARE = 0.03  # how much a demo speaks for its label whatever the text, so that frequent labels are learned
-LIKE, LIKE_FROM, SAME_WORDS = 1.0, 0.1, 0.4  # a demo's likeness: in meaning, from which nearness on, in words
-SHOWN = 12.0  # how much likeness to a label's demos weighs before anything is learned from them
-TRUST = 0.6  # how much demos count at least that the labels' meaning explains
-STEPS, RATE, SCALE_RATE = 16, 0.3, 1.0  # gradient steps on the demos
-KIND_WEIGHTS = {"@": 2.0, "~": 0.5}  # ideas and parts of words, against whole words
+LIKE_FROM = 0.1  # likeness of a text to a demo, at least
+EXPLAINED = 2.0  # trust in the labels' own meaning, by the share of demos that it explains
+SHOWN = 5.0  # how much likeness to a label's demos weighs
 WEAK_DIMENSIONS = 96  # what sim-small has of a vector
 
 _DEFAULT_LABELS = re.compile(
@@ -64,7 +61,6 @@ _DEFAULT_LABELS = re.compile(
 )
 
 Array = NDArray[np.float64]
-Features = Mapping[str, float]
 
 
 class Meaning:
@@ -109,10 +105,11 @@ class Meaning:
             self.labels, tuple((r.label, r.condition) for r in self.rules if r.weight > 0)
         )
 
-    def own(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
+    def own(self, texts: Sequence[str]) -> Array:
         """Return how the labels' own meaning speaks for texts: a row a text, a column a label."""
         scores: Array = self._starts + NEAR * self._nearness(texts)
-        for row, of_text in zip(scores, features, strict=True):
+        for row, text in zip(scores, texts, strict=True):
+            of_text = words.features(text, parts=not self.weak)
             for feature in filter(self._words.__contains__, of_text):
                 for at, weight in self._words[feature]:
                     row[at] += WORDS * of_text[feature] * weight
@@ -175,87 +172,36 @@ class Learner:
         self.meaning = meaning
         self.labels = meaning.labels
         self.demo_labels = [label for _, label in demos]
-        self.demo_features = [self._features(text) for text, _ in demos]
-        self._vectors = encoded([text for text, _ in demos], weak=meaning.weak)
-        seen = Counter(feature for features in self.demo_features for feature in features)
-        self._unknown = math.log(1 + (len(demos) + 1) / 0.5)
-        self._gain = {
-            feature: math.log(1 + (len(demos) + 1) / (count + 0.5)) * KIND_WEIGHTS.get(feature[0], 1.0)
-            for feature, count in seen.items()
-        }
-        self._index: dict[str, list[tuple[int, float]]] = {}
-        for at, features in enumerate(self.demo_features):
-            length = (
-                math.hypot(*(weight * self._gain[feature] for feature, weight in features.items())) or 1.0
-            )
-            for feature, weight in features.items():
-                self._index.setdefault(feature, []).append((at, weight * self._gain[feature] / length))
-        self._labelled = np.array(
-            [[label == other for other in self.labels] for label in self.demo_labels], float
-        )
-        self._pulls = np.zeros((len(demos), len(self.labels)))
-        self._trust = 1.0  # of the demos themselves
-        self._scale = 1.0  # of the labels' own meaning
-        if demos:
-            self._learn([text for text, _ in demos])
+        texts = [text for text, _ in demos]
+        self._vectors = encoded(texts, weak=meaning.weak)
+        guessed = [self.labels[at] for at in meaning.own(texts).argmax(1)] if demos else []
+        explained = sum(map(operator.eq, guessed, self.demo_labels)) / max(len(demos), 1)
+        self._trust = min(EXPLAINED * explained, 1.0) if demos else 1.0  # in the labels' own meaning
         self.scores = lru_cache(maxsize=512)(self._scores)
 
-    def _features(self, text: str) -> Features:
-        return words.features(text, parts=not self.meaning.weak)
+    def _likeness(self, text: str) -> Array:
+        """Return the likeness of a text to each demo."""
+        likeness: Array = self._vectors @ encoded([text], weak=self.meaning.weak)[0]
+        return np.maximum(likeness, LIKE_FROM)
 
-    def _likeness(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
-        """Return the likeness of texts to each demo, in words and in meaning: a row a text."""
-        alike = np.zeros((len(texts), len(self.demo_labels)))
-        for row, of_text in zip(alike, features, strict=True):
-            squared = 0.0
-            for feature, weight in of_text.items():
-                gained = weight * self._gain.get(feature, self._unknown)
-                squared += gained * gained
-                for at, other in self._index.get(feature, ()):
-                    row[at] += gained * other
-            row /= math.sqrt(squared) or 1.0
-        near = np.maximum(encoded(texts, weak=self.meaning.weak) @ self._vectors.T - LIKE_FROM, 0.0)
-        likeness: Array = SAME_WORDS * alike + LIKE * near + SHARE
-        return likeness
-
-    def _shown(self, alike: Array, *, themselves: bool = False) -> Array:
+    def _shown(self, text: str) -> Array:
         """Return for each label how its demos speak for a text; one without demos gets the mean."""
-        counted = np.ones(alike.shape) - np.eye(len(alike)) if themselves else np.ones(alike.shape)
-        counts = counted @ self._labelled
-        sums = (np.exp(SHARPNESS * alike) * counted) @ self._labelled
-        has = counts > 0
-        scores = SHOWN / SHARPNESS * np.log(np.where(has, sums, 1.0) / np.where(has, counts, 1.0))
-        means = scores.sum(1, keepdims=True) / np.maximum(has.sum(1, keepdims=True), 1)
-        shown: Array = np.where(has, scores, means)
+        powers = np.exp(SHARPNESS * self._likeness(text))
+        own = [powers[[label == other for other in self.demo_labels]] for label in self.labels]
+        scores = np.array([math.log(each.mean()) if each.size else math.nan for each in own])
+        shown: Array = SHOWN / SHARPNESS * np.nan_to_num(scores, nan=float(np.nanmean(scores)))
         return shown
 
-    def _learn(self, texts: Sequence[str]) -> None:
-        own = self.meaning.own(texts, self.demo_features)
-        kernel = self._likeness(texts, self.demo_features)
-        self._trust = max(float((own.argmax(1) != self._labelled.argmax(1)).mean()), TRUST)
-        shown = self._trust * self._shown(kernel, themselves=True)
-        seen = self._labelled.any(
-            0
-        )  # a label that no demo shows is left to its own meaning, not taken for wrong
-        for _ in range(STEPS):
-            misses = (self._labelled - _softmax(self._scale * own + shown + kernel @ self._pulls)) * seen
-            self._pulls += RATE * misses
-            self._scale = min(max(self._scale + SCALE_RATE * float((misses * own).sum(1).mean()), 0.0), 1.5)
-
     def _scores(self, text: str) -> dict[str, float]:
-        features = [self._features(text)]
-        scores = self._scale * self.meaning.own([text], features)
+        scores = self._trust * self.meaning.own([text])[0]
         if self.demo_labels:
-            alike = self._likeness([text], features)
-            scores = scores + self._trust * self._shown(alike) + alike @ self._pulls
-        return dict(zip(self.labels, scores[0].tolist(), strict=True))
+            scores = scores + self._shown(text)
+        return dict(zip(self.labels, scores.tolist(), strict=True))
 
     def because(self, name: str, chosen: str, text: str) -> str:
         """Say in a sentence what the choice rests on."""
-        if self.demo_labels:
-            alike = self._likeness([text], [self._features(text)])[0]
-            if self.demo_labels[int(alike.argmax())] == chosen:
-                return f"the input is most like an example with {name} {chosen}"
+        if self.demo_labels and self.demo_labels[int(self._likeness(text).argmax())] == chosen:
+            return f"the input is most like an example with {name} {chosen}"
         near = zip(self.meaning.nearest([text])[0].tolist(), self.meaning.rules, strict=True)
         own = [(n, rule.condition) for n, rule in near if rule.label == chosen and rule.weight > 0]
         condition = max(own, default=(0.0, ""))[1]
@@ -293,9 +239,3 @@ def _words_of(
                 rarity = math.log(1 + len(labels) / shared[feature])
                 meaning.setdefault(feature, []).append((at, weight * rarity * kind))
     return meaning
-
-
-def _softmax(scores: Array) -> Array:
-    powers = np.exp(scores - scores.max(1, keepdims=True))
-    chances: Array = powers / powers.sum(1, keepdims=True)
-    return chances
