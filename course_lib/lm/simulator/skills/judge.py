@@ -181,7 +181,7 @@ def _label(labels: Sequence[Any], verdict: Verdict) -> Any:
     return middle[0] if middle and not verdict.is_denied else no[0]
 
 
-NEAR = 0.25  # nearness in meaning from which on two texts are about the same
+NEAR = 0.2  # nearness in meaning from which on two texts are about the same
 _HAS = re.compile(
     r"^.*?\b(?:contains?|includes?|mentions?|names?|gives?|states?|has|offers?)\b", re.IGNORECASE
 )

@@ -115,35 +115,26 @@ def _are_labels(said: Sequence[str]) -> bool:
 
 
 _RIGHT = re.compile(
-    r"(?:\b(?:correct|right|expected|true|gold|actual|desired|proper|should|belongs?|goes|answer|instead)\b"
-    r"(?:[^'\"`]{0,40}?\b(?:is|was|be|been|to|in|as))?\W*(?:the )?)$"
-    r"|^\W*(?:is|was) (?:the )?(?:right|correct|expected)"
+    r"\b(?:correct|right|expected|true|gold|should|belongs?|answer)\b(?:[^'\"`.]{0,40}?\b(?:is|was|be|to|in|as))?\W*$"
 )
-_WRONG = re.compile(
-    r"\b(?:got|not|instead of|rather than|predicted|answered|gave|said|chose)\W*$"
-    r"|^\W*(?:is|was) (?:wrong|incorrect|not)"
-)
-_FAULT = re.compile(r"\b(?:incorrect|wrong|mistaken?|false|not (?:correct|right)|score of 0(?:\.0)?)\b")
-_BARE = re.compile(
-    r"(?:(?:correct|right|expected)[^.\n]*?(?:is|was|be|:)|should be|belongs to|expected)\s+([\w-]+)"
-)
+_RIGHT_BEHIND = re.compile(r"^\W*(?:is|was) (?:the )?(?:right|correct|expected)")
+_FAULT = re.compile(r"\b(?:incorrect|wrong|false|got|not (?:correct|right)|score of 0(?:\.0)?)\b")
 
 
 def _judged(given: str, out: str, feedback: str, known: set[str]) -> str:
     """Return the label that the feedback on a field calls right, or none if it calls the given one wrong."""
     clauses = re.split(r"(?<=[.;\n])\s+", feedback)
     said = "; ".join([clause for clause in clauses if re.search(rf"\b{re.escape(out)}\b", clause)] or clauses)
-    named = {label.strip() for label in re.findall(r"['\"`]([^'\"`\n]{1,40})['\"`]", said)} | known
-    named |= {bare[1] for bare in _BARE.finditer(said) if bare[1].lower() not in words.STOP}
+    named = {
+        *re.findall(r"['\"`]([^'\"`\n]{1,40})['\"`]", said),
+        *re.findall(r"\bis ([\w-]+)\.", said),
+    } | known
     spelled = "|".join(re.escape(label) for label in sorted(named, key=len, reverse=True))
-    is_wrong = _FAULT.search(said.lower()) is not None
     for found in re.finditer(rf"(?<![\w-])(?:{spelled})(?![\w-])", said, re.IGNORECASE):
-        sides = (said[: found.start()].lower(), said[found.end() :].lower())
-        if any(map(_WRONG.search, sides)):
-            is_wrong |= found[0].lower() == given.lower()
-        elif any(map(_RIGHT.search, sides)):
+        before, behind = said[: found.start()].lower(), said[found.end() :].lower()
+        if _RIGHT.search(before) or _RIGHT_BEHIND.search(behind):
             return next((label for label in known if label.lower() == found[0].lower()), found[0])
-    return "" if is_wrong else given
+    return "" if _FAULT.search(said.lower()) else given
 
 
 # -- rules from examples -----------------------------------------------------------------------------------
