@@ -22,7 +22,7 @@ import numpy as np
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed, sections
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.learner import Learner, Meaning, encoded
+from course_lib.lm.simulator.skills.learner import Meaning, encoded
 from course_lib.lm.simulator.skills.polarity import degrees
 from course_lib.lm.simulator.skills.rules import WAYS, read_rules, read_ways
 from course_lib.lm.simulator.skills.work import Result, Work
@@ -140,22 +140,12 @@ def _judged(given: str, out: str, feedback: str, known: set[str]) -> str:
 # -- rules from examples -----------------------------------------------------------------------------------
 
 
-def rules_from(examples: Sequence[Example], work: Work, basic: str = "") -> Rules:
-    """Return for each field and label what its texts speak of and the others' do not.
-
-    Rules of a field are left out if those of one half of its examples explain less of the other half than the
-    basic instruction alone, and the other way round.
-    """
+def rules_from(examples: Sequence[Example], work: Work) -> Rules:
+    """Return for each field and label what its texts speak of; degrees are seldom a matter of topic."""
     rules: Rules = {}
     for mine in _by_field(examples):
-        halves = (mine[::2], mine[1::2])
-        gained = sum(
-            _gain(asked, basic, rule_sentences(_drawn(learned, work)), work)
-            for learned, asked in (halves, halves[::-1])
-            if len(mine) >= CHECKED
-        )
-        least = len(mine) >= CHECKED and degrees([*{example.label for example in mine}]) != []
-        rules |= _drawn(mine, work) if gained >= least else {}  # degrees are seldom a matter of topic
+        if len(mine) < CHECKED or not degrees([*{example.label for example in mine}]):
+            rules |= _drawn(mine, work)
     return rules
 
 
@@ -178,11 +168,8 @@ def _gain(examples: Sequence[Example], basic: str, said: Sequence[str], work: Wo
 
     def right(told: str) -> int:
         meaning = Meaning(labels, "", read_rules(told, labels), read_ways(told), weak=work.weak)
-        scores = [Learner(meaning, ()).scores(example.text) for example in examples]
-        return sum(
-            max(score, key=score.__getitem__) == one.label
-            for score, one in zip(scores, examples, strict=True)
-        )
+        guessed = meaning.own([example.text for example in examples]).argmax(1)
+        return sum(labels[at] == one.label for at, one in zip(guessed, examples, strict=True))
 
     return right("\n".join([basic, *said])) - right(basic)
 
@@ -343,7 +330,7 @@ def _learned(
     """Return an instruction with rules and ways to read, of what is told and of examples."""
     ways = [way for way, _ in WAYS.values() if way in told] or _degree_ways(examples, basic, work)
     joined = "\n".join([basic, *(way for way in ways if way not in basic)])
-    return _improved(joined, rules | rules_from(examples, work, joined), tried, work)
+    return _improved(joined, rules | rules_from(examples, work), tried, work)
 
 
 def _best_so_far(inputs: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -395,7 +382,7 @@ def _observations(work: Work) -> Result:
     examples = examples_in(work.task.inputs.get("examples", ""))
     outs = list(dict.fromkeys(example.out for example in examples))
     ways = _degree_ways(examples, "", work)
-    said = [*ways, *rule_sentences(rules_from(examples, work, " ".join(ways)), outs)]
+    said = [*ways, *rule_sentences(rules_from(examples, work), outs)]
     if said:
         return Result(" ".join([f"{_SAMPLE} {_listed(outs)}.", *said]))
     return Result("COMPLETE" if "prior_observations" in work.task.inputs else "The samples are short texts.")
