@@ -31,9 +31,7 @@ IDEAS, MANNERS = 1.5, 7.5  # how much more an idea weighs that both are about, o
 NAME_WORDS = 1.0  # how much the words and ideas of a label's name count against those of its conditions
 SHORT = 3.0  # words of a condition that count in full
 NAMED = 0.7  # nearness to a name alone, against nearness to a condition
-ALSO_NAMED = 0.5  # how much nearness to a label's name adds to that to its conditions
-EXCEPTION, EXCEPTION_FROM, EXCEPTION_LEAST = (3.0, 0.25, -0.02)
-"""Nearness to a rule where not all labels have one: how much it weighs, from where on, and at least."""
+ALSO_NAMED = 0.6  # how much nearness to a label's name adds to that to its conditions
 SHARPNESS = 10.0  # how much the nearest part of a condition counts against its other parts
 REST_NEARNESS = 0.3  # nearness of any text to "everything else"
 NOT_NEARNESS = 0.13  # nearness of a text that is not what a field of True and False asks
@@ -92,12 +90,8 @@ class Meaning:
         for rule in rules:
             if not rule.condition:
                 self._starts[self.labels.index(rule.label)] += PREFERRED
-        self._named = [
-            at
-            for at, label in enumerate(labels)
-            if label in ruled and not (self._feels or about or self._degrees.size)
-        ]
-        self._is_complete = set(labels) <= ruled | rests.keys()
+        is_named = not (self._feels or about or self._degrees.size)
+        self._named = [at for at, label in enumerate(labels) if is_named and label in ruled]
         self._names = encoded([named[labels[at]] for at in self._named], weak=weak)
         phrases = [phrase for rule in self.rules for phrase in rule.phrases]
         self._phrases = encoded(phrases, weak=weak)
@@ -154,14 +148,8 @@ class Meaning:
             else:
                 against[:, at] += AGAINST * np.maximum(near - AGAINST_FROM, 0.0)
         best = np.maximum(best, self._floors)
-        if not self._is_complete:  # what the rules do not speak of is left to the names
-            best[:, self._named] = EXCEPTION * np.maximum(
-                best[:, self._named] - EXCEPTION_FROM, EXCEPTION_LEAST
-            )
         nearness: Array = np.where(np.isinf(best), 0.0, best) - against
-        if self._named:
-            weight = ALSO_NAMED if self._is_complete else NAMED
-            nearness[:, self._named] += weight * (encoded(texts, weak=self.weak) @ self._names.T)
+        nearness[:, self._named] += ALSO_NAMED * (encoded(texts, weak=self.weak) @ self._names.T)
         return nearness
 
 
