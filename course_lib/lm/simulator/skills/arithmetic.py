@@ -176,8 +176,9 @@ def aggregate(field: Field, work: Work) -> Result | None:
         return None
     values = [parsed(text, text) for text in work.task.inputs.values()]
     result = _over_numbers(field.name, values)
+    named = "length|count|n|size" if all(isinstance(value, list) for value in values) else "length"
     if result is None and len(values) == 1 and isinstance(values[0], str | list):
-        result = len(values[0]) if re.fullmatch(r"length|count|n|size", field.name) else None
+        result = len(values[0]) if re.fullmatch(named, field.name) else None
     if result is None:
         return None
     return Result(limited(field.schema, result), f"the {field.name.replace('_', ' ')} is {written(result)}")

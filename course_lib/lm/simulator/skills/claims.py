@@ -53,8 +53,6 @@ _SIDES = {
     for root in (word, words.stem(word))
 }
 _PREFIX = re.compile(r"(?:un|in|im|dis|non)(?=\w{4})")
-_ORDINALS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-_ORDINAL = re.compile(rf"\b(?:{'|'.join(_ORDINALS)})\b", re.IGNORECASE)
 _TITLES = re.compile(r"\b(Dr|Mrs?|Ms|St|Prof|No)\.\s")
 _MONEY = re.compile(r"([$€£])\s?(\d[\d.,]*\d|\d)")
 
@@ -67,7 +65,6 @@ def plain(text: str) -> str:
     """
     text = clocks_in_figures(_FREE.sub("free", text))
     text = _MONEY.sub(lambda found: f"{found[2]} {next(iter(unit_of(found[1])))}", text)
-    text = _ORDINAL.sub(lambda found: f"{_ORDINALS.index(found[0].lower()) + 3}", text)
     for spoken, written in ((r"twice|double", "2"), (r"comes? with|contains?", "includes")):
         text = re.sub(rf"\b(?:{spoken})\b", written, text, flags=re.IGNORECASE)
     return re.sub(NUMBER, _in_figures, text, flags=re.IGNORECASE)

@@ -245,9 +245,9 @@ def _days_between(ask: Question) -> Moment | None:
     days = (last - first).days
     months = (last.year - first.year) * 12 + last.month - first.month - (last.day < first.day)
     because = f"from {first.isoformat()} to {last.isoformat()} are {days} days"
-    for unit, count in (("weeks", days / 7), ("months", months), ("years", months // 12)):
-        if ask.asks(rf"\b{unit}\b") and count == int(count):
-            return Moment(int(count), because)
+    for unit, count in (("weeks", days / 7), ("months", months)):
+        if ask.asks(rf"\b{unit}\b"):
+            return Moment(int(count), because) if count == int(count) else None
     if not ask.asks(r"\bday|\blong\b"):
         return None
     return Moment(days, because, "" if ask.asks(r"\bhow many\b") else f"{days} days")

@@ -367,15 +367,13 @@ def _improved(basic: str, rules: Rules, tried: Sequence[str], work: Work) -> str
 
 
 def _ways(basic: str, tried: Sequence[str], work: Work) -> list[str]:
-    """Return the ways to read that an instruction has; where others were tried, some and one or two more."""
+    """Return the ways to read that an instruction has; where others were tried, some of them and a new one."""
     has = [sentence for sentence, _ in WAYS.values() if sentence in basic]
     fresh = [sentence for sentence, _ in WAYS.values() if sentence not in has]
     if not tried or not fresh:
         return has
-    if work.draw is None:
-        return [*has, fresh[0]]
-    kept = has[: work.draw.choice((0, 1, 2))]
-    return [*kept, *work.draw.sample(fresh, work.draw.choice((1, min(2, len(fresh)))))]
+    kept = has[: work.draw.choice((0, 1, 2))] if work.draw else has
+    return [*kept, work.draw.choice(fresh) if work.draw else fresh[0]]
 
 
 def _observations(work: Work) -> Result:
