@@ -377,7 +377,7 @@ def _improved(basic: str, rules: Rules, tried: Sequence[str], work: Work) -> str
 
 
 def _ways(basic: str, tried: Sequence[str], work: Work) -> list[str]:
-    """Return the ways to read that an instruction has; where others were tried, some of them and a new one."""
+    """Return the ways to read that an instruction has; where others were tried, some and a new one."""
     has = [sentence for sentence, _ in WAYS.values() if sentence in basic]
     fresh = [sentence for sentence, _ in WAYS.values() if sentence not in has]
     if not tried or not fresh:
