@@ -50,7 +50,7 @@ DEGREES = frozenset(
 FEELING = 3.0  # how much a kind or an unkind word speaks for a label that names praise or blame
 LIKE_FROM = 0.1  # likeness of a text to a demo, at least
 EXPLAINED = 2.0  # trust in the labels' own meaning, by the share of demos that it explains
-SHOWN = 5.0  # how much likeness to a label's demos weighs
+SHOWN = 8.0  # how much likeness to a label's demos weighs
 WEAK_DIMENSIONS = 96  # what sim-small has of a vector
 
 _DEFAULT_LABELS = re.compile(
