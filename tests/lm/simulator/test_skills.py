@@ -173,8 +173,6 @@ def test_what_is_not_known_is_said_not_to_be(question: str) -> None:
         ("the sum of 3, 4 and 5", "12"),
         ("the average of 2, 4, 9", "5"),
         ("10 / 4", "2.5"),
-        ("the square root of 144", "12"),
-        ("How many r's are in strawberry?", "3"),
         *[(text, None) for text in ("on 2026-01-03", "call 030 23125-4", "order O-10001", "12 items")],
         *[(text, None) for text in ("1 / 0", "9 ^ 9 ^ 9", "(((")],
     ],

@@ -37,16 +37,8 @@ _BETWEEN = re.compile(
     r"|starts?|ends?|opens?|closes?|leaves?|arrives?|departs?|lands?)\b",
     re.IGNORECASE,
 )
-_ABOUT_TIME = re.compile(
-    rf"\d|\b(?:{'|'.join([*calendar.day_name, *calendar.month_name[1:]])})s?\b", re.IGNORECASE
-)
-_BESIDE_TODAY = dict(
-    zip(
-        ("day before yesterday", "yesterday", "today", "tomorrow", "day after tomorrow"),
-        range(-2, 3),
-        strict=True,
-    )
-)
+_ABOUT_TIME = re.compile(rf"\d|{_WEEKDAY.pattern}", re.IGNORECASE)
+_DAYS_ON = {"tomorrow": 1, "day after tomorrow": 2, "next week": 7}
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 _MONTHS = {"month": 1, "year": 12, "decade": 120, "century": 1200}
 
@@ -62,9 +54,7 @@ class Moment:
     @property
     def text(self) -> str:
         """The answer as it is written."""
-        return (
-            self.said or f"{self.value:g}" if isinstance(self.value, float) else self.said or f"{self.value}"
-        )
+        return self.said or (f"{self.value:g}" if isinstance(self.value, float) else str(self.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +136,6 @@ class Question:
         """-1 where what is asked for comes before, 1 where it comes after."""
         return -1 if _BACK.search(self.text) else 1
 
-    @property
-    def side(self) -> str:
-        """`before` or `after`, as `sign` says."""
-        return "before" if self.sign < 0 else "after"
-
     def day(self, value: date) -> Moment:
         """Answer with a date, in the question's own spelling."""
         shown = (
@@ -215,34 +200,6 @@ def _age(ask: Question) -> Moment | None:
     return Moment(years, f"from {born.isoformat()} to {then.isoformat()} are {years} whole years")
 
 
-def _calendar(ask: Question) -> Moment | None:
-    """Tell leap years and how long a month is."""
-    year = next(iter(_YEAR.findall(ask.text)), "")
-    if year and ask.asks(r"\bleap[ -]?year\b"):
-        said = f"{year} is {'a' if calendar.isleap(int(year)) else 'not a'} leap year"
-        return Moment(calendar.isleap(int(year)), said, f"{'No' if 'not' in said else 'Yes'}, {said}.")
-    month = re.search(rf"\b({_MONTH})\b", ask.text, re.IGNORECASE)
-    if not month or not ask.asks(r"\bhow many days\b|\blast day\b|\bend of\b") or ask.dates:
-        return None
-    name = month[0].capitalize()
-    if name == "February" and not year:
-        return None
-    days = calendar.monthrange(int(year or 2001), [*calendar.month_name].index(name))[1]
-    said = "" if ask.asks(r"\bhow many\b") else f"{days} {name} {year}".strip()
-    return Moment(days, f"{name} has {days} days", said)
-
-
-def _beside(ask: Question) -> Moment | None:
-    """Tell which month or weekday comes before or after another."""
-    for kind, names in (("month", calendar.month_name[1:]), ("day", calendar.day_name[:])):
-        said = re.search(rf"\b(after|before|follows|precedes) ({'|'.join(names)})\b", ask.text, re.IGNORECASE)
-        if said and not ask.spans and not ask.dates and ask.asks(rf"\b(?:which|what) (?:week)?{kind}\b"):
-            step = 1 if said[1].lower() in ("after", "follows") else -1
-            name = names[(names.index(said[2].capitalize()) + step) % len(names)]
-            return Moment(name, f"{name} comes {'after' if step > 0 else 'before'} {said[2]}")
-    return None
-
-
 def _weekday(ask: Question) -> Moment | None:
     asked = r"\b(?:which|what) (?:week)?day\b(?! of the month)|\bday of the week\b|\bweekday\b"
     if not ask.asks(asked):
@@ -253,22 +210,16 @@ def _weekday(ask: Question) -> Moment | None:
         return Moment(name, f"{start.isoformat()} is a {name}")
     if len(ask.weekdays) != 1:
         return None
-    beside = re.findall(rf"\b({'|'.join(_BESIDE_TODAY)})\b", ask.text.lower())
-    if ask.spans:
-        days = ask.sign * round(_minutes(ask.spans) / 1440)
-    elif len(beside) == 2:
-        first, second = (_BESIDE_TODAY[said] for said in beside)
-        is_told_first = ask.text.lower().index(beside[0]) < ask.text.rfind("?") - len(ask.text) // 2
-        days = second - first if is_told_first else first - second
-    else:
+    if not ask.spans:
         return None
+    days = ask.sign * round(_minutes(ask.spans) / 1440)
     name = calendar.day_name[(ask.weekdays[0] + days) % 7]
     return Moment(name, f"{days} days from a {calendar.day_name[ask.weekdays[0]]} it is a {name}")
 
 
 _MEANT = re.compile(
     rf"\b(?:(?:next|this|coming|following|on|until|by) ({'|'.join(calendar.day_name)})(?!,? \d)"
-    rf"|({'|'.join(_BESIDE_TODAY)}|next week))\b",
+    rf"|({'|'.join(_DAYS_ON)}))\b",
     re.IGNORECASE,
 )
 
@@ -281,22 +232,7 @@ def _meant(ask: Question) -> Moment | None:
     if said[1]:
         wanted = [name.lower() for name in calendar.day_name].index(said[1].lower())
         return ask.day(ask.dates[0] + timedelta(days=(wanted - ask.dates[0].weekday() - 1) % 7 + 1))
-    return ask.day(ask.dates[0] + timedelta(days=_BESIDE_TODAY.get(said[2].lower(), 7)))
-
-
-def _years(ask: Question) -> Moment | None:
-    """Count between years, or from one year on."""
-    years = [int(year) for year in _YEAR.findall(ask.text)]
-    if ask.dates or ask.clocks:
-        return None
-    if len(years) == 2 and not ask.spans and ask.asks(r"\bhow old\b|\bhow many years\b|\bhow long\b"):
-        gap = abs(years[1] - years[0])
-        return Moment(gap, f"from {min(years)} to {max(years)} are {gap} years")
-    spans = [one.value for one in ask.spans if "year" in one.unit]
-    if len(years) == len(spans) == len(ask.spans) == 1 and ask.asks(r"\b(?:which|what) year\b|\bwhen\b"):
-        year = years[0] + ask.sign * int(spans[0])
-        return Moment(year, f"{spans[0]:g} years {ask.side} {years[0]} is {year}")
-    return None
+    return ask.day(ask.dates[0] + timedelta(days=_DAYS_ON[said[2].lower()]))
 
 
 def _days_between(ask: Question) -> Moment | None:
@@ -309,9 +245,9 @@ def _days_between(ask: Question) -> Moment | None:
     days = (last - first).days
     months = (last.year - first.year) * 12 + last.month - first.month - (last.day < first.day)
     because = f"from {first.isoformat()} to {last.isoformat()} are {days} days"
-    for unit, count in (("weeks", days / 7), ("months", months), ("years", months // 12)):
-        if ask.asks(rf"\b{unit}\b") and count == int(count):
-            return Moment(int(count), because)
+    for unit, count in (("weeks", days / 7), ("months", months)):
+        if ask.asks(rf"\b{unit}\b"):
+            return Moment(int(count), because) if count == int(count) else None
     if not ask.asks(r"\bday|\blong\b"):
         return None
     return Moment(days, because, "" if ask.asks(r"\bhow many\b") else f"{days} days")
@@ -360,7 +296,7 @@ def _time_later(ask: Question) -> Moment | None:
 
 
 _RULES: tuple[Rule, ...] = (
-    _age, _calendar, _beside, _weekday, _years, _days_between, _date_later, _meant, _between_times,
+    _age, _weekday, _days_between, _date_later, _meant, _between_times,
     _time_later,
 )  # fmt: skip
 

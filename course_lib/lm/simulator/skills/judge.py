@@ -7,11 +7,10 @@ score, a list of them, or in words. What is judged, and by what, is told by the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from course_lib.lm.encoder import encode
-from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills.choice import closed_set
@@ -70,19 +69,16 @@ def judge(field: Field, work: Work) -> Result | None:
     asks = (
         _ASKS.search(f"{field.name} {field.desc}") or roles.get("claim") or (labels and is_free_text(field))
     )
-    if better := _better(labels, work, roles):
+    given, question = roles.get("given", ""), roles.get("question", "")
+    truth = roles.get("truth") or roles.get("evidence") or ""
+    if better := _better(labels, work.task.inputs, truth, question):
         return better
     if not asks and not is_free_text(field):
         return None
     if roles.get("claim") and roles.get("evidence"):
         return _of_claim(field, labels, roles)
-    given, truth, question = (
-        roles.get("given", ""),
-        roles.get("truth") or roles.get("evidence") or "",
-        roles.get("question", ""),
-    )
     if given and not truth and labels == (False, True):
-        return _by_criterion(given, roles.get("criterion", ""), question)
+        return _by_meaning(given, _HAS.sub("", roles.get("criterion") or question))
     if not given or not truth:
         return None
     if is_free_text(field) and not labels:
@@ -125,10 +121,6 @@ def _of_claim(field: Field, labels: Sequence[Any], roles: dict[str, str]) -> Res
     """Judge one claim, or each of several where the field is a list."""
     items = field.schema.get("items", {})
     if field.schema.get("type") != "array":
-        if is_free_text(field) and not labels:
-            if not re.fullmatch(r"(\w+_)?(verdict|label|support|judge?ment)", field.name):
-                return None
-            labels = ("supported", "refuted", "not enough information")
         return _of_one(field, labels, roles["claim"], roles["evidence"])
     claims = parsed(roles["claim"])
     if not isinstance(claims, list) or not ("enum" in items or items.get("type") == "boolean"):
@@ -189,48 +181,31 @@ def _label(labels: Sequence[Any], verdict: Verdict) -> Any:
     return middle[0] if middle and not verdict.is_denied else no[0]
 
 
-def _better(labels: Sequence[Any], work: Work, roles: dict[str, str]) -> Result | None:
-    """Choose the better of several answers, which the labels call by the end of their names."""
-    truth, question = roles.get("truth") or roles.get("evidence") or "", roles.get("question", "")
-    called = {
-        label: value
-        for label in labels
-        for name, value in work.task.inputs.items()
-        if name.lower() == str(label).lower() or name.lower().endswith(f"_{str(label).lower()[-1:]}")
-    }
-    if not truth or len(called) < 2 or len(called) < len(labels) - 1:
-        return None
-    scores = {label: _verdict("", value, truth, question)[0].share for label, value in called.items()}
-    near = encode([truth]) @ encode(list(called.values())).T
-    chosen = max(scores, key=lambda label: scores[label] + float(near[0][list(called).index(label)]))
-    return Result(chosen, f"{chosen} agrees more with the truth")
-
-
+NEAR = 0.2  # nearness in meaning from which on two texts are about the same
 _HAS = re.compile(
-    r"\b(?:contains?|includes?|mentions?|names?|gives?|states?|has|have|offers?|asks? for|says?|tells?)\b"
-    r" (?:an? |the |at least one |some )?(?P<what>[^.]+)",
-    re.IGNORECASE,
+    r"^.*?\b(?:contains?|includes?|mentions?|names?|gives?|states?|has|offers?)\b", re.IGNORECASE
 )
-_KINDS = {"price": "money", "number": "number", "e-?mail": "email", "name": "name", "phone": "phone"}
-NEAR = 0.25  # nearness in meaning from which on two texts are about the same
 
 
-def _by_criterion(given: str, criterion: str, question: str) -> Result | None:
-    """Say whether a text has what a criterion wants, or whether an answer is about its question."""
-    if not criterion:
-        near = max(encode([one.text for one in statements(given)]) @ encode([question])[0], default=0.0)
-        is_about = bool(question) and not NO_ANSWER.search(given) and float(near) >= NEAR
-        return Result(
-            is_about, f"the answer is {'near to' if is_about else 'far from'} the question in meaning"
-        )
-    has = _HAS.search(criterion)
-    what = has["what"] if has else criterion
-    kind = next((kind for name, kind in _KINDS.items() if re.match(name, what.lower())), "")
-    if kind:
-        found = any(one.kind == kind for one in lex(given))
-    else:
-        found = max(encode([one.text for one in statements(given)]) @ encode([what])[0], default=0.0) >= NEAR
-    return Result(bool(found), f"the text {'has' if found else 'does not have'} what the criterion wants")
+def _by_meaning(given: str, asked: str) -> Result:
+    """Say whether a text has what a criterion wants, or is about its question, by nearness in meaning."""
+    near = max(encode([one.text for one in statements(given)]) @ encode([asked])[0], default=0.0)
+    holds = bool(asked) and not NO_ANSWER.search(given) and float(near) >= NEAR
+    return Result(holds, f"in meaning the text is {'near to' if holds else 'far from'} what is asked")
+
+
+def _better(labels: Sequence[Any], inputs: Mapping[str, str], truth: str, question: str) -> Result | None:
+    """Choose the better of several answers, which the labels call by the end of their names."""
+    called = {
+        label: _verdict("", value, truth, question)[0].share
+        for label in labels
+        for name, value in inputs.items()
+        if truth and re.search(rf"_{str(label)[-1:]}$", name, re.IGNORECASE)
+    }
+    if len(called) < max(2, len(labels) - 1):
+        return None
+    chosen = max(called, key=called.__getitem__)
+    return Result(chosen, f"{chosen} agrees more with the truth")
 
 
 _RANGE = re.compile(

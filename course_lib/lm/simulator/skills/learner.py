@@ -2,18 +2,18 @@
 
 Main path: Learner(labels, about, rules, demos).scores(text) -> {label: score}.
 
-A softmax regression in its dual form. It starts from what the labels mean: the vectors and the words of their
-names, or of the conditions that the instructions give them. Then it takes gradient steps on the demos. So
-each demo speaks for its label in the measure of its likeness to the text, a demo that the labels' own meaning
-explains already says little, and how far that meaning counts is learned too: demos that contradict it win.
+What the labels mean counts first: the vectors and the words of their names, or of the conditions that the
+instructions give them. To this comes what the demos show: each speaks for its label in the measure of its
+likeness in meaning to the text, and the nearest most.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -31,9 +31,7 @@ IDEAS, MANNERS = 1.5, 7.5  # how much more an idea weighs that both are about, o
 NAME_WORDS = 1.0  # how much the words and ideas of a label's name count against those of its conditions
 SHORT = 3.0  # words of a condition that count in full
 NAMED = 0.7  # nearness to a name alone, against nearness to a condition
-ALSO_NAMED = 0.5  # how much nearness to a label's name adds to that to its conditions
-EXCEPTION, EXCEPTION_FROM, EXCEPTION_LEAST = (3.0, 0.25, -0.02)
-"""Nearness to a rule where not all labels have one: how much it weighs, from where on, and at least."""
+ALSO_NAMED = 0.6  # how much nearness to a label's name adds to that to its conditions
 SHARPNESS = 10.0  # how much the nearest part of a condition counts against its other parts
 REST_NEARNESS = 0.3  # nearness of any text to "everything else"
 NOT_NEARNESS = 0.13  # nearness of a text that is not what a field of True and False asks
@@ -50,12 +48,9 @@ DEGREES = frozenset(
     ("degrees", "lower", "higher", "middle")
 )  # ways to read that ask for how urgent a text is
 FEELING = 3.0  # how much a kind or an unkind word speaks for a label that names praise or blame
-SHARE = 0.03  # how much a demo speaks for its label whatever the text, so that frequent labels are learned
-LIKE, LIKE_FROM, SAME_WORDS = 1.0, 0.1, 0.4  # a demo's likeness: in meaning, from which nearness on, in words
-SHOWN = 12.0  # how much likeness to a label's demos weighs before anything is learned from them
-TRUST = 0.6  # how much demos count at least that the labels' meaning explains
-STEPS, RATE, SCALE_RATE = 16, 0.3, 1.0  # gradient steps on the demos
-KIND_WEIGHTS = {"@": 2.0, "~": 0.5}  # ideas and parts of words, against whole words
+LIKE_FROM = 0.1  # likeness of a text to a demo, at least
+EXPLAINED = 2.0  # trust in the labels' own meaning, by the share of demos that it explains
+SHOWN = 8.0  # how much likeness to a label's demos weighs
 WEAK_DIMENSIONS = 96  # what sim-small has of a vector
 
 _DEFAULT_LABELS = re.compile(
@@ -64,7 +59,6 @@ _DEFAULT_LABELS = re.compile(
 )
 
 Array = NDArray[np.float64]
-Features = Mapping[str, float]
 
 
 class Meaning:
@@ -96,12 +90,8 @@ class Meaning:
         for rule in rules:
             if not rule.condition:
                 self._starts[self.labels.index(rule.label)] += PREFERRED
-        self._named = [
-            at
-            for at, label in enumerate(labels)
-            if label in ruled and not (self._feels or about or self._degrees.size)
-        ]
-        self._is_complete = set(labels) <= ruled | rests.keys()
+        is_named = not (self._feels or about or self._degrees.size)
+        self._named = [at for at, label in enumerate(labels) if is_named and label in ruled]
         self._names = encoded([named[labels[at]] for at in self._named], weak=weak)
         phrases = [phrase for rule in self.rules for phrase in rule.phrases]
         self._phrases = encoded(phrases, weak=weak)
@@ -109,10 +99,11 @@ class Meaning:
             self.labels, tuple((r.label, r.condition) for r in self.rules if r.weight > 0)
         )
 
-    def own(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
+    def own(self, texts: Sequence[str]) -> Array:
         """Return how the labels' own meaning speaks for texts: a row a text, a column a label."""
         scores: Array = self._starts + NEAR * self._nearness(texts)
-        for row, of_text in zip(scores, features, strict=True):
+        for row, text in zip(scores, texts, strict=True):
+            of_text = words.features(text, parts=not self.weak)
             for feature in filter(self._words.__contains__, of_text):
                 for at, weight in self._words[feature]:
                     row[at] += WORDS * of_text[feature] * weight
@@ -136,10 +127,6 @@ class Meaning:
         scores: Array = PRESSING * (2 * self._degrees * urgent + (self._degrees == 0) * (usual - abs(urgent)))
         return scores
 
-    def speaks(self, word: str, label: str) -> bool:
-        """Say whether a word of a text is one of the label's own words."""
-        return any(self.labels[at] == label for at, _ in self._words.get(words.stem(word), ()))
-
     def nearest(self, texts: Sequence[str]) -> Array:
         """Return the nearness of texts to each rule's condition, in which the nearest part counts most."""
         if not self.rules:
@@ -161,14 +148,8 @@ class Meaning:
             else:
                 against[:, at] += AGAINST * np.maximum(near - AGAINST_FROM, 0.0)
         best = np.maximum(best, self._floors)
-        if not self._is_complete:  # what the rules do not speak of is left to the names
-            best[:, self._named] = EXCEPTION * np.maximum(
-                best[:, self._named] - EXCEPTION_FROM, EXCEPTION_LEAST
-            )
         nearness: Array = np.where(np.isinf(best), 0.0, best) - against
-        if self._named:
-            weight = ALSO_NAMED if self._is_complete else NAMED
-            nearness[:, self._named] += weight * (encoded(texts, weak=self.weak) @ self._names.T)
+        nearness[:, self._named] += ALSO_NAMED * (encoded(texts, weak=self.weak) @ self._names.T)
         return nearness
 
 
@@ -179,103 +160,42 @@ class Learner:
         self.meaning = meaning
         self.labels = meaning.labels
         self.demo_labels = [label for _, label in demos]
-        self.demo_features = [self._features(text) for text, _ in demos]
-        self._vectors = encoded([text for text, _ in demos], weak=meaning.weak)
-        seen = Counter(feature for features in self.demo_features for feature in features)
-        self._unknown = math.log(1 + (len(demos) + 1) / 0.5)
-        self._gain = {
-            feature: math.log(1 + (len(demos) + 1) / (count + 0.5)) * KIND_WEIGHTS.get(feature[0], 1.0)
-            for feature, count in seen.items()
-        }
-        self._index: dict[str, list[tuple[int, float]]] = {}
-        for at, features in enumerate(self.demo_features):
-            length = (
-                math.hypot(*(weight * self._gain[feature] for feature, weight in features.items())) or 1.0
-            )
-            for feature, weight in features.items():
-                self._index.setdefault(feature, []).append((at, weight * self._gain[feature] / length))
-        self._labelled = np.array(
-            [[label == other for other in self.labels] for label in self.demo_labels], float
-        )
-        self._pulls = np.zeros((len(demos), len(self.labels)))
-        self._trust = 1.0  # of the demos themselves
-        self._scale = 1.0  # of the labels' own meaning
-        if demos:
-            self._learn([text for text, _ in demos])
+        texts = [text for text, _ in demos]
+        self._vectors = encoded(texts, weak=meaning.weak)
+        guessed = [self.labels[at] for at in meaning.own(texts).argmax(1)] if demos else []
+        explained = sum(map(operator.eq, guessed, self.demo_labels)) / max(len(demos), 1)
+        self._trust = min(EXPLAINED * explained, 1.0) if demos else 1.0  # in the labels' own meaning
         self.scores = lru_cache(maxsize=512)(self._scores)
 
-    def _features(self, text: str) -> Features:
-        return words.features(text, parts=not self.meaning.weak)
+    def _likeness(self, text: str) -> Array:
+        """Return the likeness of a text to each demo."""
+        likeness: Array = self._vectors @ encoded([text], weak=self.meaning.weak)[0]
+        return np.maximum(likeness, LIKE_FROM)
 
-    def _likeness(self, texts: Sequence[str], features: Sequence[Features]) -> Array:
-        """Return the likeness of texts to each demo, in words and in meaning: a row a text."""
-        alike = np.zeros((len(texts), len(self.demo_labels)))
-        for row, of_text in zip(alike, features, strict=True):
-            squared = 0.0
-            for feature, weight in of_text.items():
-                gained = weight * self._gain.get(feature, self._unknown)
-                squared += gained * gained
-                for at, other in self._index.get(feature, ()):
-                    row[at] += gained * other
-            row /= math.sqrt(squared) or 1.0
-        near = np.maximum(encoded(texts, weak=self.meaning.weak) @ self._vectors.T - LIKE_FROM, 0.0)
-        likeness: Array = SAME_WORDS * alike + LIKE * near + SHARE
-        return likeness
-
-    def _shown(self, alike: Array, *, themselves: bool = False) -> Array:
+    def _shown(self, text: str) -> Array:
         """Return for each label how its demos speak for a text; one without demos gets the mean."""
-        counted = np.ones(alike.shape) - np.eye(len(alike)) if themselves else np.ones(alike.shape)
-        counts = counted @ self._labelled
-        sums = (np.exp(SHARPNESS * alike) * counted) @ self._labelled
-        has = counts > 0
-        scores = SHOWN / SHARPNESS * np.log(np.where(has, sums, 1.0) / np.where(has, counts, 1.0))
-        means = scores.sum(1, keepdims=True) / np.maximum(has.sum(1, keepdims=True), 1)
-        shown: Array = np.where(has, scores, means)
+        powers = np.exp(SHARPNESS * self._likeness(text))
+        own = [powers[[label == other for other in self.demo_labels]] for label in self.labels]
+        scores = np.array([math.log(each.mean()) if each.size else math.nan for each in own])
+        shown: Array = SHOWN / SHARPNESS * np.nan_to_num(scores, nan=float(np.nanmean(scores)))
         return shown
 
-    def _learn(self, texts: Sequence[str]) -> None:
-        own = self.meaning.own(texts, self.demo_features)
-        kernel = self._likeness(texts, self.demo_features)
-        self._trust = max(float((own.argmax(1) != self._labelled.argmax(1)).mean()), TRUST)
-        shown = self._trust * self._shown(kernel, themselves=True)
-        seen = self._labelled.any(
-            0
-        )  # a label that no demo shows is left to its own meaning, not taken for wrong
-        for _ in range(STEPS):
-            misses = (self._labelled - _softmax(self._scale * own + shown + kernel @ self._pulls)) * seen
-            self._pulls += RATE * misses
-            self._scale = min(max(self._scale + SCALE_RATE * float((misses * own).sum(1).mean()), 0.0), 1.5)
-
     def _scores(self, text: str) -> dict[str, float]:
-        features = [self._features(text)]
-        scores = self._scale * self.meaning.own([text], features)
+        scores = self._trust * self.meaning.own([text])[0]
         if self.demo_labels:
-            alike = self._likeness([text], features)
-            scores = scores + self._trust * self._shown(alike) + alike @ self._pulls
-        return dict(zip(self.labels, scores[0].tolist(), strict=True))
+            scores = scores + self._shown(text)
+        return dict(zip(self.labels, scores.tolist(), strict=True))
 
     def because(self, name: str, chosen: str, text: str) -> str:
         """Say in a sentence what the choice rests on."""
-        if self.demo_labels:
-            alike = self._likeness([text], [self._features(text)])[0]
-            best = int(alike.argmax())
-            if self.demo_labels[best] == chosen:
-                shared = [w for w in _said(text) if words.stem(w) in self.demo_features[best]][:3]
-                sharing = f", sharing {_quoted(shared)}" if shared else ""
-                return f"the input is most like an example with {name} {chosen}{sharing}"
-        near = self.meaning.nearest([text])[0]
-        own = [
-            (n, r)
-            for n, r in zip(near, self.meaning.rules, strict=True)
-            if r.label == chosen and r.weight > 0
-        ]
-        _, rule = max(own, key=lambda pair: pair[0], default=(0.0, Rule(chosen)))
-        if rule.condition and rule.condition != chosen.replace("_", " "):
-            return f"the input is about {rule.condition}, which is {name} {chosen}"
-        hits = [w for w in _said(text) if self.meaning.speaks(w, chosen)][:3]
-        if hits:
-            return f"{_quoted(hits)} in the input points to {name} {chosen}"
-        return f"in meaning the input is nearest to {name} {chosen}"
+        if self.demo_labels and self.demo_labels[int(self._likeness(text).argmax())] == chosen:
+            return f"the input is most like an example with {name} {chosen}"
+        near = zip(self.meaning.nearest([text])[0].tolist(), self.meaning.rules, strict=True)
+        own = [(n, rule.condition) for n, rule in near if rule.label == chosen and rule.weight > 0]
+        condition = max(own, default=(0.0, ""))[1]
+        if condition and condition != chosen.replace("_", " "):
+            return f"the input is about {condition}, which is {name} {chosen}"
+        return f"of the choices for {name}, {chosen} is nearest to the input in meaning"
 
 
 def encoded(texts: Sequence[str], *, weak: bool) -> encoder.Vectors:
@@ -307,17 +227,3 @@ def _words_of(
                 rarity = math.log(1 + len(labels) / shared[feature])
                 meaning.setdefault(feature, []).append((at, weight * rarity * kind))
     return meaning
-
-
-def _softmax(scores: Array) -> Array:
-    powers = np.exp(scores - scores.max(1, keepdims=True))
-    chances: Array = powers / powers.sum(1, keepdims=True)
-    return chances
-
-
-def _said(text: str) -> list[str]:
-    return list(dict.fromkeys(word for word in words.words(text) if word not in words.STOP))
-
-
-def _quoted(items: Sequence[str]) -> str:
-    return ", ".join(f"'{item}'" for item in items)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from course_lib.lm.simulator.skills.arithmetic import Worked, written
@@ -70,8 +70,7 @@ def _plain(value: float) -> Amount:
 
 _ASKS = re.compile(
     r"\b(?:how (?:many|much|far|long|fast|old|tall|big|high|wide|warm|cold|heavy|deep)|what|which|calculate"
-    r"|compute|find"
-    r"|work out)\b",
+    r"|compute|find|work out)\b",
     re.IGNORECASE,
 )
 _LOWERED = (
@@ -90,39 +89,26 @@ _COMES = (
     r"buys?|bought|gets?|got|receiv\w+|finds?|found|gain\w*|c[ao]mes?|back|wins?|won|earn\w*|deposit\w*|pick(?:s|ed)?"
     r"|join\w*|collect\w*|another|bakes?|baked|makes?|made|arriv\w+|on top"
 )
-_CUT, _RAISED, _DOWN, _UP = (
-    re.compile(rf"\b(?:{verbs})\b", re.IGNORECASE)
-    for verbs in (_LOWERED, _HIGHER, f"{_LOWERED}|{_GOES}", f"{_HIGHER}|{_COMES}")
-)
-_HANDS = re.compile(
-    r"\b(?:people|men|women|friends|students|pupils|machines|pumps|taps|cooks|robots|children|horses|hands|tractors|\w+[st]ers"
-    r"|\w+(?:ork|ild|int|rden|each|arm)ers)\b",
-    re.IGNORECASE,
-)
-"""Those of whom more do the same work in less time."""
-_LEFT = re.compile(
-    r"\b(?:left|remain\w*|still|free|change|over|empty|unsold|keeps?|don't|do not|did not|didn't|not)\b",
-    re.IGNORECASE,
-)
-_BEFORE = re.compile(r"\b(?:before|originally|original|at first|in the beginning)\b", re.IGNORECASE)
-_TOTAL = re.compile(
-    r"\b(?:altogether|in all|in total|total|together|sum|both|combined|overall)\b", re.IGNORECASE
-)
-_MORE = re.compile(
-    r"\b(?:difference|how (?:many|much) (?:\w+ )?(?:more|less|fewer|[a-z]{2,}er))\b", re.IGNORECASE
-)
+
+
+def _said(words: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
+
+
+_CUT, _RAISED = _said(_LOWERED), _said(_HIGHER)
+_DOWN, _UP = _said(f"{_LOWERED}|{_GOES}"), _said(f"{_HIGHER}|{_COMES}")
+_LEFT = _said("left|remain\\w*|still|free|change|over|empty|unsold|keeps?|don't|do not|did not|didn't|not")
+_BEFORE = _said("before|originally|original|at first|in the beginning")
+_TOTAL = _said("altogether|in all|in total|total|together|sum|both|combined|overall")
+_MORE = _said(r"difference|how (?:many|much) (?:\w+ )?(?:more|less|fewer|[a-z]{2,}er)")
 _TIMES = {"twice": 2.0, "double": 2.0, "half": 0.5, "three times": 3.0, "four times": 4.0, "five times": 5.0,
           "triple": 3.0, "ten times": 10.0, "a third": 1 / 3, "a quarter": 0.25}  # fmt: skip
-_ASKED_KINDS = (
-    (r"how far|what distance", "km"),
-    (r"how long|how much time", "hour"),
-    (r"how old", "year"),
-    (
-        r"\b(?:cost|costs|price|pay|paid|earn|earns|rent|bill|change|spend|spent|worth|wage|salary|charge"
-        r"|fee|owe)\b",
-        "dollar",
-    ),
-)
+_ASKED_KINDS = {
+    "km": "how far|what distance",
+    "hour": "how long|how much time",
+    "year": "how old",
+    "dollar": r"\b(?:costs?|price|pay|paid|earns?|rent|bill|change|spen[dt]|worth|wage|charge|fee|owe)\b",
+}
 
 
 class Problem:
@@ -148,25 +134,14 @@ class Problem:
             return unit_of(into.group(1))
         if named and unit and not re.match(r"(?:money|time|change|\w+er)\b", named.group(1)):
             return unit
-        for asked, name in _ASKED_KINDS:
-            if re.search(asked, self.question, re.IGNORECASE):
-                return self._like(frozenset({name}))
-        return NONE
-
-    def _like(self, unit: Unit) -> Unit:
-        """Return the unit of the problem that measures the same, or the unit itself."""
-        units = [unit for one in self.all for unit in (one.unit, one.per)]
-        kinds = [one for one in units if kind_of(one) == kind_of(unit)]
-        return kinds[0] if kinds else unit
+        meant = next((frozenset({name}) for name, asked in _ASKED_KINDS.items() if self.asks(asked)), NONE)
+        units = (unit for one in self.all for unit in (one.unit, one.per))
+        return next((unit for unit in units if meant and kind_of(unit) == kind_of(meant)), meant)
 
     def clause(self, start: int) -> str:
         """Return what stands around a place up to the nearest comma, full stop, `and` or `then`."""
-        breaks = [
-            0,
-            *(m.end() for m in re.finditer(r"[.,;?!](?!\d)|\b(?:and|then|but)\b", self.text)),
-            len(self.text),
-        ]
-        before = max(at for at in breaks if at <= start)
+        breaks = [m.end() for m in re.finditer(r"[.,;?!](?!\d)|\b(?:and|then|but)\b", self.text)]
+        before = max((at for at in breaks if at <= start), default=0)
         return self.text[before : min((at for at in breaks if at > start), default=len(self.text))]
 
     @cached_property
@@ -185,7 +160,7 @@ Method = Callable[[Problem], Amount | None]
 @lru_cache(maxsize=512)
 def solve(text: str) -> Worked | None:
     """Return the result of a problem in words, or None where it is not surely understood."""
-    if len(text) > 700 or not (_ASKS.search(text) or re.search(r"\bconvert\b", text, re.IGNORECASE)):
+    if len(text) > 700 or not _ASKS.search(text) or re.search(r"\d\s?/\s?\d", text):
         return None
     problem = Problem(in_figures(text))
     for method in _METHODS if problem.all else ():
@@ -210,18 +185,14 @@ def _whole(problem: Problem, found: Amount) -> Worked | None:
 
 
 def _convert(problem: Problem) -> Amount | None:
-    """Write one quantity, or several that make one, in another unit."""
-    asked, units = problem.asked, {one.unit for one in problem.plain}
-    sizes = [factor(one.unit, asked) for one in problem.plain]
-    if not sizes or not kind_of(asked) or None in sizes or len(units) < len(sizes) or problem.rates:
+    """Write one quantity in another unit."""
+    by = factor(problem.all[0].unit, problem.asked) if kind_of(problem.asked) else None
+    if len(problem.all) != 1 or by in (None, 1.0):
         return None
-    ends = zip(problem.plain, problem.plain[1:], strict=False)
-    between = [problem.text[one.end : other.start] for one, other in ends]
-    if sizes == [1.0] or not all(re.fullmatch(r"\W*(?:and|plus)?\W*", text) for text in between):
-        return None
-    value = sum(one.value * (size or 0.0) for one, size in zip(problem.plain, sizes, strict=True))
-    shown = " + ".join(f"{written(one.value)} {_named(one.unit)}" for one in problem.plain)
-    return Amount(value, f"{shown} in {_named(asked)}s", frozenset(one.start for one in problem.plain))
+    one = _of(problem.all[0], by or 1.0)
+    return replace(
+        one, shown=f"{written(problem.all[0].value)} {_named(one.unit)} in {_named(problem.asked)}s"
+    )
 
 
 def _percentage(problem: Problem) -> Amount | None:
@@ -243,9 +214,7 @@ _HOLDS = re.compile(r"(?:%|percent)(?: \w+)? (?:is|are|were|was|have|has)\b|\b(?
 
 def _percent(problem: Problem) -> Amount | None:
     """Take a percentage of an amount, or add it, or take it off."""
-    terms = _terms(problem) or [
-        _of(one) for one in problem.rates
-    ]  # "2400 a month", of which a share is asked
+    terms = _terms(problem)
     if len(problem.percents) != 1 or len(terms) != 1:
         return None
     base, percent = terms[0], _of(problem.percents[0])
@@ -261,25 +230,10 @@ def _percent(problem: Problem) -> Amount | None:
     is_up = _RAISED.search(clause) and not _CUT.search(clause)
     is_down = not is_up and (_CUT.search(problem.text) or _LEFT.search(question))
     if _BEFORE.search(question):
-        share = percent / _plain(100)
-        return base / (_plain(1) - share if is_down else _plain(1) + share)
+        return None
     if is_down:
         return base - part
     return base + part if is_up or _RAISED.search(problem.text) else None
-
-
-def _shape(problem: Problem) -> Amount | None:
-    """Measure a rectangle, a square or a box."""
-    lengths, text = problem.amounts, problem.text.lower()
-    if re.search(r"\b(?:square|cube)\b(?! (?:met|kilo|f[eo]|cent))", text) and len(lengths) == 1:
-        lengths = lengths * (3 if "cube" in text else 2)
-    named = re.search(r"\b(area|volume|square(?= (?:k|c|m|f[eo])))|\b(?:perimeter|fence|around)\b", text)
-    if not named or not 2 <= len(lengths) <= 3 or re.search(r"circle|triang|radius|pool", text):
-        return None
-    if not named[1]:
-        return _plain(2) * (lengths[0] + lengths[1])
-    face = lengths[0] * lengths[1]
-    return face * lengths[2] if len(lengths) == 3 else face
 
 
 _LESS = ("younger", "shorter", "lighter", "less", "fewer", "cheaper", "smaller", "lower")
@@ -341,36 +295,14 @@ def _proportion(problem: Problem) -> Amount | None:
     if not is_pair or re.search(r"\b(?:older|younger)\b", problem.text):
         return None
     if len(problem.plain) == 2:
-        return _per_one(problem, first, second)
+        return first / second if problem.asks(r"\bspeed|how fast|\b(?:per|each|one)\b") else None
     third = problem.amounts[2]
-    is_time = kind_of(second.unit) in ("time", "months")
     if (same := factor(third.unit, first.unit)) is not None:
-        if is_time and _HANDS.search(problem.text[first.start : problem.plain[0].end]):
-            return first * second / third
-        if is_time and re.search(r"needs?\b", between):
+        if kind_of(second.unit) in ("time", "months") and not kind_of(first.unit):
             return None  # more of them may be quicker, or take longer
         return second / first * (third if same == 1.0 else third * _plain(same))
     same = factor(third.unit, second.unit)
     return None if same is None else first / second * (third if same == 1.0 else third * _plain(same))
-
-
-def _per_one(problem: Problem, first: Amount, second: Amount) -> Amount | None:
-    """Divide a pair of amounts: how many of the one for each of the other, or a speed."""
-    ratio = re.search(
-        r"\b(?:many|much) ([a-z]+)\b.*? (?:per|for each|to each|for every) [a-z]+", problem.question
-    )
-    if ratio:
-        unit = unit_of(ratio[1])
-        return (
-            second / first
-            if factor(second.unit, unit)
-            else first / second
-            if factor(first.unit, unit)
-            else None
-        )
-    if not problem.asks(r"\bspeed|how fast|\bper\b|\b(?:each|one|a single)\b|an hour"):
-        return None
-    return first / second if kind_of(second.unit) in ("time", "") else second / first
 
 
 _HELD = re.compile(
@@ -394,8 +326,11 @@ def _rated(problem: Problem) -> Iterator[tuple[Quantity, Unit]]:
         for container in (served, _HELD.search(before.replace("$", "")), _ROWS.search(before)):
             per = unit_of(container[1]) if container else NONE
             # More hands do the same work in less time: that is no rate.
-            is_work = container and kind_of(one.unit) == "time" and _HANDS.search(f"{container[1]}s")
-            if not is_work and factor(one.unit, per) is None and any(unit & per for unit in others):
+            if (
+                kind_of(one.unit) != "time"
+                and factor(one.unit, per) is None
+                and any(unit & per for unit in others)
+            ):
                 yield one, per
                 break
 
@@ -412,22 +347,16 @@ def _terms(problem: Problem) -> list[Amount]:
             left.remove(one)
             product = _of(one, factor(one.unit, per) or 1.0) * _of(rate)
             product = product if rate.per_value == 1 else product / _plain(rate.per_value)
-            terms.append(Amount(product.value, product.shown, product.places, rate.unit))
+            terms.append(replace(product, unit=rate.unit))
     return sorted([*terms, *map(_of, left)], key=lambda term: term.start)
 
 
 def _rates(problem: Problem) -> Amount | None:
-    """Chain rates, or divide an amount by a rate."""
+    """Divide an amount by a rate."""
     rated = list(_rated(problem))
     amounts = [one for one in problem.plain if not any(one is rate for rate, _ in rated)]
     if len(rated) == 1 and len(amounts) == 1:
         return _by_rate(problem, *rated[0], amounts[0])
-    if len(rated) == 2 and len(amounts) <= 1:
-        (one, for_one), (two, for_two) = rated
-        for inner, outer, per in ((one, two, for_two), (two, one, for_one)):
-            if (by := factor(inner.unit, per)) is not None:
-                product = _of(inner, by) * _of(outer)
-                return product * _of(amounts[0]) if amounts else product
     return None
 
 
@@ -446,8 +375,6 @@ def _by_rate(problem: Problem, rate: Quantity, per: Unit, amount: Quantity) -> A
 def _change(problem: Problem) -> Amount | None:
     """Add what comes and take off what goes."""
     terms, question = _terms(problem), problem.question
-    if part := _part(problem, terms):
-        return part
     asked = problem.asked or (terms[0].unit if terms else NONE)
     sizes = [factor(one.unit, asked) if one.unit and asked else 1.0 for one in terms]
     is_total = _TOTAL.search(question) and not any(kind_of(one.unit) for one in terms)
@@ -475,17 +402,6 @@ def _change(problem: Problem) -> Amount | None:
     return found
 
 
-def _part(problem: Problem, terms: list[Amount]) -> Amount | None:
-    """Take a part such as 3/4 of an amount, or what is left of it."""
-    parts = [
-        one for one in terms if 0 < one.value < 1 and not one.unit and "/" in problem.text[one.start :][:5]
-    ]
-    if len(parts) != 1 or len(terms) != 2:
-        return None
-    whole = terms[1 - terms.index(parts[0])]
-    return (_plain(1) - parts[0]) * whole if _LEFT.search(problem.question) else parts[0] * whole
-
-
 def _sign(problem: Problem, term: Amount) -> int:
     """Return 1 for an amount that is added, -1 for one that goes, 0 where the problem does not tell."""
     clause, question = problem.clause(term.start), problem.question
@@ -508,7 +424,7 @@ def _sign(problem: Problem, term: Amount) -> int:
 
 
 _METHODS: tuple[Method, ...] = (
-    _percentage, _percent, _shape, _convert, _compare, _share, _rates, _proportion, _change,
+    _percentage, _percent, _convert, _compare, _share, _rates, _proportion, _change,
 )  # fmt: skip
 
 

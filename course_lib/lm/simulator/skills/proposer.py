@@ -22,7 +22,7 @@ import numpy as np
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed, sections
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.learner import Learner, Meaning, encoded
+from course_lib.lm.simulator.skills.learner import Meaning, encoded
 from course_lib.lm.simulator.skills.polarity import degrees
 from course_lib.lm.simulator.skills.rules import WAYS, read_rules, read_ways
 from course_lib.lm.simulator.skills.work import Result, Work
@@ -115,35 +115,26 @@ def _are_labels(said: Sequence[str]) -> bool:
 
 
 _RIGHT = re.compile(
-    r"(?:\b(?:correct|right|expected|true|gold|actual|desired|proper|should|belongs?|goes|answer|instead)\b"
-    r"(?:[^'\"`]{0,40}?\b(?:is|was|be|been|to|in|as))?\W*(?:the )?)$"
-    r"|^\W*(?:is|was) (?:the )?(?:right|correct|expected)"
+    r"\b(?:correct|right|expected|true|gold|should|belongs?|answer)\b(?:[^'\"`.]{0,40}?\b(?:is|was|be|to|in|as))?\W*$"
 )
-_WRONG = re.compile(
-    r"\b(?:got|not|instead of|rather than|predicted|answered|gave|said|chose)\W*$"
-    r"|^\W*(?:is|was) (?:wrong|incorrect|not)"
-)
-_FAULT = re.compile(r"\b(?:incorrect|wrong|mistaken?|false|not (?:correct|right)|score of 0(?:\.0)?)\b")
-_BARE = re.compile(
-    r"(?:(?:correct|right|expected)[^.\n]*?(?:is|was|be|:)|should be|belongs to|expected)\s+([\w-]+)"
-)
+_RIGHT_BEHIND = re.compile(r"^\W*(?:is|was) (?:the )?(?:right|correct|expected)")
+_FAULT = re.compile(r"\b(?:incorrect|wrong|false|got|not (?:correct|right)|score of 0(?:\.0)?)\b")
 
 
 def _judged(given: str, out: str, feedback: str, known: set[str]) -> str:
     """Return the label that the feedback on a field calls right, or none if it calls the given one wrong."""
     clauses = re.split(r"(?<=[.;\n])\s+", feedback)
     said = "; ".join([clause for clause in clauses if re.search(rf"\b{re.escape(out)}\b", clause)] or clauses)
-    named = {label.strip() for label in re.findall(r"['\"`]([^'\"`\n]{1,40})['\"`]", said)} | known
-    named |= {bare[1] for bare in _BARE.finditer(said) if bare[1].lower() not in words.STOP}
+    named = {
+        *re.findall(r"['\"`]([^'\"`\n]{1,40})['\"`]", said),
+        *re.findall(r"\bis ([\w-]+)\.", said),
+    } | known
     spelled = "|".join(re.escape(label) for label in sorted(named, key=len, reverse=True))
-    is_wrong = _FAULT.search(said.lower()) is not None
     for found in re.finditer(rf"(?<![\w-])(?:{spelled})(?![\w-])", said, re.IGNORECASE):
-        sides = (said[: found.start()].lower(), said[found.end() :].lower())
-        if any(map(_WRONG.search, sides)):
-            is_wrong |= found[0].lower() == given.lower()
-        elif any(map(_RIGHT.search, sides)):
+        before, behind = said[: found.start()].lower(), said[found.end() :].lower()
+        if _RIGHT.search(before) or _RIGHT_BEHIND.search(behind):
             return next((label for label in known if label.lower() == found[0].lower()), found[0])
-    return "" if is_wrong else given
+    return "" if _FAULT.search(said.lower()) else given
 
 
 # -- rules from examples -----------------------------------------------------------------------------------
@@ -187,11 +178,8 @@ def _gain(examples: Sequence[Example], basic: str, said: Sequence[str], work: Wo
 
     def right(told: str) -> int:
         meaning = Meaning(labels, "", read_rules(told, labels), read_ways(told), weak=work.weak)
-        scores = [Learner(meaning, ()).scores(example.text) for example in examples]
-        return sum(
-            max(score, key=score.__getitem__) == one.label
-            for score, one in zip(scores, examples, strict=True)
-        )
+        guessed = meaning.own([example.text for example in examples]).argmax(1)
+        return sum(labels[at] == one.label for at, one in zip(guessed, examples, strict=True))
 
     return right("\n".join([basic, *said])) - right(basic)
 
@@ -389,15 +377,13 @@ def _improved(basic: str, rules: Rules, tried: Sequence[str], work: Work) -> str
 
 
 def _ways(basic: str, tried: Sequence[str], work: Work) -> list[str]:
-    """Return the ways to read that an instruction has; where others were tried, some and one or two more."""
+    """Return the ways to read that an instruction has; where others were tried, some and a new one."""
     has = [sentence for sentence, _ in WAYS.values() if sentence in basic]
     fresh = [sentence for sentence, _ in WAYS.values() if sentence not in has]
     if not tried or not fresh:
         return has
-    if work.draw is None:
-        return [*has, fresh[0]]
-    kept = has[: work.draw.choice((0, 1, 2))]
-    return [*kept, *work.draw.sample(fresh, work.draw.choice((1, min(2, len(fresh)))))]
+    kept = has[: work.draw.choice((0, 1, 2))] if work.draw else has
+    return [*kept, work.draw.choice(fresh) if work.draw else fresh[0]]
 
 
 def _observations(work: Work) -> Result:
@@ -444,30 +430,13 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _discussion(work: Work) -> Result | None:
-    if "worse_program_outputs" not in work.task.inputs:
-        return None
-    return Result("The worse run differs from the better one in its outputs, not in its inputs.")
-
-
 def _description(work: Work) -> Result | None:
     code = work.task.inputs.get("program_code", "")
     given, wanted = (
         ", ".join(re.findall(rf"(\w+)\s*(?::[^=\n]+)?=\s*(?:dspy\.)?{kind}Field", code))
         for kind in ("Input", "Output")
     )
-    if not wanted and (signature := re.search(r"\(([\w, ]+) -> ([\w, ]+)", code)):
-        given, wanted = signature[1], signature[2]
     return Result(f"It reads {given or 'its inputs'} and gives {wanted or 'its outputs'}, one call each.")
-
-
-def _shortened(work: Work) -> Result | None:
-    said, limit = work.task.inputs.get("instruction", ""), work.task.inputs.get("length_limit", "")
-    most = int(number[0]) if (number := re.search(r"\d+", limit.replace(",", ""))) else len(said)
-    kept = ""
-    for sentence in re.split(r"(?<=[.!?])\s+|\n+", said):
-        kept = f"{kept} {sentence}".strip() if len(kept) + len(sentence) < most else kept
-    return Result(kept[:most] or said[:most])
 
 
 _WRITERS: dict[str, Callable[[Work], Result | None]] = {
@@ -477,7 +446,5 @@ _WRITERS: dict[str, Callable[[Work], Result | None]] = {
     r"summary": _summary,
     r"(?:natural_language_|induced_)?rules": _rules,
     r"module_advice": _advice,
-    r"discussion": _discussion,
     r"(?:program|module)_description": _description,
-    r"shortened_instruction": _shortened,
 }

@@ -60,7 +60,7 @@ _SIGN = r"us\$|[$€£¥]|\b(?:eur|usd|gbp|chf)\b"
 _PER = r"\s*(?:(?:in|on|to|for|from)(?:to)? (?=each|every))?(?:/|\b(?:per|an?|each|every|apiece)\b)\s*"
 _NOUN = r"[A-Za-z\u00c0-\u024f][\w'\u00b0-]*"
 _FOUND = re.compile(
-    rf"(?P<sign>{_SIGN})?\s?(?P<number>{NUMBER})(?P<part>\s?/\s?\d+(?![\d/]))?"
+    rf"(?P<sign>{_SIGN})?\s?(?P<number>{NUMBER})"
     rf"(?:\s?(?P<percent>%|percent\b|per cent\b)|\s?(?P<after>{_SIGN}|°\s?[CF]?)"
     rf"|[ -]?(?P<noun>{_NOUN}(?:[ -]{_NOUN}){{0,3}}))?",
     re.IGNORECASE,
@@ -119,22 +119,12 @@ def factor(unit: Unit, other: Unit) -> float | None:
     return float(_TABLE[kind][one][0] / _TABLE[kind][two][0])
 
 
-_FRACTIONS = {"half": "1/2", "third": "1/3", "quarter": "1/4", "fifth": "1/5", "tenth": "1/10"}
 _MIXED = (
     (rf"\b({NUMBER}) and a half( [a-z]+)?", lambda match: f"{number(match[1]) + 0.5:g}{match[2] or ''}"),
     (r"\b(?:an?|one) (hour|day|week|month|year|mile|litre|kilo) and a half", r"1.5 \1s"),
     (r"\bhalf (?:an? )(hour|day|year|mile|litre|kilo|dozen)", r"0.5 \1s"),
-    (
-        r"\b(?:one|a) (?:third|quarter|fifth|tenth|half)\b(?= of)|\bhalf (?=of|the)",
-        lambda match: _FRACTIONS[match[0].lower().split()[-1]] + " ",
-    ),
-    (
-        r"\b(two|three) (thirds|quarters|fifths)\b(?= of)",
-        lambda match: f"{number(match[1]):g}/{_FRACTIONS[match[2].lower()[:-1]][2:]}",
-    ),
     (rf"\b({NUMBER}) hours? and a quarter", lambda match: f"{number(match[1]) + 0.25:g} hours"),
     (r"\b(?:a )?quarter of an hour", "15 minutes"),
-    (r"\bthree[- ]quarters of an hour", "45 minutes"),
 )
 
 
@@ -159,8 +149,6 @@ def quantities(text: str) -> tuple[Quantity, ...]:
 
 def _read(match: re.Match[str], text: str) -> Quantity:
     value = number(match.group("number"))
-    if match.group("part"):
-        value /= float(match.group("part").strip(" /")) or 1.0
     noun, end = _noun(match)
     if match.group("percent"):
         unit = PERCENT
