@@ -224,7 +224,9 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
                 break  # but "from Rome and Oslo", "2 or 3 people"
         elif lead := _lead(tokens, place, at):
             is_of_all = lead not in PREPOSITIONS and lead != "called"
-            own = _own_words(tokens[max(place - 4, 0) : place])[: 3 if is_of_all else 1 if lead in ("of", "called") else 0]
+            own = _own_words(tokens[max(place - 4, 0) : place])[
+                : 3 if is_of_all else 1 if lead in ("of", "called") else 0
+            ]
             return lead, tuple([*label, *own][:3]), is_joined
         elif token.kind == "stop" or token.word in PREPOSITIONS or _is_counted(tokens, place):
             break

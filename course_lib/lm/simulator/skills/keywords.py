@@ -21,7 +21,7 @@ TITLE_WORDS, MOST_WORDS, MOST_POINTS = 10, 5, 4
 SHORTEST = 12  # a text of fewer words is not shortened
 LEAD = 1.25  # how much more the first sentence counts: texts begin with what they are about
 _SUMMARY = re.compile(
-    r"(\w+_)?(summary|summarization|summari[sz]ed|gist|tl_?dr|abstract|synopsis|overview|digest|recap"
+    r"(\w+_)?(summary|summarization|summari[sz]ed|gist|tl_?dr|abstract|synopsis|overview|digest|recap|note|memo"
     r"|main_idea|main_point|takeaway"
     r"|topic_sentence|key_sentence|headline_sentence)(_text)?|short_version|in_short|condensed\w*"
     r"|shortened\w*",
