@@ -74,12 +74,17 @@ def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
     return _repeated(field.name, demos) if field.name not in ("answer", "reasoning") else ()
 
 
+_ITEM = r"[\w-]+(?: [\w-]+)?"
+_LIST = re.compile(rf"({_ITEM}(?:(?:, |\s?[|/]\s?){_ITEM})+(?:,? or {_ITEM}|[|/]\s?{_ITEM}))")
+"""A description that is a list of three or more: `low, normal or high`."""
+
+
 @lru_cache(maxsize=512)
 def _listed_choices(desc: str) -> tuple[str, ...]:
     """Return the choices of a description such as `one of: red, green, blue`."""
     match = re.search(
         r"\b(?:one of|one word|either|choose from|choices:|options:)[: ]+([^.\n]+)", desc, re.IGNORECASE
-    )
+    ) or _LIST.fullmatch(desc.strip(" ."))
     if not match:
         return ()
     parts = (part.strip(" `'\"()[]") for part in re.split(r",\s*(?:or\s+)?|/|\||;|\bor\b", match.group(1)))

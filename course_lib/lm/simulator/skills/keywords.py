@@ -60,7 +60,7 @@ def summarise(field: Field, work: Work) -> Result | None:
             if is_text and found
             else None
         )
-    if not is_free_text(field) or not is_summary(field.name):
+    if not is_free_text(field) or not is_summary(field.name) or len(longest.split()) < 3:
         return None
     if _TITLE.fullmatch(field.name) and (
         len(longest.split()) < SHORTEST
