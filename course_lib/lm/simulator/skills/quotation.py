@@ -291,8 +291,19 @@ def bearing(context: str, question: str) -> Quote:
     if len(question) <= LONGEST_QUESTION and (
         len(passages) == 1 or max(len(chunk.text) for chunk in passages) < 200
     ):
-        return _nearest(passages, question)
+        found = [_nearest(passages, part) for part in _parts(question)]
+        sentences = dict.fromkeys(text for quote in found for text in quote.sentences)
+        return Quote(tuple(sentences), tuple(dict.fromkeys(one for quote in found for one in quote.ids)))
     return _covering(passages, question)
+
+
+_AND = re.compile(r",?\s+and\s+(?=(?:who|what|when|where|which|why|how)\b)", re.IGNORECASE)
+
+
+def _parts(question: str) -> list[str]:
+    """Cut a question that asks two things; one that points back with a pronoun stays whole."""
+    parts = _AND.split(question)
+    return parts if not re.search(r"\b(?:it|its|they|their|them|he|she|his|her)\b", question) else [question]
 
 
 def _nearest(passages: Sequence[Chunk], question: str) -> Quote:
