@@ -27,6 +27,39 @@ from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 MOST_FACTS = 6
 MOST_RECORDS = 8
 
+_ASKS_FOR = (
+    (
+        r"where|track|location|whereabouts|parcel|package",
+        r"status|place|destination|location|city|arriv|eta|scan|note",
+    ),
+    (
+        r"when|date|day|arriv\w*|long|how soon|expect\w*|overdue|late",
+        r"date|arriv|eta|placed|day|scan|time|status|joined|return",
+    ),
+    (
+        r"how much|amount|cost|price|total|paid|pay|worth|sum|euros?|refund\w*|money",
+        r"eur|total|amount|price|cost|usd|paid|refund",
+    ),
+    (
+        r"why|going on|wrong|problem|happen\w*|stuck|moves?|moving|news|held|says?",
+        r"note|reason|message|comment|detail|status|place",
+    ),
+    (r"who|whose|name", r"name|email|customer"),
+    (
+        r"status|state|happen\w*|news|arrived|delivered|shipped|sent|cancell?ed",
+        r"status|state|place|arriv|eta",
+    ),
+    (r"how many|count|points?|number", r"points?|(?:^|_)counts?$|quantity|number"),
+    (r"items?|products?|what did|what was|bought|contain\w*|in (?:it|the order)", r"^name$|quantity|item"),
+    (
+        r"address|street|(?:deliver|sen[dt]|ship|go)\w*\b[^.?!]{0,30}\bto",
+        r"address|ship_to|street|destination",
+    ),
+)
+"""Words of a question, and the keys of a record that answer it."""
+_KINDS_WANTED = tuple(
+    (re.compile(rf"\b(?:{asks})\b", re.IGNORECASE), re.compile(keys)) for asks, keys in _ASKS_FOR
+)
 _SUBJECT = re.compile(r"(?:^|_)(?:id|number|reference|key)$")
 
 
@@ -109,9 +142,17 @@ def _sentence(text: str) -> str:
 def chosen(one: Seen, question: str) -> list[Leaf]:
     """Return the values of an observation that bear on the question, in their order; subject first."""
     leaves = [leaf for leaf in one.leaves if not is_command(str(leaf.value))]
+    wanted = [kind for asks, kind in _KINDS_WANTED if asks.search(question)]
     stems = set(words.stems(question))
-    told = [stems & set(words.stems(f"{leaf.key.lower()} {leaf.named}".replace("_", " "))) for leaf in leaves]
-    kept = [at for at, shared in enumerate(told) if shared][:MOST_FACTS] or range(MOST_FACTS)
+    scores = []
+    for leaf in leaves:
+        key = leaf.key.lower()
+        score = sum(1.0 for kind in wanted if kind.search(key))
+        score += 1.5 * len(stems & set(words.stems(key.replace("_", " "))))
+        score += 1.0 * bool(stems & set(words.stems(leaf.named)))
+        scores.append(score + 0.5 * (key == "status") - 0.6 * (leaf.record > 0 and not wanted))
+    order = sorted(range(len(leaves)), key=lambda at: (-scores[at], at))
+    kept = [at for at in order[:MOST_FACTS] if scores[at] > 0] or range(MOST_FACTS)
     subject = [at for at, leaf in enumerate(leaves) if leaf.record == 0 and _SUBJECT.search(leaf.key)]
     return [leaf for at, leaf in enumerate(leaves) if at in kept or at in subject[:1]]
 
@@ -119,7 +160,7 @@ def chosen(one: Seen, question: str) -> list[Leaf]:
 def _fact(leaf: Leaf) -> str:
     key = leaf.key.lower()
     label = re.sub(r"_(?:eur|usd)$", "", key).replace("_", " ")
-    owner = f"{leaf.named}: " if leaf.named != leaf.value and leaf.record > 0 else ""
+    owner = f"{leaf.named}: " if leaf.named not in ("", leaf.value) and leaf.record > 0 else ""
     return f"{owner}{label} {written(key, leaf.value)}"
 
 
