@@ -107,6 +107,8 @@ def _key_fits(slot: Slot, leaf: Leaf, about: str) -> float:
         asked = set() if _ALL.search(about) else set(words.stems(about))
         return 3.0 + 0.3 * (leaf.record == 0) + 1.5 * bool(asked & set(words.stems(leaf.named)))
     mine, its = words_of(name), words_of(key)
-    if slot.unit[0] and len(mine) > 1 and len(its) > 1 and mine[-1] == its[-1]:  # "shipping_eur", if asked for
+    if (
+        slot.unit[0] and len(mine) > 1 and len(its) > 1 and mine[-1] == its[-1]
+    ):  # "shipping_eur", if asked for
         return 4.5 * bool(set(words.stems(about)) & set(map(words.stem, its[:-1])) - {"refund"})
     return 2.0 if slot.stems == set(map(words.stem, words_of(key))) else 0.0
