@@ -288,13 +288,12 @@ def bearing(context: str, question: str) -> Quote:
     passages = chunks(context)
     if not passages or not question.strip():
         return _NOTHING
-    if len(question) <= LONGEST_QUESTION and (
-        len(passages) == 1 or max(len(chunk.text) for chunk in passages) < 200
-    ):
-        found = [_nearest(passages, part) for part in _parts(question)]
-        sentences = dict.fromkeys(text for quote in found for text in quote.sentences)
-        return Quote(tuple(sentences), tuple(dict.fromkeys(one for quote in found for one in quote.ids)))
-    return _covering(passages, question)
+    is_found = not all(chunk.id.isdigit() for chunk in passages)  # by a search, for a message of any kind
+    are_short = len(passages) == 1 or max(len(chunk.text) for chunk in passages) < 200
+    bears = _nearest if len(question) <= LONGEST_QUESTION and are_short and not is_found else _covering
+    found = [bears(passages, part) for part in _parts(question)]
+    sentences = dict.fromkeys(text for quote in found for text in quote.sentences)
+    return Quote(tuple(sentences), tuple(dict.fromkeys(one for quote in found for one in quote.ids)))
 
 
 _AND = re.compile(r",?\s+and\s+(?=(?:who|what|when|where|which|why|how)\b)", re.IGNORECASE)
