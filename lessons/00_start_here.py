@@ -101,6 +101,34 @@ show_messages(lm.ledger().calls[-1])
 # | It answers from the prompt alone, and gets better with better instructions and examples in it: an improvement that you measure is one. | It knows nothing of the world and understands little language. A large model would sort most of these tickets without an example. |
 # | Same request, same answer: a notebook can promise a result, and a test can hold it to the promise. | Real models vary. Part 3 shows how to choose one. |
 #
+# It is good at a stated range of tasks, and says so where something lies outside of it:
+#
+# | it can | it cannot, and says so |
+# | --- | --- |
+# | label a text by meaning, by rules in the instructions, by examples; say whether it praises or blames | translate, write poems or stories, rewrite in another style |
+# | read names, amounts, things, dates, places, ids and lists out of a text, also several records | write code beyond a comment |
+# | answer from a text that it is given, and say when the text does not tell | answer open questions about the world, give advice, have opinions |
+# | judge a claim by its evidence, an answer by the truth | see images |
+# | reckon: one or two steps with units and percent; dates and durations | reason in long chains |
+# | call tools with what the request gives, and ask for what is missing | act on what nobody said |
+# | shorten a text, name its keywords; greet; a few hundred everyday facts | |
+#
+# Here is one of each. (The last two lie outside.)
+
+# %% name="range"
+asked = [
+    ("label", "review -> sentiment: Literal['positive', 'negative']", {"review": "I can't say I was disappointed."}),
+    ("read", "note -> quantity: int, product: str", {"note": "Please send us 12 folding chairs by Friday."}),
+    ("answer", "context, question -> answer", {"context": "Returns are free for 30 days.", "question": "How long can I return it?"}),
+    ("judge", "evidence, claim -> is_supported: bool", {"evidence": "The tent weighs 2.4 kg.", "claim": "The tent weighs 3 kg."}),
+    ("reckon", "question -> answer", {"question": "A tent costs 240 euros. What do I pay with 25 % off?"}),
+    ("translate", "text -> french_translation", {"text": "Where is my parcel?"}),
+    ("foretell", "question -> answer", {"question": "Who will win the next world cup?"}),
+]
+for task, signature, inputs in asked:
+    print(f"{task:10}", *dspy.Predict(signature)(**inputs).toDict().values(), sep="  ")
+
+# %% [markdown]
 # The server keeps a **ledger** of what it saw from this notebook.
 
 # %% name="ledger" tags=["nbval-check-output"]

@@ -492,7 +492,7 @@ SturdyTicket = SturdyTicket.with_updated_fields("urgency", type_=Urgency)
 SturdyTicket = ShakyTicket
 
 
-# %% tags=["wrong"] exercise="1.2" outcome="failed" message="every label is one of the allowed"
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="category 'SHIPPING' is read"
 class SturdyTicket(dspy.Signature):
     """Sort a support ticket of Lantern, a shop for camping gear."""
 

@@ -45,7 +45,14 @@ NOT_QUICK = (
     *("authoring/test_execution", "authoring/test_proof", "test_cli", "desk/test_act"),
     *("caching/batch/", "caching/semantic/", "caching/test_faults", "caching/test_lease"),
     *("concurrency/test_events", "exercises/test_", "exercises/engine/test_in_ipython"),
-    *("labs/test_usage_meter", "lm/endpoint/", "lm/simulator/", "lm/test_connection", "lm/test_process"),
+    *(
+        "labs/test_usage_meter",
+        "lm/endpoint/",
+        "lm/simulator/",
+        "lm/test_connection",
+        "lm/test_encoder",
+        "lm/test_process",
+    ),
 )
 """Files and folders that `make quick` leaves out: long ones, and those in which servers are killed."""
 

@@ -14,7 +14,7 @@ The parts are those of `lessons/02_caching.py`. Names are loaded when first used
 | scope, current_scope | for whom, and by which version of a program, a call is made | 3 |
 | SingleFlight | one call for all who ask the same at once (exercise 2.4) | 3 |
 | CachedLM | an LM whose identical calls share a request, and whose hits stream | 3 |
-| MiniLM, SemanticCache | questions that mean the same (exercise 2.5); more in `caching.semantic` | 4 |
+| SemanticCache | questions that mean the same (exercise 2.5); more in `caching.semantic` | 4 |
 | BatchProcessor | many items, each paid for once (exercise 2.6); more in `caching.batch` | 5 |
 | changing_last, shared_prefixes | prompts that a provider's own cache can use | 6 |
 | ask_both, search_agrees | a cheap and a dear model asked the same, and how far to trust the cheap | 7 |

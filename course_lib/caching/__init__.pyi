@@ -11,7 +11,6 @@ from .memory import MemoryTier
 from .prefix import changing_last, shared_prefixes
 from .redis_tier import RedisTier
 from .semantic.cache import SemanticCache
-from .semantic.minilm import MiniLM
 from .single_flight import SingleFlight
 from .wire import NotOurs, decode, encode
 
@@ -23,7 +22,6 @@ __all__ = [
     "CachedLM",
     "DiskTier",
     "MemoryTier",
-    "MiniLM",
     "NotOurs",
     "RedisTier",
     "SemanticCache",

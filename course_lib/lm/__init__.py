@@ -8,7 +8,7 @@ Names, with the part of a lesson that uses each first:
 - `ledger`, `Ledger`, `Call`: what the endpoint saw, and what it cost (00, part 2)
 - `PROFILES`, `Profile`, `profile`: a model's bad days: slow, limited, failing (00, part 3)
 - `verdict`, `Verdict`: how the client behaved: waits as told, storms, half streams, deadlines (03, part 6)
-- `embed`: vectors without a model (00, part 2)
+- `embed`: vectors by the sentence encoder (00, part 2)
 - `url`, `key`, `stop`: the endpoint's address, this client's key, and its end (02, part 2: DSPy's own cache)
 - `is_answering`: whether the endpoint answers at all (no lesson: the checks ask)
 - `reset`: an empty ledger, every fault sequence from its start (02, part 5: what the provider caches)

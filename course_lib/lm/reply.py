@@ -35,7 +35,11 @@ class Reply:
 
 
 class SlowError(CourseError):
-    """An engine cannot answer within the processor time that it has."""
+    """An engine cannot answer within the processor time that it has; it may have got further than before."""
+
+    def __init__(self, message: str, *, gets_further: bool = False) -> None:
+        super().__init__(message)
+        self.gets_further = gets_further
 
 
 Engine = Callable[..., Reply]

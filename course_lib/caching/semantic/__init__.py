@@ -11,10 +11,9 @@ Lesson 02, part 4, uses them in this order:
     report              rows and a threshold -> what would be served, with Wilson's intervals
     SemanticCache       tenant first, then cosine, then guards; exercise 2.5 builds a small one
     GUARDS, refusal     the guards, and the first that refuses a pair, as a `Refusal`
-    MiniLM              another instance of the embedding
 
-Names are loaded when first used, since MiniLM needs NumPy and the drawings matplotlib. Errors:
-CalibrationError, SemanticCacheError, WeightsError.
+Names are loaded when first used, since the embedding needs NumPy and the drawings matplotlib. Errors:
+CalibrationError, SemanticCacheError; and WeightsError of `course_lib.lm.encoder`.
 """
 
 import lazy_loader

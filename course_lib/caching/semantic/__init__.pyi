@@ -1,4 +1,4 @@
-from .cache import SemanticCache, SemanticCacheError
+from .cache import SemanticCache, SemanticCacheError, shared
 from .calibration import (
     CalibrationError,
     Pair,
@@ -10,17 +10,14 @@ from .calibration import (
     report,
 )
 from .guards import GUARDS, Refusal, refusal
-from .minilm import MiniLM, WeightsError, shared
 
 __all__ = [
     "GUARDS",
     "CalibrationError",
-    "MiniLM",
     "Pair",
     "Refusal",
     "SemanticCache",
     "SemanticCacheError",
-    "WeightsError",
     "calibrate",
     "draw_similarities",
     "draw_tradeoff",

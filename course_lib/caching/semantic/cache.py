@@ -32,9 +32,11 @@ from cachetools import LRUCache
 
 from course_lib.caching.keys import current_scope, is_lost
 from course_lib.caching.semantic.guards import GUARDS, Guard, Refusal, refusal
-from course_lib.caching.semantic.minilm import Vectors, shared, unit
 from course_lib.errors import CourseError
+from course_lib.lm.encoder import Vectors, shared, unit
 from course_lib.resilience import forks
+
+__all__ = ["SemanticCache", "SemanticCacheError", "shared"]
 
 Embed = Callable[[Sequence[str]], Any]
 _ROUNDING = 1e-6  # a vector times itself may come out a little under 1

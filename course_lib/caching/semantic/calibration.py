@@ -19,8 +19,8 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from course_lib.caching.semantic.guards import refusal
-from course_lib.caching.semantic.minilm import shared
 from course_lib.errors import CourseError
+from course_lib.lm.encoder import shared
 
 Label = Literal["paraphrase", "near-miss", "unrelated"]
 Half = Literal["calibrate", "test"]

@@ -36,7 +36,7 @@ def _asked() -> list[tuple[str, list[str]]]:
     """Return questions with their articles, whose ids are new each time; the second has a long answer."""
     north, south, shed, mill = (f"[{word}-{secrets.token_hex(2)}] {text}" for word, text in _ARTICLES.items())
     return [
-        ("When does the ferry to the island leave the pier?", [north, south, mill]),  # it names south first
+        ("When does the mill grind rye, and when does the ferry leave?", [north, south, mill]),  # mill first
         ("Who lends skis, poles and sledges, and until when are they taken back?", [north, shed, mill]),
         ("On which day does the mill grind rye?", [shed, mill, north]),
         ("Which composer wrote the anthem of Peru?", [north, south]),

@@ -15,6 +15,6 @@ beyond it.
 - `faults`: what a profile does to one request, drawn from its seed
 - `accounts`, `prefixes`: what is kept of each client: ledger, fault sequences, the simulated prompt cache
 - `replaying`: recordings of what passes through, and their replay in place of a model
-- `embeddings`: vectors without a model
+- `embeddings`: vectors by the sentence encoder
 - `upstream`: real models behind the endpoint: hosted ones, and one on this machine
 """

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 
+from course_lib.lm.encoder import computed
 from course_lib.lm.endpoint.replaying import Replay, Tapes
 from course_lib.lm.endpoint.routes import app
 from course_lib.lm.endpoint.server import FAST_S, Endpoint
@@ -59,13 +60,14 @@ def simulate(body: Mapping[str, Any], /, *, sample: int, within_s: float = MAX_S
     if _state["cached_chars"] > MAX_CACHED_CHARS:
         _state["cached_chars"] = 0
         forget()
+    before = computed()
     signal.setitimer(signal.ITIMER_VIRTUAL, within_s)
     _state["is_thinking"] = True
     try:
         return answer(body, sample=sample)
     except _TooLongError:
         message = f"the simulator cannot answer this within {within_s} s; make the request smaller"
-        raise SlowError(message) from None
+        raise SlowError(message, gets_further=computed() > before) from None
     finally:
         _state["is_thinking"] = False
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)

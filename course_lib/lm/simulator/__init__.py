@@ -1,9 +1,10 @@
 """The simulator: a language model without a network, which learns from its prompt and from nothing else.
 
 Range: every signature that DSPy 3.4 can print and read back through its Chat, JSON, XML and BAML adapters and
-through formats that a prompt describes; labels, quotations from a context, extraction, sums, a few hundred
-facts; agents (ReAct, ReActV2, native calls). It knows no language beyond word stems, a small lexicon and its
-patterns, writes nothing new, and says so when the prompt does not hold the answer.
+through formats that a prompt describes; labels by meaning, by rules in the instructions, by demos; judging;
+proposals for an optimizer; quotations from a context, extraction, sums, a few hundred facts; agents (ReAct,
+ReActV2, native calls). It knows no language beyond an encoder's vectors, word stems, a lexicon and its
+patterns, writes little that is new, and says so when the prompt does not hold the answer.
 
 - `engine`: answer(body, sample=n) -> Reply, the same in every process
 - `prompts`: reads a request into fields, types, demos and format

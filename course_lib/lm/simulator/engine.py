@@ -15,12 +15,15 @@ from typing import Any
 
 from course_lib.lm.reply import Reply
 from course_lib.lm.simulator import formats
+from course_lib.lm.simulator.agents.answering import act
+from course_lib.lm.simulator.agents.answering import values as agent_values
 from course_lib.lm.simulator.formats import write_with_errors
 from course_lib.lm.simulator.prompts import read
 from course_lib.lm.simulator.prompts.episode import read_episode
-from course_lib.lm.simulator.skills import Work, reply, solve_all
-from course_lib.lm.simulator.skills.agent import act
-from course_lib.lm.simulator.skills.agent import values as agent_values
+from course_lib.lm.simulator.skills.answers import reply
+from course_lib.lm.simulator.skills.proposer import reflect
+from course_lib.lm.simulator.skills.solving import solve_all
+from course_lib.lm.simulator.skills.work import Work
 
 SMALL = "sim-small"
 _SHAPES_THE_ANSWER = frozenset(
@@ -39,7 +42,7 @@ def answer(body: Mapping[str, Any], *, sample: int = 0) -> Reply:
     if episode and episode.form == "native":
         return act(episode, task)
     if not task.spec.outputs:
-        return Reply(formats.bare(task.spec, reply(task.plain.strip(), work)))
+        return Reply(formats.bare(task.spec, reflect(task.plain, work) or reply(task.plain.strip(), work)))
     values = agent_values(episode, task) if episode else solve_all(work)
     if not weak:
         return Reply(formats.write(task.spec, values))

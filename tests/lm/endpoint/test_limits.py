@@ -154,6 +154,26 @@ def test_an_easy_question_waits_for_one_hard_one_and_not_for_all() -> None:
     assert done.index("easy") <= 1
 
 
+@pytest.mark.parametrize(("steps", "status"), [(5, 200), (1_000, 400)])
+def test_an_answer_that_gets_further_with_each_try_is_made_in_the_end_but_not_for_ever(
+    steps: int, status: int
+) -> None:
+    tries = iter(range(steps))
+
+    def engine(_: Mapping[str, Any], *, sample: int) -> Reply:
+        if next(tries, None) is not None:
+            raise SlowError("not yet", gets_further=True)
+        return Reply("done")
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(app(Endpoint(engine)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x/v1") as http:
+            headers = {"Authorization": "Bearer 1"}
+            return (await http.post("/chat/completions", json=says("hard"), headers=headers)).status_code
+
+    assert asyncio.run(ask()) == status
+
+
 def test_large_requests_are_refused_while_others_hold_the_room_and_small_ones_are_not(
     echo: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,12 +92,11 @@ def test_demos_and_described_labels_help_well_chosen_demos_more_and_shuffled_lab
     assert _accuracy(lambda _: [], DESCRIBED) > _none() + MARGIN
 
 
-@pytest.mark.parametrize("demos", [4, 8])
-def test_bootstrap_few_shot_improves_on_no_demos(demos: int) -> None:
+def test_bootstrap_few_shot_improves_on_no_demos() -> None:
     optimizer = dspy.BootstrapFewShot(
         metric=lambda example, prediction, trace=None: example.category == prediction.category,
-        max_bootstrapped_demos=demos,
-        max_labeled_demos=demos,
+        max_bootstrapped_demos=SIZE,
+        max_labeled_demos=SIZE,
     )
     with dspy.context(lm=lm.connect(cache=False)):
         compiled = optimizer.compile(dspy.Predict(SortTicket), trainset=desk.examples("train"))

@@ -37,7 +37,9 @@ def _chat(*turns: str, system: str = "", **settings: Any) -> str:
     return answer({"model": "sim-large", "messages": messages, **settings}).text or ""
 
 
-def _triage_body(ticket: str = "Where is my parcel? I need it tomorrow!", **settings: Any) -> dict[str, Any]:
+def _triage_body(
+    ticket: str = "Where is my parcel? I have waited for two weeks.", **settings: Any
+) -> dict[str, Any]:
     demos = [
         {"ticket": t.text, "category": t.category, "urgency": t.urgency} for t in desk.tickets("train")[:8]
     ]

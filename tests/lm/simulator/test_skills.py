@@ -11,7 +11,6 @@ import pytest
 
 from course_lib.lm.simulator.engine import answer
 from course_lib.lm.simulator.skills import arithmetic, knowledge, quotation
-from course_lib.lm.simulator.skills.candidates import candidates
 from tests.lm.wire import body_for
 
 ADAPTER = dspy.JSONAdapter()
@@ -40,6 +39,9 @@ PERIOD = {
 }
 SUMS = "numbers: list[int] -> sum: int, average: float, maximum: int"
 EVIDENCE = "The Ridge tent weighs 2 kg. It is green."
+MADE = {"context": "The lamp is blue. It was made in Oslo by Anna Berg.", "question": "Who made the lamp?"}
+LATE = {"ticket": "My parcel LAN-1042 is late. I want my money back, 30 euros."}
+LOUD = "ticket -> urgency: Literal['URGENT', 'urgent']"
 FOUNDED = "The shop was founded in 1998 by Marta Olsen. It sells tents."
 LEAKS = "Hello there. The tent pole broke, so the tent leaks by the pole. I want a new one. Bye."
 
@@ -58,7 +60,7 @@ class Item(pydantic.BaseModel):
 
 ITEMS = dspy.Signature("text -> items: list[Item]", custom_types={"Item": Item})
 RATED = {"text": (str, dspy.InputField()), "stars": (int, dspy.OutputField(ge=1, le=5))}
-RECORDS = [Item(product="2 tents", quantity=2), Item(product="3 lamps", quantity=3)]
+RECORDS = [Item(product="tents", quantity=2), Item(product="lamps", quantity=3)]
 
 
 class Short(dspy.Signature):
@@ -83,7 +85,10 @@ SHOWN = [
     ("when, in few words", Short, {"context": FOUNDED, "question": "When was it founded?"}, ["1998"]),
     ("who", Short, {"context": FOUNDED, "question": "Who founded the shop?"}, ["Marta Olsen"]),
     ("a number of the sentence that answers", "context, question -> days: int", PERIOD, [30]),
+    ("a pronoun's subject", "context, question -> answer", MADE, ["It was made in Oslo by Anna Berg."]),
     # judging
+    ("no id and no amount", "ticket -> category, urgency: int", LATE, ["not stated", 3]),
+    ("labels that differ in case alone", LOUD, LATE, ["URGENT"]),
     ("a claim that holds", SUPPORTED, {"claim": "Ridge is green", "evidence": EVIDENCE}, [True]),
     ("one that does not", SUPPORTED, {"claim": "Boots sell in Oslo", "evidence": EVIDENCE}, [False]),
     # computing
@@ -93,7 +98,7 @@ SHOWN = [
     ("items", "items: list[str] -> count: int", {"items": ["a", "b"]}, [2]),
     # extracting and summing up
     ("records, part by part", ITEMS, {"text": "- 2 tents\n- 3 lamps"}, [RECORDS]),
-    ("a number within its limits", dspy.make_signature(RATED), {"text": "I give it 900 points"}, [5]),
+    ("no number beyond its limits", dspy.make_signature(RATED), {"text": "I give it 900 points"}, [1]),
     ("a summary", "text -> summary", {"text": LEAKS}, [LEAKS.split(". ")[1] + "."]),
 ]
 
@@ -139,7 +144,6 @@ def test_chunks_are_told_apart_however_the_context_is_written(context: str, ids:
 @pytest.mark.parametrize(
     ("question", "short"),
     [
-        ("Paris is the capital of which country?", "France"),
         ("Who wrote Hamlet?", "William Shakespeare"),
         ("What is the chemical symbol for gold?", "Au"),
         ("When did World War II end?", "1945"),
@@ -169,8 +173,6 @@ def test_what_is_not_known_is_said_not_to_be(question: str) -> None:
         ("the sum of 3, 4 and 5", "12"),
         ("the average of 2, 4, 9", "5"),
         ("10 / 4", "2.5"),
-        ("the square root of 144", "12"),
-        ("How many r's are in strawberry?", "3"),
         *[(text, None) for text in ("on 2026-01-03", "call 030 23125-4", "order O-10001", "12 items")],
         *[(text, None) for text in ("1 / 0", "9 ^ 9 ^ 9", "(((")],
     ],
@@ -204,20 +206,6 @@ def test_fields_are_picked_out_of_a_mail_by_name_and_type() -> None:
         "ordered_on": datetime.date(2026, 5, 3),
         "total": 71.0,
     }
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "expected"),
-    [
-        ("date", "due May 12, 2025 or 03.04.2026", ("2025-05-12", "2026-04-03")),
-        ("date", "on 2026-02-31", ()),
-        ("money", "it was $35.50, then 20 euros", ("$35.50", "20 euros")),
-        ("id", "order O-10001, ticket #12, code AB12CD", ("O-10001", "#12", "AB12CD")),
-        ("percent", "10% or 5 percent", ("10%", "5 percent")),
-    ],
-)
-def test_pieces_of_a_text_are_found_by_kind(kind: str, text: str, expected: tuple[str, ...]) -> None:
-    assert candidates(text).of(kind) == expected
 
 
 def test_lists_of_names_are_told_apart_by_what_is_known_of_them() -> None:

@@ -160,7 +160,7 @@ FIND_CITY = {"type": "function", "function": {"name": "find_city"}}
     ("text", "options", "called"),
     [
         (STATUS, {"tool_choice": "none"}, []),
-        ("Good morning!", {"tool_choice": "required"}, ["look_up_order"]),
+        ("Good morning!", {"tool_choice": "required"}, ["find_city"]),
         (f"{STATUS} In Riga?", {"tool_choice": FIND_CITY}, ["find_city"]),
         (BOTH, {}, ["look_up_order", "look_up_order"]),
         (BOTH, {"parallel_tool_calls": False}, ["look_up_order"]),

@@ -15,11 +15,13 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import layouts
 from course_lib.lm.simulator.prompts.fields import from_response_format, read_fields
-from course_lib.lm.simulator.prompts.layouts import loose_outputs
+from course_lib.lm.simulator.prompts.loose import corrected, is_complaint, loose_outputs, payload
 from course_lib.lm.simulator.prompts.task import Field, Layout, Spec, Task, Turn
 from course_lib.lm.simulator.prompts.values import read_inputs, read_outputs
 
 __all__ = ["Field", "Layout", "Spec", "Task", "Turn", "message_text", "read"]
+
+LONGEST_FORM = 4_000  # a longer message is not searched for the form of the reply
 
 _OBJECTIVE = re.compile(
     r"(?:In adhering to this structure, your objective is:|^Specific instructions:)[ \t]*(.*)",
@@ -47,14 +49,21 @@ def read(body: Mapping[str, Any]) -> Task:
         for user, reply in pairwise(turns)
         if user[0] == "user" and reply[0] == "assistant"
     )
+    complaint = ""
+    while pairs and is_complaint(last):  # a validator's message: the request is the one before it
+        complaint, last, pairs = last, pairs[-1][0], pairs[:-1]
     wanted = body.get("response_format")
     json_mode = isinstance(wanted, Mapping) and wanted.get("type") in ("json_object", "json_schema")
     spec = _read_spec(system, _tail(last), tuple(answer for _, answer in pairs[:2]), json_mode)
     if laid_down := from_response_format(wanted):
         spec = _with_schema(spec, laid_down)
+    if complaint:
+        spec = replace(spec, outputs=corrected(spec.outputs, complaint))
     asked, wanted_names = (tuple(field.name for field in fields) for fields in (spec.inputs, spec.outputs))
     demos, history = _read_turns(pairs, asked, wanted_names, spec.layout)
     inputs = read_inputs(last, asked)
+    if spec.outputs and not asked and list(inputs) == ["text"]:
+        inputs = {"text": payload(inputs["text"])}
     tools = tuple(tool for tool in body.get("tools") or () if isinstance(tool, Mapping))
     return Task(spec=spec, inputs=inputs, demos=demos, history=history, plain=last, tools=tools)
 
@@ -79,7 +88,8 @@ def _conversation(messages: Sequence[Any]) -> tuple[str, list[tuple[str, str]]]:
 def _tail(last: str) -> str:
     """Return the part of the last user message that speaks of the format, for a cache to be of use."""
     reminders = ("Respond with", "Reply with", "Answer with", "Return ", "Output ")
-    return next((last[at:] for reminder in reminders if (at := last.rfind(reminder)) >= 0), "")
+    said = next((last[at:] for reminder in reminders if (at := last.rfind(reminder)) >= 0), "")
+    return said or (last if len(last) < LONGEST_FORM and re.search(r"\bjson\b", last, re.IGNORECASE) else "")
 
 
 @lru_cache(maxsize=512)

@@ -52,6 +52,7 @@ class Episode:
     form: Form
     """How the prompt writes it: ReAct's step, ReAct's last step, a ToolCalls field, or native calls."""
     request: str
+    """What is asked now; with what it answers, where the last reply asked for something that was missing."""
     tools: tuple[ToolSpec, ...]
     steps: tuple[Step, ...] = ()
     calls_field: str = ""
@@ -59,6 +60,8 @@ class Episode:
     choice: Any = "auto"
     """Native: the request's `tool_choice`."""
     is_parallel: bool = True
+    before: str = ""
+    """The request before this one."""
 
 
 _REACT = {"next_thought", "next_tool_name", "next_tool_args"}
@@ -68,23 +71,33 @@ _BESIDE = {"trajectory", "history", "tools", "tool_call_results"}
 def read_episode(body: Mapping[str, Any], task: Task) -> Episode | None:
     """Return the episode that a request continues, if it offers tools or looks back on them."""
     if task.tools:
-        request, steps = _conversation(body.get("messages") or (), task)
+        request, steps, before = _conversation(body.get("messages") or (), task)
         tools = _native_tools(json.dumps(task.tools))
         choice, is_parallel = body.get("tool_choice", "auto"), body.get("parallel_tool_calls") is not False
-        return Episode("native", request, tools, steps, choice=choice, is_parallel=is_parallel)
+        return Episode("native", request, tools, steps, "", choice, is_parallel, before)
     if {field.name for field in task.spec.outputs} >= _REACT:
         steps = _trajectory(task.inputs.get("trajectory", ""))
         return Episode("react", _request(task.inputs), listed_tools(task.spec.instructions), steps)
     calls = next((one.name for one in task.spec.outputs if one.type_name == "ToolCalls"), "")
     if calls:
-        request, steps = _conversation(body.get("messages") or (), task)
+        request, steps, before = _conversation(body.get("messages") or (), task)
         given = task.inputs.get("tools", "")  # a JSON list of lines, or the lines
         lines = parsed(given)
         tools = listed_tools("\n".join(map(str, lines)) if isinstance(lines, list) else given)
-        return Episode("calls", request, tools, steps, calls_field=calls)
+        request, written = _written(request)
+        return Episode("calls", request, tools, (*steps, *written), calls, before=before)
     if "trajectory" in task.inputs and (steps := _trajectory(task.inputs["trajectory"])):
         return Episode("extract", _request(task.inputs), (), steps)
     return None
+
+
+_WRITTEN = re.compile(r"^(\w+)\((\{.*\})\) -> (.*)$", re.MULTILINE)
+
+
+def _written(request: str) -> tuple[str, tuple[Step, ...]]:
+    """Take apart a request and calls that an input beside it lists, a line each: name({...}) -> result."""
+    steps = (Step(name, _mapping(parsed(args)), result) for name, args, result in _WRITTEN.findall(request))
+    return _WRITTEN.sub("", request).strip(), tuple(steps)
 
 
 def _request(inputs: Mapping[str, str]) -> str:
@@ -201,10 +214,10 @@ def _parts(text: str) -> dict[str, str]:
     return {name: part.strip().removesuffix(f"</{name}>").strip() for name, part in parts.items()}
 
 
-def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step, ...]]:
-    """Return the latest request, and the calls made since with their results."""
+def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step, ...], str]:
+    """Return the latest request, the calls made since with their results, and the request before."""
     names = tuple(one.name for one in task.spec.inputs) or ("question",)
-    request = ""
+    request = before = said = ""
     called: list[tuple[str, str, dict[str, Any]]] = []  # (id, tool, arguments)
     results: dict[str, str] = {}
     in_order: list[str] = []
@@ -214,6 +227,7 @@ def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step,
         role, text = message.get("role"), message_text(message)
         if role == "assistant":
             called += _calls_in(message, text, len(called))
+            said = text
         elif role == "tool":
             results[str(message.get("tool_call_id"))] = text
         elif role == "user":
@@ -221,11 +235,16 @@ def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step,
             if reported is not None:
                 in_order += reported
             elif new := _new_request(text, names):
-                request, called, results, in_order = new, [], {}, []
+                before = before if before and _GOES_ON.match(request) else request
+                new = f"{request}\n{new}" if "I do not have the" in said else new
+                request, called, results, in_order, said = new, [], {}, [], ""
     for (call_id, _, _), result in zip(called, in_order, strict=False):
         results.setdefault(call_id, result)
     steps = (Step(tool, args, results[id_]) for id_, tool, args in called if id_ in results)
-    return request, tuple(steps)
+    return request, tuple(steps), before
+
+
+_GOES_ON = re.compile(r"(?:and|also|now|or|(?:what|how) about|same for)\b[^\n]{0,60}$", re.IGNORECASE)
 
 
 def _new_request(text: str, names: tuple[str, ...]) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import limited
+from course_lib.lm.simulator.skills.limits import limited
+from course_lib.lm.simulator.skills.quantities import NONE, Unit, kind_of
 from course_lib.lm.simulator.skills.work import Result, Work
 
 MOST = 1e15  # larger results are not worked out
@@ -31,10 +32,13 @@ class Worked:
 
     value: float
     expression: str
+    unit: Unit = NONE
 
     @property
     def text(self) -> str:
-        """The value without needless decimals."""
+        """The value without needless decimals; money with two, where it is not whole."""
+        if kind_of(self.unit) == "money" and round(self.value, 2) % 1:
+            return f"{self.value:.2f}"
         return written(self.value)
 
 
@@ -49,30 +53,22 @@ def written(value: float) -> str:
 
 
 _SPOKEN = (
-    (r"(\d+(?:\.\d+)?)\s*(?:%|percent)\s+of\b", r"\1 / 100 *"),
-    (r"\b(?:plus|added to|and then add)\b", "+"),
-    (r"\b(?:minus|less|take away)\b", "-"),
+    (r"\bhalf of\b", "0.5 *"),
+    (r"(\d+(?:\.\d+)?)\s*(?:%|percent)\s+of\b(?=\s*(?:the\s+)?[$\u20ac\u00a3(]?\s*\d)", r"\1 / 100 *"),
+    (r"\bplus\b", "+"),
+    (r"\bminus\b", "-"),
     (r"\b(?:times|multiplied by)\b|(?<=\d)\s*[x\u00d7]\s*(?=\d)", "*"),
-    (r"\b(?:divided by|over)\b|\u00f7", "/"),
+    (r"\bdivided by\b|\u00f7", "/"),
     (r"\bsquared\b", "^ 2"),
-    (r"\bcubed\b", "^ 3"),
-    (r"\b(?:to the power of|raised to)\b|\*\*", "^"),
-    (r"\bmod(?:ulo)?\b", "mod"),
+    (r"\bto the power of\b|\*\*", "^"),
     (r"(?<=\d),(?=\d{3}\b)", ""),
     (r"[\u2212\u2013](?=\s*\d)", "-"),
 )
-_NUMBER_WORDS = words.NUMBERS | {"thirty": 30, "forty": 40, "fifty": 50, "hundred": 100, "thousand": 1000}
-_SPELLED = re.compile(rf"\b({'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE)
-_EXPRESSION = re.compile(r"[(\-\s]*\d[\d.\s()+\-*/^]*(?:mod[\d.\s()+\-*/^]*)?")
-_ROOT = re.compile(r"\b(?:square root of|sqrt)\s*\(?\s*(\d+(?:\.\d+)?)\)?", re.IGNORECASE)
+_SPELLED = re.compile(rf"\b({'|'.join(words.NUMBERS)})\b", re.IGNORECASE)
+_EXPRESSION = re.compile(r"[(\-\s]*\d[\d.\s()+\-*/^]*")
 _LISTED = re.compile(
-    r"\b(sum|total|average|mean|product|maximum|max|largest|minimum|min|smallest)\s+(?:of|from|:)\D{0,20}"
+    r"\b(sum|total|average|mean|maximum|largest|minimum|smallest)\s+(?:of|from|:)\D{0,20}"
     r"((?:-?\d+(?:\.\d+)?(?:\s*,\s*(?:and\s+)?|\s+and\s+|\s+)?){2,})",
-    re.IGNORECASE,
-)
-_LETTERS = re.compile(
-    r"how many (?:times does )?(?:the )?(?:letter )?['\"]?([a-z])['\"]?(?:'?s)? (?:are |is |appear |occur )*"
-    r"(?:there )?in (?:the word )?['\"]?(\w+)",
     re.IGNORECASE,
 )
 
@@ -81,7 +77,6 @@ _OVER_NUMBERS: tuple[tuple[str, Callable[[list[float]], float]], ...] = (
     (r"average|mean|avg", lambda numbers: math.fsum(numbers) / len(numbers)),
     (r"max|maximum|largest|biggest|highest", max),
     (r"min|minimum|smallest|lowest", min),
-    (r"product", math.prod),
     (r"difference", lambda numbers: numbers[0] - math.fsum(numbers[1:])),
 )
 
@@ -94,22 +89,17 @@ def _computed(name: str, form: str = "{}") -> Callable[[list[float]], float] | N
 @lru_cache(maxsize=1024)
 def work_out(text: str) -> Worked | None:
     """Return the result of the arithmetic in `text`, or None if there is none to do."""
-    if len(text) > 500 or not re.search(r"\d|\b(?:plus|minus|times|divided|many)\b", text):
+    if len(text) > 500:
         return None
-    if letters := _LETTERS.search(text):
-        letter, word = letters.group(1).lower(), letters.group(2)
-        return Worked(word.lower().count(letter), f"the letters {letter} in {word}")
     if listed := _LISTED.search(text):
         numbers = [float(piece) for piece in re.findall(r"-?\d+(?:\.\d+)?", listed.group(2))]
         compute = _computed(listed.group(1).lower()) or math.fsum
         return Worked(compute(numbers), f"{listed.group(1)} of {listed.group(2).strip()}")
-    if root := _ROOT.search(text):
-        return Worked(math.sqrt(float(root.group(1))), f"square root of {root.group(1)}")
     return _longest_expression(_in_symbols(text))
 
 
 def _in_symbols(text: str) -> str:
-    text = _SPELLED.sub(lambda match: str(_NUMBER_WORDS[match.group().lower()]), text)
+    text = _SPELLED.sub(lambda match: str(words.NUMBERS[match.group().lower()]), text)
     for spoken, symbol in _SPOKEN:
         spaced = f" {symbol} " if symbol and "\\1" not in symbol else symbol
         text = re.sub(spoken, spaced, text, flags=re.IGNORECASE)
@@ -125,27 +115,24 @@ def _longest_expression(text: str) -> Worked | None:
         if " " not in expression and _DATE_OR_TELEPHONE.fullmatch(expression):
             continue
         expression = expression.rstrip(".+-*/^( ").strip()
-        if not re.search(r"\d\s*[)]*\s*(?:[+\-*/^]|mod)\s*[(]*\s*-?\s*\d", expression):
-            continue
-        value = evaluate(expression)
-        if value is not None:
+        has_sign = re.search(r"\d\s*[)]*\s*[+\-*/^]\s*[(]*\s*-?\s*\d", expression)
+        if has_sign and (value := evaluate(expression)) is not None:
             return Worked(value, re.sub(r"\s+", " ", expression))
     return None
 
 
 def evaluate(expression: str) -> float | None:
-    """Return the value of an expression of numbers, brackets and + - * / ^ mod; None if it has none.
+    """Return the value of an expression of numbers, brackets and + - * / ^; None if it has none.
 
     >>> evaluate("2 + 3 * (4 - 1) ^ 2")
     29.0
     >>> evaluate("1 / 0") is None
     True
     """
-    tokens = re.findall(r"\d+(?:\.\d+)?|[()+\-*/^]|mod", expression)
+    tokens = re.findall(r"\d+(?:\.\d+)?|[()+\-*/^]", expression)
     if tokens.count("(") > MOST_BRACKETS:
         return None
-    python = {"^": "**", "mod": "%"}
-    spelled = [str(float(token)) if token[0].isdigit() else python.get(token, token) for token in tokens]
+    spelled = [str(float(token)) if token[0].isdigit() else token.replace("^", "**") for token in tokens]
     try:
         value = _value(ast.parse(" ".join(spelled), mode="eval").body)
     except (ArithmeticError, ValueError, SyntaxError, MemoryError):
@@ -165,7 +152,6 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.Mod: operator.mod,
     ast.Pow: _power,
 }
 
@@ -183,12 +169,6 @@ def _value(node: ast.expr) -> float:
 
 # -- over the inputs ---------------------------------------------------------------------------------------
 
-_SIZES: tuple[tuple[str, type | tuple[type, ...], Callable[[Any], int]], ...] = (
-    (r"(num_|number_of_)?words?(_count)?", str, lambda text: len(text.split())),
-    (r"length|(num_|number_of_)?(characters|chars|letters)|(char|character|letter)_count", (str, list), len),
-    (r"count|n|size|(num|number_of)_(items|elements|entries)", list, len),
-)
-
 
 def aggregate(field: Field, work: Work) -> Result | None:
     """Compute what the field's name says over numbers, lists or a text; pass on other fields."""
@@ -196,24 +176,17 @@ def aggregate(field: Field, work: Work) -> Result | None:
         return None
     values = [parsed(text, text) for text in work.task.inputs.values()]
     result = _over_numbers(field.name, values)
+    named = "length|count|n|size" if all(isinstance(value, list) for value in values) else "length"
+    if result is None and len(values) == 1 and isinstance(values[0], str | list):
+        result = len(values[0]) if re.fullmatch(named, field.name) else None
     if result is None:
-        result = _size(field.name, values)
-    if result is None or not math.isfinite(result):
         return None
     return Result(limited(field.schema, result), f"the {field.name.replace('_', ' ')} is {written(result)}")
 
 
 def _over_numbers(name: str, values: Sequence[Any]) -> float | None:
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    are_numbers = [type(item) in (int, float) and abs(item) < MOST for item in flat]
-    if not flat or not all(are_numbers):
+    if not flat or not all(type(item) in (int, float) and abs(item) < MOST for item in flat):
         return None
     compute = _computed(name, r"(\w+_)?({})(_\w+)?")
     return float(compute([float(item) for item in flat])) if compute else None
-
-
-def _size(name: str, values: Sequence[Any]) -> float | None:
-    for pattern, kinds, size in _SIZES:
-        if len(values) == 1 and isinstance(values[0], kinds) and re.fullmatch(pattern, name):
-            return size(values[0])
-    return None

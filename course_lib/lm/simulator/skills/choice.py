@@ -12,22 +12,49 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Turn
-from course_lib.lm.simulator.prompts.values import labelled
-from course_lib.lm.simulator.reading import sections
-from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.learner import Learner
-from course_lib.lm.simulator.skills.work import Result, Work, is_reasoning
+from course_lib.lm.simulator.skills.learner import Learner, Meaning
+from course_lib.lm.simulator.skills.limits import limited
+from course_lib.lm.simulator.skills.rules import read_rules, read_ways
+from course_lib.lm.simulator.skills.work import Result, Work, is_free_text, is_reasoning
 
 WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
 
 
 def classify(field: Field, work: Work) -> Result | None:
     """Choose one of the field's labels, or pass if it has none."""
-    labels = closed_set(field, work.task.demos)
+    alone = sum(not is_reasoning(other) for other in work.task.spec.outputs) == 1
+    labels = closed_set(field, work.task.demos) or (
+        _listed_choices(work.task.spec.instructions) if alone and is_free_text(field) else ()
+    )
     if not labels:
         return None
-    stated = _stated(field, labels, work)
-    return stated or choose(field.name, field.desc, labels, work.task.text, work)
+    return choose(field.name, field.desc, labels, work.task.text, work)
+
+
+_DEGREES = {
+    r"urgency|priority|severity|importance": ("low", "medium", "high"),
+    r"sentiment|mood|polarity": ("negative", "neutral", "positive"),
+}
+_JUDGES = re.compile(
+    rf"(?:\w+_)?(?:{'|'.join(_DEGREES)}|category|topic|type|kind|status|department|intent|class|label)(?:_(?:level|score))?"
+)
+
+
+def judges(path: Sequence[str]) -> bool:
+    """Say whether a field asks for a judgement of the text: no id and no amount that stands in it."""
+    return len(path) == 1 and _JUDGES.fullmatch(path[0]) is not None
+
+
+def by_degree(field: Field, work: Work) -> Result | None:
+    """Tell how urgent or how pleased a text is, for a field without labels."""
+    is_number = field.schema.get("type") in ("integer", "number")
+    labels = next((labels for names, labels in _DEGREES.items() if re.search(names, field.name)), ())
+    if not labels or not (is_number or is_free_text(field)) or not judges((field.name,)):
+        return None
+    chosen = choose(field.name, field.desc, labels, work.task.text, work)
+    low, high = (-1, 1) if "neutral" in labels else (1, 5)
+    degree = low + labels.index(chosen.value) * (high - low) / 2
+    return Result(limited(field.schema, degree), chosen.because) if is_number else chosen
 
 
 def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
@@ -47,15 +74,23 @@ def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
     return _repeated(field.name, demos) if field.name not in ("answer", "reasoning") else ()
 
 
+_ITEM = r"[\w-]+(?: [\w-]+)?"
+_LIST = re.compile(rf"({_ITEM}(?:(?:, |\s?[|/]\s?){_ITEM})+(?:,? or {_ITEM}|[|/]\s?{_ITEM}))")
+"""A description that is a list of three or more: `low, normal or high`."""
+
+
 @lru_cache(maxsize=512)
 def _listed_choices(desc: str) -> tuple[str, ...]:
     """Return the choices of a description such as `one of: red, green, blue`."""
-    match = re.search(r"\b(?:one of|either|choose from|choices:|options:)[: ]+([^.\n]+)", desc, re.IGNORECASE)
+    match = re.search(
+        r"\b(?:one of|one word|either|choose from|choices:|options:)[: ]+([^.\n]+)", desc, re.IGNORECASE
+    ) or _LIST.fullmatch(desc.strip(" ."))
     if not match:
         return ()
     parts = (part.strip(" `'\"()[]") for part in re.split(r",\s*(?:or\s+)?|/|\||;|\bor\b", match.group(1)))
     choices = tuple(dict.fromkeys(part for part in parts if part))
-    return choices if len(choices) > 1 and all(len(choice.split()) <= 3 for choice in choices) else ()
+    are_choices = len(choices) > 1 and all(len(choice.split()) <= 3 for choice in choices)
+    return choices if are_choices and not match[1].lower().startswith(("the ", "these", "your")) else ()
 
 
 def _repeated(name: str, demos: Sequence[Turn]) -> tuple[str, ...]:
@@ -66,31 +101,13 @@ def _repeated(name: str, demos: Sequence[Turn]) -> tuple[str, ...]:
     return tuple(sorted(counts))
 
 
-def _stated(field: Field, labels: Sequence[Any], work: Work) -> Result | None:
-    """Take the label from a `name: label` line of the input, as in a text to extract fields from."""
-    spec = work.task.spec
-    lines = labelled(work.task.text, tuple(other.name for other in spec.outputs))
-    value = lines.get(field.name)
-    if value is None:
-        return None
-    # One stray line is part of the input, not the answer; a form has a line for every field.
-    is_form = len(lines) == len(spec.outputs) or re.search(r"\bextract", spec.instructions, re.IGNORECASE)
-    if not is_form:
-        return None
-    line = value.strip().split("\n", 1)[0].strip(" `'\".").lower()
-    for label in labels:
-        if str(label).lower() == line:
-            return Result(label, f"the text says {field.name}: {label}")
-    return None
-
-
 def choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> Result:
     """Choose the best of `labels` for a text of the input, by demos and by the labels' own words."""
     task = work.task
     key = tuple(str(label) for label in labels)
     demos = task.demos[-WEAK_DEMOS:] if work.weak else task.demos
     learner = _taught((name, desc, task.spec.instructions), key, demos, weak=work.weak)
-    scores = learner.scores(words.features(text, parts=not work.weak))
+    scores = learner.scores(text)
     chosen = work.pick(scores)
     explains = any(is_reasoning(field) for field in task.spec.outputs)
     because = learner.because(name, chosen, text) if explains else ""
@@ -111,8 +128,26 @@ def _taught(
         for turn in demos
         if (label := _match(turn.outputs.get(name), key)) is not None
     )
-    about = f"{name.replace('_', ' ')} {desc}" if key == ("False", "True") else ""
-    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), examples, parts=not weak)
+    about = _about(name, desc) if key == ("False", "True") else ""
+    return Learner(_meaning(key, about, f"{desc}\n{instructions}", weak=weak), examples)
+
+
+@lru_cache(maxsize=256)
+def _meaning(key: tuple[str, ...], about: str, said: str, *, weak: bool) -> Meaning:
+    return Meaning(key, about, read_rules(said, key), read_ways(said), weak=weak)
+
+
+def _about(name: str, desc: str) -> str:
+    """Return what is true of a text for which a field of True and False is True."""
+    parts = (_ASKS.sub("", part) for part in (name.replace("_", " "), desc.lower().strip(" .?")))
+    return " ; ".join(part for part in parts if part)
+
+
+_ASKS = re.compile(
+    r"^(?:(?:true|yes|whether|if|is|are|was|has|have|does|do|did|should|needs?|contains?|mentions?|the|this|that|it|a|an"
+    r"|text|message|ticket|customer|writer|author|e-?mail|sentence|review)\b[ ,:]*)+",
+    re.IGNORECASE,
+)
 
 
 def _match(output: Any, key: Sequence[str]) -> str | None:
@@ -121,23 +156,3 @@ def _match(output: Any, key: Sequence[str]) -> str | None:
     if text in key:
         return text
     return next((label for label in key if label.lower() == text.lower()), None)
-
-
-@lru_cache(maxsize=512)
-def _glosses(labels: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """Return for each label what the prompt says it means, as in `label: ...` or `label (...)`."""
-    spelled = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
-    pattern = re.compile(
-        rf"(?<![\w-])[`\"'*]*({spelled})[`\"'*]*\s*(?::|=|\(|\u2013|\u2014| - | means | is for | if | when )",
-        re.IGNORECASE,
-    )
-    glosses = dict.fromkeys(labels, "")
-    lower = {label.lower(): label for label in labels}
-    for mark, gloss in sections(pattern.finditer(text), text):
-        label = lower[mark.group(1).lower()]
-        line = gloss.split("\n", 1)[0]
-        glosses[label] = f"{glosses[label]} {line}".strip()
-    return tuple(glosses[label] for label in labels)
-
-
-_learner = lru_cache(maxsize=256)(Learner)

@@ -6,6 +6,7 @@ Main path: observe(step) -> Seen. Whatever an observation says, it is never take
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -45,8 +46,6 @@ class Leaf:
     """Number of the record in which it stands; 0 is the outermost."""
     named: str
     """What its record calls itself, such as the name of an item."""
-    siblings: tuple[str, ...] = ()
-    """The other values of its record, as texts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,21 +120,18 @@ def _one_line(text: str, tool: str) -> str:
 
 
 def _leaves(data: Any) -> Iterator[Leaf]:
-    count = -1
+    records = itertools.count()
 
-    def walk(value: Any, key: str, record: int, named: str, siblings: tuple[str, ...]) -> Iterator[Leaf]:
-        nonlocal count
+    def walk(value: Any, key: str, record: int, named: str) -> Iterator[Leaf]:
         if isinstance(value, dict):
-            count += 1
-            own = count
-            texts = tuple(str(one) for one in value.values() if isinstance(one, str | int | float))
+            own = next(records)
             names = [one for name, one in value.items() if isinstance(one, str) and _NAMING.search(name)]
             for name, child in value.items():
-                yield from walk(child, str(name), own, " ".join(names), texts)
+                yield from walk(child, str(name), own, " ".join(names))
         elif isinstance(value, list):
             for child in value:
-                yield from walk(child, key, record, named, siblings)
+                yield from walk(child, key, record, named)
         elif value is not None and value != "":
-            yield Leaf(key, value, record, named, siblings)
+            yield Leaf(key, value, record, named)
 
-    yield from walk(data, "", 0, "", ())
+    yield from walk(data, "", 0, "")

@@ -30,8 +30,9 @@ def data(name: str) -> dict[str, Any]:
 
 ENGLISH = data("english.json")
 STOP = frozenset(ENGLISH["stop"].split())
-_COMMON = frozenset(ENGLISH["common"].split())
+COMMON_WORDS = frozenset(ENGLISH["common"].split())
 NUMBERS = {word: value for value, word in enumerate(ENGLISH["numbers"].split())}
+NUMBERS |= {word: 10 * value for value, word in enumerate(ENGLISH["tens"].split(), 3)}
 _ENDINGS = ENGLISH["endings"]
 _IRREGULAR = {form: root for root, forms in ENGLISH["irregular"].items() for form in forms.split()}
 
@@ -63,6 +64,11 @@ def stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1] in "eyi" else word
 
 
+def roots(listed: str) -> frozenset[str]:
+    """Return the stems of the words that are listed."""
+    return frozenset(map(stem, words(listed)))
+
+
 @cache
 def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
     """Return the ideas of single stems, and those of phrases as {last stem: {an earlier stem: ideas}}."""
@@ -70,28 +76,12 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
     phrases: dict[str, dict[str, list[str]]] = {}
     for idea, members in data("lexicon.json").items():
         for member in [idea, *members.split(", ")]:
-            roots = [stem(word) for word in words(member)]
-            if not roots or member.startswith("("):  # only loosely about the idea: see loose_ideas
-                continue
-            ideas_by_stem = single if len(roots) == 1 else phrases.setdefault(roots[-1], {})
-            named = ideas_by_stem.setdefault(roots[0], [])
+            of_member = [stem(word) for word in words(member)]
+            ideas_by_stem = single if len(of_member) == 1 else phrases.setdefault(of_member[-1], {})
+            named = ideas_by_stem.setdefault(of_member[0], [])
             if f"@{idea}" not in named:
                 named.append(f"@{idea}")
     return single, phrases
-
-
-@cache
-def _loose() -> dict[str, list[str]]:
-    ideas: dict[str, list[str]] = {}
-    for idea, members in data("lexicon.json").items():
-        for member in re.findall(r"\((.+?)\)", members):
-            ideas.setdefault(stem(member), []).append(f"@{idea}")
-    return ideas
-
-
-def loose_ideas(text: str) -> list[str]:
-    """Return the ideas that a label may stand for without naming them, as `product` for sizes."""
-    return [idea for word in words(text) for idea in _loose().get(stem(word), ())]
 
 
 @lru_cache(maxsize=50_000)
@@ -101,7 +91,7 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     if word in STOP or root in STOP:
         return root, ()
     ideas = [(idea, IDEA) for idea in _lexicon()[0].get(root, ())]
-    if word in _COMMON:
+    if word in COMMON_WORDS:
         return root, ((root, COMMON), *ideas)
     parts: list[str] = []
     if len(root) >= 5 and not root.isdigit():
@@ -110,7 +100,10 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
 
 
 _MANNERS = {
-    "@asks": re.compile(r"\?"),
+    "@asks": re.compile(
+        r"\?|\bquestions?\b|^(?:what|who|when|where|which|how|why|can|could|do|does|is|are) ", re.IGNORECASE
+    ),
+    "@soon": re.compile(rf"\b(?:{ENGLISH['soon']})\b", re.IGNORECASE),
     "@exclaims": re.compile("!"),
     "@insists": re.compile(r"[!?]{2}|\b[A-Z]{4,}\b"),
     "@names a case": re.compile(r"[A-Z]-\d{2,}\b|#\d{2,}"),
@@ -131,10 +124,9 @@ def features(text: str, *, parts: bool = True) -> dict[str, float]:
         for feature, weight in of_word:
             weights[feature] = weight_so_far(feature, 0.0) + weight
     phrases = _lexicon()[1]
-    roots = [root for root, _ in known]
-    for at, root in enumerate(roots):
+    for at, (root, _) in enumerate(known):
         if root in phrases:  # "send back" is also seen in "send it all back"
-            for earlier in roots[max(at - 3, 0) : at]:
+            for earlier, _ in known[max(at - 3, 0) : at]:
                 for idea in phrases[root].get(earlier, ()):
                     weights[idea] = weight_so_far(idea, 0.0) + PHRASE
     for feature, weight in weights.items():

@@ -36,6 +36,8 @@ class Work:
     """sim-small: fewer features, a shorter memory for demos."""
     results: dict[str, Result] = field(default_factory=dict)
     """Results so far, by field name."""
+    read: dict[str, Any] | None = None
+    """What the input says for the output fields, once it was read for one of them."""
 
     def pick(self, scores: Mapping[Any, float]) -> Any:
         """Return the key with the highest score; with a temperature, draw by softmax. First wins a tie."""

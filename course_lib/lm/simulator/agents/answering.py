@@ -1,32 +1,32 @@
 """Replies of a model that has tools: calls in the form that the prompt wants, or the answer at the end.
 
-Main path: act(episode, task) -> Reply; values(episode, task) -> fields; generate(move, request) -> answer.
+Main path: act(episode, task) -> Reply; values(episode, task) -> fields; generate(move) -> answer.
 Texts of observations that speak to the model are left out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from course_lib.lm.reply import Reply, ToolCall
 from course_lib.lm.simulator import formats
+from course_lib.lm.simulator.agents.deciding import Call, Move, best_filled, decide, fill_any, looked_back
+from course_lib.lm.simulator.agents.goals import is_final, parts_of, spoken
 from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.intents import clauses, is_final
+from course_lib.lm.simulator.skills.answers import reply
+from course_lib.lm.simulator.skills.extracting import extract
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
-from course_lib.lm.simulator.skills.shape import extract
-from course_lib.lm.simulator.skills.tools import Call, Move, decide, fill_any, looked_back
 from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 
 MOST_FACTS = 6
 MOST_RECORDS = 8
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ASKS_FOR = (
     (
         r"where|track|location|whereabouts|parcel|package",
@@ -63,33 +63,38 @@ _KINDS_WANTED = tuple(
 _SUBJECT = re.compile(r"(?:^|_)(?:id|number|reference|key)$")
 
 
-def generate(move: Move, request: str) -> str:
+def generate(move: Move) -> str:
     """Return the answer to the request."""
     good, bad = _sorted_out(move)
     refused = [goal for goal in move.goals if goal.tool is None]
-    question = " ".join(clauses(request)) or request
+    request = move.episode.request
+    question = " ".join(part.text for part in parts_of(request) if part.manner != "tell") or request
     parts = [_of_tool(one, question) for one in good]
     is_served = any(one.step.tool in move.wanted for one in good)
     if bad and (not good or bad[-1].step.tool in move.wanted):
         parts = parts if is_served else []
         parts.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
     for goal in refused:
-        parts.append(f"I cannot do this: none of my tools can {goal.verb} anything here.")
-    if not parts or (not bad and not refused and not is_served and move.missing):
-        no_way = f"I could not do this: I do not have the {move.missing}, and no tool tells it."
-        no_tool = "I cannot help with this: none of my tools tells anything about it."
-        parts.append(no_way if move.missing else no_tool)
+        what = f"can {goal.verb} anything here" if goal.verb else "does that"
+        parts.append(f"I cannot do this: none of my tools {what}.")
+    parts += [f"I could not do this: I do not know what {part!r} is to say here." for part in move.unclear]
+    parts += [f"I did nothing more: it is not so that {unmet}." for unmet in move.unmet]
+    if move.missing and not bad:
+        lacking = " and the ".join(move.missing)
+        parts.append(f"I could not do this: I do not have the {lacking}, and no tool tells it.")
+    elif not parts:
+        parts.append("I cannot help with this: none of my tools tells anything about it.")
     return " ".join(part for part in parts if part)
 
 
 DECLINES = re.compile(r"\bI (?:cannot|could not)\b")
 
 
-def _thought(move: Move, request: str) -> str:
+def _thought(move: Move) -> str:
     """Return the thought before a call or before finishing; a task that was not done is remembered in it."""
     if move.thought:
         return move.thought
-    answer = generate(move, request)
+    answer = generate(move)
     return answer if DECLINES.search(answer) else "The observations say what was asked, so I am done."
 
 
@@ -106,15 +111,19 @@ def _sorted_out(move: Move) -> tuple[list[Seen], list[Seen]]:
 # -- one observation --------------------------------------------------------------------------------------
 
 
+_OK = re.compile(r"\s*[\"']?(?:ok|okay|done|success|successful|true|null|none)?[\"'.!]*\s*", re.IGNORECASE)
+
+
 def _of_tool(one: Seen, question: str) -> str:
+    if _OK.fullmatch(one.text):
+        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in one.step.args.items())
+        return _sentence(f"Done: {spoken(one.step.tool)}" + (f" ({told})" if told else ""))
     if one.data is None:
         return _of_text(one.text, question)
     if isinstance(one.data, list) and len(one.data) != 1:
-        return _of_list(one, question)
-    facts = chosen(one, question)
-    if not facts:
-        return "There is nothing." if not one.leaves else _phrase(list(one.leaves)[:MOST_FACTS])
-    return _phrase(facts)
+        return _of_list(one)
+    text = "; ".join(dict.fromkeys(map(_fact, chosen(one, question)))) or "there is nothing"
+    return _sentence(text[:1].upper() + text[1:])
 
 
 def _of_text(text: str, question: str) -> str:
@@ -132,7 +141,7 @@ def _sentence(text: str) -> str:
 
 def chosen(one: Seen, question: str) -> list[Leaf]:
     """Return the values of an observation that bear on the question, in their order; subject first."""
-    leaves = [leaf for leaf in one.leaves if not (isinstance(leaf.value, str) and is_command(leaf.value))]
+    leaves = [leaf for leaf in one.leaves if not is_command(str(leaf.value))]
     wanted = [kind for asks, kind in _KINDS_WANTED if asks.search(question)]
     stems = set(words.stems(question))
     scores = []
@@ -141,28 +150,18 @@ def chosen(one: Seen, question: str) -> list[Leaf]:
         score = sum(1.0 for kind in wanted if kind.search(key))
         score += 1.5 * len(stems & set(words.stems(key.replace("_", " "))))
         score += 1.0 * bool(stems & set(words.stems(leaf.named)))
-        score += 0.5 * (key == "status") - 0.6 * (leaf.record > 0 and not wanted)
-        scores.append(score)
+        scores.append(score + 0.5 * (key == "status") - 0.6 * (leaf.record > 0 and not wanted))
     order = sorted(range(len(leaves)), key=lambda at: (-scores[at], at))
-    kept = {at for at in order[:MOST_FACTS] if scores[at] > 0}
-    if not kept:
-        kept = set(range(min(MOST_FACTS, len(leaves))))
-    subject = {at for at, leaf in enumerate(leaves) if leaf.record == 0 and _SUBJECT.search(leaf.key)}
-    return [leaf for at, leaf in enumerate(leaves) if at in kept or at in sorted(subject)[:1]]
-
-
-def _phrase(facts: Sequence[Leaf]) -> str:
-    text = "; ".join(dict.fromkeys(_fact(leaf) for leaf in facts))
-    return _sentence(text[:1].upper() + text[1:])
+    kept = [at for at in order[:MOST_FACTS] if scores[at] > 0] or range(MOST_FACTS)
+    subject = [at for at, leaf in enumerate(leaves) if leaf.record == 0 and _SUBJECT.search(leaf.key)]
+    return [leaf for at, leaf in enumerate(leaves) if at in kept or at in subject[:1]]
 
 
 def _fact(leaf: Leaf) -> str:
     key = leaf.key.lower()
-    value = written(key, leaf.value)
     label = re.sub(r"_(?:eur|usd)$", "", key).replace("_", " ")
-    if leaf.named and str(leaf.value) != leaf.named and leaf.record > 0:
-        return f"{leaf.named}: {label} {value}"
-    return f"{label} {value}"
+    owner = f"{leaf.named}: " if leaf.named not in ("", leaf.value) and leaf.record > 0 else ""
+    return f"{owner}{label} {written(key, leaf.value)}"
 
 
 def written(key: str, value: Any) -> str:
@@ -176,60 +175,44 @@ def written(key: str, value: Any) -> str:
     return str(value)
 
 
-def _of_list(one: Seen, question: str) -> str:
-    data = [entry for entry in one.data if isinstance(entry, dict)]
-    if not data:
-        plain = [str(entry) for entry in one.data if not is_command(str(entry))]
-        return f"There are {len(plain)}: {', '.join(plain[:MOST_RECORDS])}." if plain else "There is nothing."
-    records = data
-    if re.search(r"\b(?:last|latest|newest|most recent)\b", question, re.IGNORECASE):
-        records = [max(data, key=lambda row: max(filter(_DATE.match, map(str, row.values())), default=""))]
-    elif named := [entry for entry in data if _is_named(entry, question)]:
-        records = named
+def _of_list(one: Seen) -> str:
+    """Return the records, one after the other."""
     lines = [
         ", ".join(
             written(key, one)
-            for key, one in entry.items()
+            for key, one in (entry if isinstance(entry, dict) else {"": entry}).items()
             if one is not None and not isinstance(one, dict | list) and not is_command(str(one))
         )
-        for entry in records
+        for entry in one.data
     ]
-    head = f"There are {len(records)}: " if len(records) > 1 else ""
-    return _sentence(head + "; ".join(lines[:MOST_RECORDS]))
-
-
-def _is_named(entry: dict[str, Any], question: str) -> bool:
-    stems = set(words.stems(question))
-    states = [value for key, value in entry.items() if key in ("status", "state", "kind", "category")]
-    return any(stems & set(words.stems(str(state).replace("_", " "))) for state in states)
+    told = [line for line in lines if line][:MOST_RECORDS]
+    return _sentence(f"There are {len(lines)}: {'; '.join(told)}") if told else "There is nothing."
 
 
 # -- fields -----------------------------------------------------------------------------------------------
 
 
-def value(field: Field, move: Move, request: str) -> Any:
+def value(field: Field, move: Move) -> Any:
     """Return what an output field of the program should hold."""
     if is_reasoning(field):
         return reasons(move)
     good, _ = _sorted_out(move)
     if is_free_text(field):
         same = [leaf.value for one in good for leaf in one.leaves if leaf.key.lower() == field.name.lower()]
-        return str(same[0]) if same else generate(move, request)
+        return str(same[0]) if same else generate(move)
     facts = "\n".join(
         f"{leaf.key}: {leaf.value}" for one in good for leaf in one.leaves if not is_command(str(leaf.value))
     )
-    facts = facts or "\n".join(one.text for one in good) or generate(move, request)
+    facts = facts or "\n".join(one.text for one in good) or generate(move)
     spec = Spec((), (field,), "", PROSE)
     return extract(field, Work(Task(spec, {"facts": facts}))).value
 
 
 def reasons(move: Move) -> str:
     """Return what the answer rests on."""
-    used = list(dict.fromkeys(one.step.tool for one in move.seen if not one.error))
-    failed = list(dict.fromkeys(one.step.tool for one in move.seen if one.error))
+    used = dict.fromkeys(one.step.tool for one in move.seen if not one.error)
     rests = f"The answer rests on what {' and '.join(used)} returned."
-    text = rests if used else "No tool returned anything of use."
-    return text + (f" {' and '.join(failed)} refused or failed." if failed else "")
+    return rests if used else "No tool returned anything of use."
 
 
 def values(episode: Episode, task: Task) -> dict[str, Any]:
@@ -240,68 +223,73 @@ def values(episode: Episode, task: Task) -> dict[str, Any]:
     if episode.form == "react":
         name, args = move.calls[0] if move.calls else ("finish", {})
         step = {"next_tool_name": name, "next_tool_args": args}  # the thought as for any field of that name
-        return _with_rest(step, move, task, episode)
-    calls = [{"name": name, "args": args} for name, args in move.calls or _closing(episode, move)]
-    return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task, episode)
+        return _with_rest(step, move, task)
+    calls = [{"name": name, "args": args} for name, args in move.calls or _closing(move)]
+    return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task)
 
 
 def act(episode: Episode, task: Task) -> Reply:
     """Return the reply of an episode with native calls: calls, or the answer as text."""
     move = decide(episode)
-    calls = _chosen(episode, move)
-    text = formats.write(task.spec, _with_rest({}, move, task, episode)) if task.spec.outputs else None
+    calls = _chosen(move)
+    has_fields = task.spec.outputs and (task.spec.inputs or task.spec.layout.kind == "json")  # else a chat
+    text = formats.write(task.spec, _with_rest({}, move, task)) if has_fields else None
     if calls:
         return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
-    return Reply(formats.bare(task.spec, generate(move, episode.request)) if text is None else text)
+    if text is None and not move.goals and not move.seen and _TALKS.match(episode.request):
+        text = formats.bare(task.spec, reply(episode.request, Work(task)))
+    return Reply(formats.bare(task.spec, generate(move)) if text is None else text)
 
 
-def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
+_TALKS = re.compile(
+    r"\W*(?:hi|hello|hey|good (?:morning|evening|day)|thanks?|bye|(?:who|what) are you)\b", re.IGNORECASE
+)
+
+
+def _chosen(move: Move) -> tuple[Call, ...]:
     """Return the calls that `tool_choice` allows or demands."""
-    choice = episode.choice
+    episode, choice, calls = move.episode, move.episode.choice, move.calls or _closing(move)
     if choice == "none":
         return ()
     if isinstance(choice, Mapping):
         name = (choice.get("function") or choice).get("name")
-        tool = next((tool for tool in episode.tools if tool.name == name), None)
-        if tool is None:
-            return ()
         own = tuple(call for call in move.calls if call[0] == name)
-        return own or (_forced(tool, episode, move),)
-    calls = move.calls or _closing(episode, move)
-    if choice == "required" and not calls and episode.tools:
-        goal = next((goal.tool for goal in move.goals if goal.tool), episode.tools[0])
-        return (_forced(goal, episode, move),)
+        is_done = any(one.step.tool == name for one in move.seen)
+        forced = [tool for tool in episode.tools if tool.name == name and not is_done]
+        return own or tuple(_forced(tool, move) for tool in forced[:1])
+    if choice == "required" and not calls and not move.seen and not move.missing:
+        best = best_filled(episode.tools, episode.request)
+        return (_forced(best, move),) if best else ()
     return calls
 
 
-def _closing(episode: Episode, move: Move) -> tuple[Call, ...]:
+def _closing(move: Move) -> tuple[Call, ...]:
     """Return the call that hands the answer over, if there is a tool for it."""
-    final = next((tool for tool in episode.tools if is_final(tool)), None)
-    return (_forced(final, episode, move),) if final else ()
+    final = next((tool for tool in move.episode.tools if is_final(tool)), None)
+    return (_forced(final, move),) if final else ()
 
 
-def _forced(tool: ToolSpec, episode: Episode, move: Move) -> Call:
+def _forced(tool: ToolSpec, move: Move) -> Call:
     if not is_final(tool):
-        return tool.name, fill_any(tool, episode.request, move.seen)
+        return tool.name, fill_any(tool, move.episode.request, move.seen)
     fields = [Field(param.name, param.schema or {"type": "string"}, param.desc) for param in tool.params]
-    return tool.name, {field.name: value(field, move, episode.request) for field in fields}
+    return tool.name, {field.name: value(field, move) for field in fields}
 
 
 def _extracted(episode: Episode, task: Task) -> dict[str, Any]:
     """Fill the program's own outputs from the whole trajectory."""
     move = looked_back(episode)
     last = episode.steps[-1].thought
-    filled = {f.name: value(f, move, episode.request) for f in task.spec.outputs}
+    filled = {f.name: value(f, move) for f in task.spec.outputs}
     if DECLINES.search(last):
         filled |= {f.name: last for f in task.spec.outputs if is_free_text(f) and not is_reasoning(f)}
     return filled
 
 
-def _with_rest(done: dict[str, Any], move: Move, task: Task, episode: Episode) -> dict[str, Any]:
+def _with_rest(done: dict[str, Any], move: Move, task: Task) -> dict[str, Any]:
     """Return all outputs: those that are done, and the others filled."""
-    request = episode.request
     rest = {
-        field.name: _thought(move, request) if "thought" in field.name else value(field, move, request)
+        field.name: _thought(move) if "thought" in field.name else value(field, move)
         for field in task.spec.outputs
         if field.name not in done
     }

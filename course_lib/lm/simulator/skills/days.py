@@ -1,0 +1,333 @@
+"""Dates, times of day and durations: how long between two, what comes so much later, which weekday, what age.
+
+Main path: when(text) -> Moment or None. Dates are read by lexing.py; nothing here knows what day it is.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
+from typing import Any
+
+from course_lib.lm.simulator.agents.lexing import lex
+from course_lib.lm.simulator.skills.quantities import (
+    NUMBER,
+    Quantity,
+    in_figures,
+    kind_of,
+    number,
+    quantities,
+)
+
+_MONTH = "|".join(calendar.month_name[1:])
+_YEAR = re.compile(r"\b(?:1[5-9]|2\d)\d\d\b")
+_WEEKDAY = re.compile(rf"\b({'|'.join(calendar.day_name)})s?\b", re.IGNORECASE)
+_TIME = re.compile(
+    r"\b(?:([01]?\d|2[0-4])[:.h]([0-5]\d)(?::[0-5]\d)?\s*([ap]\.?m\b)?|(1[0-2]|[1-9])\s*([ap]\.?m\b)"
+    r"|(noon|midday|midnight)\b)",
+    re.IGNORECASE,
+)
+_BACK = re.compile(r"\b(?:before|earlier|ago|prior|back|previous)\b", re.IGNORECASE)
+_BETWEEN = re.compile(
+    r"\b(?:between|from|until|till|to|since|lasts?|long|take|takes|elapsed?|pass|passes|apart|begins?"
+    r"|starts?|ends?|opens?|closes?|leaves?|arrives?|departs?|lands?)\b",
+    re.IGNORECASE,
+)
+_ABOUT_TIME = re.compile(rf"\d|{_WEEKDAY.pattern}", re.IGNORECASE)
+_DAYS_ON = {"tomorrow": 1, "day after tomorrow": 2, "next week": 7}
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_MONTHS = {"month": 1, "year": 12, "decade": 120, "century": 1200}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An answer about time: a date, a time of day, a weekday, a number or a duration."""
+
+    value: Any
+    because: str
+    said: str = ""
+
+    @property
+    def text(self) -> str:
+        """The answer as it is written."""
+        return self.said or (f"{self.value:g}" if isinstance(self.value, float) else str(self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A time of day, in minutes, and whether it is written with am or pm."""
+
+    minutes: int
+    is_twelve: bool
+
+    @property
+    def text(self) -> str:
+        """The time as it was written, with two hours or with am and pm."""
+        hours, minutes = divmod(self.minutes % 1440, 60)
+        if not self.is_twelve:
+            return f"{hours}:{minutes:02}"
+        return f"{hours % 12 or 12}:{minutes:02} {'am' if hours < 12 else 'pm'}"
+
+
+def clocks(text: str) -> list[Clock]:
+    """Return the times of day in a text, in order."""
+    return [_clock(match) for match in _TIME.finditer(text)]
+
+
+_SPOKEN_TIME = re.compile(rf"\b(half|(?:a )?quarter) (past|to) ({NUMBER})\b", re.IGNORECASE)
+
+
+def clocks_in_figures(text: str) -> str:
+    """Write times of day with figures and 24 hours.
+
+    >>> clocks_in_figures("from half past eight to 6 pm")
+    'from 8:30 to 18:00'
+    """
+
+    def figures(match: re.Match[str]) -> str:
+        space = " " * match[0].endswith(" ")
+        return "{}:{:02}".format(*divmod(_clock(match).minutes, 60)) + space
+
+    return _TIME.sub(figures, _in_clocks(text))
+
+
+def _in_clocks(text: str) -> str:
+    def figures(match: re.Match[str]) -> str:
+        minutes = 30 if match[1].lower() == "half" else 15 if match[2].lower() == "past" else -15
+        return "{}:{:02}".format(*divmod(int(number(match[3])) * 60 + minutes, 60))
+
+    return _SPOKEN_TIME.sub(figures, text)
+
+
+def _clock(match: re.Match[str]) -> Clock:
+    hour, minute, half, alone, half_alone, named = match.groups()
+    if named:
+        return Clock(0 if named.lower() == "midnight" else 720, is_twelve=False)
+    hours, half = int(hour or alone), (half or half_alone or "").lower()[:1]
+    if half:
+        hours = hours % 12 + (12 if half == "p" else 0)
+    return Clock(hours * 60 + int(minute or 0), is_twelve=bool(half))
+
+
+class Question:
+    """A text with what it says of time."""
+
+    def __init__(self, text: str, *, year: str | None = None) -> None:
+        self.text = text
+        self.has_year = year != ""
+        self.dates = [
+            date.fromisoformat(one.value) for one in lex(text) if one.kind == "date" and _exists(one.value)
+        ]
+        self.is_iso = bool(re.search(r"\d{4}-\d{2}-\d{2}", text))
+        self.clocks = clocks(text)
+        self.weekdays = [calendar.day_name[:].index(name.capitalize()) for name in _WEEKDAY.findall(text)]
+        self.spans = [one for one in _spans(text) if one.unit]
+
+    def asks(self, pattern: str) -> bool:
+        """Say whether the text has the words of a pattern."""
+        return re.search(pattern, self.text, re.IGNORECASE) is not None
+
+    @property
+    def sign(self) -> int:
+        """-1 where what is asked for comes before, 1 where it comes after."""
+        return -1 if _BACK.search(self.text) else 1
+
+    def day(self, value: date) -> Moment:
+        """Answer with a date, in the question's own spelling."""
+        shown = (
+            value.isoformat() if self.is_iso else f"{value.day} {value:%B}" + f" {value.year}" * self.has_year
+        )
+        return Moment(value, f"counting from {self.dates[0].isoformat()} gives {value.isoformat()}", shown)
+
+
+def _exists(iso: str) -> bool:
+    try:
+        return bool(date.fromisoformat(iso))
+    except ValueError:
+        return False
+
+
+def _spans(text: str) -> list[Quantity]:
+    times = [match.span() for match in _TIME.finditer(text)]
+    return [
+        one
+        for one in quantities(text)
+        if kind_of(one.unit) in ("time", "months") and not any(at <= one.start < end for at, end in times)
+    ]
+
+
+def later(start: date, spans: list[Quantity], sign: int = 1) -> date:
+    """Return the date so many days, weeks, months or years after another; a month's end stays within it."""
+    for one in spans:
+        (unit,) = one.unit
+        if kind_of(one.unit) == "months":
+            year, month = divmod(
+                start.year * 12 + start.month - 1 + int(sign * one.value * _MONTHS[unit]), 12
+            )
+            start = date(year, month + 1, min(start.day, calendar.monthrange(year, month + 1)[1]))
+        else:
+            start += timedelta(seconds=sign * one.value * _SECONDS[unit])
+    return start
+
+
+def span_text(minutes: int) -> str:
+    """Write a duration in words.
+
+    >>> span_text(95), span_text(120)
+    ('1 hour 35 minutes', '2 hours')
+    """
+    hours, rest = divmod(minutes, 60)
+    parts = [f"{n} {name}{'s' * (n != 1)}" for n, name in ((hours, "hour"), (rest, "minute")) if n]
+    return " ".join(parts) or "0 minutes"
+
+
+def _minutes(spans: list[Quantity]) -> float:
+    return sum(one.value * _SECONDS.get(next(iter(one.unit)), 0) for one in spans) / 60
+
+
+Rule = Callable[[Question], Moment | None]
+
+
+def _age(ask: Question) -> Moment | None:
+    if not ask.asks(r"\bborn\b|birthday") or not ask.asks(r"\bhow old\b|\bage\b") or len(ask.dates) != 2:
+        return None
+    born, then = sorted(ask.dates)
+    years = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
+    return Moment(years, f"from {born.isoformat()} to {then.isoformat()} are {years} whole years")
+
+
+def _weekday(ask: Question) -> Moment | None:
+    asked = r"\b(?:which|what) (?:week)?day\b(?! of the month)|\bday of the week\b|\bweekday\b"
+    if not ask.asks(asked):
+        return None
+    if len(ask.dates) == 1:
+        start = later(ask.dates[0], ask.spans, ask.sign)
+        name = calendar.day_name[start.weekday()]
+        return Moment(name, f"{start.isoformat()} is a {name}")
+    if len(ask.weekdays) != 1:
+        return None
+    if not ask.spans:
+        return None
+    days = ask.sign * round(_minutes(ask.spans) / 1440)
+    name = calendar.day_name[(ask.weekdays[0] + days) % 7]
+    return Moment(name, f"{days} days from a {calendar.day_name[ask.weekdays[0]]} it is a {name}")
+
+
+_MEANT = re.compile(
+    rf"\b(?:(?:next|this|coming|following|on|until|by) ({'|'.join(calendar.day_name)})(?!,? \d)"
+    rf"|({'|'.join(_DAYS_ON)}))\b",
+    re.IGNORECASE,
+)
+
+
+def _meant(ask: Question) -> Moment | None:
+    """Return the date that `next Monday` or `tomorrow` means, where the text says what today is."""
+    said = _MEANT.search(ask.text)
+    if len(ask.dates) != 1 or ask.spans or not said or ("?" in ask.text and not ask.asks(r"\btoday\b")):
+        return None
+    if said[1]:
+        wanted = [name.lower() for name in calendar.day_name].index(said[1].lower())
+        return ask.day(ask.dates[0] + timedelta(days=(wanted - ask.dates[0].weekday() - 1) % 7 + 1))
+    return ask.day(ask.dates[0] + timedelta(days=_DAYS_ON[said[2].lower()]))
+
+
+def _days_between(ask: Question) -> Moment | None:
+    if len(ask.dates) != 2 or ask.spans:
+        return None
+    first, last = ask.dates
+    if first > last and not ask.has_year and not ask.asks(r"\b(?:until|till|before)\b"):
+        last = last.replace(year=last.year + 1)
+    first, last = sorted((first, last))
+    days = (last - first).days
+    months = (last.year - first.year) * 12 + last.month - first.month - (last.day < first.day)
+    because = f"from {first.isoformat()} to {last.isoformat()} are {days} days"
+    for unit, count in (("weeks", days / 7), ("months", months)):
+        if ask.asks(rf"\b{unit}\b"):
+            return Moment(int(count), because) if count == int(count) else None
+    if not ask.asks(r"\bday|\blong\b"):
+        return None
+    return Moment(days, because, "" if ask.asks(r"\bhow many\b") else f"{days} days")
+
+
+def _date_later(ask: Question) -> Moment | None:
+    is_short = any({"hour", "minute"} & one.unit for one in ask.spans)
+    if len(ask.dates) != 1 or not ask.spans or is_short:
+        return None
+    return ask.day(later(ask.dates[0], ask.spans, ask.sign))
+
+
+def _between_times(ask: Question) -> Moment | None:
+    has_break = ask.asks(r"\b(?:break|pause|lunch|stop|rest)\b")
+    if len(ask.clocks) != 2 or not _BETWEEN.search(ask.text) or (ask.spans and not has_break):
+        return None
+    first, last = ask.clocks
+    if (
+        first.minutes > last.minutes
+        and ask.asks(r"\b(?:until|before|till)\b")
+        and ask.asks(r"\bit is\b|\bnow\b")
+    ):
+        first, last = last, first  # "how long is it until 9:00, if it is 8:20 now?"
+    minutes = (last.minutes - first.minutes) % 1440 - round(_minutes(ask.spans))
+    because = f"from {first.text} to {last.text} are {span_text(minutes)}"
+    if ask.asks(r"\bhow many minutes\b|\bin minutes\b"):
+        return Moment(minutes, because)
+    if ask.asks(r"\bhow many hours\b(?! and)|\bin hours\b"):
+        return Moment(minutes / 60, because)
+    return Moment(minutes, because, span_text(minutes))
+
+
+def _time_later(ask: Question) -> Moment | None:
+    asked = r"\bwhen\b|\bwhat time\b|\bat what\b|\bwhich time\b|\buntil\b|\bend\b"
+    if len(ask.clocks) != 1 or not ask.spans or not ask.asks(asked):
+        return None
+    is_start_asked = ask.asks(
+        r"\bwhen (?:must|should|do|does|did|has|have|would) [^?]*\b(?:leave|start|begin|depart|set off"
+        r"|get up|wake|put)\b"
+    ) and ask.asks(r"\b(?:must|need|have to|by|at the latest|in time)\b")
+    sign = -1 if is_start_asked else ask.sign
+    start, minutes = ask.clocks[0], round(_minutes(ask.spans))
+    end = Clock(start.minutes + sign * minutes, start.is_twelve)
+    because = f"{span_text(minutes)} {'before' if sign < 0 else 'after'} {start.text} is {end.text}"
+    return Moment(end, because, end.text)
+
+
+_RULES: tuple[Rule, ...] = (
+    _age, _weekday, _days_between, _date_later, _meant, _between_times,
+    _time_later,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def when(text: str) -> Moment | None:
+    """Return the answer to a question about dates or times, or None if it is none, or not understood."""
+    text = in_figures(_in_clocks(text[:MOST]))
+    if not _ABOUT_TIME.search(text):
+        return None
+    if not _YEARLESS.search(text) or len(text) == MOST:
+        return _first(Question(text))
+    year = next(iter(_YEAR.findall(text)), "")
+    found = [
+        _first(Question(_YEARLESS.sub(rf"\g<0> {some}", text), year=year))
+        for some in ([year] if year else (2027, 2028))
+    ]
+    return found[0] if found[0] and all(one and one.text == found[0].text for one in found) else None
+
+
+MOST = 500  # a longer text is no question
+_YEARLESS = re.compile(
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})|(?:{_MONTH}) \d{{1,2}}(?:st|nd|rd|th)?)\b"
+    r"(?!,? \d{4})",
+    re.IGNORECASE,
+)
+"""A day without its year: the answer must be the same in a leap year and in another one."""
+
+
+def _first(ask: Question) -> Moment | None:
+    try:
+        return next((moment for rule in _RULES if (moment := rule(ask)) is not None), None)
+    except (OverflowError, ValueError):
+        return None
