@@ -1,6 +1,6 @@
 """How people write dates of birth, postal addresses and names: in English, and in the languages around it.
 
-Main path: plain(text) -> births(text), places(text), names(text) -> where they stand.
+Main path: plain(text) -> births(text), places(text), each of NAMES -> where they stand.
 No library that could be locked here finds these; a statistical one (Presidio with spaCy) weighs 500 MB.
 """
 
@@ -215,8 +215,14 @@ _NOBODY = words(
     " question no yes ok okay again world both guys product products shop agent assistant user system note"
     " after before if in on at for from with"
 )
-_NAMES = [
-    compiled(pattern, any_case=False)
+
+
+def _is_somebody(name: str) -> bool:
+    return not {word.casefold() for word in name.split()} & _NOBODY
+
+
+NAMES = tuple(
+    found_by(pattern, _is_somebody, any_case=False)
     for pattern in (
         rf"\b(?:{_TITLE}\.?[ ]){{1,3}}({_FULL_NAME})",
         rf"(?:^|(?<=[.!?>:\"' ])){_GREETING}[ ](?:{_TITLE}\.?[ ]){{0,3}}({_FULL_NAME})(?=[ ]?[,!.:;\n-]|$)",
@@ -235,12 +241,5 @@ _NAMES = [
         rf"(?:[.!?)] |\b{_CLOSING}, )({_NAME} {_NAME})(?:, {_WORD})?[.]?\s*\Z",
         rf"\b{_CLOSING}, ({_NAME})[.]?\s*\Z",
     )
-]
-
-
-def names(text: str) -> Spans:
-    """Yield names after a title, a greeting or an introduction, and those that sign a text."""
-    for pattern in _NAMES:
-        for match in pattern.finditer(text):
-            if not {word.casefold() for word in match[1].split()} & _NOBODY:
-                yield match.span(1)
+)
+"""Find names after a title, a greeting or an introduction, and those that sign a text."""

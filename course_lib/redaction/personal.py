@@ -55,19 +55,12 @@ _IBAN = compiled(r"\b(?=([a-z]{2}\d{2}(?:[ .-]?[a-z0-9]){11,30}))")
 
 def _ibans(text: str) -> Spans:
     for match in _IBAN.finditer(text):
-        start, end = match.span(1)
-        if text[end : end + 1].isalnum():
-            end = _last_part(text, start, end)
-        while end - start >= 15:  # the words after it may look like a part of it
-            if iban.is_valid(text[start:end].replace(".", "")):
-                yield start, end
+        start, most = match.span(1)
+        ends = [part.end() for part in re.finditer(r"\w+", text[start:most])]
+        for end in reversed(ends):  # the words after it may look like a part of it
+            if end >= 15 and iban.is_valid(match[1][:end].replace(".", "")):
+                yield start, start + end
                 break
-            end = _last_part(text, start, end)
-
-
-def _last_part(text: str, start: int, end: int) -> int:
-    """Return where the part after the last space, dot or dash begins; 0 if there is none."""
-    return max(text.rfind(sign, start, end) for sign in " .-")
 
 
 def _is_card(number: str) -> bool:
@@ -163,18 +156,15 @@ _BY_NATIONAL_WORD = found_by(
 
 # -- what words and numbers around it tell ----------------------------------------------------------------
 
-_SECRET_WORD = compiled(
-    r"pass|pwd|secret|token|cred|dsn|key|jwt|sig|auth|cookie|session|bearer|basic|identified|user|role|database"
+_IS_SECRET = compiled(
+    r"\d|.{24}|pass|pwd|secret|cred|token|cookie|//|(?:api|access)[_-]?key|(?:user|role|database) \""
 )
-_IS_SECRET = compiled(r"\d|.{24}|pass|pwd|secret|cred|token|cookie|//|(?:user|role|database) \"")
 """Of what secrets.py hides in errors: not "key: keep", which is prose."""
-_LONG_OR_ADDRESS = re.compile(r"[\w.-]{12}|//")
 
 
 def _secrets(text: str) -> Spans:
-    if _SECRET_WORD.search(text) or _LONG_OR_ADDRESS.search(text):
-        for pattern in SECRETS:
-            yield from (match.span() for match in pattern.finditer(text) if _IS_SECRET.search(match[0]))
+    for pattern in SECRETS:
+        yield from (match.span() for match in pattern.finditer(text) if _IS_SECRET.search(match[0]))
 
 
 _FIVE_DIGITS = re.compile(r"\d(?:\D{0,3}\d){4}")
@@ -242,7 +232,7 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
         found_by(r"(?<![\w.,/-])(?:\+|00|\(?0|\()?\d(?:[ ./()-]{0,2}\d){6,14}(?![\w-]|[.,]\d)", _is_phone),
     ),
     "address": (forms.places,),
-    "name": (forms.names,),
+    "name": forms.NAMES,
 }
 """What is looked for, the surest first: of two that overlap, the earlier kind names the piece."""
 _RANKS = {kind: rank for rank, kind in enumerate(DETECTORS)}
@@ -272,10 +262,11 @@ def find(text: str) -> list[Found]:
     return joined
 
 
-def labelled(text: str, found: list[Found]) -> str:
-    """Return a text with a label such as [email] in the place of each piece."""
-    parts, at = [], 0
+def labelled(text: str, found: list[Found], start: int = 0, end: int | None = None) -> str:
+    """Return a text, from start to end, with a label such as [email] in the place of each piece."""
+    parts, end = [], len(text) if end is None else end
     for each in found:
-        parts += [text[at : each.start], f"[{each.kind}]"]
-        at = each.end
-    return "".join([*parts, text[at:]])
+        if start < each.end <= end:
+            parts += [text[start : each.start], f"[{each.kind}]"]
+            start = each.end
+    return "".join([*parts, text[start:end]])

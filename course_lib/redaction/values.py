@@ -53,7 +53,7 @@ def redact(text: str) -> str:
     head = text[:LOOKED_AT]
     found = find(head)
     end = _safe_end(head, found, LONGEST)
-    return labelled(head[:end], [each for each in found if each.end <= end]) + _CUT
+    return labelled(head, found, end=end) + _CUT
 
 
 def redact_value(value: Any, *, _depth: int = 0) -> Any:
@@ -127,12 +127,7 @@ class StreamRedactor:
         end = most if is_last else _safe_end(self._text, found, most, self._done)
         if end <= self._done:
             return ""
-        here = [
-            Found(max(each.start, self._done) - self._done, each.end - self._done, each.kind)
-            for each in found
-            if each.end > self._done and each.end <= end
-        ]
-        passed = labelled(self._text[self._done : end], here)
+        passed = labelled(self._text, found, self._done, end)
         start = max(0, end - _BEFORE)
         self._text, self._done = self._text[start:], end - start
         return passed
