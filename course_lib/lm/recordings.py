@@ -24,6 +24,8 @@ from course_lib.errors import CourseError
 
 FORMAT, VERSION = "course-lm-recording", 1
 CHAT = "/v1/chat/completions"
+MOST_BYTES = 16_000_000
+"""Size of all that an endpoint replays, and of all lines that clients who record have not read yet."""
 _HEAD = {"format": FORMAT, "version": VERSION}
 _MOST_DIFF_LINES, _MOST_CHARS, _CONTEXT_CHARS = 12, 200, 40
 _MOST_COMPARED, _MOST_READ_CHARS = 300, 20_000
@@ -143,7 +145,9 @@ class Recorded:
             one = cls(**{**values, "pieces": tuple((float(ms), piece) for ms, piece in values["pieces"])})
             _ = one.prompt, one.reply, one.tool_calls, "".join(one.headers.values())  # as its readers will
             sum(value for name, value in one.figures.items() if name.endswith(("_tokens", "_usd")))
-            if not 0 <= one.status < 600 or not all(isinstance(piece, dict | str) for _, piece in one.pieces):
+            float(one.headers.get("retry-after-ms", 0))
+            is_status = one.status == 0 or 100 <= one.status < 600
+            if not is_status or not all(isinstance(piece, dict | str) for _, piece in one.pieces):
                 raise ValueError("its status or its pieces are of no answer")
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
@@ -314,11 +318,9 @@ def redacted(line: bytes, redact: Callable[[str], str]) -> bytes:
         is_json = isinstance(value, dict | list)  # as the arguments of tools are
         return json.dumps(_fields_redacted(value, redact), ensure_ascii=False) if is_json else redact(text)
 
-    pieces, headers = one.pieces, one.headers
-    if one.is_stream:
-        pieces = _events(pieces)
-        headers = headers if pieces == one.pieces else {**headers, "content-type": "text/event-stream"}
-        pieces = _rewritten(pieces, lambda _, text: change(text))
+    pieces = _events(one.pieces) if one.is_stream else one.pieces
+    headers = one.headers if pieces == one.pieces else {**one.headers, "content-type": "text/event-stream"}
+    pieces = _rewritten(pieces, lambda _, text: change(text))
     request, pieces = each_text((one.request, pieces), change)
     return replace(one, request=request, pieces=pieces, headers=headers).as_line()
 
@@ -362,6 +364,8 @@ def _rewritten(
     slots: dict[tuple[object, ...], list[tuple[Any, Any]]] = defaultdict(list)
     for _, piece in pieces:
         for choice in piece.get("choices", ()) if isinstance(piece, dict) else ():
+            if choice.get("logprobs"):  # the same text once more, in pieces that say nothing alone
+                choice["logprobs"] = None
             for slot, holder, name in _texts(_part(choice), (choice.get("index"),)):
                 slots[slot].append((holder, name))
     for slot, places in slots.items():
@@ -377,7 +381,7 @@ def _part(choice: Body) -> Body:
 
 
 def _texts(value: Any, slot: tuple[object, ...]) -> Iterator[tuple[tuple[object, ...], Any, Any]]:
-    """Yield each text that may go on in another piece: its place in an answer, what holds it, and its name."""
+    """Yield each text that may go on in another piece: its place in the answer, its holder, its name."""
     for name, each in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(each, dict | list):
             at = each.get("index", name) if isinstance(each, dict) else name

@@ -36,7 +36,7 @@ _FIELDS = {
     "national_id": r"ssn|national_?id|passport(?:_?number)?|tax_?id|nino|bsn",
 }
 _KIND_OF_FIELD = re.compile(
-    rf"(?i)(?:\w+_)?(?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, pattern in _FIELDS.items())})_?\d{{0,2}}"
+    rf"(?i)(?:\w+?_)?(?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, pattern in _FIELDS.items())})_?\d{{0,2}}"
 )
 """The last words of a field's name tell what it holds: `db_password`, `billing_address_2`."""
 _OF_A_TOOL = frozenset(
