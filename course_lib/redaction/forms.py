@@ -31,10 +31,10 @@ def found_by(
 ) -> Callable[[str], Spans]:
     """Return the detector for a pattern, of one with a group that group, where `is_real` says so too."""
     looked_for = compiled(pattern, any_case=any_case)
-    group = 1 if looked_for.groups else 0
 
     def detect(text: str) -> Spans:
         for match in looked_for.finditer(text):
+            group = match.lastindex or 0
             if match[group] and is_real(match[group]):
                 yield match.span(group)
 
@@ -43,9 +43,10 @@ def found_by(
 
 # -- characters ------------------------------------------------------------------------------------------
 
-_ODD = compiled(
-    r"(?:%[0-9a-f]{2})+|\\u[0-9a-f]{4}|\\n|&#?\w{1,8};|[^\x00-\x7f]"
-    r"|(?<=\w)\+(?=\w)(?![\w.+-]{0,64}(?:@|%40))"  # a space in a URL, but for a + in an e-mail address
+_SIGN = compiled(
+    r"(?:%[0-9a-f]{2})+|\\u[0-9a-f]{4}|\\n|&#?\w{1,8};"
+    r"|((?<=\w)\+(?=\w)(?![\w.+-]{0,64}(?:@|%40)))"  # a space in a URL, but for a + in an e-mail address
+    r"|[\s\S]"
 )
 
 
@@ -54,22 +55,18 @@ def plain(text: str) -> tuple[str, list[tuple[int, int]]]:
 
     What URLs, JSON and HTML write in codes is decoded; what has no width is left out.
     """
-    shown, places, at = [], list[tuple[int, int]](), 0
-    for match in _ODD.finditer(text):
-        start, end = match.span()
-        ordinary = _ordinary(match[0]) if match[0] != "+" else " +"["%" not in text]
-        shown += [text[at:start], ordinary]
-        places += [*((each, each + 1) for each in range(at, start)), *[(start, end)] * len(ordinary)]
-        at = end
-    places += [(each, each + 1) for each in range(at, len(text))]
-    return "".join([*shown, text[at:]]), places
+    shown, places = [], list[tuple[int, int]]()
+    for match in _SIGN.finditer(text):
+        shown.append(" " if match[1] and "%" in text else _ordinary(match[0]))
+        places += [match.span()] * len(shown[-1])
+    return "".join(shown), places
 
 
 @functools.lru_cache(maxsize=2048)
-def _ordinary(odd: str) -> str:
-    if odd[0] == "\\":
-        odd = odd.encode().decode("unicode_escape")
-    return "".join(map(_letter, html.unescape(unquote(odd))))
+def _ordinary(sign: str) -> str:
+    if len(sign) > 1 and sign[0] == "\\":
+        sign = sign.encode().decode("unicode_escape")
+    return "".join(map(_letter, html.unescape(unquote(sign))))
 
 
 def _letter(sign: str) -> str:

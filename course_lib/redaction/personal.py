@@ -176,8 +176,8 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
         found_by(
             r"\b(?:password|passwort|passcode|pin|pwd|mot de passe|contraseña|wachtwoord|hasło)"
             r"(?: (?:is|was|ist|est|es)|[ ]?:) [\"']?((?=[^\s\d]{0,40}\d)[^\s,]{4,60}?)(?=[\"',.]?(?:\s|$))"
+            r"|\b(?:pin|passcode|otp)(?: code)? (\d{4,8})\b"
         ),
-        found_by(r"\b(?:pin|passcode|otp)(?: code)? (\d{4,8})\b"),
     ),
     "email": (
         found_by(
@@ -188,8 +188,8 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
         found_by(
             r"\b[\w.+-]{1,64}\s{0,2}[\[({]\s?at\s?[\])}]\s{0,2}[\w-]{1,63}"
             r"(?:(?:\.|\s{0,2}[\[({]\s?dot\s?[\])}]\s{0,2})[\w-]{2,63}){1,4}"
+            r"|\b[\w.+-]{1,64} at (?:[\w-]{1,63} dot ){1,4}(?:com|org|net|edu|io|eu|[a-z]{2})\b"
         ),
-        found_by(r"\b[\w.+-]{1,64} at (?:[\w-]{1,63} dot ){1,4}(?:com|org|net|edu|io|eu|[a-z]{2})\b"),
     ),
     "iban": (_ibans,),
     "card": (
@@ -201,11 +201,8 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
     "ip": (
         found_by(
             r"(?<![\w.])(?<!version )(?<!section )(?<!chapter )(?<!v)"
-            r"\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)",
-            _is_of_others,
-        ),
-        found_by(
-            r"(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\d{0,2}(?:\.\d{1,3}){3})?(?![\w:])",
+            r"\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)"
+            r"|(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\d{0,2}(?:\.\d{1,3}){3})?(?![\w:])",
             _is_of_others,
         ),
         found_by(r"(?<![\w:-])[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5}|(?:-[0-9a-f]{2}){5})(?![\w:-])"),
@@ -225,10 +222,9 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
         found_by(r"(?<![\w.-])(?:\+?1[ .-])?(?:(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}|555-01\d\d)(?![\w-])"),
         found_by(
             rf"\b(?:{_PHONE_WORD})\b[^\n\d+(]{{0,25}}((?:\+|\()?\d(?:[ ./()-]{{0,2}}\d){{5,14}})"
-            r"(?!\w|[.,]\d)",
+            r"(?!\w|[.,]\d)|^[ \t]*((?:\+|\()?\d(?:[ ./()-]{0,2}\d){6,14})[ \t]*$",
             _is_no_date,
         ),
-        found_by(r"^[ \t]*((?:\+|\()?\d(?:[ ./()-]{0,2}\d){6,14})[ \t]*$", _is_no_date),
         found_by(r"(?<![\w.,/-])(?:\+|00|\(?0|\()?\d(?:[ ./()-]{0,2}\d){6,14}(?![\w-]|[.,]\d)", _is_phone),
     ),
     "address": (forms.places,),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from course_lib.redaction.forms import words
 from course_lib.redaction.personal import Found, find, labelled
 
 LONGEST = 16_000
@@ -39,11 +40,10 @@ _KIND_OF_FIELD = re.compile(
     rf"(?i)(?:\w+?_)?(?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, pattern in _FIELDS.items())})_?\d{{0,2}}"
 )
 """The last words of a field's name tell what it holds: `db_password`, `billing_address_2`."""
-_OF_A_TOOL = frozenset(
-    {"args", "arguments", "parameters", "function", "input", "input_schema", "tool_call_id"}
-)
+_OF_A_TOOL = words("args arguments parameters function input input_schema tool_call_id")
 """A `name` beside these is that of a tool."""
-_TYPES = frozenset({"string", "object", "number", "integer", "array", "boolean", "null"})
+_TYPES = words("string object number integer array boolean null")
+"""What has one of these as its `type` is no value but a JSON schema of one."""
 
 
 def redact(text: str) -> str:
@@ -52,8 +52,7 @@ def redact(text: str) -> str:
         return labelled(text, find(text))
     head = text[:LOOKED_AT]
     found = find(head)
-    end = _safe_end(head, found, LONGEST)
-    return labelled(head, found, end=end) + _CUT
+    return labelled(head, found, end=_safe_end(head, found, LONGEST)) + _CUT
 
 
 def redact_value(value: Any, *, _depth: int = 0) -> Any:
@@ -73,10 +72,8 @@ def redact_value(value: Any, *, _depth: int = 0) -> Any:
         fields: dict[str, Any] = {}
         for key, each in value.items():
             name = redact(str(key))
-            label = _label(str(key), each, value)
-            fields[name if name not in fields else f"{name} {len(fields) + 1}"] = label or redact_value(
-                each, _depth=_depth + 1
-            )
+            name = name if name not in fields else f"{name} {len(fields) + 1}"
+            fields[name] = _label(str(key), each, value) or redact_value(each, _depth=_depth + 1)
         return fields
     if isinstance(value, list | tuple | set | frozenset):
         return [redact_value(each, _depth=_depth + 1) for each in value]
@@ -87,7 +84,7 @@ def _label(key: str, value: Any, beside: Mapping[Any, Any]) -> str:
     """Return the label for a value that its field's name gives away; empty if it does not."""
     spelled = re.sub(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[- .]", "_", key)
     match = _KIND_OF_FIELD.fullmatch(spelled)
-    is_schema = isinstance(value, Mapping) and (value.get("type") in _TYPES or "$ref" in value)
+    is_schema = isinstance(value, Mapping) and (str(value.get("type")) in _TYPES or "$ref" in value)
     is_of_tool = key == "name" and not _OF_A_TOOL.isdisjoint(beside)
     if match is None or is_schema or is_of_tool or isinstance(value, bool) or value in ("", None, [], {}):
         return ""
