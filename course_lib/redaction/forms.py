@@ -11,6 +11,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from urllib.parse import unquote
 
 Spans = Iterator[tuple[int, int]]
@@ -43,10 +44,10 @@ def found_by(
 
 # -- characters ------------------------------------------------------------------------------------------
 
-_SIGN = compiled(
-    r"(?:%[0-9a-f]{2})+|\\u[0-9a-f]{4}|\\n|&#?\w{1,8};"
+_SIGN = re.compile(
+    r"(?:%[0-9a-fA-F]{2})+|\\u[0-9a-fA-F]{4}|\\n|&#?\w{1,8};"
     r"|((?<=\w)\+(?=\w)(?![\w.+-]{0,64}(?:@|%40)))"  # a space in a URL, but for a + in an e-mail address
-    r"|[\s\S]"
+    r"|([^%\\&+\x80-\U0010ffff]+)|[\s\S]"  # what is ordinary already, or anything
 )
 
 
@@ -57,8 +58,9 @@ def plain(text: str) -> tuple[str, list[tuple[int, int]]]:
     """
     shown, places = [], list[tuple[int, int]]()
     for match in _SIGN.finditer(text):
-        shown.append(" " if match[1] and "%" in text else _ordinary(match[0]))
-        places += [match.span()] * len(shown[-1])
+        start, end = match.span()
+        shown.append(match[2] or (" " if match[1] and "%" in text else _ordinary(match[0])))
+        places += pairwise(range(start, end + 1)) if match[2] else [(start, end)] * len(shown[-1])
     return "".join(shown), places
 
 
