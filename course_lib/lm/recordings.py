@@ -11,11 +11,12 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from course_lib.errors import CourseError
 
 FORMAT, VERSION = "course-lm-recording", 1
 CHAT = "/v1/chat/completions"
+MOST_BYTES = 16_000_000
+"""Size of all that an endpoint replays, and of all lines that clients who record have not read yet."""
 _HEAD = {"format": FORMAT, "version": VERSION}
 _MOST_DIFF_LINES, _MOST_CHARS, _CONTEXT_CHARS = 12, 200, 40
 _MOST_COMPARED, _MOST_READ_CHARS = 300, 20_000
@@ -104,7 +107,7 @@ class Recorded:
         """Yield the first choice's message, or the deltas of its stream."""
         for _, piece in self.pieces:
             choices = piece.get("choices", ()) if isinstance(piece, dict) else ()
-            yield from (each.get("message") or each["delta"] for each in choices if each.get("index") == 0)
+            yield from (_part(each) for each in choices if each.get("index") == 0)
 
     def with_reply(self, text: str) -> Recorded:
         """Return a copy in which the model wrote this text instead.
@@ -134,17 +137,25 @@ class Recorded:
         Raises:
             ValueError: it is none.
         """
-        values = json.loads(line)
-        for name, kind in _KINDS.items():
-            if not isinstance(values, dict) or not isinstance(values.get(name), kind):
-                raise ValueError(f"its {name} is missing, or of another kind")
         try:
-            return cls(**{**values, "pieces": tuple((float(ms), piece) for ms, piece in values["pieces"])})
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+            values = json.loads(line)
+            for name, kind in _KINDS.items():
+                if not isinstance(values.get(name), kind):
+                    raise ValueError(f"its {name} is missing, or of another kind")
+            one = cls(**{**values, "pieces": tuple((float(ms), piece) for ms, piece in values["pieces"])})
+            _ = one.prompt, one.reply, one.tool_calls, "".join(one.headers.values())  # as its readers will
+            sum(value for name, value in one.figures.items() if name.endswith(("_tokens", "_usd")))
+            float(one.headers.get("retry-after-ms", 0))
+            is_status = one.status == 0 or 100 <= one.status < 600
+            if not is_status or not all(isinstance(piece, dict | str) for _, piece in one.pieces):
+                raise ValueError("its status or its pieces are of no answer")
+        except (AttributeError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+        return one
 
 
-_KINDS = {"request": dict, "status": int, "headers": dict, "pieces": list, "end": str, "at": str, "path": str}
+_KINDS: dict[str, Any] = {"request": dict, "status": int, "headers": dict, "pieces": list, "end": str}
+_KINDS |= {"at": str, "path": str, "took_ms": int | float, "figures": dict}
 
 
 def canonical(body: Mapping[str, Any]) -> Body:
@@ -248,23 +259,22 @@ def load(path: str | Path) -> list[Recorded]:
     except OSError as error:
         raise RecordingError(f"{path} cannot be read ({error.strerror}); is it the right file?") from None
     _check_head(path, head)
-    torn = lines.pop() if lines else b""
-    if torn:
-        message = f"{path}: line {len(lines) + 2} is torn, as when a process is killed, and is left out"
-        warnings.warn(message, TornLineWarning, stacklevel=2)
     recorded = []
     for number, line in enumerate(lines, 2):
         try:
-            recorded.append(Recorded.from_line(line))
+            recorded += [Recorded.from_line(line)] if line or number <= len(lines) else []
         except ValueError as error:
-            raise RecordingError(f"{path}, line {number} is damaged ({error}); record it again") from None
+            if number <= len(lines):
+                raise RecordingError(f"{path}, line {number} is damaged ({error}); record it again") from None
+            message = f"{path}: line {number} is torn, as when a process is killed, and is left out"
+            warnings.warn(message, TornLineWarning, stacklevel=2)
     return sorted(recorded, key=lambda each: each.at)
 
 
 def _check_head(path: Path, head: bytes) -> None:
     try:
         found = json.loads(head)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise RecordingError(f"{path} is no recording: its first line is {head[:60]!r}")
@@ -303,14 +313,47 @@ def redacted(line: bytes, redact: Callable[[str], str]) -> bytes:
     def change(text: str) -> str:
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         is_json = isinstance(value, dict | list)  # as the arguments of tools are
-        return json.dumps(each_text(value, redact), ensure_ascii=False) if is_json else redact(text)
+        return json.dumps(_fields_redacted(value, redact), ensure_ascii=False) if is_json else redact(text)
 
-    pieces = _rewritten(one.pieces, lambda _, text: change(text)) if one.is_stream else one.pieces
+    pieces = _events(one.pieces) if one.is_stream else one.pieces
+    headers = one.headers if pieces == one.pieces else {**one.headers, "content-type": "text/event-stream"}
+    pieces = _rewritten(pieces, lambda _, text: change(text))
     request, pieces = each_text((one.request, pieces), change)
-    return replace(one, request=request, pieces=pieces).as_line()
+    return replace(one, request=request, pieces=pieces, headers=headers).as_line()
+
+
+def _fields_redacted(value: Any, redact: Callable[[str], str], name: str = "") -> Any:
+    """Return JSON with its texts, numbers and names redacted, each text also as it stands behind its name."""
+    if isinstance(value, dict):
+        return {redact(each): _fields_redacted(one, redact, each) for each, one in value.items()}
+    if isinstance(value, list):
+        return [_fields_redacted(one, redact, name) for one in value]
+    if value is None or isinstance(value, bool):
+        return value
+    shown = redact(str(value))
+    pair = f'"{name}": {json.dumps(shown, ensure_ascii=False)}'
+    if redact(name) == name and (behind := redact(pair)) != pair:  # else redact changes any text
+        shown = behind.removeprefix(f'"{name}": "').removesuffix('"')
+    return value if shown == str(value) else shown
+
+
+def _events(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """Return the pieces with each event as JSON that was kept as text, for its spacing or for its cuts."""
+    events: list[Piece] = []
+    for is_text, some in groupby(pieces, lambda piece: isinstance(piece[1], str)):
+        alike = list(some)
+        text = "".join(str(piece) for _, piece in alike) if is_text else ""
+        for event in re.findall(r"(?s).+?(?:\r?\n\r?\n|\Z)", text):
+            try:
+                value = json.loads(event.removeprefix("data:"))
+            except ValueError:
+                value = None
+            events.append((alike[0][0], value if isinstance(value, dict) else event))
+        events += [] if is_text else alike
+    return tuple(events)
 
 
 def _rewritten(
@@ -318,20 +361,33 @@ def _rewritten(
 ) -> tuple[Piece, ...]:
     """Return the pieces with each text that is written over several of them changed, as a whole."""
     pieces = copy.deepcopy(pieces)
-    slots: dict[tuple[object, ...], list[tuple[Body, str]]] = defaultdict(list)
+    slots: dict[tuple[object, ...], list[tuple[Any, Any]]] = defaultdict(list)
     for _, piece in pieces:
         for choice in piece.get("choices", ()) if isinstance(piece, dict) else ():
-            part = choice.get("delta") or choice.get("message") or {}
-            if part.get("content"):
-                slots[choice.get("index"), "content"].append((part, "content"))
-            for call in part.get("tool_calls") or ():
-                slot = choice.get("index"), call.get("index"), "arguments"
-                slots[slot].append((call["function"], "arguments"))
-    for place, places in slots.items():
-        text = change(place, "".join(holder.get(name) or "" for holder, name in places))
+            if choice.get("logprobs"):  # the same text once more, in pieces that say nothing alone
+                choice["logprobs"] = None
+            for slot, holder, name in _texts(_part(choice), (choice.get("index"),)):
+                slots[slot].append((holder, name))
+    for slot, places in slots.items():
+        text = change(slot, "".join(holder[name] for holder, name in places))
         for holder, name in places:
             holder[name], text = text, ""
     return pieces
+
+
+def _part(choice: Body) -> Body:
+    """Return what one choice says: its message, or in a stream its delta."""
+    return choice.get("message") or choice.get("delta") or {}
+
+
+def _texts(value: Any, slot: tuple[object, ...]) -> Iterator[tuple[tuple[object, ...], Any, Any]]:
+    """Yield each text that may go on in another piece: its place in the answer, its holder, its name."""
+    for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(each, dict | list):
+            at = each.get("index", name) if isinstance(each, dict) else name
+            yield from _texts(each, (*slot, at))
+        elif isinstance(each, str) and each and name not in ("role", "id", "type", "name"):
+            yield (*slot, name), value, name
 
 
 def each_text(value: Any, change: Callable[[str], str]) -> Any:

@@ -5,6 +5,7 @@ Main path: with record(path): ...; with replay(load(path)): ... Both are about t
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from course_lib.lm import client
 from course_lib.lm.process import EndpointError
-from course_lib.lm.recordings import Recorded, RecordingError, Writer, load, redacted
+from course_lib.lm.recordings import MOST_BYTES, Recorded, RecordingError, Writer, load, redacted
 
 _END = b"data: [DONE]"
 _STOP_S = 30.0
@@ -78,9 +79,12 @@ def replay(recorded: Sequence[Recorded], *, pace: float = 0.0, asks: bool = Fals
         asks: let the model answer what is not recorded, as after an edit of the recording.
 
     Raises:
-        RecordingError: something was asked that is not recorded, or nothing was asked at all.
+        RecordingError: something was asked that is not recorded, nothing was asked at all, or the recording
+            is larger than MOST_BYTES.
     """
     lines = [each.as_line().decode() for each in recorded]
+    if (size_bytes := len(json.dumps(lines))) > MOST_BYTES:
+        raise RecordingError(f"{size_bytes:,} bytes are recorded, over {MOST_BYTES:,}; replay a part of them")
     client.call("POST", "/course/replay", {"lines": lines, "pace": pace, "asks": asks})
     try:
         yield

@@ -6,7 +6,7 @@
 `find`, `Found`: where they stand in a text, and of what kind
 `one_line`, `hide`: an error's text as one line without secrets, paths and tracebacks; known values hidden
 
-Main path: redact(text) -> find() runs each detector over the text -> labels in place of what they found.
+Main path: redact(text) -> find() runs each detector over its plain form -> labels in their place.
 """
 
 import lazy_loader

@@ -1,13 +1,18 @@
 """How people write dates of birth, postal addresses and names: in English, and in the languages around it.
 
-Main path: births(text), places(text), names(text) -> where they stand.
+Main path: plain(text) -> births(text), places(text), each of NAMES -> where they stand.
 No library that could be locked here finds these; a statistical one (Presidio with spaCy) weighs 500 MB.
 """
 
 from __future__ import annotations
 
+import functools
+import html
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import pairwise
+from urllib.parse import unquote
 
 Spans = Iterator[tuple[int, int]]
 
@@ -22,15 +27,57 @@ def compiled(pattern: str, *, any_case: bool = True) -> re.Pattern[str]:
     return re.compile(pattern, (re.IGNORECASE if any_case else re.NOFLAG) | re.MULTILINE)
 
 
-def found_by(pattern: str, *, any_case: bool = True) -> Callable[[str], Spans]:
-    """Return the detector for a pattern; of a pattern with a group, that group."""
+def found_by(
+    pattern: str, is_real: Callable[[str], object] = bool, *, any_case: bool = True
+) -> Callable[[str], Spans]:
+    """Return the detector for a pattern, of one with a group that group, where `is_real` says so too."""
     looked_for = compiled(pattern, any_case=any_case)
-    group = 1 if looked_for.groups else 0
 
     def detect(text: str) -> Spans:
-        yield from (match.span(group) for match in looked_for.finditer(text) if match[group])
+        for match in looked_for.finditer(text):
+            group = match.lastindex or 0
+            if match[group] and is_real(match[group]):
+                yield match.span(group)
 
     return detect
+
+
+# -- characters ------------------------------------------------------------------------------------------
+
+_SIGN = re.compile(
+    r"(?:%[0-9a-fA-F]{2})+|\\u[0-9a-fA-F]{4}|\\n|&#?\w{1,8};"
+    r"|((?<=\w)\+(?=\w)(?![\w.+-]{0,64}(?:@|%40)))"  # a space in a URL, but for a + in an e-mail address
+    r"|([^%\\&+\x80-\U0010ffff]+)|[\s\S]"  # what is ordinary already, or anything
+)
+
+
+def plain(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """Return a text with ordinary spaces, dashes, digits and letters, and where each character of it stood.
+
+    What URLs, JSON and HTML write in codes is decoded; what has no width is left out.
+    """
+    shown, places = [], list[tuple[int, int]]()
+    for match in _SIGN.finditer(text):
+        start, end = match.span()
+        shown.append(match[2] or (" " if match[1] and "%" in text else _ordinary(match[0])))
+        places += pairwise(range(start, end + 1)) if match[2] else [(start, end)] * len(shown[-1])
+    return "".join(shown), places
+
+
+@functools.lru_cache(maxsize=2048)
+def _ordinary(sign: str) -> str:
+    if len(sign) > 1 and sign[0] == "\\":
+        sign = sign.encode().decode("unicode_escape")
+    return "".join(map(_letter, html.unescape(unquote(sign))))
+
+
+def _letter(sign: str) -> str:
+    kind = unicodedata.category(sign)
+    if kind in ("Cf", "Mn"):  # zero-width spaces, soft hyphens, accents that stand behind their letter
+        return ""
+    if kind == "Pd" or sign == "\N{MINUS SIGN}":
+        return "-"
+    return str(unicodedata.decimal(sign, unicodedata.normalize("NFKC", sign)))
 
 
 _UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĖĘĚĞĢĪĮİĶĹĽŁŃŅŇŌŐŘŚŞŠȘŢŤȚŪŮŰŲŹŻŽ"
@@ -92,6 +139,7 @@ _ONE_WORD_STREET = (
     r"(?:[ -][Ss]|s)(?:traße|trasse|tr\.)|weg|platz|allee|gasse|ufer|damm|straat|laan|gracht|plein|kade"
     r"|singel|dijk|vägen|gatan|gata|gaten|veien|vegen|vej|gade|katu"
 )
+_NO_ADDRESS = r"(?:(?:Spiel|Park|Camping|Stell|Sitz|Arbeits)platz|(?:Arbeits|Heim|Um|Hin|Rück)weg)\b"
 _STREET_FIRST = (
     r"Calle|C/|Avenida|Av\.|Plaza|Paseo|Via|Viale|Piazza|Corso|Rua|Travessa|Largo|Praça"
     r"|[Uu]l\.|[Uu]lica|Nám\."
@@ -103,7 +151,8 @@ _ADDRESSES = [
         rf"(?:(?i:flat|apt\.?|apartment|unit|suite)[ ]\w{{1,5}},?[ ])?"  # Flat 3, 17 Elm Avenue
         rf"\b\d{{1,5}}[a-zA-Z]?,?[ ](?:{_WORD}[ ]){{1,4}}(?i:{_STREET})\b{_PLACE}",
         rf"(?i:\b\d{{1,5}}[a-z]?[ ](?:{_NO_STREET}[a-z{_APOS}]{{2,20}}[ ]){{1,2}}(?:{_SURE_STREET})\b)",
-        rf"\b[{_UPPER}][\w{_APOS}-]{{0,25}}(?:{_ONE_WORD_STREET})[ ]{_HOUSE}(?:[ ]\d{{1,3}})?\b{_PLACE}",
+        rf"\b(?!{_NO_ADDRESS})[{_UPPER}][\w{_APOS}-]{{0,25}}(?:{_ONE_WORD_STREET})"
+        rf"[ ]{_HOUSE}(?:[ ]\d{{1,3}})?\b{_PLACE}",
         r"(?i:\b\d{1,4}(?:[ ](?:bis|ter))?,?[ ](?:rue|avenue|av\.|boulevard|bd|chemin|allée|impasse)"
         rf"[ ](?:(?:de la|du|des|de l[{_APOS}]|de|d[{_APOS}])[ ]?)?"
         rf"(?:[\w{_APOS}-]{{2,20}}[ ]?){{1,3}}\b){_PLACE}",
@@ -165,8 +214,14 @@ _NOBODY = words(
     " question no yes ok okay again world both guys product products shop agent assistant user system note"
     " after before if in on at for from with"
 )
-_NAMES = [
-    compiled(pattern, any_case=False)
+
+
+def _is_somebody(name: str) -> bool:
+    return not {word.casefold() for word in name.split()} & _NOBODY
+
+
+NAMES = tuple(
+    found_by(pattern, _is_somebody, any_case=False)
     for pattern in (
         rf"\b(?:{_TITLE}\.?[ ]){{1,3}}({_FULL_NAME})",
         rf"(?:^|(?<=[.!?>:\"' ])){_GREETING}[ ](?:{_TITLE}\.?[ ]){{0,3}}({_FULL_NAME})(?=[ ]?[,!.:;\n-]|$)",
@@ -185,12 +240,5 @@ _NAMES = [
         rf"(?:[.!?)] |\b{_CLOSING}, )({_NAME} {_NAME})(?:, {_WORD})?[.]?\s*\Z",
         rf"\b{_CLOSING}, ({_NAME})[.]?\s*\Z",
     )
-]
-
-
-def names(text: str) -> Spans:
-    """Yield names after a title, a greeting or an introduction, and those that sign a text."""
-    for pattern in _NAMES:
-        for match in pattern.finditer(text):
-            if not {word.casefold() for word in match[1].split()} & _NOBODY:
-                yield match.span(1)
+)
+"""Find names after a title, a greeting or an introduction, and those that sign a text."""

@@ -23,12 +23,13 @@ READ_CHARS = 5000
 
 _NAME = (
     r"[\w.-]{0,30}"
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|dsn|key|jwt|(?:sig(?:nature)?|auth)(?==|%))"
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|dsn|jwt|session_?id"
+    r"|(?<!tur)(?<!mon)(?<!don)(?<!oc)(?<!whis)(?<!sort_)(?<!primary_)key|(?:sig(?:nature)?|auth)(?==|%))"
 )
 _QUOTE = r"(?:\\{0,4}[\"']|&(?:quot|apos|#34|#39|#x22|#x27);|%2[27])"
 _IS = r"\s{0,3}(?:=>|[:=]|%3[ad]|&#61;)\s{0,3}"
 _VALUE = (
-    r"(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+    r"(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[\"'][^\"'\n]*\Z"
     rf"|{_QUOTE}.{{0,500}}?{_QUOTE}|(?:bearer|basic)\s+[^\s,;&]+|[^\s,;&\"')\]}}]+)"
 )
 _KEY = (
@@ -38,7 +39,7 @@ _KEY = (
     r"|SG\.[\w-]{10,}\.[\w-]{10,}|[0-9]{8,10}:[\w-]{35}|[MNO][\w-]{23,}\.[\w-]{6}\.[\w-]{27,})"
 )
 _SECRETS = {
-    r"(?s)-----BEGIN [A-Z ]{0,40}KEY-----.*?(?:-----END [A-Z ]{0,40}KEY-----|\Z)": "[key]",
+    r"(?s)-----BEGIN [A-Z ]{0,40}KEY( BLOCK)?-----.*?(?:-----END [A-Z ]{0,40}KEY\1-----|\Z)": "[key]",
     r"(?i)\b[a-z][a-z0-9+.-]{1,30}://\S*@[^\s\"'<>]*": "[address]",
     r"(?<![:/\w])//\S{1,200}@[^\s\"'<>]*": "[address]",
     rf"(?i)({_QUOTE}?\b{_NAME}{_QUOTE}?{_IS}){_VALUE}": r"\1[hidden]",
@@ -51,7 +52,7 @@ _SECRETS = {
     r"\beyJ[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)?": "[token]",
     _KEY: "[key]",
     r"\b(hooks\.slack\.com/services/|discord(?:app)?\.com/api/webhooks/)[\w/-]+": r"\1[hidden]",
-    r"\b(user|role|database) \"[^\"]*\"": r"\1 [hidden]",
+    r"\b(for user|role|database) \"[^\"]*\"": r"\1 [hidden]",
 }
 _PLACES = {
     r"(?i)\bfile:/[^\s\"'<>]*": "[path]",

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from course_lib.redaction.forms import words
 from course_lib.redaction.personal import Found, find, labelled
 
 LONGEST = 16_000
@@ -22,25 +23,27 @@ _DEEPEST = 20
 _CUT = "… [cut]"
 
 _FIELDS = {
-    "secret": r"(?:api|access|secret|private|auth)?_?(?:key|token|secret|passw(?:or)?d|pwd|credentials?)"
-    r"|authorization",
-    "name": r"(?:(?:first|last|full|given|family|sur|middle|customer|user|contact|holder)_?)?name|surname"
-    r"|recipient|signed_by",
-    "email": r"e_?mail(?:_?address)?",
-    "phone": r"(?:tele|mobile_?)?phone(?:_?number)?|mobile|tel|fax",
-    "address": r"(?:(?:home|street|postal|shipping|billing|delivery|ship_to)_?)?(?:address|street|postcode)"
-    r"|zip(?:_?code)?|ship_to",
-    "date of birth": r"birth_?(?:date|day)|date_of_birth|dob",
-    "card": r"(?:card|credit_?card|pan)(?:_?number)?|cvv|cvc",
-    "iban": r"iban|bank_?account|account_?number",
-    "national id": r"ssn|national_?id|passport(?:_?number)?|tax_?id|nino|bsn",
-    "ip": r"ip(?:_?address)?|client_?ip",
+    "secret": r"(?:api|access|secret|private|auth|account|signing|encryption|master)_?keys?|token|secrets?"
+    r"|otp|pass(?:word|wd|phrase|code)?s?|pwd|pin|cookies?|credentials?|authorization|(?<!_)key",
+    "name": r"(?:first|last|full|given|family|middle|maiden|customer|user|contact|holder)_?names?|surname"
+    r"|recipient|signed_by|(?<!_)names?",
+    "email": r"e_?mails?(?:_?address(?:es)?)?",
+    "phone": r"(?:tele|mobile_?)?phones?(?:_?numbers?)?|mobile|tel|fax",
+    "ip": r"(?:ip|mac)s?(?:_?address(?:es)?)?",
+    "address": r"address(?:es)?(?:_?line)?|street|post_?code|zip(?:_?code)?|ship_to",
+    "date_of_birth": r"birth_?(?:date|day)?|date_of_birth|dob",
+    "card": r"(?:card|pan)(?:_?number)?|cvv|cvc",
+    "iban": r"ibans?|bank_?account|account_?number",
+    "national_id": r"ssn|national_?id|passport(?:_?number)?|tax_?id|nino|bsn",
 }
 _KIND_OF_FIELD = re.compile(
-    "|".join(f"(?P<{kind.replace(' ', '_')}>{pattern})" for kind, pattern in _FIELDS.items()), re.IGNORECASE
+    rf"(?i)(?:\w+?_)?(?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, pattern in _FIELDS.items())})_?\d{{0,2}}"
 )
-_NO_PERSON = frozenset({"args", "arguments", "parameters", "type", "function"})
+"""The last words of a field's name tell what it holds: `db_password`, `billing_address_2`."""
+_OF_A_TOOL = words("args arguments parameters function input input_schema tool_call_id")
 """A `name` beside these is that of a tool."""
+_TYPES = words("string object number integer array boolean null")
+"""What has one of these as its `type` is no value but a JSON schema of one."""
 
 
 def redact(text: str) -> str:
@@ -49,8 +52,7 @@ def redact(text: str) -> str:
         return labelled(text, find(text))
     head = text[:LOOKED_AT]
     found = find(head)
-    end = _safe_end(head, found, LONGEST)
-    return labelled(head[:end], [each for each in found if each.end <= end]) + _CUT
+    return labelled(head, found, end=_safe_end(head, found, LONGEST)) + _CUT
 
 
 def redact_value(value: Any, *, _depth: int = 0) -> Any:
@@ -58,32 +60,33 @@ def redact_value(value: Any, *, _depth: int = 0) -> Any:
 
     What stands in a field that is named for what it holds (`last_name`, `api_key`) is replaced as a whole.
     """
-    if value is None or isinstance(value, bool | float):
+    if value is None or isinstance(value, bool):
         return value
     if _depth > _DEEPEST:
         return _CUT
-    if isinstance(value, int):
-        shown = redact(str(value)) if abs(value) >= 10**6 else str(value)
-        return value if shown == str(value) else shown
+    if isinstance(value, int | float):
+        number = f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+        shown = redact(number) if abs(value) >= 10**6 else number
+        return value if shown == number else shown
     if isinstance(value, Mapping):
-        is_tool = not _NO_PERSON.isdisjoint(value)
-        return {
-            redact(str(key)): _labelled_field(str(key), each, is_tool=is_tool)
-            or redact_value(each, _depth=_depth + 1)
-            for key, each in value.items()
-        }
+        fields: dict[str, Any] = {}
+        for key, each in value.items():
+            name = redact(str(key))
+            name = name if name not in fields else f"{name} {len(fields) + 1}"
+            fields[name] = _label(str(key), each, value) or redact_value(each, _depth=_depth + 1)
+        return fields
     if isinstance(value, list | tuple | set | frozenset):
         return [redact_value(each, _depth=_depth + 1) for each in value]
     return redact(str(value))
 
 
-def _labelled_field(key: str, value: Any, *, is_tool: bool) -> str:
+def _label(key: str, value: Any, beside: Mapping[Any, Any]) -> str:
     """Return the label for a value that its field's name gives away; empty if it does not."""
-    spelled = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).replace("-", "_").replace(" ", "_")
+    spelled = re.sub(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[- .]", "_", key)
     match = _KIND_OF_FIELD.fullmatch(spelled)
-    if match is None or value in ("", None) or not isinstance(value, str | int) or isinstance(value, bool):
-        return ""
-    if is_tool and key == "name":
+    is_schema = isinstance(value, Mapping) and (str(value.get("type")) in _TYPES or "$ref" in value)
+    is_of_tool = key == "name" and not _OF_A_TOOL.isdisjoint(beside)
+    if match is None or is_schema or is_of_tool or isinstance(value, bool) or value in ("", None, [], {}):
         return ""
     return f"[{(match.lastgroup or '').replace('_', ' ')}]"
 
@@ -92,14 +95,23 @@ class StreamRedactor:
     """Redacts a text that comes in chunks: what may be a part of something is held back until it is known."""
 
     def __init__(self) -> None:
-        self._text, self._done = "", 0
+        self._text, self._done, self._look_at, self._is_cut = "", 0, _HELD + _STEP, False
 
     def feed(self, chunk: str) -> str:
-        """Take a chunk; return what is sure by now, perhaps nothing."""
-        self._text += chunk
-        if len(self._text) - self._done < _HELD + _STEP:  # to look at each chunk anew would cost too much
+        """Take a chunk; return what is sure by now, perhaps nothing.
+
+        A stream ends where one thing in it, such as a key without an end, is longer than LONGEST.
+        """
+        self._text += "" if self._is_cut else chunk
+        if len(self._text) < self._look_at:  # to look at each chunk anew would cost too much
             return ""
-        return self._passed(len(self._text) - _HELD)
+        passed = self._passed(len(self._text) - _HELD)
+        held = len(self._text) - self._done
+        if held > LONGEST:
+            passed += self.end() + _CUT
+            self._is_cut, self._text, self._done = True, "", 0
+        self._look_at = len(self._text) + max(_STEP, held // 4)
+        return passed
 
     def end(self) -> str:
         """Return the rest."""
@@ -109,24 +121,19 @@ class StreamRedactor:
         if most <= self._done:
             return ""
         found = find(self._text)
-        end = most if is_last else _safe_end(self._text, found, most)
+        end = most if is_last else _safe_end(self._text, found, most, self._done)
         if end <= self._done:
             return ""
-        here = [
-            Found(max(each.start, self._done) - self._done, each.end - self._done, each.kind)
-            for each in found
-            if each.end > self._done and each.end <= end
-        ]
-        passed = labelled(self._text[self._done : end], here)
+        passed = labelled(self._text, found, self._done, end)
         start = max(0, end - _BEFORE)
         self._text, self._done = self._text[start:], end - start
         return passed
 
 
-def _safe_end(text: str, found: list[Found], most: int) -> int:
-    """Return where a text can be cut: in no piece that was found, and in no word."""
-    end = max((match.end() for match in re.finditer(r"\s", text[:most])), default=0)
-    if not end and most > 2 * _HELD:  # one long word
+def _safe_end(text: str, found: list[Found], most: int, least: int = 0) -> int:
+    """Return where a text can be cut: in no piece that was found, and in no word; `least` if nowhere."""
+    end = max((least + match.end() for match in re.finditer(r"\s", text[least:most])), default=least)
+    if end == least and most - least > 2 * _HELD:  # one long word
         end = most
     for each in reversed(found):
         if each.start < end < each.end:

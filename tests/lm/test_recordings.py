@@ -24,7 +24,15 @@ from course_lib.lm.endpoint.replaying import Replay, Tapes
 from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.endpoint.upstream import Upstream
 from course_lib.lm.process import EndpointError
-from course_lib.lm.recordings import RecordingError, TornLineWarning, Writer, load, missed
+from course_lib.lm.recordings import (
+    Recorded,
+    RecordingError,
+    TornLineWarning,
+    Writer,
+    load,
+    missed,
+    redacted,
+)
 from course_lib.redaction import redact
 from tests.lm.conftest import Echo, Served
 from tests.redaction import corpus
@@ -321,6 +329,55 @@ def test_nothing_personal_of_a_corpus_is_in_a_redacted_recording(shared: Served,
     assert left == []
 
 
+def test_a_redacted_recording_hides_what_the_name_of_a_field_tells(shared: Served, tmp_path: Path) -> None:
+    call = {"name": "login", "arguments": '{"user": "bob", "password": "hunter3", "pin": 4711, "n": 3}'}
+    asked = body('{"password": "hunter2", "api_key": "abcd", "note": "hi"}')
+    asked["messages"] += [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "type": "function", "function": call}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": '{"ok": true, "token": "hunter4"}'},
+    ]
+
+    with taping.record(tmp_path / "run.jsonl", redact=redact):
+        received(lm.url(), lm.key(), [asked])
+
+    (step,) = load(tmp_path / "run.jsonl")
+    first, second, third = step.request["messages"]
+    assert json.loads(first["content"]) == {"password": "[secret]", "api_key": "[secret]", "note": "hi"}
+    arguments = json.loads(second["tool_calls"][0]["function"]["arguments"])
+    assert arguments == {"user": "bob", "password": "[secret]", "pin": 4711, "n": 3}
+    assert json.loads(third["content"]) == {"ok": True, "token": "[secret]"}
+
+
+def chunk(**delta: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta}]}
+
+
+PARTS = ("Call +44 20 ", "7946 09", "58 now")
+WRITTEN = {
+    "reasoning": [chunk(reasoning_content=part) for part in PARTS],
+    "refusal": [chunk(refusal=part) for part in PARTS],
+    "blocks": [chunk(blocks=[{"index": 0, "text": part}]) for part in PARTS],
+    "text": [f"data: {json.dumps(chunk(content=part))}\n\n" for part in PARTS],
+    "cuts": [f"data: {json.dumps(chunk(content='Call +44 20 7946 0958 now'))}\n\n"[at : at + 20]
+             for at in range(0, 120, 20)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pieces", WRITTEN.values(), ids=WRITTEN)
+def test_what_is_streamed_in_pieces_is_redacted_as_a_whole(pieces: list[Any]) -> None:
+    request = body("hi", stream=True)
+    line = Recorded(request=request, pieces=tuple((0.0, piece) for piece in pieces)).as_line()
+
+    shown = redacted(line, redact).decode()
+
+    assert "Call [phone] now" in shown
+    assert not [part for part in ("44 20", "7946", "58") if part in shown]
+
+
 def test_a_client_that_leaves_is_forgotten(shared: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replaying, "_LOOK_EVERY_S", 0.05)
     with shared.http() as http, http.stream("GET", "/course/recording?name=x"):
@@ -361,6 +418,19 @@ def test_a_torn_last_line_is_told_and_left_out(file: Path) -> None:
     assert [each.request["messages"][0]["content"] for each in recorded] == ["number 0", "number 1"]
 
 
+def test_a_last_line_without_its_end_is_whole(file: Path) -> None:
+    file.write_bytes(file.read_bytes().rstrip())
+
+    assert len(load(file)) == 3
+
+
+def test_more_than_an_endpoint_replays_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taping, "MOST_BYTES", 50)
+
+    with pytest.raises(RecordingError, match="bytes are recorded, over 50; replay a part"):
+        taping.replay(load(file)).__enter__()
+
+
 def test_lines_stand_whole_in_the_file_when_the_process_that_records_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     with alone("--record", str(file)) as (url, process):
@@ -377,6 +447,12 @@ DAMAGED = {
     "line": (2, b'{"request"', b'{"requ', "line 3 is damaged"),
     "field": (2, b'"status"', b'"state"', "line 3 is damaged .its status is missing"),
     "kind": (3, b'"headers": {', b'"headers": 1, "x": {', "line 4 is damaged .its headers is missing, or of"),
+    "header": (2, b'"headers": {', b'"headers": {"x": 1, ', "line 3 is damaged"),
+    "code": (2, b'"status": 200', b'"status": 99999', "line 3 is damaged .its status"),
+    "figure": (2, b'"prompt_tokens": ', b'"prompt_tokens": "many", "x": ', "line 3 is damaged"),
+    "choice": (2, b'"choices": [', b'"choices": [5, ', "line 3 is damaged"),
+    "time": (2, b'"took_ms": ', b'"took_ms": "abc", "x": ', "line 3 is damaged .its took_ms"),
+    "depth": (2, b'{"request"', b'{"x": ' + b"[" * 100_000 + b', "request"', "line 3 is damaged .Recursion"),
 }
 
 

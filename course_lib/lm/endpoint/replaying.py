@@ -19,10 +19,17 @@ from course_lib.lm.endpoint import wire
 from course_lib.lm.endpoint.accounts import Exchange
 from course_lib.lm.endpoint.sending import HANG_LIMIT_S, Channel, ClientGoneError
 from course_lib.lm.endpoint.wire import ApiError
-from course_lib.lm.recordings import CHAT, Body, Recorded, RecordingError, canonical, key_of, missed
+from course_lib.lm.recordings import (
+    CHAT,
+    MOST_BYTES,
+    Body,
+    Recorded,
+    RecordingError,
+    canonical,
+    key_of,
+    missed,
+)
 
-MOST_BYTES = 16_000_000
-"""Size of all that an endpoint replays, and of all lines that clients who record have not read yet."""
 _FIGURES = ("model", "profile", "fault", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
 _EVENT = "text/event-stream"
 _BROKEN, _LOOK_EVERY_S, _MOST_MISSES = b"", 5.0, 100

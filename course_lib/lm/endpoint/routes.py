@@ -14,11 +14,11 @@ import orjson
 
 from course_lib.lm import profiles
 from course_lib.lm.endpoint.accounts import MAX_PROFILES, Account, Exchange
-from course_lib.lm.endpoint.replaying import MOST_BYTES
 from course_lib.lm.endpoint.sending import Channel, ClientGoneError, Receive, Scope, Send
 from course_lib.lm.endpoint.server import MODELS, Endpoint
 from course_lib.lm.endpoint.wire import ApiError, read_object
 from course_lib.lm.profiles import PROFILES, ProfileError, as_values, split_model
+from course_lib.lm.recordings import MOST_BYTES
 from course_lib.services.web import LOOPBACK, is_own
 
 _STARTED = int(time.time())
