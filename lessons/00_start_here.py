@@ -507,7 +507,8 @@ names_table()
 # | | record and replay, bottlenecks | [04, part 4](04_debugging.ipynb#4.-Record-and-replay) and [part 6](04_debugging.ipynb#6.-Where-time-and-tokens-go) |
 # | **Testing** | unit, integration, performance, chaos, security tests | [04, part 7](04_debugging.ipynb#7.-Testing) |
 # | | failures on purpose | [part 3 here](#What-breaks-in-production), and in every notebook under *What breaks in production* |
-# | **Quality** | coverage, reliability of tests, benchmarks, security scores | [04, part 7](04_debugging.ipynb#7.-Testing); all together: section 6 |
+# | **Quality** | coverage, reliability of tests | [04, part 7](04_debugging.ipynb#7.-Testing) |
+# | | benchmarks, security scores | section 6 |
 # | **Four phases** | design, implement, test, deploy | below; used at the end of every notebook |
 #
 # ### The workflow
