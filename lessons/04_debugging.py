@@ -274,6 +274,8 @@ print("\n".join(line for line in metrics.text().splitlines() if line.startswith(
 # spend. A callback cannot refuse a call, so the budget stands in the engine of the model, below DSPy's retries and its cache.
 
 # %% name="budget"
+from functools import partial
+
 from course_lib.debugging import Budget, BudgetExceeded, ObservableModule
 
 for budgets in ({"per_request": Budget(attempts=1)}, {"per_tenant": Budget(attempts=3)}):
@@ -283,10 +285,8 @@ for budgets in ({"per_request": Budget(attempts=1)}, {"per_tenant": Budget(attem
             observable(ticket=ticket)
     except BudgetExceeded as error:
         print("BudgetExceeded:", str(error).partition(";")[0])
-    answered, failed = (
-        observable.metrics.value("dspy_requests_total", error=each) for each in ("", "BudgetExceeded")
-    )
-    print(f"{answered:.0f} tickets answered, {failed:.0f} refused")
+    requests = partial(observable.metrics.value, "dspy_requests_total")
+    print("answered:", requests(error=""), "refused:", requests(error="BudgetExceeded"))
 
 # %% [markdown]
 # ### Exercise 4.1: what does each module cost? (15 minutes, medium)
@@ -3864,8 +3864,14 @@ class Echo:
     def complete(self, request: Request) -> Response:
         letters = sum(len(part.text) for message in request.messages for part in message.parts)
         said = f"{letters} letters at temperature {request.config.temperature}"
-        message = Message.assistant([TextPart(said)])
-        return Response(id=None, model=request.model, message=message, finish_reason="stop", usage=Usage())
+        parts, usage = [TextPart(said)], Usage()
+        return Response(
+            id=None,
+            model=request.model,
+            message=Message.assistant(parts),
+            finish_reason="stop",
+            usage=usage,
+        )
 
 
 class AsyncEcho:
@@ -5543,7 +5549,7 @@ for is_off in (False, True):
         held_kib = tracemalloc.get_traced_memory()[0] / 1024
     tracemalloc.stop()
     kept = [len(each.history) for each in (sorting, sorting.sort)]
-    print(f"disable_history={is_off!s:5} {held_kib / 40:4.1f} KiB held for a call; {kept} kept in modules")
+    print(f"disable_history={is_off!s:5} {held_kib / 40:4.1f} KiB held for a call;", kept, "in modules")
 
 # %% [markdown]
 # ## 7. Testing
@@ -5585,7 +5591,8 @@ print(*sorted(path.name for path in project.glob("*.py")))
 # %% name="run-pytest"
 def run_tests(*args):
     """Run pytest on the project in a process of its own; return what it says."""
-    command = [sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", *args]
+    options = ["-q", "--color=no", "--disable-plugin-autoload", "-p", "pytest_cov", *args]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
     return subprocess.run(command, cwd=project, capture_output=True, text=True).stdout
 
 
@@ -6267,8 +6274,8 @@ check("4.6", chaos_test)
 # Eight small programs of the support desk. Each runs, answers, and has one fault, of a kind that people meet. No debugger stops there, for
 # no line is wrong by itself; so hunt by the four steps of part 1:
 #
-# 1. *Capture.* The docstring is right: take it sentence by sentence, and run the program for each of them. `hunted` shows a run: its
-#    calls as a tree, which model was asked how often, and what came out. `tracer.spans` has the prompts and the replies, too.
+# 1. *Capture.* The docstring is right: take it sentence by sentence, and run the program for each of them. `hunted` runs it, sync or async,
+#    shows its calls as a tree and which model was asked how often, and returns the spans, which have the prompts and the replies.
 # 2. *Reproduce.* The usual input is seldom the one that fails. Try what the sentence allows and nobody tried: many at the same time, the same
 #    twice, another spelling, an input that has no answer, a model that fails (`lm.profile("down", first=["unavailable"])`), an answer that
 #    is wrong and should count as wrong.
@@ -6280,7 +6287,7 @@ import inspect
 
 
 async def hunted(call):
-    """Run `call()`, also of an async program; show its calls and what was asked; return result and spans."""
+    """Run `call()`; show its calls and what was asked; return its result and its spans."""
     since = lm.ledger().requests
     with Tracer(content=True) as tracer:
         result = call()
@@ -6296,7 +6303,7 @@ def source(program):
     print(inspect.getsource(inspect.getmodule(program)).partition("annotations\n")[2].strip())
 
 
-carrier = opened.enter_context(desk.running_carrier())  # two of the programs work in a session at the desk
+carrier = opened.enter_context(desk.running_carrier())
 session = desk.Session(audit=folder / "audit.jsonl", carrier_url=carrier)
 
 # %% [markdown]
@@ -6343,8 +6350,9 @@ print("before:", holds(Sorter()), "after:", holds(Mended()))
 #
 # *Concepts: reading a trace, reproducing, state shared by tasks, effects and retries, what a metric measures.*
 #
-# Repair the programs, each in its cell: run it, and `source(HelpLine)` in a cell of its own; put what that prints in the place of the import,
-# and change what is wrong. Names and arguments stay as they are; `session` above serves those that take one. The check says how many of the eight do what their docstrings say, and what it saw of the others; it may be run after each.
+# Repair the programs, each in its cell: run the cell, run `source(HelpLine)` in another one, put what it prints in the place of the import,
+# and change what is wrong. Names and arguments stay as they are; `session` above is for those that take one. The check says how many of
+# the eight do what their docstrings say, and what it saw of the others; it may be run after each.
 
 
 # %% name="ex-4-5-help-line" tags=["exercise"] exercise="4.5"

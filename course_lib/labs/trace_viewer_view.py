@@ -43,7 +43,7 @@ _INTRO = (
 Source = str | Path | Iterable[Any]
 Messages = list[Mapping[str, Any]]
 Place = tuple[tuple[str, int], ...]
-"""From the outermost call to this one: each one's class, and its number among its neighbours of that class."""
+"""From the outermost call to this one: each one's class, and its number among neighbours of that class."""
 
 
 @dataclass(frozen=True, slots=True)
