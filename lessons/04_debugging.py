@@ -11,7 +11,7 @@
 # - find the step at which quality is lost, and read what an optimizer tried, won and lost;
 # - find where time and tokens go, and test a program in six ways.
 #
-# You need notebooks 00 and 03 (tasks, threads, retries). The **core path** takes 84 minutes and holds four of the six exercises. What is
+# You need notebooks 00 and 03 (tasks, threads, retries). The **core path** takes 87 minutes and holds four of the six exercises. What is
 # headed *Deeper* may be skipped: nothing in the core needs it. The minutes count reading (200 words or 25 lines of code a minute), running,
 # and the exercises at the time on their cards.
 #
@@ -19,13 +19,13 @@
 # | --- | --- |
 # | 1. What is hard about it | 6 |
 # | 2. Callbacks, log lines and metrics: exercises 4.1, 4.2 | 30 |
-# | 3. Distributed traces: exercise 4.3 | 17 |
+# | 3. Distributed traces: exercise 4.3 | 18 |
 # | 4. Record and replay: exercise 4.4 | 19 |
 # | 5. Where quality is lost | 3 |
 # | 6. Where time and tokens go | 2 |
-# | 7. Testing; and the summary | 7 |
+# | 7. Testing; and the summary | 9 |
 # | 8. Deeper: a chaos test: exercise 4.6 | 17 |
-# | 9. Deeper: the bug hunt: exercise 4.5 | 33 |
+# | 9. Deeper: the bug hunt: exercise 4.5 | 34 |
 #
 # Stop after any part. To go on another day, run the set-up cell and the cell of `SupportDesk` in part 1; each part needs nothing else.
 # The text was written on a machine with two processors: your figures will differ, their ratios little.
@@ -3038,7 +3038,8 @@ for name, tracer in {"a collector that answers": up, "one that is down": down}.i
 #
 # Two runs in the notebook, each as a tree with its times: on the left a good day, on the right the same ticket on a bad one. The model
 # stumbles there, and one step has got other instructions. A row says whether it was asked something else, or has no counterpart. Search for
-# `AdapterParseError`, and click the model's call above it: it shows the prompt, the reply, the tokens and what they cost.
+# `AdapterParseError`; then empty the search, and click the model's call above that row: it shows the prompt, the reply, the tokens and what
+# they cost.
 
 # %% name="lab-traces"
 from course_lib.labs import trace_viewer

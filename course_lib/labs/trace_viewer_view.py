@@ -249,22 +249,22 @@ class TraceViewer(Lab):
         for tree, rows in zip(self.trees, found, strict=True):
             tree.found = rows if words else None
         for tree, rows in zip(self.trees, found, strict=True):
-            if rows and tree.opened not in rows:
-                tree.opened = rows[0]  # what is told below is a row that is listed
-            if rows:
-                break
+            if words and any(found) and tree.opened not in rows:
+                tree.opened = rows[0] if rows else -1  # what is told below is listed above
         self.say(f"Found: {' and '.join(f'{len(rows):,}' for rows in found)} rows.")
 
     def _opened(self, change: Mapping[str, Any]) -> None:
         """Tell the rows that are open now; a row of the first run opens its counterpart in the second."""
         first, last = self.trees[0], self.trees[-1]
-        if change["owner"] is first is not last:
+        if change["owner"] is first is not last and first.opened >= 0:
             place, others = self.runs[0][first.opened].place, enumerate(self.runs[1])
             beside, last.opened = last.opened, next((at for at, row in others if row.place == place), -1)
             if last.opened != beside:
                 return  # the change of that one has told both
         opened = zip(self.runs, self.trees, strict=True)
         now = [rows[tree.opened] for rows, tree in opened if tree.opened >= 0]
+        if not now:
+            return  # while a search closes one and opens the other
         self.rendered = show(*now)
         self._out.value = (
             self.rendered.html

@@ -123,6 +123,18 @@ def test_after_a_search_a_row_that_is_listed_is_open():
     assert lab.trees[0].opened == 0
 
 
+def test_a_search_that_only_the_second_run_answers_closes_the_first():
+    lab = trace_viewer(a_run(), a_run("Only there?"))
+
+    lab.search.value = "only there"
+
+    assert [tree.opened for tree in lab.trees] == [-1, 2]
+    assert "Where is my lamp?" not in lab.rendered.text
+    lab.search.value = "where is my lamp"
+    assert [tree.opened for tree in lab.trees] == [2, -1]
+    assert "Only there?" not in lab.rendered.text
+
+
 def test_a_row_without_a_counterpart_says_so_and_the_second_run_can_be_opened_alone():
     again = [
         *a_run(),
