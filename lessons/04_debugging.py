@@ -3025,8 +3025,8 @@ for name, took in rounds.items():
     print(f"{name:25} {1000 * min(took) / 4:5.1f} ms a ticket, the quickest of six rounds")
 
 # %% [markdown]
-# A tracer costs the program some time for each span. Whether the collector answers makes little difference: spans wait in a bounded queue,
-# and a thread of its own sends them. What it could not send after some seconds is dropped, and counted:
+# Little: the program does not wait for a collector. Spans wait in a bounded queue, and a thread of its own sends them. What it could not
+# send after some seconds is dropped, and counted:
 
 # %% name="collector-lost"
 up.flush()
@@ -3039,7 +3039,7 @@ for name, tracer in {"a collector that answers": up, "one that is down": down}.i
 # %% [markdown]
 # ### Lab: the trace viewer
 #
-# Two runs in the notebook, each as a tree with its times: on the left a good day, on the right the same ticket on a bad one. The model
+# Two runs in the notebook, each as a tree with its times: a good day, and the same ticket on a bad one. The model
 # stumbles there, and one step has got other instructions. A row says whether it was asked something else, or has no counterpart. Search for
 # `AdapterParseError`; then empty the search, and click the model's call above that row: it shows the prompt, the reply, the tokens and what
 # they cost.
@@ -5676,9 +5676,9 @@ def test_one_bad_answer_is_survived(ask, endpoint, fault):
 print(run_tests("test_bad_days.py"))
 
 # %% [markdown]
-# **Security tests** come in pairs: the same question, once with a clean article and once with one that speaks to the model. The program of
-# this notebook is tested beside two that fail one half each: one that sends the article as it is, and one that refuses everything, which
-# only the clean half finds.
+# **Security tests** come in pairs: the same question, once with a clean article and once with one that speaks to the model. `desk.Answer` is
+# tested beside two programs that fail one half each: one sends the article as it is, and one refuses everything, which only the clean half
+# finds.
 
 # %% name="shortcuts"
 (project / "shortcuts.py").write_text(
