@@ -80,8 +80,8 @@ triage(ticket=ticket.text)
 ticket.category, ticket.urgency
 
 # %% [markdown]
-# So this first answer is wrong. It is shown on purpose: nothing in the prompt told the model how *this* shop sorts its tickets. How often
-# it is wrong, and what helps, is measured below.
+# So the category is right, and the urgency is not. It is shown on purpose: nothing in the prompt told the model how *this* shop sorts its
+# tickets. How often it is wrong, and what helps, is measured below.
 #
 # Who answered, and from what? DSPy's *adapter* wrote signature and ticket into messages. This is what the model's server received;
 # nothing else reached it, so from nothing else can the answer come.
@@ -263,7 +263,7 @@ for name in ("sim-large", "sim-small"):
 table(rows, caption="The same program on two models")
 
 # %% [markdown]
-# The line says 52 calls for `sim-small`'s 50 tickets: two of its replies could not be read, so DSPy asked again. Notebook 01 is about that.
+# The line says 54 calls for `sim-small`'s 50 tickets: four of its replies could not be read, so DSPy asked again. Notebook 01 is about that.
 #
 # ### What breaks in production
 #
@@ -535,7 +535,8 @@ names_table()
 # | | record and replay, bottlenecks | [04, part 4](04_debugging.ipynb#4.-Record-and-replay) and [part 6](04_debugging.ipynb#6.-Where-time-and-tokens-go) |
 # | **Testing** | unit, integration, performance, chaos, security tests | [04, part 7](04_debugging.ipynb#7.-Testing) |
 # | | failures on purpose | [part 3 here](#What-breaks-in-production), and in every notebook under *What breaks in production* |
-# | **Quality** | coverage, reliability of tests, benchmarks, security scores | [04, part 7](04_debugging.ipynb#7.-Testing); all together: section 6 |
+# | **Quality** | coverage, reliability of tests | [04, part 7](04_debugging.ipynb#7.-Testing) |
+# | | benchmarks, security scores | section 6 |
 # | **Four phases** | design, implement, test, deploy | below; used at the end of every notebook |
 #
 # ### The workflow

@@ -43,7 +43,7 @@ _INTRO = (
 Source = str | Path | Iterable[Any]
 Messages = list[Mapping[str, Any]]
 Place = tuple[tuple[str, int], ...]
-"""From the outermost call to this one: each one's name, and its number among its neighbours of that name."""
+"""From the outermost call to this one: each one's class, and its number among neighbours of that class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,8 @@ def _walk(children: Mapping[str | None, Sequence[Span]]) -> Iterator[tuple[Span,
             yield span, place
         found, numbers = [], Counter[str]()
         for each in children.get(span.id if span else None, ()):
-            name = LM if each.kind == LM else each.name  # two runs may have asked different models
+            # two runs may have asked different models, or have called a signature something else
+            name = LM if each.kind == LM else each.name.partition("(")[0]
             found.append((each, (*place, (name, numbers[name]))))
             numbers[name] += 1
         waiting += reversed(found)
@@ -167,10 +168,15 @@ def _item(row: Row, words: str) -> str:
     kind = "failed" if row.span.error else row.span.kind if row.span.kind in (LM, TOOL) else "other"
     return (
         f'<li role="treeitem" aria-level="{len(row.place)}"><span class="trace-name" '
-        f'style="padding-left:{min(len(row.place), 12)}em">{escape(row.span.name)}</span>'
+        f'style="padding-left:{min(len(row.place), 12) * 0.7:.1f}em">{_breakable(row.span.name)}</span>'
         f'<span class="trace-track" aria-hidden="true"><i class="trace-{kind}" style="{row.bar}"></i></span>'
         f" <span>{escape(words)}</span></li>"  # the space is for those who hear it
     )
+
+
+def _breakable(name: str) -> str:
+    """Return a name as HTML that a narrow column may break behind a dot, not within a word."""
+    return escape(name).replace(".", ".<wbr>").replace("(", "<wbr>(")
 
 
 def show(row: Row, other: Row | None = None) -> Rendered:
@@ -237,23 +243,28 @@ class TraceViewer(Lab):
         self.trees[0].opened = next((at for at, row in enumerate(runs[0]) if row.span.kind == LM), 0)
 
     def find(self) -> None:
-        """Leave only the rows in which the words of the search stand."""
+        """Leave only the rows in which the words of the search stand, and open one of them."""
         words = self.search.value.casefold().strip()
         found = [[at for at, text in enumerate(texts) if words in text] for texts in self._searched]
         for tree, rows in zip(self.trees, found, strict=True):
             tree.found = rows if words else None
+        for tree, rows in zip(self.trees, found, strict=True):
+            if words and any(found) and tree.opened not in rows:
+                tree.opened = rows[0] if rows else -1  # what is told below is listed above
         self.say(f"Found: {' and '.join(f'{len(rows):,}' for rows in found)} rows.")
 
     def _opened(self, change: Mapping[str, Any]) -> None:
         """Tell the rows that are open now; a row of the first run opens its counterpart in the second."""
         first, last = self.trees[0], self.trees[-1]
-        if change["owner"] is first is not last:
+        if change["owner"] is first is not last and first.opened >= 0:
             place, others = self.runs[0][first.opened].place, enumerate(self.runs[1])
             beside, last.opened = last.opened, next((at for at, row in others if row.place == place), -1)
             if last.opened != beside:
                 return  # the change of that one has told both
         opened = zip(self.runs, self.trees, strict=True)
         now = [rows[tree.opened] for rows, tree in opened if tree.opened >= 0]
+        if not now:
+            return  # while a search closes one and opens the other
         self.rendered = show(*now)
         self._out.value = (
             self.rendered.html

@@ -18,6 +18,7 @@ import dspy
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -487,3 +488,11 @@ def test_in_a_notebook_it_is_a_link_and_the_page(served) -> None:
     assert f'<iframe src="{service.url}"' in shown
     page = httpx.get(service.url)
     assert (page.status_code, "default-src 'none'" in page.headers["content-security-policy"]) == (200, True)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_app_without_streams_ends_as_quietly_as_it_was_served():
+    with serve(Starlette()) as service:
+        assert httpx.get(service.url).status_code == 404
+
+    assert "closed" in repr(service)

@@ -98,6 +98,43 @@ def test_an_opened_row_of_the_first_run_opens_its_counterpart_and_tells_what_dif
     assert ", differs</span>" in lab.trees[0].html
 
 
+def test_a_step_whose_signature_has_another_name_has_its_counterpart_all_the_same():
+    first, second = (
+        [
+            span(f"Predict({name})"),
+            span("chat sim", f"Predict({name})", kind="lm", attributes=asked(name)),
+        ]
+        for name in ("SortTicket", "StringSignature")
+    )
+    lab = trace_viewer(first, second)
+
+    assert "only here" not in lab.trees[0].html
+    assert ", differs</span>" in lab.trees[0].html
+
+
+def test_after_a_search_a_row_that_is_listed_is_open():
+    lab = trace_viewer(a_run(), a_run())
+
+    lab.search.value = "triage"
+
+    assert [tree.opened for tree in lab.trees] == [0, 0]
+    assert lab.rendered.text.startswith("Triage\n")
+    lab.search.value = "nowhere"
+    assert lab.trees[0].opened == 0
+
+
+def test_a_search_that_only_the_second_run_answers_closes_the_first():
+    lab = trace_viewer(a_run(), a_run("Only there?"))
+
+    lab.search.value = "only there"
+
+    assert [tree.opened for tree in lab.trees] == [-1, 2]
+    assert "Where is my lamp?" not in lab.rendered.text
+    lab.search.value = "where is my lamp"
+    assert [tree.opened for tree in lab.trees] == [2, -1]
+    assert "Only there?" not in lab.rendered.text
+
+
 def test_a_row_without_a_counterpart_says_so_and_the_second_run_can_be_opened_alone():
     again = [
         *a_run(),

@@ -235,7 +235,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def serve(app: Starlette) -> Service:
-    """Serve an app of streaming_app() on a free port of loopback, in a thread of this process.
+    """Serve an app, such as that of streaming_app(), on a free port of loopback, in a thread of this process.
 
     Its requests see the context of this place: `dspy.context`, the tenant. It ends with the process, if
     close() did not end it before.
@@ -285,5 +285,6 @@ class Service:
             serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
             while not (self._server.should_exit or serving.done()):
                 await asyncio.wait([serving], timeout=0.1)
-            self._app.state.streams.end()
+            if streams := getattr(self._app.state, "streams", None):  # an app of streaming_app()
+                streams.end()
             await serving
