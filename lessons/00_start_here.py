@@ -117,10 +117,22 @@ show_messages(lm.ledger().calls[-1])
 
 # %% name="range"
 asked = [
-    ("label", "review -> sentiment: Literal['positive', 'negative']", {"review": "I can't say I was disappointed."}),
+    (
+        "label",
+        "review -> sentiment: Literal['positive', 'negative']",
+        {"review": "I can't say I was disappointed."},
+    ),
     ("read", "note -> quantity: int, product: str", {"note": "Please send us 12 folding chairs by Friday."}),
-    ("answer", "context, question -> answer", {"context": "Returns are free for 30 days.", "question": "How long can I return it?"}),
-    ("judge", "evidence, claim -> is_supported: bool", {"evidence": "The tent weighs 2.4 kg.", "claim": "The tent weighs 3 kg."}),
+    (
+        "answer",
+        "context, question -> answer",
+        {"context": "Returns are free for 30 days.", "question": "How long can I return it?"},
+    ),
+    (
+        "judge",
+        "evidence, claim -> is_supported: bool",
+        {"evidence": "The tent weighs 2.4 kg.", "claim": "The tent weighs 3 kg."},
+    ),
     ("reckon", "question -> answer", {"question": "A tent costs 240 euros. What do I pay with 25 % off?"}),
     ("translate", "text -> french_translation", {"text": "Where is my parcel?"}),
     ("foretell", "question -> answer", {"question": "Who will win the next world cup?"}),

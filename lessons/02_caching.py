@@ -3615,8 +3615,9 @@ right = sum(category_of.get(*hit) == each.category for hit, each in zip(first_hi
 print(f"search alone: {right / len(test):.0%} right, for nothing")
 
 # %% [markdown]
-# The saving is sure. Whether the quality stays the same, 50 tickets say only within a few points. And for the category of *these* tickets the cheapest model is none at
-# all: the articles' keywords were written by somebody who knew the tickets. A cascade pays where no such rule answers by itself.
+# The saving is sure. Whether the quality stays the same, 50 tickets say only within a few points. And for the category of *these* tickets
+# the cheapest model is none at all: the articles' keywords were written by somebody who knew the tickets. A cascade pays where no such
+# rule answers by itself.
 #
 # ### Context budgets
 #

@@ -6053,26 +6053,46 @@ mixed
 # Two mistakes that look alike in an average are different in the table: a label that takes too much, and two labels that are mixed up with
 # each other. The first needs a rule for when the label is *not* meant, the second a rule that tells the two apart.
 #
-# ### What an optimizer tried
+# ### What an optimizer tried, and why
 #
-# An optimizer picks examples for the prompt, or writes instructions, and keeps what scores better. People look at its score and deploy.
-# `OptimizerLog` listens while it works: every candidate, from which it was made, and which examples it won and lost. (It hears `BootstrapRS`,
-# `MIPROv2`, and `GEPA` with `track_stats=True`.) This one tries the program as it is, one with labelled demos, one with demos of its own
-# making, and three that mix both by chance.
+# An optimizer writes instructions or picks examples for the prompt, and keeps what scores better. People look at its score and deploy.
+# `OptimizerLog` listens while it works: every candidate, from which it was made, and which examples it won and lost.
+#
+# Two optimizers, on the cheaper model. `MIPROv2` lets the model write instructions from the training examples, and searches among pairs of
+# instruction and demos.
 
-# %% name="optimizer-log"
+# %% name="mipro"
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
 from course_lib.debugging import OptimizerLog
 
 train, val = desk.examples("train")[:40], desk.examples("train")[40:]
-settings = {"max_labeled_demos": 8, "num_candidate_programs": 3, "num_threads": 4}
-bars = StringIO()  # one for each candidate
-with OptimizerLog() as log, redirect_stdout(bars), redirect_stderr(bars):
-    search = dspy.BootstrapRS(metric=desk.category_match, **settings)
-    optimized = search.compile(desk.Triage(), trainset=train, valset=val)
-log
+small, bars = lm.connect("sim-small"), StringIO()  # a bar for each evaluation
+with dspy.context(lm=small), OptimizerLog() as searched, redirect_stdout(bars), redirect_stderr(bars):
+    search = dspy.MIPROv2(metric=desk.category_match, auto="light", num_threads=4)
+    by_search = search.compile(desk.Triage(), trainset=train, valset=val)
+searched
+
+# %% [markdown]
+# `GEPA` shows the model a few examples that went wrong, with what the metric says about them, and asks it for a better instruction. So its
+# metric has to say *why*, in words. A child that does better than its parent on these few is tried on all; from a good one come others.
+
+# %% name="gepa"
+from dspy import Prediction
+
+
+def with_feedback(example, prediction, trace=None, pred_name=None, pred_trace=None):
+    is_right = example.category == prediction.category
+    said = f"category should be {example.category!r}, it was {prediction.category!r}."
+    return Prediction(score=float(is_right), feedback="Correct." if is_right else f"Wrong: {said}")
+
+
+steps = {"max_metric_calls": 700, "reflection_minibatch_size": 5, "num_threads": 4}
+with dspy.context(lm=small), OptimizerLog() as log, redirect_stdout(bars), redirect_stderr(bars):
+    evolve = dspy.GEPA(metric=with_feedback, reflection_lm=small, track_stats=True, **steps)
+    by_feedback = evolve.compile(desk.Triage(), trainset=train, valset=val)
+print(len(log.candidates), "candidates, the best is number", log.best.number)
 
 # %% [markdown]
 # The lineage: each candidate with its score below the one from which it was made, and on the arrow how many examples it won and lost.
@@ -6081,13 +6101,20 @@ log
 log.lineage()
 
 # %% [markdown]
-# A candidate that scores better may lose examples that were right before. Read those: they are the customers who notice. Here is the one
-# that lost most.
+# Why it is better: what its instruction says that the first one did not. Each line is a guess from a few examples, and some are foolish.
+
+# %% name="prompt-diff"
+from textwrap import fill
+
+for line in log.diff(0, log.best.number).splitlines():
+    print(fill(line, 110, subsequent_indent="      "))
+
+# %% [markdown]
+# A candidate that scores better may lose examples that were right before. Read those: they are the customers who notice.
 
 # %% name="won-and-lost"
-number = max(range(len(log.candidates)), key=lambda each: len(log.won_lost(0, each)[1]))
-won, lost = log.won_lost(0, number)
-print(f"candidate {number}: {len(won)} won, {len(lost)} lost against candidate 0")
+won, lost = log.won_lost(0, log.best.number)
+print(f"candidate {log.best.number}: {len(won)} won, {len(lost)} lost against candidate 0")
 for row in val:
     if row.id in lost[:3]:
         print(f"lost, {row.category}:", row.ticket[:90])
@@ -6097,8 +6124,10 @@ for row in val:
 
 # %% name="unseen"
 unseen = dspy.Evaluate(devset=desk.examples("test"), metric=desk.category_match, **quiet)
-for name, program in {"as it was": desk.Triage(), "optimized": optimized}.items():
-    print(f"{name:10} {unseen(program).score:.0f} % of {len(desk.examples('test'))} unseen tickets")
+programs = {"as it was": desk.Triage(), "MIPROv2": by_search, "GEPA": by_feedback}
+with dspy.context(lm=small):
+    for name, program in programs.items():
+        print(f"{name:10} {unseen(program).score:.0f} % of {len(desk.examples('test'))} unseen tickets")
 
 # %% [markdown]
 # ## 6. Where time and tokens go

@@ -55,11 +55,15 @@ class Example:
 def examples_in(text: str, wanted: Sequence[str] = ()) -> list[Example]:
     """Return the examples that a prompt shows, as records, blocks of fields, or in Markdown."""
     records = list(_records(text))
+    outs = {name for _, outputs, _ in records for name in outputs}
     found: list[Example] = []
     for out in wanted or _label_fields(records):
         mine = [(inputs, str(outputs[out]), said) for inputs, outputs, said in records if out in outputs]
         known = {given for _, given, _ in mine}
-        found += [Example(inputs, _judged(given, out, said, known), out) for inputs, given, said in mine]
+        found += [
+            Example(inputs, _judged(given, out, said, known, outs - {out}), out)
+            for inputs, given, said in mine
+        ]
     return [example for example in found if example.label]
 
 
@@ -117,17 +121,23 @@ def _are_labels(said: Sequence[str]) -> bool:
 _RIGHT = re.compile(
     r"\b(?:correct|right|expected|true|gold|should|belongs?|answer)\b(?:[^'\"`.]{0,40}?\b(?:is|was|be|to|in|as))?\W*$"
 )
-_RIGHT_BEHIND = re.compile(r"^\W*(?:is|was) (?:the )?(?:right|correct|expected)")
+_RIGHT_BEHIND = re.compile(r"^\W*(?:is|was) (?:the )?(?:right|correct|expected)|^['\"`]?, (?:and )?not ")
 _FAULT = re.compile(r"\b(?:incorrect|wrong|false|got|not (?:correct|right)|score of 0(?:\.0)?)\b")
 
 
-def _judged(given: str, out: str, feedback: str, known: set[str]) -> str:
-    """Return the label that the feedback on a field calls right, or none if it calls the given one wrong."""
+def _judged(given: str, out: str, feedback: str, known: set[str], others: set[str]) -> str:
+    """Return the label that the feedback on a field calls right.
+
+    There is none where it calls the given one wrong, or speaks of other fields alone.
+    """
     clauses = re.split(r"(?<=[.;\n])\s+", feedback)
-    said = "; ".join([clause for clause in clauses if re.search(rf"\b{re.escape(out)}\b", clause)] or clauses)
+    own = [clause for clause in clauses if re.search(rf"\b{re.escape(out)}\b", clause)]
+    if not own and others.intersection(re.findall(r"\w+", feedback)):
+        return ""
+    said = "; ".join(own or clauses)
     named = {
         *re.findall(r"['\"`]([^'\"`\n]{1,40})['\"`]", said),
-        *re.findall(r"\bis ([\w-]+)\.", said),
+        *re.findall(r"\bis ([\w-]+)[.,]", said),
     } | known
     spelled = "|".join(re.escape(label) for label in sorted(named, key=len, reverse=True))
     for found in re.finditer(rf"(?<![\w-])(?:{spelled})(?![\w-])", said, re.IGNORECASE):
