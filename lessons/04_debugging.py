@@ -6041,12 +6041,14 @@ error_analysis(
 # Look at the categories more closely: which are taken for which?
 
 # %% name="confusion"
+import numpy as np
+
 mixed = confusion(evaluate(desk.Triage()), "category")
-taken = Counter()
-for _, predicted, count in mixed.mix_ups:
-    taken[predicted] += count
-for label, count in taken.most_common(1):
-    print(f"{label} takes the most that is not its own: {count} tickets of other categories")
+foreign = np.array(mixed.counts) * (1 - np.eye(len(mixed.labels), dtype=int))
+most = int(foreign.sum(0).argmax())
+print(
+    f"{mixed.labels[most]} takes the most that is not its own: {foreign[:, most].sum()} tickets of other categories"
+)
 mixed
 
 # %% [markdown]
