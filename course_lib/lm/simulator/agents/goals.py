@@ -369,7 +369,7 @@ def _shared(part: Part, tool: ToolSpec) -> float:
     ]
     total = SHARED * sum(stem in own_stems(tool) for stem in content) / max(1, len(content))
     total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
-    asked = {"where", "when", "who", "why"} & {*words.words(text)} & {*words.words(tool.desc)}
+    asked = {"where", "when", "who", "why", "back"} & {*words.words(text)} & {*words.words(tool.desc)}
     return total + SHARED * bool(asked)
 
 
