@@ -14,7 +14,7 @@ CONSUMERS = 3
 NURSERY = """
 # Forks consumers from a process that has imported everything, and kills one after the other.
 import asyncio, json, os, random, signal, sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from course_lib.concurrency.events import Consumer, Effects, Event, EventStream
 
@@ -50,9 +50,11 @@ def end(pid, number):
     os.kill(pid, number)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
+pids = []
+
 async def main():
     stream, moments, kills = EventStream(url, "numbers", bound=200), random.Random(7), 0
-    pids = [begin() for _ in range(consumers)]
+    pids.extend(begin() for _ in range(consumers))
     events = [Event("number", {"n": n}, id=str(n)) for n in range(count)]
     producing = asyncio.create_task(stream.publish(*events, *events[::10]))  # every tenth is published twice
     while not producing.done() or await stream.backlog():
@@ -73,7 +75,13 @@ async def main():
         "left": [group["pending"] for group in groups],
     }))
 
-asyncio.run(main())
+try:
+    asyncio.run(main())
+except BaseException:  # else those that are left would keep the pipe of the error open
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    raise
 """
 
 
