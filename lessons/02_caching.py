@@ -91,8 +91,8 @@ plot(draw_latency_budget(budgets), "Two bars, stacked from the same parts. " + "
 #
 # ### Percentiles: what each figure says and hides
 #
-# Sort 80 tickets, eight at a time, and look at how long each took. The service takes 30 requests at once and
-# 30 more each second, and refuses what comes above that. Refusals are counted beside the times and not in them, since a quick refusal would
+# Sort 80 tickets, eight at a time, and look at how long each took. The service takes 15 requests at once and
+# 15 more each second, and refuses what comes above that. Refusals are counted beside the times and not in them, since a quick refusal would
 # make the mean look better.
 
 # %% name="eighty-tickets"
@@ -102,7 +102,7 @@ from course_lib.measure import PerformanceMonitor
 
 logging.getLogger("dspy.utils.parallelizer").setLevel(logging.CRITICAL)  # a long line per failed ticket
 triage, tickets = desk.Triage(), [ticket.text for ticket in desk.tickets("train")]
-lm.profile("rush", limit_requests_per_s=30, **waits)
+lm.profile("rush", limit_requests_per_s=15, **waits)
 rush = lm.connect("sim-large@rush", cache=False, num_retries=0)
 with PerformanceMonitor() as monitor, dspy.context(lm=rush):
     triage.batch(desk.examples("train"), num_threads=8, max_errors=99, disable_progress_bar=True)
