@@ -99,8 +99,9 @@ def test_of_gepa_the_log_has_each_candidate_with_parent_instructions_and_scores(
     assert log.candidates[0].parents == ()
     assert log.candidates[0].instructions == {"sort": desk.Triage().sort.signature.instructions}
     assert len(log.candidates) > 1
+    # GEPA may write an instruction twice; the log has it once.
     tried = zip(details.candidates, details.val_aggregate_scores, strict=True)
-    told = {program.sort.signature.instructions: score for program, score in tried}  # GEPA may write one twice
+    told = {program.sort.signature.instructions: score for program, score in tried}
     assert {one.instructions["sort"]: one.score for one in log.candidates} == pytest.approx(told)
     assert all(set(one.scores) == {example.id for example in DEV} for one in log.candidates)
     assert log.candidates[1].parents == (0,)
