@@ -273,8 +273,11 @@ def _engine(lm: Any, call: Any, asynchronous: bool) -> tuple[Any, Any, Any]:
     that it asks comes through here.
     """
     backend, request, provider = _dspys_engine(lm, call, asynchronous)
-    is_within = dspy.settings.get(_SPENT) is not None
-    if not isinstance(backend, Engine) if is_within else getattr(lm, _IS_OBSERVED, False):
+    if dspy.settings.get(_SPENT) is None:
+        is_seen = getattr(lm, _IS_OBSERVED, False)
+    else:
+        is_seen = not isinstance(backend, Engine)
+    if is_seen:
         backend = (_AsyncAttempts if asynchronous else _SyncAttempts)(backend, lm.model)
     return backend, request, provider
 

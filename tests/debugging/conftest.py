@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import dspy
 import pytest
-from dspy.clients.cache import Cache
 
-from course_lib import lm
 from tests.concurrency.conftest import _catalogues, _nothing_blocks, left_tasks  # noqa: F401
+from tests.models import model  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +21,3 @@ def _no_callback_fails():
     yield
     logger.removeHandler(handler)
     assert failed == []
-
-
-@pytest.fixture(autouse=True)
-def model(monkeypatch):
-    monkeypatch.setattr(
-        dspy, "cache", Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
-    )
-    model = lm.connect("sim-large")
-    lm.reset()
-    with dspy.context(lm=model):
-        yield model

@@ -12,26 +12,15 @@ from dataclasses import replace
 
 import dspy
 import pytest
-from dspy.clients.cache import Cache
 from dspy.utils.callback import BaseCallback
 
 from course_lib import desk, lm
 from course_lib.caching import CacheManager
 from course_lib.errors import CourseError
 from course_lib.measure import PerformanceMonitor
+from tests.models import model  # noqa: F401
 
 TICKETS = [ticket.text for ticket in desk.tickets("train")]
-
-
-@pytest.fixture(autouse=True)
-def model(monkeypatch):
-    monkeypatch.setattr(
-        dspy, "cache", Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
-    )
-    model = lm.connect("sim-large")
-    lm.reset()
-    with dspy.context(lm=model):
-        yield model
 
 
 def assert_agrees_with_the_ledger(monitor):
@@ -218,7 +207,7 @@ def test_callbacks_that_are_there_stay_and_come_back():
     assert dspy.settings.get("usage_tracker") is None
 
 
-def test_a_model_that_hears_for_itself_is_counted_in_copies_and_in_threads_that_inherit_nothing(model):
+def test_a_model_that_hears_for_itself_is_counted_in_copies_and_in_threads_that_inherit_nothing(model):  # noqa: F811
     monitor = PerformanceMonitor()
     listening = copy.deepcopy(model.copy(callbacks=[monitor]))  # as optimizers copy programs, models and all
     thread = threading.Thread(target=listening, args=("Where is my parcel?",))

@@ -12,12 +12,12 @@ from typing import Any
 from unittest.mock import patch
 
 import dspy
-from dspy.clients import Cache, execution
+from dspy.clients import execution
 
 from course_lib.exercises.concurrency.watched import Watched, expect_left, until
 from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.seen import under_dspy
+from course_lib.exercises.engine.seen import memory_cache, under_dspy
 
 _ORDER_HINT = "A model writes the fields in the order of the signature: that decides what can come first."
 _STATE_HINT = "A listener has a state: make listeners and streamify's function for each request; no lock."
@@ -170,7 +170,7 @@ async def tells_of_errors(stream_answer: Any) -> None:
 
 async def serves_hits(stream_answer: Any) -> None:
     """An answer from DSPy's cache brings citations and tokens as well."""
-    memory = Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
+    memory = memory_cache()
     hint = "No listener hears a hit. What was not shown when the Prediction comes is taken from it."
     for question, context in _asked()[:2]:
         model = Watched()

@@ -17,13 +17,12 @@ from typing import Any
 from unittest.mock import patch
 
 import dspy
-from dspy.clients.cache import Cache
 from dspy.utils.callback import BaseCallback
 
 from course_lib.exercises.debugging.spending import spending_model
 from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.seen import under_dspy
+from course_lib.exercises.engine.seen import memory_cache, under_dspy
 
 _Costs = Mapping[str, float]
 _FEE_USD = 0.001
@@ -166,7 +165,7 @@ def counts_what_was_paid(cost_of: Any) -> None:
     what, hint = "of Top that asks, and asks again and fails", "on_lm_end tells of a failure in `exception`."
     _expect(cost_of, _node("Top", a, "fail"), wanted, what, hint)
     what, hint = "of Top that asks the same three times, of a cache", "The entry of a hit has an empty usage."
-    with under_dspy(Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)):
+    with under_dspy(memory_cache()):
         _expect(cost_of, _node("Top", a, a, a), wanted, what, hint, lm=spending_model(cache=True))
     what, model = "of Top whose model answers with nothing, so that DSPy asks again", spending_model()
     with _counting(cost_of, what, lm=model) as expect_cost:

@@ -66,6 +66,13 @@ def under_dspy(cache: Any) -> Iterator[None]:
             dspy.cache = former
 
 
+def memory_cache() -> Any:
+    """Return a cache of DSPy's in memory alone, which holds nothing yet."""
+    from dspy.clients.cache import Cache
+
+    return Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
+
+
 def in_another_process(
     function: Callable[..., Any], *args: Any, what: str, expected: str, exit_code: int = 0, hint: str = ""
 ) -> Any:

@@ -296,7 +296,7 @@ def _completed(tool: ToolSpec, filled: Filled, clause: str, move: Move) -> list[
 
 
 def _observed(slot: Slot, tool: ToolSpec, about: str, move: Move) -> list[Any]:
-    values = from_observations(slot, move.seen, about)
+    values = from_observations(slot, tool.name, move.seen, about)
     several = not acts(tool) and slot.shape and len(values) <= 3
     return values if several else values[:1]
 
@@ -363,7 +363,7 @@ def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, An
     args = dict(fill(tool.params, request, known_stems(tool)).args)
     for param in tool.params:
         if param.required and param.name not in args:
-            given = from_observations(slots((param,))[0], seen, request)
+            given = from_observations(slots((param,))[0], tool.name, seen, request)
             plainest = fallback(param.schema, param.name, param.schema.get("$defs", {}))
             args[param.name] = given[0] if given else "" if plainest == UNSTATED else plainest
     return args

@@ -22,6 +22,7 @@ from course_lib.lm.simulator.agents.lexing import (
     UNITS,
     VERBS,
     Mention,
+    Placed,
     Span,
     lex,
 )
@@ -49,7 +50,7 @@ MEANS, CLEARLY = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Placed):
     """A value for an argument, how well it fits, and the part of the text that it takes."""
 
     score: float
@@ -58,10 +59,6 @@ class Fit:
     end: int
     kind: str = ""
     """Of the mention."""
-
-    def touches(self, spans: Sequence[Span]) -> bool:
-        """Say whether it takes what is taken."""
-        return any(self.start < end and start < self.end for start, end in spans)
 
 
 @dataclass(frozen=True, slots=True)

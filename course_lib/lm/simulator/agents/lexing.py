@@ -38,8 +38,20 @@ MOST_READ = 4_000  # characters of a request that are read
 Span = tuple[int, int]
 
 
+class Placed:
+    """What stands in a text from `start` to `end`."""
+
+    __slots__ = ()
+    start: int
+    end: int
+
+    def touches(self, spans: Sequence[Span]) -> bool:
+        """Say whether it stands where something is taken."""
+        return any(self.start < end and start < self.end for start, end in spans)
+
+
 @dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(Placed):
     """A piece or a phrase of a text, and how the text introduces it."""
 
     kind: str
@@ -55,10 +67,6 @@ class Mention:
     """Stems of the words after it that say of what it is so many, as in "4 people"."""
     is_joined: bool = False
     """A comma, "and" or "or" stands between it and the mention before."""
-
-    def touches(self, spans: Sequence[Span]) -> bool:
-        """Say whether it stands where something is taken."""
-        return any(self.start < end and start < self.end for start, end in spans)
 
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905

@@ -21,6 +21,7 @@ from course_lib.lm.simulator.skills.quantities import (
     kind_of,
     number,
     quantities,
+    sizes,
 )
 
 _MONTH = "|".join(calendar.month_name[1:])
@@ -39,8 +40,7 @@ _BETWEEN = re.compile(
 )
 _ABOUT_TIME = re.compile(rf"\d|{_WEEKDAY.pattern}", re.IGNORECASE)
 _DAYS_ON = {"tomorrow": 1, "day after tomorrow": 2, "next week": 7}
-_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
-_MONTHS = {"month": 1, "year": 12, "decade": 120, "century": 1200}
+_SECONDS, _MONTHS = sizes("time"), sizes("months")
 
 
 @dataclass(frozen=True, slots=True)

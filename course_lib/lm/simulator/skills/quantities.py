@@ -52,10 +52,6 @@ _NAMES = {
     for name, (factor, spellings) in units.items()
     for spelled in spellings.split()
 }
-UNIT_WORDS = frozenset(
-    spelled for spelled in _NAMES if re.fullmatch(r"[a-z]+", spelled) and spelled not in ("in", "a")
-)
-"""How units are written, without a plural's s."""
 _SIGN = r"us\$|[$€£¥]|\b(?:eur|usd|gbp|chf)\b"
 _PER = r"\s*(?:(?:in|on|to|for|from)(?:to)? (?=each|every))?(?:/|\b(?:per|an?|each|every|apiece)\b)\s*"
 _NOUN = r"[A-Za-z\u00c0-\u024f][\w'\u00b0-]*"
@@ -98,6 +94,11 @@ def unit_of(noun: str) -> Unit:
         if known := _NAMES.get(word) or _NAMES.get(word.lower()) or _NAMES.get(word.lower().rstrip("s")):
             return frozenset({known[1]})
     return frozenset(words.stem(word.lower()) for word in spoken)
+
+
+def sizes(kind: str) -> dict[str, float]:
+    """Return the size of each unit of a kind, in the kind's first unit."""
+    return {name: size for name, (size, _) in _TABLE[kind].items()}
 
 
 def kind_of(unit: Unit) -> str:

@@ -355,11 +355,7 @@ def _shares(question: str, sentences: Sequence[str]) -> list[float]:
         if feature not in _GENERAL and feature[0] != "@"
     }
     texts = [words.features(sentence, parts=False) for sentence in sentences]
-    seen = Counter(feature for text in texts for feature in text)
-    weigh = {
-        feature: weight * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5))
-        for feature, weight in wanted.items()
-    }
+    weigh = _weights(wanted, texts, absent=1.0)
     most = sum(weigh.values()) or 1.0
     return [sum(weight * _has(feature, text) for feature, weight in weigh.items()) / most for text in texts]
 
@@ -393,12 +389,15 @@ def _covering(passages: Sequence[Chunk], question: str) -> Quote:
     return _best_sentences(passages, weigh, [value / covered[home] for value in covered])
 
 
-def _weights(wanted: Mapping[str, float], texts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _weights(
+    wanted: Mapping[str, float], texts: Sequence[Mapping[str, float]], *, absent: float = ABSENT
+) -> dict[str, float]:
+    """Weigh what is looked for, the rarer the more; `absent` is for what no text has."""
     seen = Counter(feature for text in texts for feature in text)
     return {
         feature: weight
         * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5))
-        * (1.0 if seen[feature] else ABSENT)
+        * (1.0 if seen[feature] else absent)
         for feature, weight in wanted.items()
     }
 
