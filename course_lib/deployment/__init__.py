@@ -1,0 +1,15 @@
+"""Deployment: the desk as a service that holds.
+
+| name | what it is |
+| --- | --- |
+| DeploymentConfig, ConfigError | the settings, or every problem they have (exercise 5.1) |
+| ApiKey, make_key, make_token | what opens the service to a tenant |
+| Callers, Caller | who asks, by key or token, with roles |
+| Unauthorized, Forbidden | nobody is known by what was sent; the caller has not the role |
+"""
+
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,158 @@
+"""Who asks: API keys and signed tokens become a Caller, or nobody gets in.
+
+Main path: Callers(config).identify(authorization, api_key) -> Caller(tenant, name, roles); caller.require(role).
+Source: PyJWT 2.15, RFC 7519, RFC 8725 (the algorithm is ours to say, never the token's).
+
+Of an API key the service keeps the SHA-256 alone: a key has 256 random bits, so that nobody can try them all,
+and what leaks from the settings opens no door.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jwt
+
+from course_lib.deployment.config import NAME, ROLES, ApiKey, DeploymentConfig
+from course_lib.errors import CourseError
+
+AUDIENCE = "course-service"
+ISSUER = "course"
+LEEWAY_S = 10
+"""How far the clocks of two machines may be apart."""
+MAX_TOKEN_CHARS = 4_096
+_ALGORITHM = "HS256"
+_REQUIRED = ["exp", "iat", "aud", "iss", "sub"]
+_NOBODY = bytes(32)  # no key has this digest
+_NAME = re.compile(NAME)
+
+
+class Unauthorized(CourseError):
+    """Nobody is known by what was sent; the message says what to send, and nothing of what was."""
+
+
+class Forbidden(CourseError):
+    """The caller is known, and has not the role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever asks: a tenant, by one of its keys or tokens."""
+
+    tenant: str
+    name: str
+    """Of the key, for the audit log."""
+    roles: frozenset[str]
+
+    def require(self, role: str) -> None:
+        """Raise Forbidden where this caller has not the role."""
+        if role not in self.roles:
+            raise Forbidden(f"this needs the role {role!r}, and the key {self.name!r} does not have it")
+
+
+class Callers:
+    """All who may ask, by the settings."""
+
+    def __init__(self, config: DeploymentConfig) -> None:
+        self._secret = config.jwt_secret
+        self._keys = {
+            key.name: (bytes.fromhex(key.sha256), Caller(key.tenant, key.name, frozenset(key.roles)))
+            for key in config.api_keys
+        }
+
+    def identify(self, authorization: str | None, api_key: str | None) -> Caller:
+        """Return who sent these two headers.
+
+        Raises:
+            Unauthorized: neither or both are there, or what is there is not valid.
+        """
+        if authorization is not None and api_key is not None:
+            raise Unauthorized("two credentials were sent; send Authorization or X-API-Key, not both")
+        if api_key is not None:
+            return self._by_key(api_key)
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            return self._by_token(token.strip())
+        raise Unauthorized("no credentials were sent; send X-API-Key: KEY or Authorization: Bearer TOKEN")
+
+    def _by_key(self, key: str) -> Caller:
+        """Compare in the same time whether or not there is a key of this name."""
+        digest = hashlib.sha256(key.encode(errors="replace")).digest()
+        kept, caller = self._keys.get(key[3:].rpartition("_")[0], (_NOBODY, None))
+        if not hmac.compare_digest(digest, kept) or caller is None:
+            raise Unauthorized("the API key is not known; ask the operator for a new one")
+        return caller
+
+    def _by_token(self, token: str) -> Caller:
+        if self._secret is None or len(token) > MAX_TOKEN_CHARS:
+            why = "is too long" if self._secret else "cannot be read, since no jwt_secret is set"
+            raise Unauthorized(f"the token {why}; send an API key or a token of this service")
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret.get_secret_value(),
+                algorithms=[_ALGORITHM],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                leeway=LEEWAY_S,
+                options={"require": _REQUIRED},
+            )
+            return _caller(claims["sub"], claims.get("name", "token"), claims["roles"])
+        except jwt.ExpiredSignatureError:
+            why = "has expired"
+        except Exception:  # border: whatever a token holds is refused in the same words
+            why = "is not valid"
+        raise Unauthorized(f"the token {why}; ask for a new one")
+
+
+def make_token(
+    config: DeploymentConfig,
+    tenant: str,
+    roles: Iterable[str],
+    *,
+    name: str = "token",
+    lifetime_s: float = 3_600,
+) -> str:
+    """Return a signed token for a tenant, good for an hour unless said otherwise.
+
+    Raises:
+        ValueError: no jwt_secret is set, or there is no such role.
+    """
+    if config.jwt_secret is None:
+        raise ValueError("a token needs jwt_secret (COURSE_SERVICE_JWT_SECRET); set it")
+    caller, now = _caller(tenant, name, list(roles)), time.time()
+    claims = {
+        "sub": caller.tenant,
+        "name": caller.name,
+        "roles": sorted(caller.roles),
+        "aud": AUDIENCE,
+        "iss": ISSUER,
+        "iat": int(now),
+        "exp": int(now + lifetime_s),
+    }
+    return jwt.encode(claims, config.jwt_secret.get_secret_value(), algorithm=_ALGORITHM)
+
+
+def make_key(name: str, tenant: str, roles: Iterable[str]) -> tuple[str, ApiKey]:
+    """Return a new API key, to be shown once, and what the service keeps of it (for `api_keys`)."""
+    caller = _caller(tenant, name, list(roles))
+    key = f"sk_{caller.name}_{secrets.token_hex(32)}"
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    entry = {"name": name, "tenant": tenant, "roles": sorted(caller.roles), "sha256": digest}
+    return key, ApiKey.model_validate(entry)
+
+
+def _caller(tenant: object, name: object, roles: object) -> Caller:
+    """Return a caller of valid names and known roles, from what a token or somebody says."""
+    for text in (tenant, name):
+        if not isinstance(text, str) or not _NAME.fullmatch(text):
+            raise ValueError(f"a name has 1 to 64 letters, digits, `_`, `.` and `-`; not {text!r}")
+    if not isinstance(roles, list) or not roles or not set(roles) <= set(ROLES):
+        raise ValueError(f"roles are a list of some of {', '.join(ROLES)}; not {roles!r}")
+    return Caller(str(tenant), str(name), frozenset(roles))
