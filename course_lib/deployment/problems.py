@@ -1,0 +1,180 @@
+"""What went wrong, as HTTP says it: one table of codes, and which error of ours or DSPy's becomes which.
+
+Main path: problem_of(error) -> Problem -> problem.document(request_id), the body of RFC 9457.
+Source: dspy.utils.exceptions (DSPy 3.4.1). A body tells what the caller can act on; what an exception says may
+quote a prompt, an address or a key, so it is in no body. The request's id is what support asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import dspy
+import orjson
+
+from course_lib.concurrency import HalfAnswer
+from course_lib.debugging import BudgetExceeded
+from course_lib.deployment.callers import Forbidden, Unauthorized
+from course_lib.deployment.store import StoreUnavailable
+from course_lib.errors import CourseError
+from course_lib.resilience import BreakerOpen, BulkheadFull, DeadlineExceeded
+from course_lib.resilience.retries import asked_s
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Kind(NamedTuple):
+    """How a code is told."""
+
+    status: int
+    title: str
+
+
+KINDS = {
+    "unauthorized": Kind(401, "Nobody is known by these credentials"),
+    "forbidden": Kind(403, "These credentials do not allow this"),
+    "not_found": Kind(404, "There is no such thing here"),
+    "method_not_allowed": Kind(405, "This address does not take this method"),
+    "too_slow": Kind(408, "The request did not arrive in time"),
+    "running": Kind(409, "The first request with this Idempotency-Key is still running"),
+    "too_large": Kind(413, "The request is too large"),
+    "unsupported_media_type": Kind(415, "The request is not JSON"),
+    "invalid": Kind(422, "The request is not valid"),
+    "key_reused": Kind(422, "This Idempotency-Key was used for another request"),
+    "quota": Kind(429, "The quota is used up"),
+    "budget": Kind(429, "What this request may cost is spent"),
+    "internal": Kind(500, "The service failed"),
+    "bad_answer": Kind(502, "The model's answer cannot be used"),
+    "model_refused": Kind(502, "The model's server refused the request"),
+    "model_busy": Kind(503, "The model's server takes no more requests at the moment"),
+    "model_down": Kind(503, "The model's server does not answer"),
+    "busy": Kind(503, "The service has too much to do"),
+    "dependency": Kind(503, "A part that this request needs does not answer"),
+    "draining": Kind(503, "This replica is about to end"),
+    "deadline": Kind(504, "There was no answer in time"),
+}
+"""Every code that a body can have; a code is kept for ever, its words may change."""
+
+RETRY_AFTER_S = 1.0
+"""What a 503 says when nobody knows better."""
+
+
+class Problem(CourseError):
+    """An error with a code of the table; `detail` is for the caller, and holds nothing of ours."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        retry_after_s: float | None = None,
+        errors: Sequence[dict[str, str]] = (),
+    ) -> None:
+        super().__init__(detail or KINDS[code].title)
+        self.code, self.detail, self.errors = code, detail, errors
+        self.status, self.title = KINDS[code]
+        self.retry_after_s = RETRY_AFTER_S if retry_after_s is None and self.status == 503 else retry_after_s
+
+    def document(self, request_id: str) -> bytes:
+        """Return the body of the response."""
+        told: dict[str, Any] = {
+            "type": f"urn:course:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "request_id": request_id,
+        }
+        told |= {"detail": self.detail} if self.detail else {}
+        told |= {"errors": list(self.errors)} if self.errors else {}
+        return orjson.dumps(told)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The response's own headers."""
+        headers = {"content-type": MEDIA_TYPE}
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return headers
+
+
+_AGAIN = "Send it again after Retry-After."
+_MAPPED: tuple[tuple[type[BaseException], str, str], ...] = (
+    (Forbidden, "forbidden", ""),
+    (StoreUnavailable, "dependency", f"The database does not answer. {_AGAIN}"),
+    (DeadlineExceeded, "deadline", "The model took too long. Ask again, or ask less at once."),
+    (BreakerOpen, "model_down", f"It failed so often that it is not asked now. {_AGAIN}"),
+    (BulkheadFull, "busy", _AGAIN),
+    (BudgetExceeded, "budget", "Ask for less in one request."),
+    (HalfAnswer, "bad_answer", "It broke off in the middle. Ask again."),
+    (dspy.AdapterParseError, "bad_answer", "It is not in the form that was asked for. Ask again."),
+    (dspy.LMRateLimitError, "model_busy", _AGAIN),
+    (dspy.ContextWindowExceededError, "invalid", "The text is longer than the model can read. Shorten it."),
+    (dspy.LMTimeoutError, "deadline", "The model took too long. Ask again."),
+    (dspy.LMServerError, "model_down", _AGAIN),
+    (dspy.LMTransportError, "model_down", _AGAIN),
+    (dspy.LMProviderError, "model_refused", "Tell the operator the request_id."),
+)
+"""The first row that fits counts."""
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return what a caller is told of an error; one that nobody expected is "internal"."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, Unauthorized):
+        return Problem("unauthorized", str(error))  # says what to send, and nothing of what was sent
+    retry_after_s = getattr(error, "retry_after_s", None) or asked_s(error)
+    for kind, code, detail in _MAPPED:
+        if isinstance(error, kind):
+            return Problem(code, detail, retry_after_s=retry_after_s)
+    if isinstance(error, CourseError | dspy.LMError) and error.__cause__ is not None:
+        return problem_of(error.__cause__)
+    return Problem("internal", "Tell the operator the request_id.")
+
+
+def invalid(errors: Iterable[Any]) -> Problem:
+    """Return the problem of what pydantic found; it says where and why, never what was sent."""
+    told = [
+        {"at": ".".join(map(str, one["loc"])), "problem": str(one["msg"]).partition(", input")[0]}
+        for one in errors
+    ]
+    where = ", ".join(dict.fromkeys(each["at"] for each in told)) or "body"
+    return Problem("invalid", f"Correct {where}.", errors=told[:20])
+
+
+def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Return what an operation's OpenAPI document says of these codes, for FastAPI's `responses`."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    found: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        status, title = KINDS[code]
+        earlier = found.get(status, {}).get("description")
+        text = f"{earlier}; {code}: {title}" if earlier else f"{code}: {title}"
+        found[status] = {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
+    return found
+
+
+SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "enum": list(KINDS)},
+        "detail": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"at": {"type": "string"}, "problem": {"type": "string"}},
+            },
+        },
+    },
+}
+"""Of the body, for the OpenAPI document."""
