@@ -173,6 +173,15 @@ class TieredCache(Cache):
         """Which invalidations a question asked now knows; it changes with every one that is made or read."""
         return self._invalidations.stamp
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether find(at_once=True) can find what belongs to a tenant; refresh() makes it so for `lag_s`."""
+        return self._invalidations.is_fresh
+
+    def refresh(self) -> None:
+        """Read from Redis what other processes have dropped, if that was not done within `lag_s`."""
+        self._safely(self._invalidations.look)
+
     def find(self, key: str, *, at_once: bool = False, counts_miss: bool = True) -> Hit | None:
         """Find a key in the fastest tier that has it, and fill the faster; counted.
 

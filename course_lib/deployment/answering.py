@@ -1,0 +1,375 @@
+# mypy: allow-subclassing-any
+"""The programs of the service, with all that sections 1 to 4 put around them.
+
+Main path: Answering(config).answer("answer", question, tenant=...): redaction -> answer cache -> program, first
+on the event loop with a model that answers from memory alone, then with the real one, within a deadline.
+Source: dspy.context and dspy.cache (DSPy 3.4.1). A cached hit of `acall` changes threads three times; the same
+program called plainly, with a model that cannot wait, takes a third of that.
+
+Everything that is kept has the tags of its tenant and customer, so that forget() drops it in every replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import dspy
+import orjson
+from cachetools import LRUCache
+
+from course_lib import desk, lm
+from course_lib.caching import CachedLM, TieredCache, scope
+from course_lib.caching.calls import calling
+from course_lib.caching.front import fronted
+from course_lib.concurrency import resilient
+from course_lib.concurrency.streaming import Stream, stream
+from course_lib.deployment.config import DeploymentConfig
+from course_lib.deployment.problems import Problem
+from course_lib.errors import CourseError
+from course_lib.files import write_whole
+from course_lib.measure.calls import CallListener
+from course_lib.measure.usage import UsageTracker, usage_of
+from course_lib.redaction import redact
+from course_lib.resilience import Deadline
+
+MEMORY_BYTES = 24 * 1024 * 1024
+"""Room for answers in a replica."""
+_KNOWN = 8_192
+_MOST_WAITING = 10_000
+_EVERY_S = 0.05
+_STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
+_log = logging.getLogger("course_lib.deployment")
+
+
+class Served(NamedTuple):
+    """A program as the service offers it."""
+
+    make: Callable[[], dspy.Module]
+    input: str
+    outputs: tuple[str, ...]
+
+
+SERVED = {
+    "answer": Served(desk.Answer, "question", ("answer", "citations")),
+    "triage": Served(desk.Triage, "ticket", ("category", "urgency")),
+}
+
+
+class ProgramError(CourseError):
+    """A saved program that cannot be loaded, or must not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer to one input."""
+
+    id: str
+    """The same for the same answer, however often it is given."""
+    outputs: dict[str, Any]
+    version: str
+    is_cached: bool
+    """Whether no model was asked."""
+    tokens: int = 0
+    """What the models asked for it used."""
+
+
+class Kept(NamedTuple):
+    """An answer that was given, on its way to where answers are kept."""
+
+    tenant: str
+    customer: str | None
+    program: str
+    question: str
+    """Redacted."""
+    answered: Answered
+
+
+# -- programs in files -----------------------------------------------------------------------------------
+
+
+def save_program(program: dspy.Module, folder: Path, name: str, version: str) -> Path:
+    """Write a program's state, which is JSON, as a version that does not exist yet; no model is in it.
+
+    Raises:
+        ProgramError: the version is there already: what was released is never changed.
+    """
+    path = folder / name / f"{version}.json"
+    if path.exists():
+        raise ProgramError(f"{path} exists; a version is written once, so give the next one a new name")
+    state = {key: _without_model(value) for key, value in program.dump_state().items()}
+    write_whole(path, orjson.dumps(state, option=orjson.OPT_INDENT_2).decode())
+    return path
+
+
+def load_program(name: str, path: Path) -> dspy.Module:
+    """Return a program with the state of a file; whatever model or address it names is left out.
+
+    Raises:
+        ProgramError: it is no state of this program, or no JSON (a pickle could run code, and is never read).
+    """
+    program = SERVED[name].make()
+    try:
+        state = orjson.loads(path.read_bytes())
+        read = {key: _without_model(value) for key, value in state.items() if key != "metadata"}
+        program.load_state(read)
+    except Exception as error:  # border: a file may hold anything
+        raise ProgramError(
+            f"{path} is no state of the program {name!r} ({type(error).__name__}); "
+            "save it with save_program()"
+        ) from None
+    return program
+
+
+def _without_model(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{key: value for key, value in state.items() if key in _STATE}, "lm": None}
+
+
+# -- a model that does not wait --------------------------------------------------------------------------
+
+
+class NotCached(BaseException):
+    """The answer is not in memory. Not an Exception, so that no adapter takes it for a model's failure."""
+
+
+class _AtOnce(CachedLM):
+    """Answers from this process's memory, or not at all: a program may call it on the event loop."""
+
+    async def _answer(self, call: Any, kwargs: dict[str, Any], waits: Any) -> Any:
+        cache = dspy.cache
+        with calling(self, kwargs) as under_way:
+            key = under_way.key = cache.cache_key(call.key(self, False), ["api_key", "api_base", "base_url"])
+            hit = cache.find(key, at_once=True)
+            if hit is None:
+                raise NotCached
+            return await self._replayed(call, hit.record, waits)
+
+
+# -- the service's side ----------------------------------------------------------------------------------
+
+
+class Answering:
+    """The programs by name and version; `async with` it, since it puts its cache under DSPy."""
+
+    def __init__(
+        self,
+        config: DeploymentConfig,
+        *listeners: CallListener,
+        keep: Callable[[Kept], Awaitable[object]] | None = None,
+        served: Mapping[str, Served] | None = None,
+        caches_answers: bool = True,
+    ) -> None:
+        """Load the programs and connect the model.
+
+        Args:
+            config: the settings.
+            listeners: a tracer, metrics: they hear every program that asks a model.
+            keep: takes an answer that was given, later and one by one; what it raises is tried again.
+            served: other programs than SERVED.
+            caches_answers: whether a repeated question is answered before the program.
+
+        Raises:
+            ProgramError: a saved program cannot be loaded.
+        """
+        self._served = {**SERVED, **(served or {})}
+        self.version, self._deadline_s = config.program_version, config.deadline_s
+        key = config.signing_key.get_secret_value().encode() if config.signing_key else None
+        self._key = hashlib.sha256(b"answers" + (key or secrets.token_bytes(32))).digest()
+        redis_url = config.redis_url.get_secret_value() if config.redis_url else None
+        self.cache = TieredCache(
+            MEMORY_BYTES, redis_url=redis_url, namespace="service", signing_key=key, require_tenant=True
+        )
+        model = lm.connect(config.model) if "/" not in config.model else dspy.LM(config.model)
+        self.lm = fronted(resilient(model)).copy(cache=True)
+        self._at_once = _AtOnce.__new__(_AtOnce)
+        self._at_once.__dict__.update(self.lm.__dict__)
+        self._listeners = [*listeners, self.cache.watcher]
+        self._caches_answers = caches_answers
+        self.programs = {
+            (name, version): program
+            for name in config.programs
+            for version, program in self._versions(name, config.programs_folder)
+        }
+        self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
+        self._given: LRUCache[str, bool] = LRUCache(_KNOWN)
+        self._keep = keep
+        self._waiting: deque[tuple[Kept, str, Any]] = deque(maxlen=_MOST_WAITING)
+        self._keeper: asyncio.Task[None] | None = None
+        self._former: Any = None
+
+    def _versions(self, name: str, folder: Path | None) -> list[tuple[str, dspy.Module]]:
+        files = sorted((folder / name).glob("*.json")) if folder else []
+        found = [(file.stem, load_program(name, file)) for file in files]
+        if self.version not in dict(found):
+            if found:
+                raise ProgramError(f"{folder}/{name} has no version {self.version!r}; save it, or set another")
+            found.append((self.version, self._served[name].make()))
+        return found
+
+    async def __aenter__(self) -> Self:
+        self._former = vars(dspy).get("cache")
+        dspy.cache = self.cache
+        self._keeper = asyncio.create_task(self._keep_all())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._keeper:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._keep_waiting()
+        if vars(dspy).get("cache") is self.cache:
+            dspy.cache = self._former
+        self.cache.close()
+
+    async def answer(
+        self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
+    ) -> Answered:
+        """Answer one input for a tenant; of what was written, the model sees no personal data.
+
+        Raises:
+            Problem: there is no such program or version here.
+            DeadlineExceeded, dspy.LMError, AdapterParseError, ...: what problem_of() knows.
+        """
+        version = version or self.version
+        program, text = self.program(name, version), self.redacted(text)
+        key = self.key(name, text, tenant=tenant, customer=customer, version=version)
+        if (found := await self.found(key)) is not None:
+            return found
+        stamp, tokens = self.cache.stamp, 0
+        inputs = {self._served[name].input: text}
+        with scope(tenant=tenant, customer=self.tag(tenant, customer), version=version):
+            prediction = self._from_memory(program, inputs)
+            is_cached = prediction is not None
+            if prediction is None:
+                prediction, tokens = await self._from_model(program, inputs)
+        outputs = {field: prediction[field] for field in self._served[name].outputs}
+        said = Answered(self._id(key, outputs), outputs, version, is_cached, tokens)
+        if said.id not in self._given:
+            self._given[said.id] = True
+            self._waiting.append((Kept(tenant, customer, name, text, said), key, stamp))
+        return said
+
+    def stream(
+        self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
+    ) -> Stream:
+        """Return the stream of one answer; the parameters are those of answer()."""
+        version = version or self.version
+        program, served = self.program(name, version), self._served[name]
+        shown = [field for field in served.outputs if field != "citations"]
+        sources = "citations" if "citations" in served.outputs else None
+        with (
+            scope(tenant=tenant, customer=self.tag(tenant, customer), version=version),
+            dspy.context(lm=self.lm, callbacks=self._listeners, **_LEAN),
+            Deadline.after(self._deadline_s).applied(),
+        ):
+            inputs = {served.input: self.redacted(text)}
+            return stream(program, fields=shown, citations=sources, **inputs)
+
+    def program(self, name: str, version: str) -> dspy.Module:
+        """Return a program.
+
+        Raises:
+            Problem: it is not served here, or not in this version.
+        """
+        try:
+            return self.programs[name, version]
+        except KeyError:
+            raise Problem("not_found", "This program is not served here in this version.") from None
+
+    def redacted(self, text: str) -> str:
+        """Return a text without personal data; what was found is remembered by a digest of the text."""
+        digest = hashlib.sha256(text.encode(errors="replace")).digest()
+        if (known := self._redacted.get(digest)) is None:
+            known = self._redacted[digest] = redact(text)
+        return known
+
+    # -- answers that were given -------------------------------------------------------------------------
+
+    def tag(self, tenant: str, customer: str | None) -> str | None:
+        """Return what stands for a customer in the cache: nobody without the service's key can make it."""
+        if customer is None:
+            return None
+        return hmac.new(self._key, f"{tenant}\n{customer}".encode(), "sha256").hexdigest()[:32]
+
+    def key(self, name: str, text: str, *, tenant: str, customer: str | None, version: str) -> str:
+        """Return the key of an answer: of tenant, customer, program, version and the redacted text."""
+        return hashlib.sha256(orjson.dumps([tenant, customer, name, version, text])).hexdigest()
+
+    async def found(self, key: str) -> Answered | None:
+        """Return an answer that was given before, if nobody has dropped it meanwhile."""
+        if not self._caches_answers:
+            return None
+        if not self.cache.is_fresh:
+            await asyncio.to_thread(self.cache.refresh)
+        hit = self.cache.find(key, at_once=True)
+        return hit and Answered(*hit.record, is_cached=True)
+
+    async def forget(self, tenant: str, customer: str) -> int:
+        """Drop all that is cached for a customer, here at once and elsewhere within half a second."""
+        mine = [each for each in self._waiting if each[0][:2] == (tenant, customer)]
+        for each in mine:
+            self._waiting.remove(each)
+        self._given.clear()
+        tag = self.tag(tenant, customer)
+        return await asyncio.to_thread(self.cache.invalidate, tenant=tenant, customer=tag)
+
+    def _id(self, key: str, outputs: dict[str, Any]) -> str:
+        told = orjson.dumps([key, outputs], default=str)
+        return f"ans_{hmac.new(self._key, told, 'sha256').hexdigest()[:24]}"
+
+    async def _keep_all(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            try:
+                await self._keep_waiting()
+            except Exception as error:  # border: a database that is down; what waits is tried again
+                _log.warning("answers are not kept at the moment: %s", type(error).__name__)
+                await asyncio.sleep(1.0)
+
+    async def _keep_waiting(self) -> None:
+        """Keep what was answered; what was asked before its customer was erased is not kept."""
+        while self._waiting:
+            kept, key, stamp = self._waiting[0]
+            said = kept.answered
+            if not self._caches_answers or await asyncio.to_thread(self._cached, kept, key, stamp):
+                if self._keep:
+                    await self._keep(kept)
+            if self._waiting and self._waiting[0][0].answered is said:  # not forgotten meanwhile
+                self._waiting.popleft()
+
+    def _cached(self, kept: Kept, key: str, stamp: Any) -> bool:
+        said = kept.answered
+        customer = self.tag(kept.tenant, kept.customer)
+        with scope(tenant=kept.tenant, customer=customer, version=said.version):
+            return self.cache.keep(key, [said.id, said.outputs, said.version], stamp)
+
+    # -- the program -------------------------------------------------------------------------------------
+
+    def _from_memory(self, program: dspy.Module, inputs: dict[str, str]) -> dspy.Prediction | None:
+        """Return the answer if every model call of the program is answered from memory."""
+        try:
+            with dspy.context(lm=self._at_once, callbacks=[], **_LEAN):
+                return program(**inputs)
+        except NotCached:
+            return None
+
+    async def _from_model(self, program: dspy.Module, inputs: dict[str, str]) -> tuple[dspy.Prediction, int]:
+        used = UsageTracker()
+        with dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN):
+            async with Deadline.after(self._deadline_s).held():
+                prediction = await program.acall(**inputs)
+        return prediction, usage_of(used.entries).tokens
+
+
+_LEAN: dict[str, Any] = {"disable_history": True, "max_trace_size": 0}
+"""Settings of a service: nothing piles up between requests."""
