@@ -6,6 +6,7 @@
 | ApiKey, make_key, make_token | what opens the service to a tenant |
 | Callers, Caller | who asks, by key or token, with roles |
 | Unauthorized, Forbidden | nobody is known by what was sent; the caller has not the role |
+| Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
 """
 
 from __future__ import annotations

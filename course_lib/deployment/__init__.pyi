@@ -1,5 +1,6 @@
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
 from .config import ApiKey, ConfigError, DeploymentConfig
+from .quotas import QuotaExceeded, Quotas
 
 __all__ = [
     "ApiKey",
@@ -8,6 +9,8 @@ __all__ = [
     "ConfigError",
     "DeploymentConfig",
     "Forbidden",
+    "QuotaExceeded",
+    "Quotas",
     "Unauthorized",
     "make_key",
     "make_token",

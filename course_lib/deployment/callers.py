@@ -1,6 +1,6 @@
 """Who asks: API keys and signed tokens become a Caller, or nobody gets in.
 
-Main path: Callers(config).identify(authorization, api_key) -> Caller(tenant, name, roles); caller.require(role).
+Main path: Callers(config).identify(authorization, api_key) -> Caller; caller.require(role).
 Source: PyJWT 2.15, RFC 7519, RFC 8725 (the algorithm is ours to say, never the token's).
 
 Of an API key the service keeps the SHA-256 alone: a key has 256 random bits, so that nobody can try them all,
@@ -33,11 +33,11 @@ _NOBODY = bytes(32)  # no key has this digest
 _NAME = re.compile(NAME)
 
 
-class Unauthorized(CourseError):
+class Unauthorized(CourseError):  # noqa: N818  (the word of HTTP)
     """Nobody is known by what was sent; the message says what to send, and nothing of what was."""
 
 
-class Forbidden(CourseError):
+class Forbidden(CourseError):  # noqa: N818  (the word of HTTP)
     """The caller is known, and has not the role."""
 
 

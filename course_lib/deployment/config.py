@@ -91,7 +91,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class DeploymentConfig(BaseSettings):
-    """All settings of one replica, from the environment or by keyword; the profile decides what is allowed."""
+    """All settings of one replica, from the environment or by keyword; the profile says what is allowed."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -272,9 +272,9 @@ def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
         parts = urlsplit(origin)
         if origin == "*" or parts.scheme != "https" or not parts.hostname or "*" in origin:
             yield "cors_origins", "lets in more than pages over https; name each origin: https://shop.example"
-    if config.otlp_endpoint and not _is_loopback(urlsplit(config.otlp_endpoint).hostname):
-        if urlsplit(config.otlp_endpoint).scheme != "https":
-            yield "otlp_endpoint", "sends traces over the network in plain text; use https"
+    collector = urlsplit(config.otlp_endpoint or "https:")
+    if collector.scheme != "https" and not (collector.hostname and _is_loopback(collector.hostname)):
+        yield "otlp_endpoint", "sends traces over the network in plain text; use https"
     if config.profile == "production":
         for field in ("docs", "trace_content"):
             if getattr(config, field):
