@@ -1,10 +1,10 @@
 # mypy: allow-subclassing-any
 """The programs of the service, with all that sections 1 to 4 put around them.
 
-Main path: Answering(config).answer("answer", question, tenant=...): redaction -> answer cache -> program, first
-on the event loop with a model that answers from memory alone, then with the real one, within a deadline.
-Source: dspy.context and dspy.cache (DSPy 3.4.1). A cached hit of `acall` changes threads three times; the same
-program called plainly, with a model that cannot wait, takes a third of that.
+Main path: Answering(config).answer("answer", question, tenant=...): redaction -> answer cache -> program,
+first on the event loop with a model that answers from memory alone, then with the real one, in a deadline.
+Source: dspy.context and dspy.cache (DSPy 3.4.1). A cached hit of `acall` changes threads three times; the
+same program called plainly, with a model that cannot wait, takes a third of that.
 
 Everything that is kept has the tags of its tenant and customer, so that forget() drops it in every replica.
 """
@@ -17,7 +17,7 @@ import hmac
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,9 @@ from course_lib import desk, lm
 from course_lib.caching import CachedLM, TieredCache, scope
 from course_lib.caching.calls import calling
 from course_lib.caching.front import fronted
-from course_lib.concurrency import resilient
-from course_lib.concurrency.streaming import Stream, stream
+from course_lib.concurrency import Timeout, guarded_by, recommended, resilient
+from course_lib.concurrency.policies import is_outage
+from course_lib.concurrency.streaming import Final, Stream, stream
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem
 from course_lib.errors import CourseError
@@ -40,7 +41,7 @@ from course_lib.files import write_whole
 from course_lib.measure.calls import CallListener
 from course_lib.measure.usage import UsageTracker, usage_of
 from course_lib.redaction import redact
-from course_lib.resilience import Deadline
+from course_lib.resilience import CircuitBreaker, Deadline
 
 MEMORY_BYTES = 24 * 1024 * 1024
 """Room for answers in a replica."""
@@ -137,7 +138,7 @@ def _without_model(state: Mapping[str, Any]) -> dict[str, Any]:
 # -- a model that does not wait --------------------------------------------------------------------------
 
 
-class NotCached(BaseException):
+class NotCached(BaseException):  # noqa: N818  (it says what happened)
     """The answer is not in memory. Not an Exception, so that no adapter takes it for a model's failure."""
 
 
@@ -189,7 +190,8 @@ class Answering:
             MEMORY_BYTES, redis_url=redis_url, namespace="service", signing_key=key, require_tenant=True
         )
         model = lm.connect(config.model) if "/" not in config.model else dspy.LM(config.model)
-        self.lm = fronted(resilient(model)).copy(cache=True)
+        self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
+        self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
         self._at_once = _AtOnce.__new__(_AtOnce)
         self._at_once.__dict__.update(self.lm.__dict__)
         self._listeners = [*listeners, self.cache.watcher]
@@ -206,12 +208,19 @@ class Answering:
         self._keeper: asyncio.Task[None] | None = None
         self._former: Any = None
 
+    def _policies(self, name: str, *, is_last: bool) -> list[Any]:
+        """Return the recommended policies with this service's own breaker, which readiness tells of."""
+        usual = recommended(name, is_last=is_last, without=("breaker", "timeout"))
+        return [*usual, guarded_by(self.breaker), Timeout(0.9 * self._deadline_s)]
+
     def _versions(self, name: str, folder: Path | None) -> list[tuple[str, dspy.Module]]:
         files = sorted((folder / name).glob("*.json")) if folder else []
         found = [(file.stem, load_program(name, file)) for file in files]
         if self.version not in dict(found):
             if found:
-                raise ProgramError(f"{folder}/{name} has no version {self.version!r}; save it, or set another")
+                raise ProgramError(
+                    f"{folder}/{name} has no version {self.version!r}; save it, or set another"
+                )
             found.append((self.version, self._served[name].make()))
         return found
 
@@ -254,26 +263,39 @@ class Answering:
                 prediction, tokens = await self._from_model(program, inputs)
         outputs = {field: prediction[field] for field in self._served[name].outputs}
         said = Answered(self._id(key, outputs), outputs, version, is_cached, tokens)
-        if said.id not in self._given:
-            self._given[said.id] = True
-            self._waiting.append((Kept(tenant, customer, name, text, said), key, stamp))
+        self._remember(Kept(tenant, customer, name, text, said), key, stamp)
         return said
 
     def stream(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
-    ) -> Stream:
-        """Return the stream of one answer; the parameters are those of answer()."""
+    ) -> tuple[Stream, Callable[[Final], Answered]]:
+        """Return the stream of one answer, and what keeps it when it is whole.
+
+        The parameters are those of answer().
+        """
         version = version or self.version
-        program, served = self.program(name, version), self._served[name]
+        program, served, text = self.program(name, version), self._served[name], self.redacted(text)
+        key = self.key(name, text, tenant=tenant, customer=customer, version=version)
         shown = [field for field in served.outputs if field != "citations"]
         sources = "citations" if "citations" in served.outputs else None
+        used, stamp = UsageTracker(), self.cache.stamp
         with (
             scope(tenant=tenant, customer=self.tag(tenant, customer), version=version),
-            dspy.context(lm=self.lm, callbacks=self._listeners, **_LEAN),
+            dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN),
             Deadline.after(self._deadline_s).applied(),
         ):
-            inputs = {served.input: self.redacted(text)}
-            return stream(program, fields=shown, citations=sources, **inputs)
+            options: dict[str, Any] = {"fields": shown, "citations": sources, served.input: text}
+            events = stream(program, **options)
+
+        def finished(final: Final) -> Answered:
+            tokens = usage_of(used.entries).tokens
+            outputs = {field: final.prediction[field] for field in served.outputs}
+            said = Answered(self._id(key, outputs), outputs, version, not tokens, tokens)
+            if not final.is_cut:
+                self._remember(Kept(tenant, customer, name, text, said), key, stamp)
+            return said
+
+        return events, finished
 
     def program(self, name: str, version: str) -> dspy.Module:
         """Return a program.
@@ -285,6 +307,10 @@ class Answering:
             return self.programs[name, version]
         except KeyError:
             raise Problem("not_found", "This program is not served here in this version.") from None
+
+    def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
+        """Return the inputs of a job as they are kept: redacted, under the name that the program has."""
+        return [{self._served[name].input: self.redacted(text)} for text in texts]
 
     def redacted(self, text: str) -> str:
         """Return a text without personal data; what was found is remembered by a digest of the text."""
@@ -312,7 +338,10 @@ class Answering:
         if not self.cache.is_fresh:
             await asyncio.to_thread(self.cache.refresh)
         hit = self.cache.find(key, at_once=True)
-        return hit and Answered(*hit.record, is_cached=True)
+        if hit is None:
+            return None
+        answer_id, outputs, version = hit.record
+        return Answered(answer_id, outputs, version, is_cached=True)
 
     async def forget(self, tenant: str, customer: str) -> int:
         """Drop all that is cached for a customer, here at once and elsewhere within half a second."""
@@ -326,6 +355,12 @@ class Answering:
     def _id(self, key: str, outputs: dict[str, Any]) -> str:
         told = orjson.dumps([key, outputs], default=str)
         return f"ans_{hmac.new(self._key, told, 'sha256').hexdigest()[:24]}"
+
+    def _remember(self, kept: Kept, key: str, stamp: Any) -> None:
+        """Let an answer be kept soon, unless it was a moment ago."""
+        if kept.answered.id not in self._given:
+            self._given[kept.answered.id] = True
+            self._waiting.append((kept, key, stamp))
 
     async def _keep_all(self) -> None:
         while True:
@@ -341,9 +376,9 @@ class Answering:
         while self._waiting:
             kept, key, stamp = self._waiting[0]
             said = kept.answered
-            if not self._caches_answers or await asyncio.to_thread(self._cached, kept, key, stamp):
-                if self._keep:
-                    await self._keep(kept)
+            is_current = not self._caches_answers or await asyncio.to_thread(self._cached, kept, key, stamp)
+            if is_current and self._keep:
+                await self._keep(kept)
             if self._waiting and self._waiting[0][0].answered is said:  # not forgotten meanwhile
                 self._waiting.popleft()
 

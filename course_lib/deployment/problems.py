@@ -1,8 +1,8 @@
 """What went wrong, as HTTP says it: one table of codes, and which error of ours or DSPy's becomes which.
 
 Main path: problem_of(error) -> Problem -> problem.document(request_id), the body of RFC 9457.
-Source: dspy.utils.exceptions (DSPy 3.4.1). A body tells what the caller can act on; what an exception says may
-quote a prompt, an address or a key, so it is in no body. The request's id is what support asks for.
+Source: dspy.utils.exceptions (DSPy 3.4.1). A body tells what the caller can act on. What an exception says
+may quote a prompt, an address or a key, so it is in no body; the request's id is what support asks for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import orjson
 from course_lib.concurrency import HalfAnswer
 from course_lib.debugging import BudgetExceeded
 from course_lib.deployment.callers import Forbidden, Unauthorized
+from course_lib.deployment.quotas import QuotaExceeded
 from course_lib.deployment.store import StoreUnavailable
 from course_lib.errors import CourseError
 from course_lib.resilience import BreakerOpen, BulkheadFull, DeadlineExceeded
@@ -61,7 +62,7 @@ RETRY_AFTER_S = 1.0
 """What a 503 says when nobody knows better."""
 
 
-class Problem(CourseError):
+class Problem(CourseError):  # noqa: N818  (the word of RFC 9457)
     """An error with a code of the table; `detail` is for the caller, and holds nothing of ours."""
 
     def __init__(
@@ -104,6 +105,7 @@ class Problem(CourseError):
 _AGAIN = "Send it again after Retry-After."
 _MAPPED: tuple[tuple[type[BaseException], str, str], ...] = (
     (Forbidden, "forbidden", ""),
+    (QuotaExceeded, "quota", _AGAIN),
     (StoreUnavailable, "dependency", f"The database does not answer. {_AGAIN}"),
     (DeadlineExceeded, "deadline", "The model took too long. Ask again, or ask less at once."),
     (BreakerOpen, "model_down", f"It failed so often that it is not asked now. {_AGAIN}"),

@@ -1,0 +1,530 @@
+# mypy: allow-untyped-decorators, allow-subclassing-any
+"""The service: its routes, and what it is made of.
+
+Main path: create_app(config) -> FastAPI; in its lifespan Service opens what the settings name -> Guard -> a
+route -> Answering, Store, Audit, Jobs. `course_lib.deployment.replica` runs it.
+Source: FastAPI 0.165. Routes return bytes of orjson's; their models are there for what comes in, and for the
+OpenAPI document, which names every status.
+
+A part that is lost is missed by those who need it alone: answers go on without Redis, database and queue.
+"""
+# No `from __future__ import annotations`: the models depend on the settings, and FastAPI reads annotations.
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from typing import Annotated, Any, Literal, Protocol
+
+import orjson
+from fastapi import FastAPI, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import StreamingResponse
+
+from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
+from course_lib.debugging import MetricsCollector, TracedRequests, Tracer
+from course_lib.deployment.answering import Answering, Kept
+from course_lib.deployment.callers import Callers
+from course_lib.deployment.config import DeploymentConfig
+from course_lib.deployment.guard import OPEN, Guard, Seen, of_request, reply
+from course_lib.deployment.problems import SCHEMA, Problem, documented, invalid, problem_of
+from course_lib.deployment.quotas import Quotas
+from course_lib.deployment.store import Store, StoreError
+
+VERSION = "1.0"
+_HEARTBEAT_S = 10.0
+_KEPT_SPANS = 1_000
+_log = logging.getLogger("course_lib.deployment")
+
+
+class Jobs(Protocol):
+    """The queue, as the service sees it; messages hold a job's id and nothing else."""
+
+    async def open(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """Let go."""
+
+    async def publish(self, job_id: str) -> None:
+        """Put a job where a worker finds it; raises what the queue's client raises."""
+
+
+class Service:
+    """What the routes work with; `async with` it."""
+
+    def __init__(
+        self, config: DeploymentConfig, *, jobs: Jobs | None = None, answering: Answering | None = None
+    ) -> None:
+        self.config, self.jobs = config, jobs
+        self.callers, self.quotas = Callers(config), Quotas(config)
+        self.metrics = MetricsCollector()
+        self.tracer = Tracer(
+            collector=config.otlp_endpoint, content=config.trace_content, kept=_KEPT_SPANS, service="desk"
+        )
+        self.answering = answering or Answering(config, self.tracer, self.metrics, keep=self._keep)
+        self.store: Store | None = None
+        self.routes: dict[str, Any] = {}
+        self.repeated: Any = {}
+        self.is_draining = False
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the parts; one that is not there yet is waited for in the background."""
+        async with AsyncExitStack() as stack:
+            await self.quotas.open()
+            stack.push_async_callback(self.quotas.close)
+            stack.push_async_callback(self._close_store)
+            await stack.enter_async_context(self.answering)
+            connecting = asyncio.create_task(self._connect())
+            try:
+                yield
+            finally:
+                connecting.cancel()
+                with suppress(asyncio.CancelledError):
+                    await connecting
+
+    async def _connect(self) -> None:
+        url = self.config.database_url
+        while url and self.store is None:
+            try:
+                self.store = await Store.open(url.get_secret_value())
+            except StoreError as error:
+                _log.warning("the database is not there yet: %s", type(error).__name__)
+                await asyncio.sleep(0.5)
+
+    async def _close_store(self) -> None:
+        if self.store:
+            await self.store.close()
+
+    def needed_store(self) -> Store:
+        """Return the store.
+
+        Raises:
+            Problem: there is none, or it was not reached yet.
+        """
+        if self.store is None:
+            raise Problem("dependency", "The database is not there yet.")
+        return self.store
+
+    async def _keep(self, kept: Kept) -> None:
+        """Write an answer into the history."""
+        if not self.config.database_url:
+            return
+        store, said = self.needed_store(), kept.answered
+        subject = await store.subject(kept.tenant, kept.customer) if kept.customer else None
+        await store.save_answer(
+            kept.tenant,
+            program=kept.program,
+            version=said.version,
+            question=kept.question,
+            answer=said.outputs,
+            subject=subject,
+            answer_id=said.id,
+        )
+
+    def record(self, seen: Seen, action: str, target: str, **detail: Any) -> None:
+        """Note what was done by whom, for the audit log."""
+
+    async def parts(self) -> dict[str, str]:
+        """Return how each part is: "ok", or what is wrong with it."""
+        found = {"model": f"breaker {self.answering.breaker.state}"}
+        if self.config.redis_url:
+            found["redis"] = await self.quotas.check() or "ok"
+        if self.config.database_url:
+            found["database"] = "ok" if await self._has_database() else "does not answer"
+        return {name: "ok" if text == "breaker closed" else text for name, text in found.items()}
+
+    async def _has_database(self) -> bool:
+        try:
+            await self.needed_store().ping()
+        except (Problem, StoreError):
+            return False
+        return True
+
+
+# -- what comes in, and what goes out ----------------------------------------------------------------------
+
+
+def _is_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a text that says something")
+    if "\0" in text:
+        raise ValueError("a text without NUL characters")
+    return text
+
+
+Id = Annotated[str, InPath(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+Customer = Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="of whom it is asked")]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class FeedbackRequest(_In):
+    """What somebody thought of an answer."""
+
+    answer_id: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")
+    score: int = Field(ge=1, le=5)
+    comment: Annotated[str, AfterValidator(lambda text: text.replace("\0", ""))] = Field("", max_length=2_000)
+
+
+class _Out(BaseModel):
+    request_id: str
+
+
+class AnswerReply(_Out):
+    """An answer with its sources."""
+
+    id: str
+    answer: str
+    citations: list[str]
+    version: str
+    cached: bool
+
+
+class TriageReply(_Out):
+    """A ticket's category and urgency."""
+
+    id: str
+    category: str
+    urgency: str
+    version: str
+    cached: bool
+
+
+class JobReply(_Out):
+    """A batch of inputs, and what was answered so far."""
+
+    id: str
+    program: str
+    version: str
+    status: Literal["queued", "running", "failed", "done", "dead", "erased"]
+    attempts: int
+    inputs: int
+    results: list[dict[str, Any]]
+    error: str
+
+
+class HistoryReply(_Out):
+    """Answers of this tenant, newest first."""
+
+    answers: list[dict[str, Any]]
+
+
+class Told(_Out):
+    """Something was done."""
+
+    status: str
+
+
+class Health(BaseModel):
+    """Whether the process lives, or what its parts are up to."""
+
+    status: str
+    parts: dict[str, str] = {}
+
+
+_NO_PROGRAM = {"at": "body.program", "problem": "one of the programs of the OpenAPI document"}
+_ALWAYS = ("unauthorized", "forbidden", "quota", "internal", "dependency")
+_POSTED = ("too_slow", "too_large", "unsupported_media_type", "invalid", "running", "key_reused", "not_found")
+_MODEL = ("budget", "bad_answer", "model_refused", "model_busy", "model_down", "busy", "draining", "deadline")
+
+
+def create_app(config: DeploymentConfig, service: Service | None = None) -> FastAPI:
+    """Return the service, not yet running; its parts are opened when it starts."""
+    service = service or Service(config)
+    answering, quotas = service.answering, service.quotas
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.opened():
+            yield
+
+    app = FastAPI(
+        title="Lantern's support desk",
+        version=VERSION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        openapi_url="/openapi.json" if config.docs else None,
+        docs_url="/docs" if config.docs else None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    bounds = Field(min_length=1, max_length=config.max_question_chars)
+    Text = Annotated[str, bounds, AfterValidator(_is_text)]  # noqa: N806  (a type)
+    Name = Annotated[str, Field(json_schema_extra={"enum": list(config.programs)})]  # noqa: N806  (a type)
+
+    class AnswerRequest(_In):
+        """A question to the help centre."""
+
+        question: Text
+        customer: Customer = None
+
+    class TriageRequest(_In):
+        """A ticket to be sorted."""
+
+        ticket: Text
+        customer: Customer = None
+
+    class JobRequest(_In):
+        """Inputs of one program, to be answered by a worker."""
+
+        program: Name
+        inputs: list[Text] = Field(min_length=1, max_length=config.max_batch)
+        customer: Customer = None
+
+    async def answered(request: Request, program: str, text: str, customer: str | None) -> Response:
+        seen = of_request(request.scope)
+        await quotas.check_tokens(seen.caller)
+        said = await answering.answer(
+            program, text, tenant=seen.caller.tenant, customer=customer, version=seen.version
+        )
+        if said.tokens:
+            await quotas.charge_tokens(seen.caller, said.tokens)
+        tenant, redacted = seen.caller.tenant, answering.redacted(text)
+        key = answering.key(program, redacted, tenant=tenant, customer=customer, version=said.version)
+        service.repeated[seen.digest] = key
+        service.record(seen, program, said.id, cached=said.is_cached)
+        return Response(reply(said, seen.request_id), media_type="application/json")
+
+    post = _routes(app.post, *_POSTED)
+
+    if "answer" in config.programs:
+
+        @post("/v1/answers", _MODEL, response_model=AnswerReply)
+        async def create_answer(request: Request, asked: AnswerRequest) -> Response:
+            """Answer one question."""
+            return await answered(request, "answer", asked.question, asked.customer)
+
+        @post("/v1/answers/stream", _MODEL, response_class=StreamingResponse, streams=True)
+        async def stream_answer(request: Request, asked: AnswerRequest) -> Response:
+            """Answer one question as events: token, citation, status, heartbeat, final, error, done."""
+            seen = of_request(request.scope)
+            await quotas.check_tokens(seen.caller)
+            events, finished = answering.stream(
+                "answer",
+                asked.question,
+                tenant=seen.caller.tenant,
+                customer=asked.customer,
+                version=seen.version,
+            )
+
+            async def told(final: Final) -> dict[str, Any]:
+                said = finished(final)
+                await quotas.charge_tokens(seen.caller, said.tokens)
+                service.record(seen, "answer", said.id, cached=said.is_cached)
+                return {"id": said.id, "version": said.version, "request_id": seen.request_id}
+
+            headers = {"cache-control": "no-store"}
+            return StreamingResponse(
+                _server_sent(events, told), media_type="text/event-stream", headers=headers
+            )
+
+    if "triage" in config.programs:
+
+        @post("/v1/triage", _MODEL, response_model=TriageReply)
+        async def create_triage(request: Request, asked: TriageRequest) -> Response:
+            """Sort one ticket."""
+            return await answered(request, "triage", asked.ticket, asked.customer)
+
+    @post("/v1/jobs", response_model=JobReply, status_code=202)
+    async def create_job(request: Request, asked: JobRequest) -> Response:
+        """Take a batch of inputs, which a worker answers; Location says where its results will be."""
+        seen, store = of_request(request.scope), service.needed_store()
+        if asked.program not in config.programs:
+            raise Problem("invalid", "There is no such program.", errors=[_NO_PROGRAM])
+        answering.program(asked.program, seen.version)
+        if service.jobs is None:
+            raise Problem("dependency", "There is no queue here.")
+        job = await store.create_job(
+            seen.caller.tenant,
+            asked.program,
+            seen.version,
+            answering.inputs(asked.program, asked.inputs),
+            customer=asked.customer,
+            idempotency_key=seen.idempotency_key,
+        )
+        try:
+            await service.jobs.publish(job.id)
+        except Exception as error:  # border: each queue's client has errors of its own
+            _log.warning("job %s was not queued: %s", job.id, type(error).__name__)
+            await store.dead_job(seen.caller.tenant, job.id, "it could not be queued")
+            raise Problem("dependency", "The queue does not answer.") from None
+        service.record(seen, "job", job.id, inputs=len(asked.inputs))
+        headers = {"location": f"/v1/jobs/{job.id}"}
+        return _json(_job_told(job, [], seen), status=202, headers=headers)
+
+    get = _routes(app.get)
+
+    @get("/v1/jobs/{job_id}", ("not_found", "invalid"), response_model=JobReply)
+    async def read_job(request: Request, job_id: Id) -> Response:
+        """Tell how far a job is, with its results so far."""
+        seen, store = of_request(request.scope), service.needed_store()
+        job = await store.job(seen.caller.tenant, job_id)
+        if job is None:
+            raise Problem("not_found", "No job of yours has this id.")
+        return _json(_job_told(job, await store.results(seen.caller.tenant, job_id), seen))
+
+    @get("/v1/answers", ("invalid",), response_model=HistoryReply)
+    async def read_history(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        customer: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = None,
+    ) -> Response:
+        """Tell what was answered, newest first."""
+        seen, store = of_request(request.scope), service.needed_store()
+        found = await store.history(seen.caller.tenant, customer=customer, limit=limit)
+        shown = ("id", "program", "version", "question", "answer", "created", "score", "comment")
+        rows = [{name: getattr(one, name) for name in shown} for one in found]
+        return _json({"answers": rows, "request_id": seen.request_id})
+
+    @post("/v1/feedback", response_model=Told, status_code=201)
+    async def create_feedback(request: Request, given: FeedbackRequest) -> Response:
+        """Keep what somebody thought of an answer; the last word counts."""
+        seen, store = of_request(request.scope), service.needed_store()
+        comment = answering.redacted(given.comment)
+        if not await store.feedback(seen.caller.tenant, given.answer_id, given.score, comment):
+            raise Problem("not_found", "No answer of yours has this id.")
+        service.record(seen, "feedback", given.answer_id, score=given.score)
+        return _json({"status": "kept", "request_id": seen.request_id}, status=201)
+
+    @get("/v1/admin/status")
+    async def read_status(request: Request) -> Response:
+        """Tell the state of the service's parts, its cache and its settings, without secrets."""
+        told = {"parts": await service.parts(), "cache": str(answering.cache.stats()).splitlines()}
+        versions = [list(each) for each in answering.programs]
+        return _json(
+            {
+                **told,
+                "versions": versions,
+                "settings": config.shown(),
+                "request_id": of_request(request.scope).request_id,
+            }
+        )
+
+    @get("/metrics", text=True)
+    async def read_metrics() -> Response:
+        """Tell Prometheus what happened."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/health/live", response_model=Health)
+    async def live() -> Response:
+        """Say that the process answers."""
+        return _json({"status": "ok", "parts": {}})
+
+    @app.get("/health/ready", response_model=Health, responses=documented("draining"))
+    async def ready() -> Response:
+        """Say whether to send requests here, and which parts are missed; answers need the model alone."""
+        if service.is_draining:
+            raise Problem("draining")
+        parts = await service.parts()
+        is_whole = all(text == "ok" for text in parts.values())
+        return _json({"status": "ok" if is_whole else "degraded", "parts": parts})
+
+    app.add_middleware(Guard, config=config, service=service)
+    app.add_middleware(TracedRequests, tracer=service.tracer)
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(config.cors_origins), allow_headers=["*"], allow_methods=["*"]
+        )
+    _tell_problems(app)
+    service.routes = {route.path: route for route in app.routes if isinstance(route, APIRoute)}
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _routes(method: Callable[..., Any], *usual: str) -> Callable[..., Any]:
+    """Return a decorator for routes of one method, which documents what each may answer."""
+
+    def route(
+        path: str, codes: tuple[str, ...] = (), *, streams: bool = False, text: bool = False, **options: Any
+    ) -> Any:
+        responses = documented(*_ALWAYS, *usual, *codes)
+        if streams or text:
+            media = "text/event-stream" if streams else "text/plain"
+            responses[200] = {"content": {media: {"schema": {"type": "string"}}}}
+            options["response_class"] = Response
+        return method(path, responses=responses, **options)
+
+    return route
+
+
+def _json(told: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(told), status, headers, "application/json")
+
+
+def _job_told(job: Any, results: Any, seen: Seen) -> dict[str, Any]:
+    """Return what a tenant sees of a job."""
+    return {
+        **{name: getattr(job, name) for name in ("id", "program", "version", "status", "attempts", "error")},
+        "inputs": len(job.inputs),
+        "results": [{"index": each.index, **each.result} for each in results],
+        "request_id": seen.request_id,
+    }
+
+
+async def _server_sent(events: Stream, told_at_end: Callable[[Final], Any]) -> AsyncIterator[bytes]:
+    """Yield a stream's events as a browser's EventSource reads them."""
+    async with events, aclosing(events.follow(heartbeat_s=_HEARTBEAT_S)) as numbered:
+        async for number, event in numbered:
+            told = as_json(event)
+            if isinstance(event, Final):
+                told |= await told_at_end(event)
+            yield f"event: {kind_of(event)}\nid: {number}\ndata: {json.dumps(told)}\n\n".encode()
+
+
+def _tell_problems(app: FastAPI) -> None:
+    """Let every error leave as a problem; the rest is the guard's."""
+
+    def told(problem: Problem, request: Request) -> Response:
+        seen = request.scope.get("course")
+        request_id = seen.request_id if seen else "-"
+        return Response(problem.document(request_id), problem.status, problem.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return told(invalid(error.errors()), request)
+
+    @app.exception_handler(HTTPException)
+    async def _(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid")
+        response = told(Problem(code), request)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Problem)
+    async def _(request: Request, error: Exception) -> Response:
+        return told(problem_of(error), request)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the document: with how to sign in, and what every error looks like."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    found = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    parts = found.setdefault("components", {})
+    parts.setdefault("schemas", {})["Problem"] = SCHEMA
+    parts["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    }
+    for path, operations in found["paths"].items():
+        for operation in operations.values():
+            operation["security"] = [] if path in OPEN else [{"key": []}, {"token": []}]
+            for response in operation["responses"].values():  # FastAPI adds its own form beside ours
+                content = response.get("content", {})
+                if "application/problem+json" in content:
+                    content.pop("application/json", None)
+    app.openapi_schema = found
+    return found

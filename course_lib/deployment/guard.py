@@ -1,0 +1,260 @@
+"""What stands before every route: who asks, how often, how much at once; and answers to repeated questions.
+
+Main path: Guard(app, service): request id -> caller and role -> quota -> body -> idempotency key -> the same
+request as before? -> the application, with what is known in `scope["course"]`.
+Source: plain ASGI 3. Starlette's BaseHTTPMiddleware runs each request in a task of its own, at half the rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from cachetools import LRUCache
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from course_lib.deployment.answering import Answered, Answering
+from course_lib.deployment.callers import Caller, Callers
+from course_lib.deployment.config import DeploymentConfig
+from course_lib.deployment.problems import Problem, problem_of
+from course_lib.deployment.quotas import Quotas
+from course_lib.deployment.store import Conflict, Done, Running, Store
+from course_lib.redaction import one_line
+
+OPEN = frozenset({"/health/live", "/health/ready", "/openapi.json", "/docs"})
+"""What anybody may ask; it tells nothing of a tenant."""
+ROLES = {
+    "/v1/answers": "ask",
+    "/v1/triage": "ask",
+    "/v1/jobs": "ask",
+    "/v1/feedback": "ask",
+    "/metrics": "operate",
+    "/v1/admin": "operate",
+    "/v1/audit": "audit",
+    "/v1/customers": "privacy",
+}
+"""By the first two parts of a path, the role that it needs."""
+PROGRAM_PATHS = {"/v1/answers": "answer", "/v1/triage": "triage"}
+BODY_WITHIN_S = 15.0
+_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+_KEY = re.compile(rb"[\x21-\x7e]{1,128}")
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_JSON = (b"content-type", b"application/json")
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_log = logging.getLogger("course_lib.deployment")
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the guard knows of a request, for the route."""
+
+    request_id: str
+    caller: Caller
+    version: str
+    """Of the program that the caller wants."""
+    digest: bytes = b""
+    """Of tenant, path, version and body: the same for the same request."""
+    idempotency_key: str | None = None
+
+
+def of_request(scope: Scope) -> Seen:
+    """Return what the guard knows of this request."""
+    seen: Seen = scope["course"]
+    return seen
+
+
+def reply(answered: Answered, request_id: str) -> bytes:
+    """Return the body that an answer is sent as."""
+    told = {"id": answered.id, **answered.outputs, "version": answered.version}
+    return orjson.dumps({**told, "cached": answered.is_cached, "request_id": request_id})
+
+
+class Guard:
+    """ASGI middleware; `service` is what create_app() was given."""
+
+    def __init__(self, app: ASGIApp, config: DeploymentConfig, service: Any) -> None:
+        self._app, self._config, self._service = app, config, service
+        self._callers: Callers = service.callers
+        self._quotas: Quotas = service.quotas
+        self._answering: Answering = service.answering
+        service.repeated = self._keys = LRUCache[bytes, str](8_192)
+        labels, registry = ["route", "status"], service.metrics.registry
+        self._requests = Counter("service_requests", "Requests answered", labels, registry=registry)
+        self._seconds = Histogram(
+            "service_request_seconds", "From head to end", ["route"], buckets=_BUCKETS_S, registry=registry
+        )
+        self._counted: dict[tuple[str, int], Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens in it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun_s, status = time.perf_counter(), 0
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._admit(scope, receive, sending, headers, request_id)
+        except Exception as error:  # border: whatever is raised in here becomes a response
+            problem = problem_of(error)
+            if problem.code == "internal":
+                _log.error("request %s failed: %s", request_id, one_line(repr(error)))
+            if status:  # a part of the answer is out: break the connection, so that nobody takes it for whole
+                raise
+            raw = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
+            await _send(sending, problem.status, problem.document(request_id), *raw)
+        finally:
+            route = getattr(scope.get("route"), "path", None) or _family(scope["path"])
+            self._count(route if route in OPEN or _family(route) in ROLES else "other", status, begun_s)
+
+    async def _admit(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str
+    ) -> None:
+        path: str = scope["path"]
+        if path in OPEN:
+            await self._app(scope, receive, send)
+            return
+        caller = self._callers.identify(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
+        if (role := ROLES.get(_family(path))) is not None:
+            caller.require(role)
+        await self._quotas.take_request(caller)
+        version = _text(headers, b"x-program-version") or self._answering.version
+        seen = scope["course"] = Seen(request_id, caller, version)
+        if scope["method"] not in _WITH_BODY:
+            await self._app(scope, receive, send)
+            return
+        body = await self._body(receive, headers)
+        head = f"{caller.tenant}\n{path}\n{version}\n".encode(errors="replace")
+        seen.digest = hashlib.sha256(head + body).digest()
+        if b"idempotency-key" in headers and path != "/v1/answers/stream":
+            await self._once(scope, receive, send, body, headers[b"idempotency-key"])
+            return
+        if (key := self._keys.get(seen.digest)) and (found := await self._answering.found(key)):
+            scope["route"] = self._service.routes.get(path)
+            self._service.record(seen, "answer", found.id, cached=True)
+            await _send(send, 200, reply(found, request_id), _JSON)
+            return
+        await self._app(scope, _again(body, receive), send)
+
+    async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
+        """Return the body, which is JSON of a bounded size.
+
+        Raises:
+            Problem: it is something else, too large or too slow.
+        """
+        most = self._config.max_body_bytes
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+            raise Problem("unsupported_media_type", "Send Content-Type: application/json.")
+        if int(headers.get(b"content-length") or 0) > most:
+            raise Problem("too_large", f"A body may have {most} bytes.")
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            try:
+                async with asyncio.timeout(BODY_WITHIN_S):
+                    while message.get("more_body") and len(body) <= most:
+                        message = await receive()
+                        body += message.get("body", b"")
+            except TimeoutError:
+                raise Problem("too_slow", f"Send the body within {BODY_WITHIN_S:g} s.") from None
+        if len(body) > most:
+            raise Problem("too_large", f"A body may have {most} bytes.")
+        return body
+
+    async def _once(self, scope: Scope, receive: Receive, send: Send, body: bytes, given: bytes) -> None:
+        """Answer a request with an idempotency key: the first one is done, the others get its answer."""
+        if not _KEY.fullmatch(given):
+            raise Problem("invalid", "Idempotency-Key has 1 to 128 visible ASCII characters.")
+        seen, key, store = of_request(scope), given.decode(), self._service.needed_store()
+        tenant, subject = seen.caller.tenant, await _subject(store, seen.caller.tenant, body)
+        seen.idempotency_key = key
+        match await store.begin(tenant, key, seen.digest.hex(), subject=subject):
+            case Running():
+                raise Problem("running", "Wait for its answer.", retry_after_s=1.0)
+            case Conflict():
+                raise Problem("key_reused", "Use a new key for a new request.")
+            case Done(status, kept):
+                await _send(send, status, orjson.dumps(kept), _JSON, (b"idempotent-replayed", b"true"))
+                return
+        captured, is_kept = list[Message](), False
+
+        async def capture(message: Message) -> None:
+            captured.append(message)
+
+        try:
+            await self._app(scope, _again(body, receive), capture)
+            status, text = captured[0]["status"], b"".join(each.get("body", b"") for each in captured[1:])
+            if status < 400:
+                await store.complete(tenant, key, status, orjson.loads(text))
+                is_kept = True
+        finally:
+            if not is_kept:
+                await store.forget_key(tenant, key)
+        for message in captured:
+            await send(message)
+
+    def _count(self, route: str, status: int, begun_s: float) -> None:
+        counted = self._counted.get((route, status))
+        if counted is None:
+            both = self._requests.labels(route, str(status or 499)), self._seconds.labels(route)
+            counted = self._counted[route, status] = both
+        counted[0].inc()
+        counted[1].observe(time.perf_counter() - begun_s)
+
+
+async def _subject(store: Store, tenant: str, body: bytes) -> str | None:
+    """Return the pseudonym of the customer that a body names, so that the kept answer goes with them."""
+    try:
+        customer = orjson.loads(body)["customer"]
+    except (ValueError, TypeError, KeyError):
+        return None  # nobody is named; what is wrong is said by the route
+    is_name = isinstance(customer, str) and _ID.fullmatch(customer.encode(errors="replace"))
+    return await store.subject(tenant, customer) if is_name else None
+
+
+def _text(headers: dict[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _family(path: str) -> str:
+    """Return the first two parts of a path.
+
+    >>> _family("/v1/jobs/job_1"), _family("/metrics"), _family("/v1")
+    ('/v1/jobs', '/metrics', '/v1')
+    """
+    first, *rest = path[1:].split("/", 2)
+    return f"/{first}/{rest[0]}" if first == "v1" and rest else f"/{first}"
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return what gives a body that was read already, and then what comes after it."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receiving() -> Message:
+        return left.pop() if left else await receive()
+
+    return receiving
+
+
+async def _send(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,83 @@
+"""One process of the service: uvicorn around the application, which ends by answering what has begun.
+
+Main path: run(config, listener) until SIGTERM or Ctrl-C: readiness says no, the gateway sends no more, then no
+new connection is taken, and what is under way is answered, for `drain_s` at most.
+Source: uvicorn 0.54 (Server.handle_exit, timeout_graceful_shutdown), with its protocol of services/web.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+
+import uvicorn
+
+from course_lib.deployment.app import Jobs, Service, create_app
+from course_lib.deployment.config import DeploymentConfig
+from course_lib.services.child import next_word
+from course_lib.services.web import BoundedProtocol
+
+_MOST_CONNECTIONS, _BACKLOG = 2_000, 1_024
+NOTICE_S = 1.5
+"""So long a replica that is to end says so and goes on: longer than the gateway's pause between two looks."""
+_KEEP_ALIVE_S = 75
+
+
+class _Server(uvicorn.Server):
+    """A server that says first that it is about to end."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain at the first signal, and end at the second."""
+        if self._service.is_draining:
+            super().handle_exit(sig, frame)
+            return
+        self._service.is_draining = True
+        loop = asyncio.get_event_loop_policy().get_event_loop()
+        loop.call_soon_threadsafe(loop.call_later, NOTICE_S, super().handle_exit, sig, frame)
+
+
+def run(config: DeploymentConfig, listener: socket.socket, *, jobs: Jobs | None = None) -> None:
+    """Serve on `listener` until a signal ends it."""
+    service = Service(config, jobs=jobs)
+    _Server(
+        uvicorn.Config(
+            create_app(config, service),
+            loop="uvloop" if os.name != "nt" else "asyncio",
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=math.ceil(config.drain_s),
+        ),
+        service,
+    ).run(sockets=[listener])
+
+
+def run_child(fd: int, *, owner: int) -> None:
+    """Serve on the listening socket `fd`, with the settings of the environment, until `owner` is gone."""
+    config = DeploymentConfig()
+
+    def end_with_owner() -> None:
+        while (word := next_word(owner)) is None:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(config.drain_s + NOTICE_S if word else 5.0)  # nobody waits for an owner that was killed
+        os._exit(1)
+
+    threading.Thread(target=end_with_owner, daemon=True).start()
+    run(config, socket.socket(fileno=fd))
