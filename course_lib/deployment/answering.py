@@ -138,7 +138,7 @@ def _without_model(state: Mapping[str, Any]) -> dict[str, Any]:
 # -- a model that does not wait --------------------------------------------------------------------------
 
 
-class NotCached(BaseException):  # noqa: N818  (it says what happened)
+class NotCached(BaseException):
     """The answer is not in memory. Not an Exception, so that no adapter takes it for a model's failure."""
 
 

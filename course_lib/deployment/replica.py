@@ -1,7 +1,7 @@
 """One process of the service: uvicorn around the application, which ends by answering what has begun.
 
-Main path: run(config, listener) until SIGTERM or Ctrl-C: readiness says no, the gateway sends no more, then no
-new connection is taken, and what is under way is answered, for `drain_s` at most.
+Main path: run(config, listener) until SIGTERM or Ctrl-C: readiness says no, the gateway sends no more, then
+no new connection is taken, and what is under way is answered, for `drain_s` at most.
 Source: uvicorn 0.54 (Server.handle_exit, timeout_graceful_shutdown), with its protocol of services/web.py.
 """
 
