@@ -44,6 +44,7 @@ CREATE TABLE jobs (
     inputs jsonb NOT NULL,
     status text NOT NULL DEFAULT 'queued'
         CHECK (status IN ('queued', 'running', 'failed', 'done', 'dead', 'erased')),
+    has_ended boolean NOT NULL GENERATED ALWAYS AS (status IN ('done', 'dead', 'erased')) STORED,
     attempts integer NOT NULL DEFAULT 0,
     error text NOT NULL DEFAULT '',
     idempotency_key text,
@@ -69,6 +70,7 @@ CREATE TABLE idempotency_keys (
     tenant text NOT NULL,
     key text NOT NULL,
     body_sha256 text NOT NULL,
+    owner text NOT NULL,  -- the call that took it, which may be repeated after a lost connection
     subject text,
     status integer,  -- of the answer; NULL while the first request runs
     body jsonb,
@@ -77,3 +79,16 @@ CREATE TABLE idempotency_keys (
     FOREIGN KEY (tenant, subject) REFERENCES subjects
 );
 CREATE INDEX idempotency_keys_subject ON idempotency_keys (tenant, subject);
+
+-- Delete what is about these subjects. A job keeps its row, emptied, since its id may be in the queue. The locks
+-- wait for an answer or a result that is being written, so that the deletion sees it.
+CREATE FUNCTION delete_rows_of(the_tenant text, the_subjects text[]) RETURNS void LANGUAGE sql AS $$
+    SELECT FROM subjects WHERE tenant = the_tenant AND subject = ANY(the_subjects) FOR UPDATE;
+    SELECT FROM jobs WHERE tenant = the_tenant AND subject = ANY(the_subjects) FOR UPDATE;
+    DELETE FROM answers WHERE tenant = the_tenant AND subject = ANY(the_subjects);
+    DELETE FROM idempotency_keys WHERE tenant = the_tenant AND subject = ANY(the_subjects);
+    DELETE FROM job_results WHERE tenant = the_tenant
+        AND job_id IN (SELECT id FROM jobs WHERE tenant = the_tenant AND subject = ANY(the_subjects));
+    UPDATE jobs SET status = 'erased', inputs = '[]', error = '', idempotency_key = NULL, subject = NULL,
+        updated = now() WHERE tenant = the_tenant AND subject = ANY(the_subjects);
+$$;
