@@ -86,17 +86,17 @@ def get(connection: Connection, key: str) -> StoredPrediction | None:
 def search(connection: Connection, text: str, limit: int) -> list[StoredPrediction]:
     """Return the predictions whose inputs or outputs hold the words, best first."""
     cursor = connection.cursor(row_factory=args_row(StoredPrediction))
-    return cursor.execute(_BY_WORDS, {"text": _clean(text), "limit": limit}).fetchall()
+    return cursor.execute(_BY_WORDS, {"text": storable(text), "limit": limit}).fetchall()
 
 
 def _json(values: Any, what: str) -> Any:
     try:
-        return _clean(to_jsonable_python(values, inf_nan_mode="constants"))
+        return storable(to_jsonable_python(values, inf_nan_mode="constants"))
     except (PydanticSerializationError, ValueError) as error:
         raise DatabaseError(f"the {what} cannot be written as JSON: {error}; store plain values") from None
 
 
-def _clean(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """Replace what Python has and jsonb has not: zero characters, halves of surrogate pairs, NaN."""
     match value:
         case str():
@@ -104,8 +104,8 @@ def _clean(value: Any) -> Any:
         case float() if not math.isfinite(value):
             return str(value)
         case dict():
-            return {_clean(name): _clean(part) for name, part in value.items()}
+            return {storable(name): storable(part) for name, part in value.items()}
         case list():
-            return [_clean(part) for part in value]
+            return [storable(part) for part in value]
         case _:
             return value

@@ -1,0 +1,242 @@
+"""PostgreSQL for the service: a pool that outlives the server's restarts, migrations, the rows of one tenant.
+
+Main path: await Database.open(url) -> await database.run(tenant, work): a transaction that sees that tenant's
+rows; rows(tenant, query, values) is the same for one statement, in one round trip.
+Source: psycopg_pool 3.3 (AsyncConnectionPool), whose own reconnecting doubles its pauses up to minutes: here
+it gives up at once, and the call tries again until its deadline. The walls between tenants are in
+migrations/0003_row_security.sql.
+
+While PostgreSQL is gone, a call raises StoreUnavailable after `deadline_s`; then calls work again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, LiteralString, Self, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg_pool import AsyncConnectionPool, PoolClosed
+
+from course_lib.adapters.data.connections import first_line, is_dropped
+from course_lib.errors import CourseError
+from course_lib.redaction.secrets import hide_secrets
+from course_lib.resilience.retries import retry
+
+T = TypeVar("T")
+Connection = AsyncConnection[Any]
+Cursor = AsyncCursor[Any]
+Row = tuple[Any, ...]
+
+EVERY_TENANT = "*"
+"""For the worker's claim of a job, the daily deletions and the audit log's check; no tenant has this name."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_ATTEMPT_S = 1.0
+_SEE_TENANT = "SELECT set_config('course.tenant', %s, true)"  # until the transaction ends
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATIONS_TABLE = """
+CREATE TABLE IF NOT EXISTS migrations (
+    name text PRIMARY KEY, sha256 text NOT NULL, applied timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+logging.getLogger("psycopg.pool").addHandler(
+    logging.NullHandler()
+)  # the caller gets an error that says the same
+
+
+class StoreError(CourseError):
+    """The store refused something, or was asked wrongly."""
+
+
+class StoreUnavailable(StoreError):  # noqa: N818  (it says what happened)
+    """PostgreSQL did not answer in time; what was under way is kept whole or not at all."""
+
+
+class MigrationChanged(StoreError):  # noqa: N818  (it says what happened)
+    """A migration that was applied to this database is not the one that this program has."""
+
+
+class Database:
+    """A few connections to one database, for the event loop in which it was opened."""
+
+    def __init__(self, url: str, *, size: int, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
+        self._url = url
+        again = retry(is_retryable=is_dropped, attempts=None, deadline_s=deadline_s, first_wait_s=0.05)
+        self._again = again(_call)
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            url,
+            min_size=0,
+            max_size=size,
+            max_idle=60.0,
+            reconnect_timeout=_ATTEMPT_S / 4,
+            kwargs={"connect_timeout": 2, "application_name": "course-service", "autocommit": True},
+            configure=_enter_role,
+            open=False,
+        )
+
+    @classmethod
+    async def open(cls, url: str, *, size: int = 8, deadline_s: float = 2.0) -> Self:
+        """Connect, and apply the migrations that this database lacks; replicas may do so at once.
+
+        Args:
+            url: PostgreSQL's address.
+            size: the most connections at a time.
+            deadline_s: how long a call may wait for the database.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+            MigrationChanged: an applied migration was changed.
+        """
+        store = cls(url, size=size, deadline_s=deadline_s)
+        await store.migrate()
+        await store._pool.open()
+        return store
+
+    async def close(self) -> None:
+        """Close all connections, for good."""
+        await self._pool.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable unless the database answers."""
+        await self.rows(EVERY_TENANT, "SELECT 1", {})
+
+    async def migrate(self, folder: Path = _MIGRATIONS) -> list[str]:
+        """Apply the migrations of a folder that are missing, in order, and return their names."""
+
+        async def apply() -> list[str]:
+            async with await AsyncConnection.connect(self._url, connect_timeout=2) as connection:
+                return await _migrate(connection, folder)
+
+        return await self._patiently(apply)
+
+    async def run(self, tenant: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
+        """Return what `work` makes of a cursor that sees this tenant's rows: in one transaction.
+
+        `work` must be safe to repeat: a connection may drop after the commit.
+
+        Raises:
+            StoreUnavailable: the database has not answered within the deadline.
+            StoreError: the tenant has no such name as tenants have.
+        """
+        _check_tenant(tenant)
+
+        async def attempt() -> T:
+            async with (
+                self._connection() as connection,
+                connection.transaction(),
+                connection.cursor() as cursor,
+            ):
+                await cursor.execute(_SEE_TENANT, [tenant])
+                return await work(cursor)
+
+        return await self._patiently(attempt)
+
+    async def rows(self, tenant: str, query: LiteralString, values: Mapping[str, Any]) -> list[Row]:
+        """Return the rows of one statement, a transaction of its own; `%(tenant)s` is among its values.
+
+        Raises:
+            StoreUnavailable: as of `run`.
+            StoreError: as of `run`.
+        """
+        _check_tenant(tenant)
+
+        async def attempt() -> list[Row]:
+            async with self._connection() as connection, connection.cursor() as cursor:
+                async with connection.pipeline():  # one round trip, and one transaction, for both statements
+                    await connection.execute(_SEE_TENANT, [tenant])
+                    await cursor.execute(query, {"tenant": tenant, **values})
+                return await cursor.fetchall() if cursor.description else []
+
+        return await self._patiently(attempt)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.connection(timeout=min(_ATTEMPT_S, self.deadline_s)) as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            if is_dropped(error):
+                await self._pool.check()  # other connections may have been lost with this one
+            raise
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make the attempt, again after a lost connection, until the deadline."""
+        try:
+            async with asyncio.timeout(self.deadline_s):  # a server that hangs raises nothing
+                return await self._again(attempt)
+        except PoolClosed:
+            raise StoreError("the store is closed; open a new one") from None
+        except TimeoutError:
+            said = "no answer"
+        except psycopg.OperationalError as error:  # also a full disk, or a server that is read-only for now
+            said = hide_secrets(first_line(error))
+        raise StoreUnavailable(
+            f"PostgreSQL did not do it within {self.deadline_s:g} s: {said}. "
+            "What was under way is kept whole or not at all; start the server again, or ask for less at once"
+        )
+
+
+async def _call(attempt: Callable[[], Awaitable[T]]) -> T:
+    return await attempt()
+
+
+def checked_name(what: str, name: str) -> str:
+    """Return the name of a tenant or a customer.
+
+    Raises:
+        StoreError: it is not of the form that such names have.
+    """
+    if not _NAME.fullmatch(name):
+        raise StoreError(
+            f"{name!r:.80} cannot be the name of a {what}: 1 to 64 letters A-Z or a-z, digits and _.:-"
+        )
+    return name
+
+
+def _check_tenant(tenant: str) -> None:
+    if tenant != EVERY_TENANT:
+        checked_name("tenant", tenant)
+
+
+async def _enter_role(connection: Connection) -> None:
+    """Work under a role that row level security holds for, whoever owns the tables."""
+    await connection.execute("SET ROLE course_service")
+
+
+async def _migrate(connection: Connection, folder: Path) -> list[str]:
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtext('migrations'))"
+    )  # to the transaction's end
+    await connection.execute(_MIGRATIONS_TABLE)
+    rows = await (await connection.execute("SELECT name, sha256 FROM migrations")).fetchall()
+    applied, done = dict(rows), []
+    for path in sorted(folder.glob("*.sql")):  # noqa: ASYNC240  (a few small files, at the start)
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if applied.get(path.name, digest) != digest:
+            raise MigrationChanged(
+                f"the migration {path.name} is not the one that was applied to this database; "
+                "put it back as it was, and write the change as a new migration"
+            )
+        if path.name not in applied:
+            await connection.execute(content)
+            await connection.execute(
+                "INSERT INTO migrations (name, sha256) VALUES (%s, %s)", [path.name, digest]
+            )
+            done.append(path.name)
+    return done

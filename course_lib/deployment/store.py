@@ -1,0 +1,441 @@
+"""What the service keeps: jobs and their results, answers, feedback, idempotency keys, pseudonyms.
+
+Main path: await Store.open(url) -> await store.save_answer(tenant, ...). Each method is a transaction, takes
+the tenant first, and may be repeated: the id of a row is made before, so the row is there once.
+
+A customer's own id is in the table `subjects` alone; all other rows have its pseudonym.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg.types.json import Jsonb
+from pydantic_core import to_jsonable_python
+
+from course_lib.adapters.data.predictions import storable
+from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, StoreError, checked_name
+
+T = TypeVar("T")
+
+_JOB: LiteralString = (
+    "SELECT id, tenant, program, version, inputs, subject, status, attempts, error, created, updated"
+)
+_ANSWER: LiteralString = """
+SELECT a.id, a.subject, a.program, a.version, a.question, a.answer, a.created, f.score, f.comment
+FROM answers a LEFT JOIN feedback f ON f.tenant = a.tenant AND f.answer_id = a.id
+WHERE a.tenant = %(tenant)s
+"""
+_OF_CUSTOMER: LiteralString = """
+AND a.subject IN (
+    SELECT subject FROM subjects WHERE tenant = %(tenant)s AND customer = %(customer)s AND erasing IS NULL
+)
+"""
+_TAKE_KEY: LiteralString = """
+INSERT INTO idempotency_keys AS taken (tenant, key, body_sha256, owner, subject)
+VALUES (%(tenant)s, %(key)s, %(sha)s, %(owner)s, %(subject)s)
+ON CONFLICT (tenant, key) DO UPDATE SET owner = excluded.owner, created = now()
+WHERE taken.status IS NULL AND taken.body_sha256 = excluded.body_sha256
+    AND taken.created < now() - make_interval(secs => %(stale_s)s)
+"""
+_DROP: dict[str, LiteralString] = {
+    "answers": "DELETE FROM answers WHERE created < now() - make_interval(secs => %s)",
+    "jobs": "DELETE FROM jobs WHERE created < now() - make_interval(secs => %s)",
+    "idempotency_keys": "DELETE FROM idempotency_keys WHERE created < now() - make_interval(secs => %s)",
+    "subjects": """
+        DELETE FROM subjects WHERE created < now() - make_interval(secs => %s) AND erasing IS NULL
+            AND (tenant, subject) NOT IN (
+                SELECT tenant, subject FROM answers WHERE subject IS NOT NULL
+                UNION SELECT tenant, subject FROM jobs WHERE subject IS NOT NULL
+                UNION SELECT tenant, subject FROM idempotency_keys WHERE subject IS NOT NULL
+            )
+    """,
+}
+"""In this order: a subject goes when nothing is about it. Feedback and results go with theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A batch of inputs; its results are read with `Store.results`."""
+
+    id: str
+    tenant: str
+    program: str
+    version: str
+    inputs: list[dict[str, Any]]
+    subject: str | None
+    """The customer's pseudonym."""
+    status: str
+    """queued, running, failed (to be tried again), done, dead (not to be tried again), erased."""
+    attempts: int
+    """How often a worker has begun it."""
+    error: str
+    """Of the last failed attempt, without what a customer wrote."""
+    created: datetime
+    updated: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """The answer to one of a job's inputs."""
+
+    index: int
+    """Of the input, from 0."""
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer as it was given, with its feedback where there is some."""
+
+    id: str
+    subject: str | None
+    program: str
+    version: str
+    question: str
+    answer: dict[str, Any]
+    created: datetime
+    score: int | None
+    """1 to 5."""
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The idempotency key is new: do the work, then `complete` it (or `forget_key`, if it failed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The first request with this key is not finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The first request with this key was answered with this."""
+
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The key was used for another body."""
+
+
+Begun = Fresh | Running | Done | Conflict
+
+
+def new_id(kind: str) -> str:
+    """Return a random id that nobody can guess, such as `job_...`."""
+    return f"{kind}_{secrets.token_hex(12)}"
+
+
+class Store(Database):
+    """The rows of the service."""
+
+    # Subjects: the pseudonyms of customers
+
+    async def subject(self, tenant: str, customer: str) -> str:
+        """Return the customer's pseudonym, made at random on first use; after an erasure it is another."""
+        return await self.run(tenant, lambda cursor: _subject(cursor, tenant, customer))
+
+    # Answers
+
+    async def save_answer(
+        self,
+        tenant: str,
+        *,
+        program: str,
+        version: str,
+        question: str,
+        answer: Mapping[str, Any],
+        subject: str | None = None,
+        answer_id: str | None = None,
+    ) -> str | None:
+        """Keep an answer and return its id; None, and nothing kept, if its subject was erased meanwhile."""
+        values = {
+            "id": answer_id or new_id("answer"),
+            "subject": subject,
+            "program": program,
+            "version": version,
+            "question": storable(question),
+            "answer": _json(answer),
+        }
+        insert: LiteralString = """
+            INSERT INTO answers (tenant, id, subject, program, version, question, answer)
+            SELECT %(tenant)s, %(id)s, %(subject)s::text, %(program)s, %(version)s, %(question)s, %(answer)s
+            WHERE %(subject)s::text IS NULL OR EXISTS (
+                SELECT FROM subjects WHERE tenant = %(tenant)s AND subject = %(subject)s AND erasing IS NULL
+            )
+            ON CONFLICT (tenant, id) DO UPDATE SET id = excluded.id RETURNING id
+        """
+        try:
+            rows = await self.rows(tenant, insert, values)
+        except psycopg.errors.ForeignKeyViolation:  # erased between the two
+            return None
+        return rows[0][0] if rows else None
+
+    async def answer(self, tenant: str, answer_id: str) -> StoredAnswer | None:
+        """Return one answer of this tenant; None if there is none."""
+        rows = await self.rows(tenant, _ANSWER + "AND a.id = %(id)s", {"id": storable(answer_id)})
+        return StoredAnswer(*rows[0]) if rows else None
+
+    async def history(
+        self, tenant: str, *, customer: str | None = None, limit: int = 50
+    ) -> list[StoredAnswer]:
+        """Return the tenant's answers, or those to one customer, newest first."""
+        query: LiteralString = _ANSWER + (_OF_CUSTOMER if customer is not None else "")
+        query += "ORDER BY a.created DESC, a.id LIMIT %(limit)s"
+        rows = await self.rows(tenant, query, {"customer": customer, "limit": limit})
+        return [StoredAnswer(*row) for row in rows]
+
+    async def feedback(self, tenant: str, answer_id: str, score: int, comment: str = "") -> bool:
+        """Keep what somebody thought of an answer; the last word counts.
+
+        Args:
+            tenant: whose answer it is.
+            answer_id: what `save_answer` returned.
+            score: from 1 to 5.
+            comment: redacted, for it may hold what a customer wrote.
+
+        Returns:
+            Whether the tenant has such an answer.
+        """
+        upsert: LiteralString = """
+            INSERT INTO feedback (tenant, answer_id, score, comment)
+            SELECT tenant, id, %(score)s, %(comment)s FROM answers WHERE tenant = %(tenant)s AND id = %(id)s
+            FOR KEY SHARE
+            ON CONFLICT (tenant, answer_id) DO UPDATE
+                SET score = excluded.score, comment = excluded.comment, created = now()
+            RETURNING answer_id
+        """
+        values = {"id": storable(answer_id), "score": score, "comment": storable(comment)}
+        try:
+            return bool(await self.rows(tenant, upsert, values))
+        except (psycopg.errors.CheckViolation, psycopg.errors.NumericValueOutOfRange):
+            raise StoreError(f"a score is a whole number from 1 to 5, not {score!r}") from None
+
+    # Jobs
+
+    async def create_job(
+        self,
+        tenant: str,
+        program: str,
+        version: str,
+        inputs: Sequence[Mapping[str, Any]],
+        *,
+        customer: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Keep a job to be done; the same idempotency key returns the job that it made before."""
+        values = {
+            "tenant": tenant,
+            "id": new_id("job"),
+            "program": program,
+            "version": version,
+            "inputs": _json(list(inputs)),
+            "key": idempotency_key,
+        }
+
+        async def work(cursor: Cursor) -> Job:
+            subject = await _subject(cursor, tenant, customer) if customer is not None else None
+            await cursor.execute(
+                "INSERT INTO jobs (tenant, id, subject, program, version, inputs, idempotency_key) VALUES "
+                "(%(tenant)s, %(id)s, %(subject)s, %(program)s, %(version)s, %(inputs)s, %(key)s) "
+                "ON CONFLICT DO NOTHING",
+                {**values, "subject": subject},
+            )
+            await cursor.execute(
+                f"{_JOB} FROM jobs WHERE tenant = %(tenant)s AND (id = %(id)s OR idempotency_key = %(key)s)",
+                values,
+            )
+            return Job(*await cursor.fetchone() or ())
+
+        return await self.run(tenant, work)
+
+    async def job(self, tenant: str, job_id: str) -> Job | None:
+        """Return one job of this tenant; None if there is none."""
+        query: LiteralString = f"{_JOB} FROM jobs WHERE tenant = %(tenant)s AND id = %(id)s"
+        rows = await self.rows(tenant, query, {"id": storable(job_id)})
+        return Job(*rows[0]) if rows else None
+
+    async def claim_job(self, job_id: str) -> Job | None:
+        """Mark a job as running, count the attempt and return it; None if there is nothing (more) to do.
+
+        A job that was running is returned too: its worker may have been killed. The one method without a
+        tenant, for a queue carries ids only; all that follows takes the tenant of the job.
+        """
+        claim: LiteralString = f"""WITH claimed AS (
+            UPDATE jobs SET status = 'running', attempts = attempts + 1, updated = now()
+            WHERE id = %(id)s AND NOT has_ended RETURNING *
+        ) {_JOB} FROM claimed"""  # noqa: S608  (no value is in it)
+        rows = await self.rows(EVERY_TENANT, claim, {"id": storable(job_id)})
+        return Job(*rows[0]) if rows else None
+
+    async def save_result(self, tenant: str, job_id: str, index: int, result: Mapping[str, Any]) -> bool:
+        """Keep the result of one input; False, and nothing changed, if there is one or the job has ended."""
+        insert: LiteralString = """
+            INSERT INTO job_results (tenant, job_id, index, result)
+            SELECT tenant, id, %(index)s, %(result)s FROM jobs
+            WHERE tenant = %(tenant)s AND id = %(id)s AND NOT has_ended
+                AND %(index)s < jsonb_array_length(inputs)
+            FOR SHARE
+            ON CONFLICT DO NOTHING RETURNING index
+        """  # FOR SHARE: an erasure of this job comes wholly before or wholly after
+        return bool(await self.rows(tenant, insert, {"id": job_id, "index": index, "result": _json(result)}))
+
+    async def results(self, tenant: str, job_id: str) -> list[JobResult]:
+        """Return a job's results so far, in the order of its inputs."""
+        query: LiteralString = """
+            SELECT index, result FROM job_results WHERE tenant = %(tenant)s AND job_id = %(id)s ORDER BY index
+        """
+        return [JobResult(*row) for row in await self.rows(tenant, query, {"id": storable(job_id)})]
+
+    async def finish_job(self, tenant: str, job_id: str) -> bool:
+        """Mark a job as done; False if it was at its end already (done, dead or erased)."""
+        return await self._move_job(tenant, job_id, "done", "")
+
+    async def fail_job(self, tenant: str, job_id: str, error: str) -> bool:
+        """Mark a job as failed, to be claimed again; False if it was at its end already."""
+        return await self._move_job(tenant, job_id, "failed", error)
+
+    async def dead_job(self, tenant: str, job_id: str, error: str) -> bool:
+        """Mark a job as failed for good; False if it was at its end already."""
+        return await self._move_job(tenant, job_id, "dead", error)
+
+    async def _move_job(self, tenant: str, job_id: str, status: str, error: str) -> bool:
+        update: LiteralString = """
+            UPDATE jobs SET status = %(status)s, error = %(error)s, updated = now()
+            WHERE tenant = %(tenant)s AND id = %(id)s AND NOT has_ended RETURNING id
+        """
+        values = {"id": job_id, "status": status, "error": storable(error)}
+        return bool(await self.rows(tenant, update, values))
+
+    # Idempotency keys
+
+    async def begin(
+        self, tenant: str, key: str, body_sha256: str, *, subject: str | None = None, stale_s: float = 60.0
+    ) -> Begun:
+        """Take an idempotency key, or say what became of the request that has it.
+
+        A request that has run for `stale_s` is taken for lost with its replica: its key is fresh again.
+        """
+        owner = secrets.token_hex(8)
+        values = {"tenant": tenant, "key": key, "sha": body_sha256, "subject": subject, "owner": owner}
+
+        async def work(cursor: Cursor) -> Begun:
+            await cursor.execute(_TAKE_KEY, {**values, "stale_s": stale_s})
+            await cursor.execute(
+                "SELECT body_sha256, owner, status, body FROM idempotency_keys "
+                "WHERE tenant = %(tenant)s AND key = %(key)s",
+                values,
+            )
+            sha, taken_by, status, body = await cursor.fetchone() or (body_sha256, "", None, None)
+            if sha != body_sha256:
+                return Conflict()
+            if status is not None:
+                return Done(status, body)
+            return Fresh() if taken_by == owner else Running()
+
+        try:
+            return await self.run(tenant, work)
+        except psycopg.errors.ForeignKeyViolation:
+            raise StoreError("this customer was erased while the request came in; send it again") from None
+
+    async def complete(self, tenant: str, key: str, status: int, body: Any) -> None:
+        """Keep what the request with this key was answered with; the first answer stays."""
+        update: LiteralString = """
+            UPDATE idempotency_keys SET status = %(status)s, body = %(body)s
+            WHERE tenant = %(tenant)s AND key = %(key)s AND status IS NULL
+        """
+        await self.rows(tenant, update, {"key": key, "status": status, "body": _json(body)})
+
+    async def forget_key(self, tenant: str, key: str) -> None:
+        """Give the key back, since its request failed and may be sent again."""
+        delete: LiteralString = """
+            DELETE FROM idempotency_keys WHERE tenant = %(tenant)s AND key = %(key)s AND status IS NULL
+        """
+        await self.rows(tenant, delete, {"key": key})
+
+    # Deleting
+
+    async def begin_erasure(self, tenant: str, customer: str) -> list[str]:
+        """Delete all rows about a customer, and return the pseudonyms to erase in other places.
+
+        Those of an erasure that was cut off are among them. A later request has another pseudonym.
+        """
+        values = {"tenant": tenant, "customer": customer}
+
+        async def work(cursor: Cursor) -> list[str]:
+            await cursor.execute(
+                "UPDATE subjects SET erasing = coalesce(erasing, now()) "
+                "WHERE tenant = %(tenant)s AND customer = %(customer)s RETURNING subject",
+                values,
+            )
+            subjects = [subject for (subject,) in await cursor.fetchall()]
+            await cursor.execute("SELECT delete_rows_of(%s, %s)", [tenant, subjects])
+            return subjects
+
+        return await self.run(tenant, work)
+
+    async def finish_erasure(self, tenant: str, subjects: Sequence[str]) -> None:
+        """Forget these pseudonyms, when no other place holds anything under them."""
+
+        async def work(cursor: Cursor) -> None:
+            await cursor.execute(
+                "SELECT delete_rows_of(%s, %s)", [tenant, list(subjects)]
+            )  # written meanwhile
+            await cursor.execute(
+                "DELETE FROM subjects WHERE tenant = %s AND subject = ANY(%s) AND erasing IS NOT NULL",
+                [tenant, list(subjects)],
+            )
+
+        await self.run(tenant, work)
+
+    async def unfinished_erasures(self) -> list[tuple[str, str]]:
+        """Return tenant and customer of each erasure that was begun and cut off."""
+        query: LiteralString = "SELECT DISTINCT tenant, customer FROM subjects WHERE erasing IS NOT NULL"
+        return [(tenant, customer) for tenant, customer in await self.rows(EVERY_TENANT, query, {})]
+
+    async def drop_older_than(self, days: float) -> dict[str, int]:
+        """Delete what is older than `days`, of every tenant; return how many rows of each table went.
+
+        The audit log stays: nothing personal is in it.
+        """
+        if not days > 0:
+            raise StoreError(f"days must be above 0, not {days!r}: nothing was deleted")
+
+        async def work(cursor: Cursor) -> dict[str, int]:
+            return {
+                table: (await cursor.execute(delete, [days * 86_400])).rowcount
+                for table, delete in _DROP.items()
+            }
+
+        return await self.run(EVERY_TENANT, work)
+
+
+async def _subject(cursor: Cursor, tenant: str, customer: str) -> str:
+    checked_name("customer", customer)
+    values = {"tenant": tenant, "customer": customer, "subject": new_id("subject")}
+    query: LiteralString = """
+        SELECT subject FROM subjects WHERE tenant = %(tenant)s AND customer = %(customer)s AND erasing IS NULL
+    """
+    while not (
+        row := await (await cursor.execute(query, values)).fetchone()
+    ):  # rarely twice: erased just now
+        await cursor.execute(
+            "INSERT INTO subjects (tenant, subject, customer) VALUES (%(tenant)s, %(subject)s, %(customer)s) "
+            "ON CONFLICT DO NOTHING",
+            values,
+        )
+    return str(row[0])
+
+
+def _json(value: Any) -> Jsonb:
+    return Jsonb(storable(to_jsonable_python(value, inf_nan_mode="constants")))
