@@ -32,7 +32,7 @@ _LOOK_EVERY_S = 0.005
 _LONGEST_SOCKET = 100  # of the 104 to 108 bytes that the systems allow
 _PREFIX = "course-server-"
 _ADDRESS = re.compile(
-    r"(?:(?:rediss?|postgres(?:ql)?|https?)://(?:[^@/?#]*@)?"
+    r"(?:(?:rediss?|postgres(?:ql)?|https?|amqps?|nats|tls)://(?:[^@/?#]*@)?"
     r"(?P<host>(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?(?:/[\w-]*)?)"
     r"|unix://(?:[^@/?#]*@)?(?P<path>/[^?#@]*))(?:\?.*)?"
 )

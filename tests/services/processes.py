@@ -14,9 +14,9 @@ from course_lib.paths import ROOT
 
 _USER = """
 import os, signal, sys, threading, time
-from course_lib.services import running_postgres, running_redis, running_traces
+from course_lib.services import running_postgres, running_queue, running_redis, running_traces
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
-server = running_{kind}()
+server = running_{kind}({options})
 print(server.pid, server.folder, sep="\\n", flush=True)
 """
 
@@ -73,10 +73,11 @@ def user_of(
     *,
     env: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
+    options: str = "",
     is_up: bool = True,
 ) -> Iterator[User]:
     """Run a Python that starts a server, does `then` and waits for the end of its input."""
-    code = f"{_USER.format(kind=kind)}{then}\nsys.stdin.read()"
+    code = f"{_USER.format(kind=kind, options=options)}{then}\nsys.stdin.read()"
     with subprocess.Popen(
         [*prefix, sys.executable, "-c", code],
         stdin=subprocess.PIPE,

