@@ -12,6 +12,7 @@ Everything that is kept has the tags of its tenant and customer, so that forget(
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import hmac
 import logging
@@ -26,6 +27,8 @@ from typing import Any, NamedTuple, Self
 import dspy
 import orjson
 from cachetools import LRUCache
+from dspy.adapters import utils as adapter_utils
+from pydantic import TypeAdapter
 
 from course_lib import desk, lm
 from course_lib.caching import CachedLM, TieredCache, scope
@@ -50,6 +53,22 @@ _MOST_WAITING = 10_000
 _EVERY_S = 0.05
 _STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
 _log = logging.getLogger("course_lib.deployment")
+
+
+@functools.lru_cache(maxsize=512)
+def _type_adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
+def _known_type_adapter(annotation: Any) -> TypeAdapter[Any]:
+    """Return pydantic's adapter of a type, made once: DSPy makes one for each value that it writes or reads."""
+    try:
+        return _type_adapter(annotation)
+    except TypeError:  # a type that cannot be a key
+        return TypeAdapter(annotation)
+
+
+adapter_utils.TypeAdapter = _known_type_adapter  # a quarter of a cached answer's time
 
 
 class Served(NamedTuple):
@@ -251,6 +270,8 @@ class Answering:
         """
         version = version or self.version
         program, text = self.program(name, version), self.redacted(text)
+        if not self.cache.is_fresh:
+            await asyncio.to_thread(self.cache.refresh)
         key = self.key(name, text, tenant=tenant, customer=customer, version=version)
         if (found := await self.found(key)) is not None:
             return found
@@ -307,6 +328,10 @@ class Answering:
             return self.programs[name, version]
         except KeyError:
             raise Problem("not_found", "This program is not served here in this version.") from None
+
+    def input(self, name: str) -> str:
+        """Return the name of a program's input."""
+        return self._served[name].input
 
     def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
         """Return the inputs of a job as they are kept: redacted, under the name that the program has."""

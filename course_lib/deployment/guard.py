@@ -1,8 +1,9 @@
 """What stands before every route: who asks, how often, how much at once; and answers to repeated questions.
 
 Main path: Guard(app, service): request id -> caller and role -> quota -> body -> idempotency key -> the same
-request as before? -> the application, with what is known in `scope["course"]`.
-Source: plain ASGI 3. Starlette's BaseHTTPMiddleware runs each request in a task of its own, at half the rate.
+request as before? -> a program, or a route of the application, with what is known in `scope["course"]`.
+Source: plain ASGI 3. Starlette's BaseHTTPMiddleware runs each request in a task of its own, at half the rate;
+FastAPI's routing, dependencies and responses take as long as all of this, so it only documents these two.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Any
 import orjson
 from cachetools import LRUCache
 from prometheus_client import Counter, Histogram
+from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from course_lib.deployment.answering import Answered, Answering
 from course_lib.deployment.callers import Caller, Callers
 from course_lib.deployment.config import DeploymentConfig
-from course_lib.deployment.problems import Problem, problem_of
+from course_lib.deployment.problems import Problem, invalid, problem_of
 from course_lib.deployment.quotas import Quotas
 from course_lib.deployment.store import Conflict, Done, Running, Store
 from course_lib.redaction import one_line
@@ -85,7 +87,7 @@ class Guard:
         self._callers: Callers = service.callers
         self._quotas: Quotas = service.quotas
         self._answering: Answering = service.answering
-        service.repeated = self._keys = LRUCache[bytes, str](8_192)
+        self._keys: LRUCache[bytes, str] = LRUCache(8_192)
         labels, registry = ["route", "status"], service.metrics.registry
         self._requests = Counter("service_requests", "Requests answered", labels, registry=registry)
         self._seconds = Histogram(
@@ -145,13 +147,42 @@ class Guard:
         seen.digest = hashlib.sha256(head + body).digest()
         if b"idempotency-key" in headers and path != "/v1/answers/stream":
             await self._once(scope, receive, send, body, headers[b"idempotency-key"])
+        else:
+            await self._answer(scope, receive, send, body)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
+        """Answer what asks a program; let the application answer the rest."""
+        path: str = scope["path"]
+        if scope["method"] != "POST" or path not in self._service.asked:
+            await self._app(scope, _again(body, receive), send)
             return
-        if (key := self._keys.get(seen.digest)) and (found := await self._answering.found(key)):
-            scope["route"] = self._service.routes.get(path)
-            self._service.record(seen, "answer", found.id, cached=True)
-            await _send(send, 200, reply(found, request_id), _JSON)
-            return
-        await self._app(scope, _again(body, receive), send)
+        scope["route"], seen = self._service.routes[path], of_request(scope)
+        key = self._keys.get(seen.digest)
+        said = await self._answering.found(key) if key else None
+        if said is None:
+            said, self._keys[seen.digest] = await self._ask(path, seen, body)
+        self._service.record(seen, PROGRAM_PATHS[path], said.id, cached=said.is_cached)
+        await _send(send, 200, reply(said, seen.request_id), _JSON)
+
+    async def _ask(self, path: str, seen: Seen, body: bytes) -> tuple[Answered, str]:
+        """Ask a program; return its answer, and the key under which that is found from now on."""
+        name, model = PROGRAM_PATHS[path], self._service.asked[path]
+        try:
+            asked = model.model_validate_json(body)
+        except ValidationError as error:
+            raise invalid(
+                error.errors(include_url=False, include_context=False, include_input=False)
+            ) from None
+        await self._quotas.check_tokens(seen.caller)
+        tenant, text, version = seen.caller.tenant, getattr(asked, self._answering.input(name)), seen.version
+        said = await self._answering.answer(
+            name, text, tenant=tenant, customer=asked.customer, version=version
+        )
+        if said.tokens:
+            await self._quotas.charge_tokens(seen.caller, said.tokens)
+        redacted = self._answering.redacted(text)
+        key = self._answering.key(name, redacted, tenant=tenant, customer=asked.customer, version=version)
+        return said, key
 
     async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
         """Return the body, which is JSON of a bounded size.
@@ -199,7 +230,7 @@ class Guard:
             captured.append(message)
 
         try:
-            await self._app(scope, _again(body, receive), capture)
+            await self._answer(scope, receive, capture, body)
             status, text = captured[0]["status"], b"".join(each.get("body", b"") for each in captured[1:])
             if status < 400:
                 await store.complete(tenant, key, status, orjson.loads(text))

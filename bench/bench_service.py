@@ -1,0 +1,274 @@
+"""The service on one core beside the same server returning a constant, and beside its peers; same program.
+
+The load comes from a client of sockets in Python, in another process on another core, over 16 connections. A
+second here is a second of the server's processor time (all its threads and children), so that other work on
+the machine does not count. Ours runs with all its guards: keys, quota by Redis, validation, redaction, caches,
+traces, metrics, audit and history in PostgreSQL. MLflow's serving and dspy-cli are compared where this Python
+has them (`PYTHON -m bench service`, see docs/maintaining.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.bench_endpoint import pin
+from bench.ratio import paired, report
+
+CONNECTIONS, REQUESTS, ROUNDS = 16, 1_500, 5
+QUESTIONS = [f"What is {number} + {number}?" for number in range(32)]
+REPEATED_AT_LEAST, PROGRAM_AT_LEAST = 0.60, 0.25
+DIFFERENT_WITHIN_S, MEMORY_MB, ANSWERS = 1.3, 120.0, 10_000
+KEY = "sk_bench_" + "0" * 64
+_PEERS = {"mlflow": "MLflow's serving", "dspy_cli": "dspy-cli"}
+
+
+def program() -> Any:
+    """Return the program that all of them serve."""
+    import dspy
+
+    return dspy.ChainOfThought("question -> answer")
+
+
+# -- the servers, each the main of a process -------------------------------------------------------------
+
+
+def constant() -> Any:
+    """Return the application that thinks of nothing."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.post("/v1/answers")
+    async def answer() -> dict[str, Any]:
+        return {"id": "1", "answer": "It is 4.", "version": "1", "cached": True}
+
+    return app
+
+
+def asyncify() -> Any:
+    """Return a plain FastAPI over dspy.asyncify, as DSPy's documentation has it."""
+    import dspy
+    from fastapi import FastAPI
+    from pydantic import create_model
+
+    from course_lib import lm
+
+    dspy.configure(lm=lm.connect(os.environ["BENCH_MODEL"]), async_max_workers=32)
+    answering, app, asked_as = dspy.asyncify(program()), FastAPI(), create_model("Asked", question=(str, ...))
+
+    async def answer(asked: Any) -> dict[str, Any]:
+        return {"answer": (await answering(question=asked.question)).answer}
+
+    answer.__annotations__ = {"asked": asked_as}
+    app.post("/v1/answers")(answer)
+    return app
+
+
+def ours(*, caches_answers: bool = True) -> Any:
+    """Return the service with all its guards."""
+    from course_lib.deployment.answering import Answering, Served
+    from course_lib.deployment.app import Service, create_app
+    from course_lib.deployment.config import DeploymentConfig
+
+    config = DeploymentConfig()
+    service = Service(config)
+    listeners = service.tracer, service.metrics
+    served = {"answer": Served(program, "question", ("answer",))}
+    options: dict[str, Any] = {"served": served, "caches_answers": caches_answers}
+    service.answering = Answering(config, *listeners, keep=service.keep, **options)
+    return create_app(config, service)
+
+
+APPS = {
+    "constant": constant,
+    "asyncify": asyncify,
+    "repeated": ours,
+    "program": lambda: ours(caches_answers=False),
+}
+
+
+def serve(kind: str, fd: int) -> None:
+    """Serve one of them on an inherited socket, and tell how long it was busy; the process's main."""
+    import uvicorn
+
+    def tell() -> None:
+        for _ in sys.stdin:
+            print(time.process_time(), psutil.Process().memory_info().rss, flush=True)
+
+    pin(0)
+    threading.Thread(target=tell, daemon=True).start()
+    config = uvicorn.Config(
+        APPS[kind](), http="httptools", loop="uvloop", log_level="error", access_log=False
+    )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
+
+
+# -- the load --------------------------------------------------------------------------------------------
+
+
+def load(port: int, count: int, begin: int) -> None:
+    """Send `count` requests over connections kept open; the questions repeat unless `begin` is above 0."""
+    import selectors
+
+    pin(1)
+    head = (
+        "POST /v1/answers HTTP/1.1\r\nHost: localhost\r\n"
+        f"X-API-Key: {KEY}\r\nContent-Type: application/json\r\nContent-Length: "
+    )
+    texts = [f"Is {begin + number} a number?" for number in range(count)] if begin else QUESTIONS
+    bodies = [json.dumps({"question": text}) for text in texts]
+    requests = [f"{head}{len(body)}\r\n\r\n{body}".encode() for body in bodies]
+    selector, received, sent, done = selectors.DefaultSelector(), dict[Any, bytes](), 0, 0
+    for _ in range(CONNECTIONS):
+        connection = socket.create_connection(("127.0.0.1", port))
+        selector.register(connection, selectors.EVENT_READ)
+        connection.sendall(requests[sent % len(requests)])
+        received[connection], sent = b"", sent + 1
+    while done < count:
+        for key, _ in selector.select():
+            connection = key.fileobj
+            received[connection] += connection.recv(65536)
+            told, _, rest = received[connection].partition(b"\r\n\r\n")
+            size = int(told.lower().split(b"content-length:")[1].split(b"\r\n")[0]) if rest else -1
+            if len(rest) == size:
+                assert told.startswith(b"HTTP/1.1 200"), received[connection]
+                received[connection], done = b"", done + 1
+                if sent < count:
+                    connection.sendall(requests[sent % len(requests)])
+                    sent += 1
+
+
+class Server:
+    """A server process under load."""
+
+    def __init__(self, kind: str, environment: dict[str, str]) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+            self.port, fd, pipe = listener.getsockname()[1], listener.fileno(), subprocess.PIPE
+            code = f"from bench.bench_service import serve; serve({kind!r}, {fd})"
+            options: dict[str, Any] = {"stdin": pipe, "stdout": pipe, "text": True, "env": environment}
+            self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[fd], **options)
+
+    def send(self, count: int = REQUESTS, *, begin: int = 0) -> None:
+        """Put it under load."""
+        code = f"from bench.bench_service import load; load({self.port}, {count}, {begin})"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def requests_per_s(self) -> float:
+        """Put it under load once; returns requests per second of its processor time."""
+        before_s = self.told()[0]
+        self.send()
+        return REQUESTS / (self.told()[0] - before_s)
+
+    def told(self) -> tuple[float, float]:
+        """Return the seconds that it was busy, and the megabytes that it takes."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write("?\n")
+        self._process.stdin.flush()
+        busy_s, size = self._process.stdout.readline().split()
+        return float(busy_s), int(size) / 1e6
+
+    def different_s(self) -> float:
+        """Return how long 32 different questions take together."""
+        import httpx
+
+        async def ask() -> float:
+            async with httpx.AsyncClient(timeout=60, headers={"x-api-key": KEY}) as client:
+                url = f"http://127.0.0.1:{self.port}/v1/answers"
+                await client.post(url, json={"question": "Is it warm?"})
+                begun_s = time.perf_counter()
+                asked = (client.post(url, json={"question": f"{text} Really?"}) for text in QUESTIONS)
+                replies = await asyncio.gather(*asked)
+                assert all(reply.status_code == 200 for reply in replies), [each.text for each in replies]
+                return time.perf_counter() - begun_s
+
+        return asyncio.run(ask())
+
+    def stop(self) -> None:
+        """End the server."""
+        self._process.terminate()
+        self._process.communicate()
+
+
+@contextmanager
+def serving(*kinds: str, model: str = "sim-large") -> Iterator[list[Server]]:
+    """Start servers, each with a cache of its own."""
+    import hashlib
+
+    from course_lib import lm
+    from course_lib.services import running_postgres, running_redis
+
+    lm.connect()
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    keys = [{"name": "bench", "tenant": "bench", "roles": ["ask"], "sha256": digest}]
+    environment = {
+        **os.environ,
+        "COURSE_LM_URL": lm.url(),
+        "COURSE_LM_KEY": lm.key(),
+        "BENCH_MODEL": model,
+        "REDIS_URL": running_redis().url,
+        "DATABASE_URL": running_postgres().url,
+        "COURSE_SERVICE_MODEL": model,
+        "COURSE_SERVICE_API_KEYS": json.dumps(keys),
+        "COURSE_SERVICE_SIGNING_KEY": os.urandom(24).hex(),
+        "COURSE_SERVICE_REQUESTS_PER_MINUTE": "10000000",
+        "COURSE_SERVICE_TOKENS_PER_DAY": "10000000000",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        servers = [Server(kind, {**environment, "DSPY_CACHEDIR": str(Path(folder) / kind)}) for kind in kinds]
+        try:
+            yield servers
+        finally:
+            for server in servers:
+                server.stop()
+
+
+def main() -> bool:
+    holds = True
+    with serving("constant", "repeated", "program", "asyncify") as (still, repeated, through, plain):
+        for name, server, at_least in (
+            ("a repeated question", repeated, REPEATED_AT_LEAST),
+            ("through the program, from the model cache", through, PROGRAM_AT_LEAST),
+            ("peer: FastAPI over dspy.asyncify", plain, None),
+        ):
+            server.send(len(QUESTIONS))
+            ratio = paired(server.requests_per_s, still.requests_per_s, rounds=ROUNDS)
+            holds &= report(f"{name}, to a FastAPI constant", ratio, unit="requests/s", at_least=at_least)
+    for module, name in _PEERS.items():
+        if find_spec(module) is None:
+            print(f"peer: {name} is not installed in this Python; not compared")
+    with serving("repeated", "asyncify", model="sim-large@bench-1s") as (server, plain):
+        slow_s = server.different_s()
+        verdict = "holds" if slow_s <= DIFFERENT_WITHIN_S else "MISSED"
+        print(
+            f"32 different questions, model of 1 s: {slow_s:.2f} s (at most {DIFFERENT_WITHIN_S}): {verdict}"
+        )
+        print(f"peer: FastAPI over dspy.asyncify: {plain.different_s():.2f} s")
+        holds &= slow_s <= DIFFERENT_WITHIN_S
+    with serving("repeated") as (server,):
+        server.send(100, begin=1)
+        idle_mb = server.told()[1]
+        server.send(ANSWERS, begin=1_000)
+        size_mb = server.told()[1]
+        verdict = "holds" if size_mb <= MEMORY_MB else "MISSED"
+        print(f"memory: {idle_mb:.0f} MB, {size_mb:.0f} MB after {ANSWERS} answers (at most 120): {verdict}")
+    return holds and size_mb <= MEMORY_MB
+
+
+if __name__ == "__main__":
+    raise SystemExit(not main())
