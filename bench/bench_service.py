@@ -1,7 +1,7 @@
 """The service on one core beside the same server returning a constant, and beside its peers; same program.
 
-The load comes from a client of sockets in Python, in another process on another core, over 16 connections. A
-second here is a second of the server's processor time (all its threads and children), so that other work on
+The load comes from a client of sockets in Python, in another process on another core, over 16 connections.
+A second here is a second of the server's processor time (all its threads and children), so that other work on
 the machine does not count. Ours runs with all its guards: keys, quota by Redis, validation, redaction, caches,
 traces, metrics, audit and history in PostgreSQL. MLflow's serving and dspy-cli are compared where this Python
 has them (`PYTHON -m bench service`, see docs/maintaining.md).
@@ -112,9 +112,8 @@ def serve(kind: str, fd: int) -> None:
 
     pin(0)
     threading.Thread(target=tell, daemon=True).start()
-    config = uvicorn.Config(
-        APPS[kind](), http="httptools", loop="uvloop", log_level="error", access_log=False
-    )
+    options: dict[str, Any] = {"log_level": "error", "access_log": False, "proxy_headers": False}
+    config = uvicorn.Config(APPS[kind](), http="httptools", loop="uvloop", **options)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
 
 

@@ -61,7 +61,7 @@ def _type_adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def _known_type_adapter(annotation: Any) -> TypeAdapter[Any]:
-    """Return pydantic's adapter of a type, made once: DSPy makes one for each value that it writes or reads."""
+    """Return pydantic's adapter of a type, made once: DSPy makes one for each value that it handles."""
     try:
         return _type_adapter(annotation)
     except TypeError:  # a type that cannot be a key
@@ -99,6 +99,8 @@ class Answered:
     version: str
     is_cached: bool
     """Whether no model was asked."""
+    key: str = ""
+    """Under which it is found again."""
     tokens: int = 0
     """What the models asked for it used."""
 
@@ -155,6 +157,22 @@ def _without_model(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # -- a model that does not wait --------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=64)
+def _system_message(signature: type[dspy.Signature]) -> str:
+    return str(dspy.ChatAdapter().format_system_message(signature))
+
+
+class ChatAdapter(dspy.ChatAdapter):
+    """DSPy's, which writes the part of a prompt that is the same for all inputs once.
+
+    It has the same name, by which DSPy's listeners know whether they can read a stream.
+    """
+
+    def format_system_message(self, signature: type[dspy.Signature]) -> str:
+        """Return what stands before the demos and the input."""
+        return _system_message(signature)  # type: ignore[arg-type]  (a class is hashable)
 
 
 class NotCached(BaseException):
@@ -283,7 +301,7 @@ class Answering:
             if prediction is None:
                 prediction, tokens = await self._from_model(program, inputs)
         outputs = {field: prediction[field] for field in self._served[name].outputs}
-        said = Answered(self._id(key, outputs), outputs, version, is_cached, tokens)
+        said = Answered(self._id(key, outputs), outputs, version, is_cached, key, tokens)
         self._remember(Kept(tenant, customer, name, text, said), key, stamp)
         return said
 
@@ -311,7 +329,7 @@ class Answering:
         def finished(final: Final) -> Answered:
             tokens = usage_of(used.entries).tokens
             outputs = {field: final.prediction[field] for field in served.outputs}
-            said = Answered(self._id(key, outputs), outputs, version, not tokens, tokens)
+            said = Answered(self._id(key, outputs), outputs, version, not tokens, key, tokens)
             if not final.is_cut:
                 self._remember(Kept(tenant, customer, name, text, said), key, stamp)
             return said
@@ -366,7 +384,7 @@ class Answering:
         if hit is None:
             return None
         answer_id, outputs, version = hit.record
-        return Answered(answer_id, outputs, version, is_cached=True)
+        return Answered(answer_id, outputs, version, True, key)
 
     async def forget(self, tenant: str, customer: str) -> int:
         """Drop all that is cached for a customer, here at once and elsewhere within half a second."""
@@ -431,5 +449,5 @@ class Answering:
         return prediction, usage_of(used.entries).tokens
 
 
-_LEAN: dict[str, Any] = {"disable_history": True, "max_trace_size": 0}
+_LEAN: dict[str, Any] = {"disable_history": True, "max_trace_size": 0, "adapter": ChatAdapter()}
 """Settings of a service: nothing piles up between requests."""

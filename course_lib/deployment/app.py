@@ -27,16 +27,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
 from course_lib.debugging import MetricsCollector, TracedRequests, Tracer
 from course_lib.deployment.answering import Answering, Kept
 from course_lib.deployment.callers import Callers
 from course_lib.deployment.config import DeploymentConfig
+from course_lib.deployment.database import StoreError
 from course_lib.deployment.guard import OPEN, PROGRAM_PATHS, Guard, Seen, of_request
 from course_lib.deployment.problems import SCHEMA, Problem, documented, invalid, problem_of
 from course_lib.deployment.quotas import Quotas
-from course_lib.deployment.database import StoreError
 from course_lib.deployment.store import Store
 
 VERSION = "1.0"
@@ -241,9 +242,30 @@ _POSTED = ("too_slow", "too_large", "unsupported_media_type", "invalid", "runnin
 _MODEL = ("budget", "bad_answer", "model_refused", "model_busy", "model_down", "busy", "draining", "deadline")
 
 
-def create_app(config: DeploymentConfig, service: Service | None = None) -> FastAPI:
+class App:
+    """What a server runs: the guard, within a span for each request, around the application."""
+
+    def __init__(self, api: FastAPI, config: DeploymentConfig, service: Service) -> None:
+        self.api, self.service = api, service
+        """FastAPI's part, with the OpenAPI document; and what all requests share."""
+        self._asgi: ASGIApp = TracedRequests(Guard(api, config, service), service.tracer)
+        if config.cors_origins:
+            origins = list(config.cors_origins)
+            options: dict[str, Any] = {"allow_origins": origins, "allow_headers": ["*"]}
+            self._asgi = CORSMiddleware(self._asgi, allow_methods=["GET", "POST"], **options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._asgi(scope, receive, send)
+
+
+def create_app(config: DeploymentConfig, service: Service | None = None) -> App:
     """Return the service, not yet running; its parts are opened when it starts."""
     service = service or Service(config)
+    return App(_api(config, service), config, service)
+
+
+def _api(config: DeploymentConfig, service: Service) -> FastAPI:
     answering, quotas = service.answering, service.quotas
 
     @asynccontextmanager
@@ -260,7 +282,6 @@ def create_app(config: DeploymentConfig, service: Service | None = None) -> Fast
         docs_url="/docs" if config.docs else None,
         redoc_url=None,
     )
-    app.state.service = service
     bounds = Field(min_length=1, max_length=config.max_question_chars)
     Text = Annotated[str, bounds, AfterValidator(_is_text)]  # noqa: N806  (a type)
     Name = Annotated[str, Field(json_schema_extra={"enum": list(config.programs)})]  # noqa: N806  (a type)
@@ -418,16 +439,10 @@ def create_app(config: DeploymentConfig, service: Service | None = None) -> Fast
         is_whole = all(text == "ok" for text in parts.values())
         return _json({"status": "ok" if is_whole else "degraded", "parts": parts})
 
-    app.add_middleware(Guard, config=config, service=service)
-    app.add_middleware(TracedRequests, tracer=service.tracer)
-    if config.cors_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=list(config.cors_origins), allow_headers=["*"], allow_methods=["*"]
-        )
     _tell_problems(app)
     service.routes = {route.path: route for route in app.routes if isinstance(route, APIRoute)}
-    models = {"/v1/answers": AnswerRequest, "/v1/triage": TriageRequest}
-    service.asked = {path: model for path, model in models.items() if PROGRAM_PATHS[path] in config.programs}
+    models: dict[str, type[BaseModel]] = {"/v1/answers": AnswerRequest, "/v1/triage": TriageRequest}
+    service.asked = {path: models[path] for path, name in PROGRAM_PATHS.items() if name in config.programs}
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -80,7 +80,7 @@ def reply(answered: Answered, request_id: str) -> bytes:
 
 
 class Guard:
-    """ASGI middleware; `service` is what create_app() was given."""
+    """ASGI middleware around the application, for a service that knows its routes."""
 
     def __init__(self, app: ASGIApp, config: DeploymentConfig, service: Any) -> None:
         self._app, self._config, self._service = app, config, service
@@ -160,12 +160,13 @@ class Guard:
         key = self._keys.get(seen.digest)
         said = await self._answering.found(key) if key else None
         if said is None:
-            said, self._keys[seen.digest] = await self._ask(path, seen, body)
+            said = await self._ask(path, seen, body)
+            self._keys[seen.digest] = said.key
         self._service.record(seen, PROGRAM_PATHS[path], said.id, cached=said.is_cached)
         await _send(send, 200, reply(said, seen.request_id), _JSON)
 
-    async def _ask(self, path: str, seen: Seen, body: bytes) -> tuple[Answered, str]:
-        """Ask a program; return its answer, and the key under which that is found from now on."""
+    async def _ask(self, path: str, seen: Seen, body: bytes) -> Answered:
+        """Ask a program."""
         name, model = PROGRAM_PATHS[path], self._service.asked[path]
         try:
             asked = model.model_validate_json(body)
@@ -180,9 +181,7 @@ class Guard:
         )
         if said.tokens:
             await self._quotas.charge_tokens(seen.caller, said.tokens)
-        redacted = self._answering.redacted(text)
-        key = self._answering.key(name, redacted, tenant=tenant, customer=asked.customer, version=version)
-        return said, key
+        return said
 
     async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
         """Return the body, which is JSON of a bounded size.

@@ -17,8 +17,8 @@ import orjson
 from course_lib.concurrency import HalfAnswer
 from course_lib.debugging import BudgetExceeded
 from course_lib.deployment.callers import Forbidden, Unauthorized
-from course_lib.deployment.quotas import QuotaExceeded
 from course_lib.deployment.database import StoreUnavailable
+from course_lib.deployment.quotas import QuotaExceeded
 from course_lib.errors import CourseError
 from course_lib.resilience import BreakerOpen, BulkheadFull, DeadlineExceeded
 from course_lib.resilience.retries import asked_s

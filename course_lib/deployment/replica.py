@@ -59,6 +59,7 @@ def run(config: DeploymentConfig, listener: socket.socket, *, jobs: Jobs | None 
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             backlog=_BACKLOG,
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE_S,
