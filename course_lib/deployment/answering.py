@@ -172,7 +172,7 @@ class ChatAdapter(dspy.ChatAdapter):
 
     def format_system_message(self, signature: type[dspy.Signature]) -> str:
         """Return what stands before the demos and the input."""
-        return _system_message(signature)  # type: ignore[arg-type]  (a class is hashable)
+        return _system_message(signature)  # type: ignore[arg-type]
 
 
 class NotCached(BaseException):

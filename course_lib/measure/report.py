@@ -11,8 +11,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
+from typing import Any
 
-import numpy as np
+import lazy_loader
 
 from course_lib.measure.usage import Usage
 
@@ -21,6 +22,9 @@ KEPT = 10_000
 FEW = 100
 """Below so many samples a p99 is little more than the slowest of them."""
 HEAD = ("", "calls", "cached", "errors", "mean ms", "p50", "p90", "p95", "p99", "first token p50")
+
+
+np: Any = lazy_loader.load("numpy")  # 12 MB, which a service that draws no report does without
 
 
 def percentile(durations_ms: Collection[float], percent: float) -> float:
