@@ -14,7 +14,6 @@ Nothing personal is in a record: names of keys, pseudonyms, ids and counts; `rec
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hmac
 import json
 import logging
@@ -36,7 +35,7 @@ from redis.exceptions import RedisError
 from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, Row, StoreError
 from course_lib.deployment.store import new_id
 from course_lib.errors import CourseError
-from course_lib.files import FileError, write_whole
+from course_lib.files import FileError, lock_folder, write_whole
 
 Value = str | int | float | bool | None
 
@@ -145,8 +144,7 @@ class FileHead:
         return Head(int(seq), digest)
 
     def _write(self, head: Head) -> None:
-        with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock_folder(self._path.parent):
             if head > (self._read() or Head(0, "")):
                 write_whole(self._path, f"{head.seq} {head.hash}\n")
 

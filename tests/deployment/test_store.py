@@ -165,7 +165,7 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(store):
     assert await store.results("other", job.id) == []
     assert not await store.save_result("other", job.id, 1, {})
     assert not await store.finish_job("other", job.id)
-    assert await store.begin_erasure("other", "ada") == []
+    assert await store.begin_erasure("other", "ada") == ([], 0)
     assert (await store.job("lantern", job.id) or job).status == "queued"
 
 
@@ -193,9 +193,10 @@ async def test_an_erasure_leaves_nothing_of_the_customer_and_all_of_others(store
         await saved(store, customer=None),
     ]
 
-    subjects = await store.begin_erasure("lantern", "ada")
+    subjects, rows = await store.begin_erasure("lantern", "ada")
     await store.finish_erasure("lantern", subjects)
 
+    assert rows == 4
     erased = await store.job("lantern", job.id)
     assert erased
     assert (erased.status, erased.inputs, erased.subject) == ("erased", [], None)
@@ -234,7 +235,7 @@ async def test_no_answer_stays_when_answers_are_saved_while_their_customer_is_er
             )
 
     async def erase() -> list[str]:
-        subjects = await store.begin_erasure("lantern", "ada")
+        subjects, _ = await store.begin_erasure("lantern", "ada")
         await store.finish_erasure("lantern", subjects)
         return subjects
 
@@ -251,7 +252,8 @@ async def test_an_erasure_that_was_cut_off_is_known_and_goes_on(store):
     second = await store.subject("lantern", "ada")
 
     assert await store.unfinished_erasures() == [("lantern", "ada")]
-    assert sorted(await store.begin_erasure("lantern", "ada")) == sorted([first, second])
+    subjects, _ = await store.begin_erasure("lantern", "ada")
+    assert sorted(subjects) == sorted([first, second])
 
 
 async def test_what_is_old_is_dropped_and_what_is_new_stays(store, service_url):
