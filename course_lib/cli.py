@@ -27,6 +27,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+audit = typer.Typer(name="audit", help="The service's audit log.", no_args_is_help=True)
+app.add_typer(audit)
+
 ExerciseId = Annotated[str, typer.Argument(help='the exercise, such as "0.1"')]
 
 
@@ -180,6 +183,28 @@ def export(
     write_whole(to, json.dumps(progress.export(), indent=2) + "\n")
     notes = "\n".join(progress.notes())
     typer.echo(f"Wrote {_shown(to)}: no name, no path and no code of yours is in it.\n{notes}".rstrip())
+
+
+@audit.command()
+def verify(
+    head: Annotated[
+        Path | None, typer.Option(help="the file with the log's head; else it is in Redis")
+    ] = None,
+) -> None:
+    """Say whether every record is as it was written, or which is the first that is not.
+
+    DATABASE_URL names the log, COURSE_SERVICE_SIGNING_KEY is its key, and REDIS_URL holds its head.
+
+    Example: course audit verify --head audit.head
+    """
+    import asyncio
+
+    from course_lib.deployment.audit import Broken, verify_log
+
+    found = asyncio.run(verify_log(head))
+    typer.echo(str(found))
+    if isinstance(found, Broken):
+        raise typer.Exit(1)
 
 
 def _shown(path: Path) -> str:

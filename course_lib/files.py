@@ -1,12 +1,15 @@
 """Writing a file so that it is either the old one or the new one, never half of it.
 
-Main path: write_whole().
+Main path: write_whole(). lock_folder() is for who reads a file first, or writes more than one.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from course_lib.errors import CourseError
@@ -14,6 +17,17 @@ from course_lib.errors import CourseError
 
 class FileError(CourseError):
     """A file could not be written; what was there before is untouched."""
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep out all others who lock this folder, of any process, until the block ends; a kill ends it too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -72,6 +72,7 @@ class Database:
         self._url = url
         again = retry(is_retryable=is_dropped, attempts=None, deadline_s=deadline_s, first_wait_s=0.05)
         self._again = again(_call)
+        self._left: set[asyncio.Task[Any]] = set()
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             min_size=0,
@@ -98,14 +99,15 @@ class Database:
         """
         store = cls(url, size=size, deadline_s=deadline_s)
         await store.migrate()
-        await store._pool.open()
-        return store
+        return await store.__aenter__()
 
     async def close(self) -> None:
         """Close all connections, for good."""
+        await asyncio.gather(*self._left, return_exceptions=True)
         await self._pool.close()
 
     async def __aenter__(self) -> Self:
+        await self._pool.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -169,6 +171,8 @@ class Database:
         try:
             async with self._pool.connection(timeout=min(_ATTEMPT_S, self.deadline_s)) as connection:
                 yield connection
+        except PoolClosed:
+            raise StoreError("the store is closed; open a new one") from None
         except psycopg.OperationalError as error:
             if is_dropped(error):
                 await self._pool.check()  # other connections may have been lost with this one
@@ -176,15 +180,18 @@ class Database:
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Make the attempt, again after a lost connection, until the deadline."""
+        call = asyncio.create_task(self._again(attempt))
         try:
-            async with asyncio.timeout(self.deadline_s):  # a server that hangs raises nothing
-                return await self._again(attempt)
-        except PoolClosed:
-            raise StoreError("the store is closed; open a new one") from None
-        except TimeoutError:
+            await asyncio.wait({call}, timeout=self.deadline_s)
+            if call.done():
+                return call.result()
             said = "no answer"
         except psycopg.OperationalError as error:  # also a full disk, or a server that is read-only for now
             said = hide_secrets(first_line(error))
+        finally:
+            if call.cancel():  # not waited for: psycopg asks a server that hangs to cancel, for 5 s
+                self._left.add(call)
+                call.add_done_callback(self._left.discard)
         raise StoreUnavailable(
             f"PostgreSQL did not do it within {self.deadline_s:g} s: {said}. "
             "What was under way is kept whole or not at all; start the server again, or ask for less at once"

@@ -365,22 +365,27 @@ class Store(Database):
 
     # Deleting
 
-    async def begin_erasure(self, tenant: str, customer: str) -> list[str]:
-        """Delete all rows about a customer, and return the pseudonyms to erase in other places.
+    async def begin_erasure(
+        self, tenant: str, customer: str, *, resumes: bool = False
+    ) -> tuple[list[str], int]:
+        """Delete all rows about a customer; with `resumes`, those that an erasure which was cut off has left.
 
-        Those of an erasure that was cut off are among them. A later request has another pseudonym.
+        Returns:
+            The pseudonyms to erase in other places, with those of an erasure that was cut off; and how many
+            rows there were. A later request has another pseudonym.
         """
-        values = {"tenant": tenant, "customer": customer}
+        values = {"tenant": tenant, "customer": customer, "resumes": resumes}
 
-        async def work(cursor: Cursor) -> list[str]:
+        async def work(cursor: Cursor) -> tuple[list[str], int]:
             await cursor.execute(
                 "UPDATE subjects SET erasing = coalesce(erasing, now()) "
-                "WHERE tenant = %(tenant)s AND customer = %(customer)s RETURNING subject",
+                "WHERE tenant = %(tenant)s AND customer = %(customer)s "
+                "AND (erasing IS NOT NULL OR NOT %(resumes)s) RETURNING subject",
                 values,
             )
             subjects = [subject for (subject,) in await cursor.fetchall()]
             await cursor.execute("SELECT delete_rows_of(%s, %s)", [tenant, subjects])
-            return subjects
+            return subjects, (await cursor.fetchone() or (0,))[0]
 
         return await self.run(tenant, work)
 
@@ -388,15 +393,23 @@ class Store(Database):
         """Forget these pseudonyms, when no other place holds anything under them."""
 
         async def work(cursor: Cursor) -> None:
-            await cursor.execute(
-                "SELECT delete_rows_of(%s, %s)", [tenant, list(subjects)]
-            )  # written meanwhile
+            # again, for what was written meanwhile
+            await cursor.execute("SELECT delete_rows_of(%s, %s)", [tenant, list(subjects)])
             await cursor.execute(
                 "DELETE FROM subjects WHERE tenant = %s AND subject = ANY(%s) AND erasing IS NOT NULL",
                 [tenant, list(subjects)],
             )
 
         await self.run(tenant, work)
+
+    async def held(self, tenant: str, customer: str) -> tuple[list[str], dict[str, Any]]:
+        """Return a customer's pseudonyms, and all rows about them as JSON."""
+        query: LiteralString = """
+            SELECT array(SELECT subject FROM subjects WHERE tenant = %(tenant)s AND customer = %(customer)s),
+                rows_about(%(tenant)s, %(customer)s)
+        """
+        ((subjects, rows),) = await self.rows(tenant, query, {"customer": customer})
+        return subjects, rows
 
     async def unfinished_erasures(self) -> list[tuple[str, str]]:
         """Return tenant and customer of each erasure that was begun and cut off."""

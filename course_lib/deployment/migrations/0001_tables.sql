@@ -80,15 +80,38 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_subject ON idempotency_keys (tenant, subject);
 
--- Delete what is about these subjects. A job keeps its row, emptied, since its id may be in the queue. The locks
--- wait for an answer or a result that is being written, so that the deletion sees it.
-CREATE FUNCTION delete_rows_of(the_tenant text, the_subjects text[]) RETURNS void LANGUAGE sql AS $$
+-- Delete what is about these subjects; return how many rows that were. A job keeps its row, emptied, since its
+-- id may be in the queue. The locks wait for an answer or a result that is being written, so that it goes too.
+CREATE FUNCTION delete_rows_of(the_tenant text, the_subjects text[]) RETURNS bigint LANGUAGE sql AS $$
     SELECT FROM subjects WHERE tenant = the_tenant AND subject = ANY(the_subjects) FOR UPDATE;
     SELECT FROM jobs WHERE tenant = the_tenant AND subject = ANY(the_subjects) FOR UPDATE;
-    DELETE FROM answers WHERE tenant = the_tenant AND subject = ANY(the_subjects);
-    DELETE FROM idempotency_keys WHERE tenant = the_tenant AND subject = ANY(the_subjects);
-    DELETE FROM job_results WHERE tenant = the_tenant
-        AND job_id IN (SELECT id FROM jobs WHERE tenant = the_tenant AND subject = ANY(the_subjects));
-    UPDATE jobs SET status = 'erased', inputs = '[]', error = '', idempotency_key = NULL, subject = NULL,
-        updated = now() WHERE tenant = the_tenant AND subject = ANY(the_subjects);
+    WITH gone AS (
+        DELETE FROM answers WHERE tenant = the_tenant AND subject = ANY(the_subjects) RETURNING 1
+    ), keys AS (
+        DELETE FROM idempotency_keys WHERE tenant = the_tenant AND subject = ANY(the_subjects) RETURNING 1
+    ), results AS (
+        DELETE FROM job_results WHERE tenant = the_tenant
+            AND job_id IN (SELECT id FROM jobs WHERE tenant = the_tenant AND subject = ANY(the_subjects))
+        RETURNING 1
+    ), emptied AS (
+        UPDATE jobs SET status = 'erased', inputs = '[]', error = '', idempotency_key = NULL, subject = NULL,
+            updated = now() WHERE tenant = the_tenant AND subject = ANY(the_subjects) RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM keys) + (SELECT count(*) FROM results)
+        + (SELECT count(*) FROM emptied);
+$$;
+
+-- Return all that is held about a customer, as JSON.
+CREATE FUNCTION rows_about(the_tenant text, the_customer text) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    WITH theirs AS (SELECT tenant, subject FROM subjects WHERE tenant = the_tenant AND customer = the_customer)
+    SELECT jsonb_build_object(
+        'answers', (SELECT coalesce(jsonb_agg(to_jsonb(a) || jsonb_build_object('feedback', to_jsonb(f))
+            ORDER BY a.created), '[]') FROM answers a NATURAL JOIN theirs
+            LEFT JOIN feedback f ON f.tenant = a.tenant AND f.answer_id = a.id),
+        'jobs', (SELECT coalesce(jsonb_agg(to_jsonb(j) || jsonb_build_object('results', (SELECT coalesce(
+            jsonb_agg(to_jsonb(r) ORDER BY r.index), '[]') FROM job_results r
+            WHERE r.tenant = j.tenant AND r.job_id = j.id)) ORDER BY j.created), '[]') FROM jobs j NATURAL JOIN theirs),
+        'idempotency_keys', (SELECT coalesce(jsonb_agg(to_jsonb(k) ORDER BY k.created), '[]')
+            FROM idempotency_keys k NATURAL JOIN theirs)
+    );
 $$;

@@ -2,6 +2,7 @@
 
 CREATE TABLE audit (
     seq bigint PRIMARY KEY,
+    id text NOT NULL UNIQUE,  -- made before it is written, so that a batch that is repeated is written once
     tenant text NOT NULL,
     at timestamptz NOT NULL,
     actor text NOT NULL,

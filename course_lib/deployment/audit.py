@@ -1,0 +1,352 @@
+"""The audit log: who did what to which thing, in a chain of hashes that shows what was changed afterwards.
+
+Main path: await audit.record(tenant, actor, "privacy.erase", subject) -> a batch in PostgreSQL -> its head
+elsewhere; await audit.verify() -> Verified, or Broken with the first record that is not as it was written.
+
+Each record's hash is an HMAC over the hash before it and the record, so whoever has the database alone can
+neither change a record nor add one. Records cut off at the end leave a chain that is whole: they are told by
+its head, kept in a file or in Redis. Somebody who has the key, or can set both database and head back to an
+earlier day, is out of reach of this: keep the head where the database's administrator cannot write.
+
+Nothing personal is in a record: names of keys, pseudonyms, ids and counts; `record` refuses other values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import LiteralString, NamedTuple, Protocol, Self
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, Row, StoreError
+from course_lib.deployment.store import new_id
+from course_lib.errors import CourseError
+from course_lib.files import FileError, lock_folder, write_whole
+
+Value = str | int | float | bool | None
+
+START = "0" * 64
+"""The hash before the first record."""
+
+_AT_ONCE = ("admin.", "privacy.")
+_EVERY_S = 0.5
+_BATCH = 500
+_PAGE = 5_000
+_IDENTIFIER = re.compile(r"[\w.:/=-]{0,128}", re.ASCII)
+_COLUMNS: LiteralString = "SELECT seq, id, tenant, actor, action, target, detail, at, hash FROM audit"
+_INSERT: LiteralString = """
+INSERT INTO audit (seq, id, tenant, actor, action, target, detail, at, hash)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_PUT_HEAD = """
+local old = tonumber(redis.call('HGET', KEYS[1], 'seq') or '-1')
+if tonumber(ARGV[1]) > old then redis.call('HSET', KEYS[1], 'seq', ARGV[1], 'hash', ARGV[2]) end
+"""
+_log = logging.getLogger("course_lib.deployment")
+
+
+class AuditError(CourseError):
+    """A record that cannot be taken: it holds what no record may hold, or too many wait to be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record of the log."""
+
+    tenant: str
+    actor: str
+    """The name of the key or the service that acted."""
+    action: str
+    """Such as `answers.create`; those that begin with `admin.` or `privacy.` are written at once."""
+    target: str
+    """An id, or a pseudonym."""
+    detail: str
+    """Canonical JSON."""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    id: str = field(default_factory=lambda: new_id("audit"))
+
+
+class Head(NamedTuple):
+    """The end of the chain."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Every record is as it was written."""
+
+    records: int
+    has_head: bool
+    """Without a head, records that were cut off at the end would not be noticed."""
+
+    def __str__(self) -> str:
+        end = (
+            "" if self.has_head else "; there is no head, so records cut off at the end would not be noticed"
+        )
+        return f"verified: {self.records} records are as they were written{end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The first record that is not as it was written."""
+
+    seq: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"broken at record {self.seq}: {self.why}; or the key is not the one it was written with"
+
+
+class HeadKeeper(Protocol):
+    """A place outside the database for the chain's head; it never goes back to an earlier one."""
+
+    async def read(self) -> Head | None:
+        """Return the last head; None before the first."""
+
+    async def write(self, head: Head) -> None:
+        """Keep a head, unless a later one is there."""
+
+
+class FileHead:
+    """The head in a file, for replicas that share a disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def read(self) -> Head | None:
+        """Return the last head; None before the first."""
+        return await asyncio.to_thread(self._read)
+
+    async def write(self, head: Head) -> None:
+        """Keep a head, unless a later one is there."""
+        await asyncio.to_thread(self._write, head)
+
+    def _read(self) -> Head | None:
+        if not self._path.exists():
+            return None
+        seq, digest = self._path.read_text("utf-8").split()
+        return Head(int(seq), digest)
+
+    def _write(self, head: Head) -> None:
+        with lock_folder(self._path.parent):
+            if head > (self._read() or Head(0, "")):
+                write_whole(self._path, f"{head.seq} {head.hash}\n")
+
+
+class RedisHead:
+    """The head in Redis, for replicas that share none."""
+
+    def __init__(self, url: str, name: str = "service:audit-head") -> None:
+        self._client = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_timeout=2)
+        self._name = name
+
+    async def read(self) -> Head | None:
+        """Return the last head; None before the first."""
+        seq, digest = await self._client.hmget(self._name, "seq", "hash")
+        return Head(int(seq), str(digest)) if seq and digest else None
+
+    async def write(self, head: Head) -> None:
+        """Keep a head, unless a later one is there."""
+        await self._client.eval(_PUT_HEAD, 1, self._name, str(head.seq), head.hash)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.aclose()
+
+
+class Audit:
+    """Writes records in batches, from any number of replicas; at its end, `async with` writes the rest."""
+
+    def __init__(
+        self, database: Database, key: bytes, head: HeadKeeper | None = None, *, most_waiting: int = 10_000
+    ) -> None:
+        """Begin with an empty queue.
+
+        Args:
+            database: where the log is.
+            key: the service's signing key.
+            head: where the chain's head is kept; without it a cut end is not noticed.
+            most_waiting: so many records wait in memory at most while the database is away.
+        """
+        self._database, self._head = database, head
+        self._key = hmac.digest(key, b"audit", "sha256")
+        self._most_waiting = most_waiting
+        self._waiting: deque[Entry] = deque()
+        self._writing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._flush_often())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        try:
+            await self.flush()
+        except StoreError:
+            _log.error("%d records of the audit log are lost: the database is away", len(self._waiting))
+
+    @property
+    def waiting(self) -> int:
+        """How many records are not written yet."""
+        return len(self._waiting)
+
+    async def record(self, tenant: str, actor: str, action: str, target: str, **detail: Value) -> None:
+        """Take a record, to be written within half a second; one of admin or privacy at once.
+
+        Raises:
+            AuditError: too many wait, since the database is away; or a value is no id, number or pseudonym.
+            StoreUnavailable: an action that is written at once was not written; it stays in the queue.
+        """
+        for name, value in {
+            "tenant": tenant,
+            "actor": actor,
+            "action": action,
+            "target": target,
+            **detail,
+        }.items():
+            if isinstance(value, str) and not _IDENTIFIER.fullmatch(value):
+                raise AuditError(
+                    f"{name} of {action!r:.80} is no id, number or pseudonym: the log holds nothing personal"
+                )
+        if len(self._waiting) >= self._most_waiting:
+            raise AuditError(
+                f"{len(self._waiting)} records wait for the database; no more is taken till then"
+            )
+        self._waiting.append(Entry(tenant, actor, action, target, _canonical(detail)))
+        if action.startswith(_AT_ONCE):
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write all that waits.
+
+        Raises:
+            StoreUnavailable: the database is away; what was not written stays in the queue.
+        """
+        async with self._writing:
+            while self._waiting:
+                batch = tuple(islice(self._waiting, _BATCH))
+                head = await self._database.run(EVERY_TENANT, partial(self._append, batch))
+                for _ in batch:
+                    self._waiting.popleft()
+                await self._keep(head)
+
+    async def entries(
+        self, tenant: str, *, before: int | None = None, limit: int = 100
+    ) -> list[tuple[int, Entry]]:
+        """Return a tenant's records with their sequence numbers, newest first."""
+        query: LiteralString = f"""{_COLUMNS} WHERE tenant = %(tenant)s
+            AND (%(before)s::bigint IS NULL OR seq < %(before)s) ORDER BY seq DESC LIMIT %(limit)s"""
+        rows = await self._database.rows(tenant, query, {"before": before, "limit": limit})
+        return [(row[0], _entry(row)) for row in rows]
+
+    async def verify(self) -> Verified | Broken:
+        """Read the whole log, and compare it with its hashes and its head."""
+        head, last = self._head and await self._head.read(), Head(0, START)
+        query: LiteralString = f"{_COLUMNS} WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s"
+        while rows := await self._database.rows(EVERY_TENANT, query, {"after": last.seq, "limit": _PAGE}):
+            for row in rows:
+                expected = self._next(last, _entry(row))
+                if row[0] != expected.seq:
+                    return Broken(expected.seq, f"record {expected.seq} is missing")
+                if not hmac.compare_digest(row[-1], expected.hash):
+                    return Broken(expected.seq, f"record {expected.seq} was changed, added or put elsewhere")
+                if head and head.seq == expected.seq and head.hash != expected.hash:
+                    return Broken(expected.seq, f"record {expected.seq} is not the one that the head names")
+                last = expected
+        if head and head.seq > last.seq:
+            return Broken(last.seq + 1, f"records {last.seq + 1} to {head.seq} were cut off at the end")
+        return Verified(last.seq, has_head=head is not None)
+
+    async def _append(self, batch: Sequence[Entry], cursor: Cursor) -> Head:
+        """Add a batch to the chain's end, which no other replica moves meanwhile."""
+        await cursor.execute("SELECT pg_advisory_xact_lock(hashtext('audit'))")
+        await cursor.execute("SELECT id FROM audit WHERE id = ANY(%s)", [[entry.id for entry in batch]])
+        written = set(await cursor.fetchall())  # by an attempt whose connection was lost after its commit
+        await cursor.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+        head, rows = Head(*(await cursor.fetchone() or (0, START))), []
+        for entry in batch:
+            if (entry.id,) not in written:
+                head = self._next(head, entry)
+                rows.append((head.seq, *_texts(entry), entry.at, head.hash))
+        if rows:
+            await cursor.executemany(_INSERT, rows)
+        return head
+
+    def _next(self, last: Head, entry: Entry) -> Head:
+        """Return the head of a chain that has this record behind `last`."""
+        text = last.hash + _canonical([last.seq + 1, *_texts(entry), entry.at.astimezone(UTC).isoformat()])
+        return Head(last.seq + 1, hmac.new(self._key, text.encode(), "sha256").hexdigest())
+
+    async def _keep(self, head: Head) -> None:
+        try:
+            if self._head is not None:
+                await self._head.write(head)
+        except (RedisError, FileError, OSError) as error:  # the records are written; the next batch tells it
+            _log.warning("the audit log's head could not be kept: %s", type(error).__name__)
+
+    async def _flush_often(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            with suppress(StoreError):  # they stay in the queue, which has a bound
+                await self.flush()
+
+
+def _texts(entry: Entry) -> tuple[str, ...]:
+    return entry.id, entry.tenant, entry.actor, entry.action, entry.target, entry.detail
+
+
+def _entry(row: Row) -> Entry:
+    _, identity, tenant, actor, action, target, detail, at, _ = row
+    return Entry(tenant, actor, action, target, detail, at, identity)
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+async def verify_log(head_file: Path | None) -> Verified | Broken:
+    """Verify the log that the environment names: DATABASE_URL, COURSE_SERVICE_SIGNING_KEY, REDIS_URL.
+
+    Raises:
+        AuditError: one of these is missing.
+        StoreUnavailable: the database does not answer.
+    """
+    url, key = (os.environ.get(name, "") for name in ("DATABASE_URL", "COURSE_SERVICE_SIGNING_KEY"))
+    if not url or not key:
+        missing = "COURSE_SERVICE_SIGNING_KEY" if url else "DATABASE_URL"
+        raise AuditError(f"{missing} is not set; set it to what the service has")
+    redis_url = os.environ.get("REDIS_URL")
+    async with Database(url, size=1, deadline_s=60.0) as database:
+        if head_file is not None:
+            return await Audit(database, key.encode(), FileHead(head_file)).verify()
+        if not redis_url:
+            return await Audit(database, key.encode()).verify()
+        head = RedisHead(redis_url)
+        try:
+            return await Audit(database, key.encode(), head).verify()
+        except RedisError as error:
+            raise AuditError(
+                f"Redis, which has the log's head, does not answer: {type(error).__name__}"
+            ) from None
+        finally:
+            await head.close()

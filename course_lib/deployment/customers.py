@@ -1,0 +1,277 @@
+"""What is held about one customer, wherever that is: exported as JSON, or erased.
+
+Main path: await customers.erase(tenant, customer, actor=...) -> the database's rows, then each Place, then
+the pseudonym itself -> Erasure, which says what went from where. The audit log has it under the pseudonym.
+
+An erasure that is cut off, or finds a place away, is not lost: the pseudonym stays marked, and asking again,
+or `resume()`, goes on. A span that is written under a pseudonym after all is about nobody any more.
+
+The queue holds ids of jobs alone, and the jobs' rows are emptied, so erasing the rows erases the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from course_lib.deployment.audit import Audit
+from course_lib.deployment.database import checked_name
+from course_lib.deployment.store import Store
+from course_lib.files import lock_folder
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Whom it is about."""
+
+    tenant: str
+    customer: str
+    subjects: tuple[str, ...]
+    """Pseudonyms, under which logs, traces and recordings have this customer."""
+
+
+class Place(Protocol):
+    """Somewhere that may hold something about a customer, beside the database."""
+
+    name: str
+
+    async def export(self, person: Person) -> list[Any]:
+        """Return what is there, as JSON values."""
+
+    async def erase(self, person: Person) -> int:
+        """Erase what is there and return how many things that were; doing it again is no error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erasure did."""
+
+    subject: str
+    """The pseudonym under which the audit log has it; empty if nothing was known of the customer."""
+    erased: dict[str, int]
+    """Place by place, how many things went; the database's are rows."""
+    failed: dict[str, str]
+    """Places that could not be reached, with the error's class: ask again."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left."""
+        return not self.failed
+
+
+class Customers:
+    """Exports and erases customers over the database and all other places."""
+
+    def __init__(self, store: Store, audit: Audit, places: Sequence[Place] = ()) -> None:
+        self._store, self._audit, self._places = store, audit, places
+
+    async def export(self, tenant: str, customer: str, *, actor: str) -> Record:
+        """Return all that is held about a customer, place by place.
+
+        Raises:
+            StoreUnavailable: the database is away, or the audit log cannot be written.
+        """
+        checked_name("customer", customer)
+        subjects, rows = await self._store.held(tenant, customer)
+        person = Person(tenant, customer, tuple(subjects))
+        await self._audit.record(tenant, actor, "privacy.export", _shown(subjects))
+        return {"customer": customer, "database": rows} | {
+            place.name: await place.export(person) for place in self._places
+        }
+
+    async def erase(self, tenant: str, customer: str, *, actor: str) -> Erasure:
+        """Erase all that is held about a customer; what fails at one place hinders no other.
+
+        Raises:
+            StoreUnavailable: the database is away, or the audit log cannot be written.
+        """
+        checked_name("customer", customer)
+        return await self._erase(tenant, customer, actor=actor, resumes=False)
+
+    async def _erase(self, tenant: str, customer: str, *, actor: str, resumes: bool) -> Erasure:
+        subjects, rows = await self._store.begin_erasure(tenant, customer, resumes=resumes)
+        person = Person(tenant, customer, tuple(subjects))
+        await self._audit.record(tenant, actor, "privacy.erase", _shown(subjects), rows=rows)
+        erased, failed = {"database": rows}, {}
+        for place in self._places:
+            try:
+                erased[place.name] = await place.erase(person)
+            except Exception as error:  # border: a place is somebody else's
+                failed[place.name] = type(error).__name__
+        if not failed:
+            await self._store.finish_erasure(tenant, subjects)
+        outcome = "privacy.erase_incomplete" if failed else "privacy.erased"
+        await self._audit.record(tenant, actor, outcome, _shown(subjects), **erased)
+        return Erasure(subjects[0] if subjects else "", erased, failed)
+
+    async def resume(self) -> list[Erasure]:
+        """Go on with every erasure that was cut off or found a place away; call it at the start, and daily.
+
+        What such a customer has asked since then is not erased.
+        """
+        unfinished = await self._store.unfinished_erasures()
+        return [await self._erase(*who, actor="service", resumes=True) for who in unfinished]
+
+
+class Cache:
+    """Answers in memory and Redis, which a function erases; they are copies of what the database exports."""
+
+    name = "cache"
+
+    def __init__(self, forget: Callable[[str, str], Awaitable[int]]) -> None:
+        """Take what forgets: `Answering.forget`, or one that calls `TieredCache.invalidate`."""
+        self._forget = forget
+
+    async def export(self, _: Person) -> list[Any]:
+        """Return nothing: what is cached is in the database too, or will be."""
+        return []
+
+    async def erase(self, person: Person) -> int:
+        """Drop the customer's answers."""
+        return await self._forget(person.tenant, person.customer)
+
+
+class Collector:
+    """A trace viewer, to which spans are sent: OpenTelemetry's protocol has no word for erasing.
+
+    It has the pseudonym and no content, as long as the Tracer's `content` is off; when the pseudonym is
+    forgotten, its spans are about nobody. Content goes with the viewer's own retention alone.
+    """
+
+    name = "collector"
+
+    async def export(self, _: Person) -> list[Any]:
+        """Return nothing: there are names of calls and times under the pseudonym alone."""
+        return []
+
+    async def erase(self, _: Person) -> int:
+        """Erase nothing."""
+        return 0
+
+
+class Lines:
+    """Files of JSON lines: logs, spans, recordings.
+
+    A line is about a customer if it has the pseudonym in it, or the tenant and the customer as fields; and so
+    are the other lines of its group: with `group=trace_of`, every span of a trace. Whoever writes to these
+    files has to open them for each line, as `JsonLines` does, or to look whether they were replaced, as
+    `logging.handlers.WatchedFileHandler` does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        pattern: str = "*.jsonl",
+        *,
+        group: Callable[[Record], object] = lambda _: None,
+    ) -> None:
+        """Say which files.
+
+        Args:
+            name: of the place, such as `logs`.
+            folder: where the files are; nothing below it.
+            pattern: their names, with those that were rotated: `service.log*`.
+            group: returns what the lines of one request have in common; None if nothing.
+        """
+        self.name, self._folder, self._pattern, self._group = name, folder, pattern, group
+
+    async def export(self, person: Person) -> list[Any]:
+        """Return the lines about a customer."""
+        return await asyncio.to_thread(self._export, person)
+
+    async def erase(self, person: Person) -> int:
+        """Replace each file that has such lines by one without: it is the old or the new one, never half."""
+        return await asyncio.to_thread(self._erase, person)
+
+    def _export(self, person: Person) -> list[Any]:
+        is_theirs = self._chooser(person)
+        return [_record(line) for path in self._paths() for line in _lines(path) if is_theirs(line)]
+
+    def _erase(self, person: Person) -> int:
+        if not self._folder.is_dir():
+            return 0
+        with lock_folder(self._folder):
+            is_theirs = self._chooser(person)
+            return sum(
+                _rewrite(path, is_theirs)
+                for path in self._paths()
+                if any(is_theirs(line) for line in _lines(path))
+            )
+
+    def _paths(self) -> list[Path]:
+        found = self._folder.glob(self._pattern)
+        return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+    def _chooser(self, person: Person) -> Callable[[bytes], bool]:
+        """Return what tells whether a line is about the person, alone or by its group."""
+        marks = tuple(subject.encode() for subject in person.subjects)  # of one length: none begins another
+
+        def names(line: bytes, record: Record) -> bool:
+            named = (record.get("tenant"), record.get("customer"))
+            return any(mark in line for mark in marks) or named == (person.tenant, person.customer)
+
+        groups = set()
+        for path in self._paths():
+            for line in _lines(path):
+                record = _record(line)
+                if names(line, record):
+                    groups.add(self._group(record))
+        groups.discard(None)
+
+        def is_theirs(line: bytes) -> bool:
+            record = _record(line)
+            return names(line, record) or self._group(record) in groups
+
+        return is_theirs
+
+
+def trace_of(span: Record) -> object:
+    """Return the trace of a span, as `debugging.Tracer` writes it to a file."""
+    return span.get("context", {}).get("trace_id")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
+
+
+def _record(line: bytes) -> Record:
+    """Return the fields of a line; none of one that is torn, or no JSON."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _rewrite(path: Path, is_theirs: Callable[[bytes], bool]) -> int:
+    """Replace a file by one without these lines, and return how many they were.
+
+    What is appended meanwhile is taken over, also to the old file in the moment in which it is replaced.
+    """
+    scratch, erased = path.with_name(f".{path.name}.erasing"), 0
+    scratch.unlink(missing_ok=True)  # of an erasure that was cut off
+    with path.open("rb") as old, scratch.open("ab") as new:
+        scratch.chmod(path.stat().st_mode & 0o777)
+        for is_replaced in (False, True):
+            for line in old:
+                theirs = is_theirs(line)
+                erased += theirs
+                new.write(b"" if theirs else line)
+            new.flush()
+            os.fsync(new.fileno())
+            if not is_replaced:
+                scratch.replace(path)
+    return erased
+
+
+def _shown(subjects: Sequence[str]) -> str:
+    return subjects[0] if subjects else "unknown"

@@ -1,0 +1,249 @@
+"""The audit log: whatever is done to it afterwards is found, and named by the first record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from course_lib.cli import app
+from course_lib.deployment.audit import (
+    Audit,
+    AuditError,
+    Broken,
+    FileHead,
+    Head,
+    RedisHead,
+    Verified,
+    verify_log,
+)
+from course_lib.deployment.database import StoreUnavailable
+from course_lib.deployment.store import Store
+
+pytestmark = pytest.mark.anyio
+
+KEY = b"a key of thirty-two characters.."
+
+
+def change(url: str, statements: str) -> None:
+    """Do what somebody can do who has the database and no key: triggers are off."""
+    with psycopg.connect(url) as owner:
+        owner.execute("SET session_replication_role = replica")
+        owner.execute(statements.encode())
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> FileHead:
+    return FileHead(tmp_path / "audit.head")
+
+
+@pytest.fixture
+async def log(store: Store, head: FileHead) -> AsyncIterator[Audit]:
+    """A log of ten records of two tenants."""
+    audit = Audit(store, KEY, head)
+    for n in range(10):
+        await audit.record(("lantern", "other")[n % 2], "key-1", "answers.create", f"answer_{n}", tokens=n)
+    await audit.flush()
+    return audit
+
+
+async def test_a_log_that_nobody_touched_is_verified(log):
+    assert await log.verify() == Verified(10, has_head=True)
+
+
+TAMPERED = {
+    "another detail": ("UPDATE audit SET detail = '{}' WHERE seq = 4", 4, "was changed"),
+    "another actor": ("UPDATE audit SET actor = 'key-2' WHERE seq = 4", 4, "was changed"),
+    "another tenant": ("UPDATE audit SET tenant = 'other' WHERE seq = 3", 3, "was changed"),
+    "another time": ("UPDATE audit SET at = at - interval '1 microsecond' WHERE seq = 10", 10, "was changed"),
+    "two changed": ("UPDATE audit SET target = 'x' WHERE seq IN (9, 7)", 7, "was changed"),
+    "removed": ("DELETE FROM audit WHERE seq = 4", 4, "is missing"),
+    "the first removed": ("DELETE FROM audit WHERE seq = 1", 1, "is missing"),
+    "removed and closed up": (
+        "DELETE FROM audit WHERE seq = 4; UPDATE audit SET seq = -seq; "
+        "UPDATE audit SET seq = CASE WHEN seq < -4 THEN -seq - 1 ELSE -seq END",
+        4,
+        "was changed",
+    ),
+    "exchanged": (
+        "UPDATE audit SET seq = -seq WHERE seq IN (4, 5); "
+        "UPDATE audit SET seq = 9 + seq WHERE seq IN (-4, -5)",
+        4,
+        "was changed",
+    ),
+    "inserted": (
+        "UPDATE audit SET seq = -seq; UPDATE audit SET seq = CASE WHEN seq < -4 THEN 1 - seq ELSE -seq END; "
+        "INSERT INTO audit (seq, id, tenant, actor, action, target, detail, hash, at) "
+        "SELECT 5, 'new', tenant, actor, action, target, detail, hash, at FROM audit WHERE seq = 4",
+        5,
+        "was changed",
+    ),
+    "added at the end": (
+        "INSERT INTO audit (seq, id, tenant, actor, action, target, detail, hash, at) "
+        "SELECT 11, 'new', tenant, actor, action, target, detail, hash, at FROM audit WHERE seq = 10",
+        11,
+        "was changed, added",
+    ),
+    "cut off": ("DELETE FROM audit WHERE seq > 7", 8, "records 8 to 10 were cut off"),
+    "all gone": ("DELETE FROM audit", 1, "records 1 to 10 were cut off"),
+}
+
+
+@pytest.mark.parametrize(("statements", "seq", "words"), TAMPERED.values(), ids=TAMPERED.keys())
+async def test_what_was_done_to_the_log_is_found(log, service_url, statements, seq, words):
+    change(service_url, statements)
+
+    found = await log.verify()
+
+    assert isinstance(found, Broken)
+    assert found.seq == seq
+    assert words in found.why
+
+
+async def test_without_the_head_a_cut_end_is_not_noticed_and_this_is_said(log, store, service_url):
+    change(service_url, "DELETE FROM audit WHERE seq > 7")
+
+    assert "would not be noticed" in str(await Audit(store, KEY).verify())
+
+
+async def test_a_log_written_with_another_key_is_not_verified(log, store, head):
+    found = await Audit(store, b"another key", head).verify()
+
+    assert isinstance(found, Broken)
+    assert found.seq == 1
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE audit SET actor = 'me'", "DELETE FROM audit", "TRUNCATE audit"]
+)
+async def test_the_database_refuses_to_change_the_log(log, store, service_url, statement):
+    with (
+        psycopg.connect(service_url) as owner,
+        pytest.raises(psycopg.errors.RaiseException, match="append-only"),
+    ):
+        owner.execute(statement)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await store.rows("lantern", statement, {})
+
+
+async def test_replicas_that_write_at_once_make_one_chain(service_url, redis_url):
+    async def replica(number: int) -> None:
+        head = RedisHead(redis_url)
+        async with Store(service_url, size=2, deadline_s=20) as store, Audit(store, KEY, head) as audit:
+            for n in range(60):
+                action = "privacy.export" if n % 20 == 0 else "answers.create"
+                await audit.record("lantern", f"key-{number}", action, f"answer_{n}")
+        await head.close()
+
+    await asyncio.gather(*(replica(number) for number in range(3)))
+
+    head = RedisHead(redis_url)
+    async with Store(service_url, size=1, deadline_s=20) as store:
+        assert await Audit(store, KEY, head).verify() == Verified(180, has_head=True)
+        change(service_url, "DELETE FROM audit WHERE seq = 180")
+        assert isinstance(await Audit(store, KEY, head).verify(), Broken)
+    await head.close()
+
+
+async def test_a_privacy_action_is_written_at_once_and_others_in_a_batch(store):
+    audit = Audit(store, KEY)
+    await audit.record("lantern", "key-1", "answers.create", "answer_1")
+
+    assert (audit.waiting, await audit.entries("lantern")) == (1, [])
+    await audit.record("lantern", "key-1", "privacy.erase", "subject_1", rows=3)
+    (second, erased), (first, _) = await audit.entries("lantern")
+    assert (audit.waiting, second, first, erased.target, erased.detail) == (
+        0,
+        2,
+        1,
+        "subject_1",
+        '{"rows":3}',
+    )
+    assert await audit.entries("lantern", before=2, limit=1) == (await audit.entries("lantern"))[1:]
+
+
+async def test_a_tenant_reads_its_own_records(log):
+    entries = await log.entries("other")
+
+    assert [seq for seq, _ in entries] == [10, 8, 6, 4, 2]
+    assert {entry.tenant for _, entry in entries} == {"other"}
+
+
+@pytest.mark.parametrize("value", ["Where is my parcel?", "ada@lantern.example", "x" * 129, "a\nb", "é"])
+async def test_what_may_be_personal_is_refused(store, value):
+    audit = Audit(store, KEY)
+
+    with pytest.raises(AuditError, match="nothing personal") as error:
+        await audit.record("lantern", "key-1", "answers.create", "answer_1", comment=value)
+
+    assert value not in str(error.value)
+    assert audit.waiting == 0
+
+
+async def test_records_wait_for_a_database_that_is_away_up_to_a_bound(service_url, postgres, head):
+    async with Store(service_url, size=1, deadline_s=0.3) as store:
+        audit = Audit(store, KEY, head, most_waiting=3)
+        postgres.kill()
+        await audit.record("lantern", "key-1", "answers.create", "answer_1")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await audit.record("lantern", "key-1", "privacy.erase", "subject_1")
+        with pytest.raises(AuditError, match="3 records wait"):
+            await audit.record("lantern", "key-1", "answers.create", "answer_2")
+
+        postgres.start()
+        store.deadline_s = 20
+        await audit.flush()
+
+        assert await audit.verify() == Verified(3, has_head=True)
+
+
+async def test_a_batch_whose_commit_was_not_heard_of_is_written_once(log, store):
+    entries = [entry for _, entry in await log.entries("lantern")]
+    log._waiting.extend(entries)  # as after a connection that was lost after the commit
+    await log.record("lantern", "key-1", "privacy.export", "subject_1")
+
+    assert await log.verify() == Verified(11, has_head=True)
+
+
+async def test_a_head_never_goes_back(head, redis_url):
+    for keeper in (head, RedisHead(redis_url)):
+        assert await keeper.read() is None
+        await keeper.write(Head(7, "b"))
+        await keeper.write(Head(6, "c"))
+        assert await keeper.read() == Head(7, "b")
+    await keeper.close()
+
+
+# course audit verify
+
+
+def verified(monkeypatch: pytest.MonkeyPatch, url: str, head: Path, key: bytes = KEY) -> tuple[int, str]:
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("COURSE_SERVICE_SIGNING_KEY", key.decode())
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    done = CliRunner().invoke(app, ["audit", "verify", "--head", str(head)])
+    return done.exit_code, done.output.strip()
+
+
+async def test_the_command_says_whether_the_log_is_whole(log, service_url, tmp_path, monkeypatch):
+    head = tmp_path / "audit.head"
+
+    whole = await asyncio.to_thread(verified, monkeypatch, service_url, head)
+    change(service_url, "DELETE FROM audit WHERE seq > 7")
+    cut = await asyncio.to_thread(verified, monkeypatch, service_url, head)
+
+    assert whole == (0, "verified: 10 records are as they were written")
+    assert cut[0] == 1
+    assert cut[1].startswith("broken at record 8: records 8 to 10 were cut off at the end")
+
+
+async def test_the_command_says_what_it_needs(monkeypatch):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+    with pytest.raises(AuditError, match="DATABASE_URL is not set"):
+        await verify_log(None)
