@@ -33,7 +33,7 @@ from course_lib.errors import CourseError
 from course_lib.services import shown
 
 Work = Callable[[str, int], Awaitable[None]]
-"""Of a worker: does the job of an id that has failed so often; its message is acknowledged when it returns."""
+"""Does the job of this id, which has failed so often; its message is acknowledged when it returns."""
 
 logging.getLogger("taskiq").addHandler(logging.NullHandler())  # what matters raises, or is noted
 
@@ -256,7 +256,7 @@ class _Nats(PullBasedJetStreamBroker):
     def __init__(self, url: str, name: str, ack_s: float) -> None:
         self._jobs, self._later, self._dead = f"{name}.jobs", f"{name}.later", f"{name}.dead"
         self._stream, self._dead_stream, self._ack_s = f"{name}_jobs", f"{name}_dead", ack_s
-        self._held: set[Msg] = set()
+        self._held: dict[str, Msg] = {}  # by the address of their acknowledgement
         self._beat: asyncio.Task[None] | None = None
         super().__init__(
             url,
@@ -284,7 +284,7 @@ class _Nats(PullBasedJetStreamBroker):
     async def shutdown(self) -> None:
         if self._beat is not None:
             self._beat.cancel()
-        for message in self._held:
+        for message in self._held.values():
             with contextlib.suppress(nats.errors.Error):
                 await message.nak()
         with contextlib.suppress(nats.errors.Error):
@@ -314,7 +314,7 @@ class _Nats(PullBasedJetStreamBroker):
         while True:
             try:
                 for message in await self.consumer.fetch(1, timeout=1.0):
-                    self._held.add(message)
+                    self._held[message.reply] = message
                     yield AckableMessage(data=message.data, ack=partial(self._ack, message))
             except nats.errors.TimeoutError:
                 continue
@@ -322,13 +322,13 @@ class _Nats(PullBasedJetStreamBroker):
                 await asyncio.sleep(_REST_S)  # the server is away, or has just come back
 
     async def _ack(self, message: Msg) -> None:
-        self._held.discard(message)
+        self._held.pop(message.reply, None)
         await message.ack()
 
     async def _keep_beating(self) -> None:
         while True:
             await asyncio.sleep(self._ack_s / 4)
-            for message in list(self._held):
+            for message in list(self._held.values()):
                 with contextlib.suppress(nats.errors.Error):
                     await message.in_progress()
 

@@ -11,7 +11,6 @@ answer that was given and not saved comes from the cache under the model's calls
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -23,6 +22,8 @@ from course_lib.deployment.database import StoreUnavailable
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.store import Job, Store
 from course_lib.notes import note
+
+_REST_S = 0.2
 
 
 class Answer(Protocol):
@@ -79,12 +80,11 @@ class Worker:
         async with self.queue:
             ready()
             while not stop.is_set():
-                with contextlib.suppress(
-                    Exception
-                ):  # border: whatever ended it, the queue is listened to again
+                try:
                     await self._receiver().listen(stop)
-                if not stop.is_set():
-                    await asyncio.sleep(0.2)
+                except Exception as error:  # border: whatever ended it, the queue is listened to again
+                    note("worker.listens_again", error=type(error).__name__)
+                    await asyncio.sleep(_REST_S)
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)

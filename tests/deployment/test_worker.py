@@ -39,7 +39,7 @@ async def queue(server) -> AsyncIterator[JobQueue]:
 async def comes(look: Callable[[], Awaitable[object]], within_s: float = 60.0) -> bool:
     """Wait for what is to come; the limit is for a failure to be told."""
     async with asyncio.timeout(within_s):
-        while not await look():
+        while not await look():  # noqa: ASYNC110  (it happens in another process)
             await asyncio.sleep(0.05)
     return True
 
