@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,3 +68,73 @@ def worker(
         yield process
     finally:
         ended(process)
+
+
+_POOL = """
+import os, signal, sys
+from course_lib.deployment import queue, store, worker  # once, since it takes two seconds
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+code = compile(sys.stdin.readline() and os.environ["TEST_WORKER"], "worker", "exec")
+for line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        sys.stdin.close()
+        exec(code, {"__name__": "__main__"})
+        os._exit(0)
+    print(pid, flush=True)
+"""
+
+
+class Pool:
+    """Worker processes, copied from one that has imported everything, so that many can be killed."""
+
+    def __init__(
+        self, queue_url: str, database_url: str, answer: str, options: str = OPTIONS, **env: str
+    ) -> None:
+        code = _WORKER.format(answer=answer, options=options).replace('print("ready", flush=True)', "None")
+        env = {
+            **os.environ,
+            "TEST_QUEUE": queue_url,
+            "TEST_DATABASE": database_url,
+            "TEST_WORKER": code,
+            **env,
+        }
+        self._pool = subprocess.Popen(
+            [sys.executable, "-c", _POOL],
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._say("begin")
+        self.pid = 0
+
+    def _say(self, line: str) -> None:
+        assert self._pool.stdin
+        self._pool.stdin.write(line + "\n")
+        self._pool.stdin.flush()
+
+    def start(self) -> int:
+        """Start one more worker, and return its process number."""
+        assert self._pool.stdout
+        self._say("one more")
+        self.pid = int(self._pool.stdout.readline())
+        return self.pid
+
+    def is_up(self) -> bool:
+        """Return whether the worker that was started last runs."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def __enter__(self) -> Pool:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.killpg(self._pool.pid, signal.SIGKILL)
+        self._pool.communicate()
