@@ -309,6 +309,14 @@ class Store(Database):
         """Mark a job as failed for good; False if it was at its end already."""
         return await self._move_job(tenant, job_id, "dead", error)
 
+    async def revive_job(self, job_id: str) -> bool:
+        """Mark a dead job as queued, its attempts forgotten; False if it is not dead. Then send it again."""
+        update: LiteralString = """
+            UPDATE jobs SET status = 'queued', attempts = 0, updated = now()
+            WHERE id = %(id)s AND status = 'dead' RETURNING id
+        """
+        return bool(await self.rows(EVERY_TENANT, update, {"id": storable(job_id)}))
+
     async def _move_job(self, tenant: str, job_id: str, status: str, error: str) -> bool:
         update: LiteralString = """
             UPDATE jobs SET status = %(status)s, error = %(error)s, updated = now()

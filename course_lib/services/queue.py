@@ -130,9 +130,15 @@ class _Nats(QueueServer):
         import nats
 
         async def look() -> None:
-            await (await nats.connect(url, connect_timeout=5, allow_reconnect=False)).close()
+            await (
+                await nats.connect(url, connect_timeout=5, max_reconnect_attempts=1, error_cb=_pass)
+            ).close()
 
         _in_a_loop_of_its_own(look)
+
+
+async def _pass(_: Exception) -> None:
+    pass
 
 
 def running_queue(folder: Path | None = None, *, kind: Kind | None = None) -> QueueServer:

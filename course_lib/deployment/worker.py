@@ -1,0 +1,176 @@
+"""The worker: takes jobs from the queue, answers each input once, and loses none when it is killed.
+
+Main path: await Worker(queue_url, store, answer).run(stop) until `stop` is set; `course worker` is a process
+that does it until SIGTERM.
+Source: taskiq 0.13's Receiver, with the acknowledgement left to the task (receiver/receiver.py).
+
+Delivered at least once, done once: a result that is saved is not asked for again, and saved at most once; an
+answer that was given and not saved comes from the cache under the model's calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from taskiq.acks import AcknowledgeType
+from taskiq.receiver import Receiver
+
+from course_lib.deployment.database import StoreUnavailable
+from course_lib.deployment.queue import JobQueue, QueueUnavailable
+from course_lib.deployment.store import Job, Store
+from course_lib.notes import note
+
+_REST_S = 0.2
+
+
+class Answer(Protocol):
+    """Answers one input of a job; `customer` is a pseudonym, or None."""
+
+    async def __call__(
+        self, tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
+    ) -> Mapping[str, Any]:
+        """Return the result; an input that can never be answered has one too, which says so."""
+
+
+class Worker:
+    """Does the jobs of one queue, several at a time."""
+
+    def __init__(
+        self,
+        queue_url: str,
+        store: Store,
+        answer: Answer,
+        *,
+        jobs_at_once: int = 4,
+        inputs_at_once: int = 4,
+        waits_s: Sequence[float] = (1.0, 5.0, 25.0),
+        most_attempts: int = 20,
+        drain_s: float = 10.0,
+        **options: Any,
+    ) -> None:
+        """Describe the worker.
+
+        Args:
+            queue_url: amqp:// or nats://.
+            store: where the jobs and their results are.
+            answer: what answers an input.
+            jobs_at_once: how many jobs are under way.
+            inputs_at_once: how many inputs of a job are.
+            waits_s: before each further attempt at a job that failed; after the last it is a dead letter.
+            most_attempts: how often a job may be begun at all, counted by the store: one that kills its
+                worker fails nowhere, and would be delivered for ever.
+            drain_s: how long a worker that stops may go on with what it has; then it gives it back.
+            options: of JobQueue.
+        """
+        self.queue = JobQueue(queue_url, work=self._work, prefetch=2 * jobs_at_once, **options)
+        self._store, self._answer = store, answer
+        self._jobs_at_once, self._inputs_at_once = jobs_at_once, inputs_at_once
+        self._waits_s, self._most_attempts, self._drain_s = waits_s, most_attempts, drain_s
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[], object] = lambda: None) -> None:
+        """Do jobs until `stop` is set; then finish what is under way within `drain_s`, or give it back.
+
+        Raises:
+            QueueUnavailable: the queue cannot be reached at the start; later it is waited for.
+        """
+        async with self.queue:
+            ready()
+            while not stop.is_set():
+                try:
+                    await self._receiver().listen(stop)
+                except Exception as error:  # border: whatever ended it, the queue is listened to again
+                    note("worker.listens_again", error=type(error).__name__)
+                    await asyncio.sleep(_REST_S)
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _receiver(self) -> Receiver:
+        return Receiver(
+            self.queue.broker,
+            run_startup=False,
+            max_async_tasks=self._jobs_at_once,
+            ack_type=AcknowledgeType.MANUAL,
+            wait_tasks_timeout=self._drain_s,
+        )
+
+    async def _work(self, job_id: str, failures: int) -> None:
+        """Do one delivered job; when this returns, its message is acknowledged.
+
+        A worker that stops cancels it, and the message goes back.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            await self._do(job_id, failures)
+        finally:
+            self._running.discard(task)
+
+    async def _do(self, job_id: str, failures: int) -> None:
+        while True:
+            try:
+                job = await self._store.claim_job(job_id)
+                if job is not None:  # else it is done, dead or erased
+                    await self._attempt(job, failures)
+                return
+            except (StoreUnavailable, QueueUnavailable) as error:
+                note(
+                    "job.waits", error=type(error).__name__
+                )  # no fault of the job's: it is kept, and counts nothing
+                await asyncio.sleep(min(self._waits_s, default=1.0))
+
+    async def _attempt(self, job: Job, failures: int) -> None:
+        try:
+            if job.attempts > self._most_attempts:
+                raise TooManyAttempts
+            await self._answer_all(job)
+        except (StoreUnavailable, QueueUnavailable):
+            raise
+        except Exception as error:  # border: a program may raise anything
+            await self._fail(job, failures, type(error).__name__)
+        else:
+            await self._store.finish_job(job.tenant, job.id)
+
+    async def _answer_all(self, job: Job) -> None:
+        """Answer the inputs that have no result yet, each for itself; then raise the first error, if any."""
+        saved = {each.index for each in await self._store.results(job.tenant, job.id)}
+        slots = asyncio.Semaphore(self._inputs_at_once)
+
+        async def one(index: int, given: Mapping[str, Any]) -> None:
+            async with slots:
+                result = await self._answer(job.tenant, job.subject, job.program, job.version, given)
+            await self._store.save_result(job.tenant, job.id, index, result)
+
+        missing = [one(index, given) for index, given in enumerate(job.inputs) if index not in saved]
+        ended = await asyncio.gather(*missing, return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
+
+    async def _fail(self, job: Job, failures: int, error: str) -> None:
+        """Send the job again after a wait, or give it up; only then is its message acknowledged."""
+        is_last = failures >= len(self._waits_s) or error == TooManyAttempts.__name__
+        note("job.dead" if is_last else "job.failed", error=error, failures=failures + 1)
+        if is_last:
+            await self.queue.send(job.id, failures=failures + 1, error=error)
+            await self._store.dead_job(job.tenant, job.id, error)
+        else:
+            await self._store.fail_job(job.tenant, job.id, error)
+            await self.queue.send(job.id, failures=failures + 1, wait_s=self._waits_s[failures])
+
+
+class TooManyAttempts(Exception):  # noqa: N818  (its name is what a dead letter says)
+    """A job was begun too often, most likely because each of its workers died."""
+
+
+async def run_until_told(worker: Worker, *, ready: Callable[[], object] = lambda: None) -> None:
+    """Run a worker as a process does: until SIGTERM or Ctrl-C, then gracefully."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for word in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(word, stop.set)
+    await worker.run(stop, ready=ready)

@@ -1,0 +1,158 @@
+"""Jobs on both queues: done once whatever is killed, tried again, given up, sent again by an operator."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from course_lib.deployment.queue import JobQueue, QueueUnavailable
+from course_lib.deployment.store import Store
+from course_lib.services import QueueServer, running_queue
+from course_lib.services.queue import _RABBITMQ
+from tests.deployment.working import worker
+
+needs_rabbitmq = pytest.mark.skipif(not _RABBITMQ.exists(), reason="RabbitMQ is not installed")
+KINDS = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]  # a start of RabbitMQ takes four seconds
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def server(request) -> QueueServer:
+    return running_queue(kind=request.param)
+
+
+@pytest.fixture
+async def store(database_url) -> AsyncIterator[Store]:
+    async with await Store.open(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def queue(server) -> AsyncIterator[JobQueue]:
+    async with JobQueue(server.url) as opened:
+        yield opened
+
+
+async def comes(look: Callable[[], Awaitable[object]], within_s: float = 60.0) -> bool:
+    """Wait for what is to come; the limit is for a failure to be told."""
+    async with asyncio.timeout(within_s):
+        while not await look():  # noqa: ASYNC110  (it happens in another process)
+            await asyncio.sleep(0.05)
+    return True
+
+
+async def sent(store: Store, queue: JobQueue, *inputs: dict[str, object]) -> str:
+    job = await store.create_job("shop", "answer", "1", list(inputs))
+    await queue.send(job.id)
+    return job.id
+
+
+async def reaches(store: Store, job_id: str, status: str) -> bool:
+    async def look() -> bool:
+        job = await store.job("shop", job_id)
+        return job is not None and job.status == status
+
+    return await comes(look)
+
+
+async def texts(store: Store, job_id: str) -> list[str]:
+    return [each.result["text"] for each in await store.results("shop", job_id)]
+
+
+async def test_a_job_is_answered_input_by_input_and_done(server, store, queue, database_url) -> None:
+    with worker(server.url, database_url):
+        job_id = await sent(store, queue, {"text": "tent"}, {"text": "lamp"})
+
+        assert await reaches(store, job_id, "done")
+    assert await texts(store, job_id) == ["TENT", "LAMP"]
+
+
+async def test_a_message_holds_the_id_and_nothing_that_a_customer_wrote(server, store, queue) -> None:
+    job_id = await sent(store, queue, {"text": "my parcel"})
+    await queue.send(job_id, failures=3, error="ValueError")
+
+    bodies = [data async for data, _ in queue.broker.dead()]
+
+    assert all(job_id.encode() in each and b"parcel" not in each for each in bodies)
+    assert await queue.send_again(job_id)
+
+
+async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
+    server, store, queue, database_url
+) -> None:
+    with worker(server.url, database_url):
+        poison = await sent(store, queue, {"text": "a"}, {"text": "b", "poison": True}, {"text": "c"})
+        others = [await sent(store, queue, {"text": "tent"}) for _ in range(5)]
+        assert all([await reaches(store, each, "done") for each in others])
+        assert await reaches(store, poison, "dead")
+
+        job = await store.job("shop", poison)
+        assert job is not None
+        assert (job.attempts, job.error) == (3, "ValueError")
+        assert await texts(store, poison) == ["A", "C"]  # what could be answered is kept
+        letters = await queue.dead_letters()
+        assert [(each.job_id, each.failures, each.error) for each in letters] == [(poison, 3, "ValueError")]
+
+        assert await store.revive_job(poison)
+        assert await queue.send_again(poison)
+        assert not await queue.send_again(poison)
+        assert await reaches(store, poison, "dead")
+    assert await queue.send_again(poison)  # a clean queue for the next test
+
+
+async def test_a_job_that_kills_its_worker_is_given_up_too(server, store, queue, database_url) -> None:
+    options = "most_attempts=2, ack_s=1.0"
+    job_id = await sent(store, queue, {"text": "a", "kills": True})
+    for _ in range(2):
+        with worker(server.url, database_url, options=options) as process:
+            assert await asyncio.to_thread(process.wait) == 9
+
+    with worker(server.url, database_url, options=options):
+        assert await reaches(store, job_id, "dead")
+    assert [each.error for each in await queue.dead_letters()] == ["TooManyAttempts"]
+    assert await queue.send_again(job_id)
+
+
+async def test_told_to_stop_it_finishes_what_it_has_and_leaves_the_rest(
+    server, store, queue, database_url
+) -> None:
+    with worker(server.url, database_url, options="jobs_at_once=1") as process:
+        begun = await sent(store, queue, {"text": "begun", "wait_s": 1.0})
+        assert await reaches(store, begun, "running")
+        waiting = await sent(store, queue, {"text": "waiting"})
+        process.send_signal(signal.SIGTERM)
+
+        assert await asyncio.to_thread(process.wait) == 0
+    job, other = await store.job("shop", begun), await store.job("shop", waiting)
+    assert job is not None
+    assert other is not None
+    assert job.status == "done"
+    with worker(server.url, database_url):
+        assert await reaches(store, waiting, "done")
+
+
+async def test_told_to_stop_it_gives_back_what_takes_too_long(server, store, queue, database_url) -> None:
+    with worker(server.url, database_url, options="drain_s=0.1, ack_s=60.0") as process:
+        job_id = await sent(store, queue, {"text": "quick"}, {"text": "slow", "wait_s": 600.0})
+        assert await comes(lambda: store.results("shop", job_id))
+        process.send_signal(signal.SIGTERM)
+
+        assert await asyncio.to_thread(process.wait) == 0
+    echo = 'async def answer(t, c, p, v, given): return {"text": given["text"].upper()}'
+    with worker(server.url, database_url, answer=echo):
+        assert await reaches(store, job_id, "done")
+    assert await texts(store, job_id) == ["QUICK", "SLOW"]
+
+
+async def test_an_address_of_another_kind_and_a_server_that_is_not_there_are_told_without_the_password() -> (
+    None
+):
+    with pytest.raises(QueueUnavailable, match=r"amqp:// or nats://"):
+        JobQueue("redis://me:hunter2@127.0.0.1:1")
+    for scheme in ("nats", "amqp"):
+        with pytest.raises(QueueUnavailable, match=r"127.0.0.1:1 could not be reached") as told:
+            await JobQueue(f"{scheme}://me:hunter2@127.0.0.1:1").open()
+        assert "hunter2" not in str(told.value)
