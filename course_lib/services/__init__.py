@@ -5,7 +5,8 @@
 `running_traces()`: a trace viewer, `TraceServer` with `url`, `headers`, `password` (lesson 04, part 3)
 `running_gateway()`: a gateway, `GatewayServer` with `url` and `use(routes)` (lesson 05, part 2)
 `Server`: what both return: `url`, `pid`, `folder`, `start()`, `stop()`, `kill()`, `close()`
-`RedisServerError`, `PostgresError`, ...: it cannot be started, stopped or reached
+`RedisServerError`, `PostgresError`, `TraceServerError`, `GatewayServerError`: it cannot be started, stopped
+or reached
 `shown()`: an address without what could be a password
 
 Main path: running_redis(), running_traces(), ... -> a server with an address.

@@ -37,6 +37,14 @@ async def let_through(quotas, caller=LANTERN):
     return True
 
 
+async def refusal_of(quotas):
+    while True:
+        try:
+            await quotas.take_request(LANTERN)
+        except QuotaExceeded as error:
+            return error
+
+
 async def test_two_replicas_let_the_limit_through_and_no_request_more(redis_url):
     async with replicas(redis_url, requests_per_minute=100) as (first, second):
         taken = [await let_through((first, second)[number % 2]) for number in range(250)]
@@ -64,13 +72,10 @@ async def test_a_replica_alone_lacks_no_more_than_another_one_holds(redis_url):
 
 async def test_the_wait_that_is_told_is_the_one_after_which_a_request_gets_through(redis_url):
     async with replicas(redis_url, requests_per_minute=3, window_s=1.2) as (first, second):
-        with pytest.raises(QuotaExceeded, match="try again in") as caught:
-            while True:
-                await first.take_request(LANTERN)
-                await second.take_request(LANTERN)
-        assert 0 < caught.value.retry_after_s <= 1.2
+        refusal = await refusal_of(first)
+        assert 0 < refusal.retry_after_s <= 1.2
 
-        await asyncio.sleep(caught.value.retry_after_s)
+        await asyncio.sleep(refusal.retry_after_s)
 
         assert await let_through(second)
 
