@@ -94,6 +94,27 @@ def lm(
     serve(host=host, port=port, record=record, replay=replay)
 
 
+config_app = typer.Typer(help="Settings of the service.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+
+@config_app.command("check")
+def config_check() -> None:
+    """Check the service's settings and print them without secrets; one line for each that is wrong.
+
+    Example: COURSE_SERVICE_PROFILE=production course config check
+    """
+    from course_lib.deployment import ConfigError, DeploymentConfig
+
+    try:
+        shown = DeploymentConfig().shown()
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.echo(problem, err=True)
+        raise typer.Exit(1) from None
+    typer.echo("\n".join(f"{name:<20} {value}" for name, value in shown.items()))
+
+
 @app.command()
 def build(
     check: Annotated[bool, typer.Option("--check", help="write nothing, fail if stale")] = False,

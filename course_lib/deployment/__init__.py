@@ -7,6 +7,7 @@
 | Callers, Caller | who asks, by key or token, with roles |
 | Unauthorized, Forbidden | nobody is known by what was sent; the caller has not the role |
 | Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
+| Replica, routes, GatewayError | who answers what, for the gateway: by program, version, canary share |
 """
 
 from __future__ import annotations

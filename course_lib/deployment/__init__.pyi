@@ -1,5 +1,6 @@
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
 from .config import ApiKey, ConfigError, DeploymentConfig
+from .gateway import GatewayError, Replica, routes
 from .quotas import QuotaExceeded, Quotas
 
 __all__ = [
@@ -9,9 +10,12 @@ __all__ = [
     "ConfigError",
     "DeploymentConfig",
     "Forbidden",
+    "GatewayError",
     "QuotaExceeded",
     "Quotas",
+    "Replica",
     "Unauthorized",
     "make_key",
     "make_token",
+    "routes",
 ]

@@ -221,7 +221,7 @@ def _programs(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
         yield "programs_folder", "is no folder; set it to where saved programs are, or unset it"
     for what in ("name", "sha256"):
         if len({getattr(key, what) for key in config.api_keys}) < len(config.api_keys):
-            yield "api_keys", f"has the same {what} twice; make a key for each caller"
+            yield "api_keys", f"has the same {what} twice; make a key of its own for each caller"
 
 
 def _limits(config: DeploymentConfig) -> Iterator[tuple[str, str]]:

@@ -1,3 +1,4 @@
+from .gateway import GatewayServer, GatewayServerError, running_gateway
 from .postgres import PostgresError, running_postgres
 from .queue import QueueServer, QueueServerError, running_queue
 from .redis import RedisServerError, running_redis
@@ -5,6 +6,8 @@ from .server import Server, shown
 from .traces import TraceServer, TraceServerError, running_traces
 
 __all__ = [
+    "GatewayServer",
+    "GatewayServerError",
     "PostgresError",
     "QueueServer",
     "QueueServerError",
@@ -12,6 +15,7 @@ __all__ = [
     "Server",
     "TraceServer",
     "TraceServerError",
+    "running_gateway",
     "running_postgres",
     "running_queue",
     "running_redis",

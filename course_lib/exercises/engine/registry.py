@@ -24,6 +24,7 @@ SECTIONS = {
     "caching": "02_caching",
     "concurrency": "03_async",
     "debugging": "04_debugging",
+    "deployment": "05_deployment",
 }
 """The lesson of each package. Its EXERCISES names the modules of 2.1, 2.2, ... in their order."""
 

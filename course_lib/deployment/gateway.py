@@ -1,0 +1,143 @@
+"""Who answers what: the routes of the gateway, from the replicas that run and the share of each version.
+
+Main path: routes(replicas, weights) -> a mapping; gateway.use(routes(...)) holds without a restart.
+Source: Traefik 3.7: routers (which request), services (who answers it), middlewares (what is done between).
+
+A request goes to a program by its path, and to a version by `X-Program-Version`, or else by the weights: 9
+to 1 sends each tenth request to the canary. A version of weight 0 answers only those who name it. A replica
+that fails its health check gets nothing; until that is known, a request that cannot be delivered goes to
+another one. What was delivered is never sent twice. What a replica tells of itself (/metrics) has no route.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from course_lib.deployment.config import PROGRAMS, DeploymentConfig
+from course_lib.errors import CourseError
+
+VERSION_HEADER = "X-Program-Version"
+HEALTH_PATH = "/health/live"
+"""What replicas are asked for. Not readiness: a database that is lost is lost for all of them."""
+_URL = re.compile(r"https?://[\w.-]+(?::\d{1,5})?|https?://\[[\da-fA-F:]+\](?::\d{1,5})?")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
+_PATHS = {
+    "answer": "PathPrefix(`/v1/answers`)",
+    "triage": "PathPrefix(`/v1/triage`)",
+    "others": "PathPrefix(`/v1/`) || PathPrefix(`/health/`) || PathPrefix(`/docs`) || Path(`/openapi.json`)",
+}
+_STREAM = "Path(`/v1/answers/stream`)"
+
+
+class GatewayError(CourseError):
+    """These replicas and weights make no routes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One process of the service: where it is, and what it answers."""
+
+    url: str
+    """http://host:port"""
+    version: str = "1"
+    programs: tuple[str, ...] = PROGRAMS
+
+    def __post_init__(self) -> None:
+        if not _URL.fullmatch(self.url):
+            raise GatewayError(f"a replica's address is {self.url!r}; it must be http://host:port")
+        if not _VERSION.fullmatch(self.version):
+            raise GatewayError(f"a version is {self.version!r}; it has letters, digits, `.` and `-`")
+        if unknown := set(self.programs) - set(PROGRAMS):
+            raise GatewayError(f"{sorted(unknown)} are no programs; known: {', '.join(PROGRAMS)}")
+
+
+def routes(
+    replicas: Sequence[Replica],
+    weights: Mapping[str, int] | None = None,
+    *,
+    config: DeploymentConfig,
+    health_every_s: float = 1.0,
+) -> dict[str, Any]:
+    """Return the routes to these replicas, for GatewayServer.use.
+
+    Args:
+        replicas: all that may run.
+        weights: of each version, whole numbers; versions without one have 0. None: all versions the same.
+        config: its largest body (what is larger gets 413) and the gateway's deadline (then 504).
+        health_every_s: how often each replica is asked whether it lives.
+
+    Raises:
+        GatewayError: a weight is of no use: of no replica, no whole number, or all are 0.
+    """
+    versions = sorted({replica.version for replica in replicas})
+    weights = dict.fromkeys(versions, 1) if weights is None else dict(weights)
+    if unknown := set(weights) - set(versions):
+        raise GatewayError(f"version {min(unknown)!r} has a weight and no replica; versions: {versions}")
+    if any(type(weight) is not int or weight < 0 for weight in weights.values()) or not any(weights.values()):
+        raise GatewayError(f"weights are {weights!r}; they must be whole numbers, and not all 0")
+    health = {"path": HEALTH_PATH, "interval": f"{health_every_s:g}s", "timeout": f"{health_every_s:g}s"}
+    routers: dict[str, Any] = {}
+    services: dict[str, Any] = {}
+    for program, rule in _PATHS.items():
+        able = [replica for replica in replicas if program in (*replica.programs, "others")]
+        for version in sorted({replica.version for replica in able}):
+            servers = [{"url": each.url} for each in able if each.version == version]
+            balancer = {"servers": servers, "healthCheck": health, "serversTransport": "replicas"}
+            services[f"{program}-{version}"] = {"loadBalancer": balancer}
+            by_version = f"({rule}) && Header(`{VERSION_HEADER}`, `{version}`)"
+            routers.update(_routers(f"{program}-{version}", by_version, program))
+        shares = [
+            {"name": f"{program}-{version}", "weight": weight}
+            for version, weight in sorted(weights.items())
+            if weight and f"{program}-{version}" in services
+        ]
+        if shares:
+            services[program] = {"weighted": {"services": shares, "healthCheck": {}}}
+            routers.update(_routers(program, rule, program))
+    return {
+        "http": {
+            "routers": routers,
+            "services": services,
+            "middlewares": _middlewares(config),
+            "serversTransports": {"replicas": _transport(config)},
+        }
+    }
+
+
+def _routers(service: str, rule: str, program: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a service's routers; one is for streams, since what limits a body also holds answers back.
+
+    The body of what asks for a stream is limited by the replica alone.
+    """
+    priority = 10 * (program != "others") + 20 * (service != program) + 1
+    through = ["plain", "size", "again"]
+    yield service, {"rule": rule, "service": service, "priority": priority, "middlewares": through}
+    if program == "answer":
+        stream = f"({rule}) && {_STREAM}"
+        through = ["plain", "again"]
+        name = f"{service}-stream"
+        yield name, {"rule": stream, "service": service, "priority": priority + 5, "middlewares": through}
+
+
+def _middlewares(config: DeploymentConfig) -> dict[str, Any]:
+    return {
+        "size": {"buffering": {"maxRequestBodyBytes": config.max_body_bytes}},
+        "again": {"retry": {"attempts": 3, "initialInterval": "10ms"}},  # only what could not be delivered
+        # Traefik writes X-Forwarded-For anew, and lets the standard's own header through as it came.
+        "plain": {
+            "headers": {"customRequestHeaders": {"Forwarded": ""}, "customResponseHeaders": {"Server": ""}}
+        },
+    }
+
+
+def _transport(config: DeploymentConfig) -> dict[str, Any]:
+    """Return how replicas are reached; a connection at rest is left before uvicorn ends it (5 s)."""
+    timeouts = {
+        "dialTimeout": "1s",
+        "responseHeaderTimeout": f"{config.gateway_deadline_s:g}s",
+        "idleConnTimeout": "3s",
+    }
+    return {"forwardingTimeouts": timeouts, "maxIdleConnsPerHost": 100}

@@ -1,0 +1,253 @@
+"""Exercise 5.1, settings that refuse a bad deployment: told at once, by variable, without a secret.
+
+Main path: EXERCISE -> engine.registry; each check calls the learner's class in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import string
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from course_lib.exercises.engine.checks import expect, expect_equal, without_error
+from course_lib.exercises.engine.registry import Exercise
+
+DOCUMENTED = "shop-signing-key-0123456789-abcdefghij"
+"""The key that stands in the documentation of the shop, as an example."""
+VARIABLES = tuple(
+    f"SHOP_{name}"
+    for name in ("PROFILE", "HOST", "DATABASE_URL", "SIGNING_KEY", "ORIGINS", "DEADLINE_S", "DRAIN_S")
+)
+_HERE = "127.0.0.1", "localhost", "::1"
+
+
+def _secret(count: int = 40) -> str:
+    return "".join(random.choices(string.ascii_letters + string.digits, k=count))
+
+
+def _url(host: str, query: str = "?sslmode=verify-full", password: str = "") -> str:
+    return f"postgresql://desk:{password or _secret(12)}@{host}/desk{query}"
+
+
+def _production(**changes: str | None) -> dict[str, str]:
+    """Return the variables of a good deployment, with changes; None takes one out."""
+    good = {
+        "PROFILE": "production",
+        "HOST": random.choice(("0.0.0.0", "10.1.2.3", "127.0.0.1", "::")),  # noqa: S104  (text to be judged)
+        "DATABASE_URL": _url(random.choice(("db.example", "10.0.0.7:5432", "[fd00::7]:5432"))),
+        "SIGNING_KEY": _secret(random.randint(32, 50)),
+        "ORIGINS": random.choice(("https://shop.example", "https://a.example,https://b.example")),
+    }
+    return {f"SHOP_{name}": text for name, text in {**good, **changes}.items() if text is not None}
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    others = {name: text for name, text in os.environ.items() if not name.upper().startswith("SHOP_")}
+    with patch.dict(os.environ, {**others, **variables}, clear=True):
+        yield
+
+
+def _told(variables: dict[str, str]) -> str:
+    return " ".join(f"{name}={text}" for name, text in variables.items()) or "no variable at all"
+
+
+def _made(settings_class: Any, variables: dict[str, str], hint: str = "") -> Any:
+    """Return the settings of a good deployment."""
+    with _environment(variables):
+        words = {"expected": "settings", "hint": hint or "A good deployment is let through."}
+        return without_error(settings_class, f"the settings of {_told(variables)}", **words)
+
+
+def _refusal(settings_class: Any, variables: dict[str, str], hint: str = "") -> Exception:
+    """Return the BadSettings that a bad deployment raises."""
+    with _environment(variables):
+        try:
+            observed: object = f"it returned {settings_class()!r:.200}"
+        except Exception as error:  # border: the learner's code may raise anything
+            if type(error).__name__ == "BadSettings" and isinstance(getattr(error, "problems", None), list):
+                return error
+            observed = f"it raised {type(error).__name__}: {error!s:.200}"
+    what = f"what is made of {_told(variables)}"
+    expect(False, what, observed=observed, expected="BadSettings, with its problems", hint=hint)
+    raise AssertionError
+
+
+def _expect_problems(settings_class: Any, variables: dict[str, str], *names: str, hint: str = "") -> None:
+    """Fail the check unless there is one problem for each name, and it says only variables of its own."""
+    error = _refusal(settings_class, variables, hint)
+    lines = [str(line) for line in getattr(error, "problems", [])]
+    left = list(lines)
+    for name in names:
+        both = {"SHOP_DEADLINE_S", "SHOP_DRAIN_S"} if name == "SHOP_DRAIN_S" else {name}
+        named = [
+            line for line in left if (found := set(re.findall(r"SHOP_\w+", line))) and _is_of(found, both)
+        ]
+        what, wanted = f"problems of {_told(variables)}", f"one line that names {name}"
+        expect(len(named) == 1, what, observed=lines, expected=wanted, hint=hint)
+        left.remove(named[0])
+    what = f"problems of {_told(variables)}"
+    expect(not left, what, observed=lines, expected=f"{len(names)}, of {', '.join(names)}", hint=hint)
+
+
+def _is_of(found: set[str], own: set[str]) -> bool:
+    """Say whether a line is about its own variable; beside it may stand what somebody perhaps meant."""
+    return bool(found & own) and (found <= own or not own <= set(VARIABLES))
+
+
+def reads_variables(settings_class: Any) -> None:
+    """Each variable sets its field, anew at each call; one that is empty or not there leaves the default."""
+    hint = "An empty variable is what compose files make of one that is not set: env_ignore_empty=True."
+    default: dict[str, object] = {
+        "profile": "development",
+        "host": "127.0.0.1",
+        "database_url": None,
+        "signing_key": None,
+    }
+    default |= {"origins": (), "deadline_s": 10.0, "drain_s": 15.0}
+    for variables in ({}, dict.fromkeys(VARIABLES, ""), {"SHOPPING": "1"}):
+        made = _made(settings_class, variables, hint)
+        got = {name: getattr(made, name, "not there") for name in default}
+        expect_equal(got, default, f"fields for {_told(variables)}", hint=hint)
+    for deadline_s in random.sample(range(1, 60), 3):
+        variables = _production(
+            DEADLINE_S=f"{deadline_s}.5", DRAIN_S="60.5", ORIGINS="https://a.b, https://c.d"
+        )
+        made = _made(settings_class, variables)
+        fields = (made.profile, made.host, made.origins, made.deadline_s, made.drain_s)
+        want = ("production", variables["SHOP_HOST"], ("https://a.b", "https://c.d"), deadline_s + 0.5, 60.5)
+        expect_equal(fields, want, f"profile, host, origins, deadline_s and drain_s for {_told(variables)}")
+        for name in ("database_url", "signing_key"):
+            value = getattr(getattr(made, name), "get_secret_value", lambda: "no SecretStr")()
+            expect_equal(value, variables[f"SHOP_{name.upper()}"], f"{name}.get_secret_value()")
+
+
+def refuses_unreadable(settings_class: Any) -> None:
+    """A value that its field cannot take is a problem, and so is an unknown variable beginning with SHOP_."""
+    bad = {"SHOP_PROFILE": ("prod", "Production!"), "SHOP_DEADLINE_S": ("ten", "nan", "inf", "0", "-1")}
+    bad["SHOP_DRAIN_S"] = ("15s", "nan", "inf", "-3")
+    hint = "float takes 'nan', which is neither more nor less than any other number."
+    for name, values in bad.items():
+        for value in values:
+            _expect_problems(settings_class, {name: value}, name, hint=hint)
+    for name in ("SHOP_DRAIN", "SHOP_SIGNINGKEY", "SHOP_DEADLINE_SECONDS", f"SHOP_{_secret(5).upper()}"):
+        hint = "pydantic-settings looks for what it knows; os.environ has the other names."
+        _expect_problems(settings_class, {name: "1"}, name, hint=hint)
+
+
+def guards_production(settings_class: Any) -> None:
+    """In production: a signing key of 32 characters, not the documented one, and no `*` in an origin."""
+    for key in (None, "", _secret(31), _secret(20), "x", DOCUMENTED):
+        variables = _production(SIGNING_KEY=key)
+        _expect_problems(settings_class, variables, "SHOP_SIGNING_KEY", hint="Missing, short, documented.")
+    for origins in ("*", "https://a.example,*", "https://*.example", " * "):
+        hint = "Any page may ask, with the cookies of whoever looks at it."
+        _expect_problems(settings_class, _production(ORIGINS=origins), "SHOP_ORIGINS", hint=hint)
+    for key in (_secret(32), DOCUMENTED[:-1] + "Z"):
+        _made(settings_class, _production(SIGNING_KEY=key), "32 characters are enough.")
+    _made(settings_class, {"SHOP_SIGNING_KEY": "short", "SHOP_ORIGINS": "*"}, "In development all may be.")
+
+
+def guards_database(settings_class: Any) -> None:
+    """In production a database on another machine is asked with sslmode=verify-full, which its query says."""
+    hint = "urlsplit(url).hostname is where it goes, parse_qs(urlsplit(url).query) what is asked for."
+    trick = f"{_secret(4)}sslmode=verify-full"
+    for url in (
+        *(_url("db.example", query) for query in ("", "?sslmode=require", "?sslmode=disable")),
+        *(_url("db.example", query) for query in ("?sslmode=verify-full0", "?options=sslmode=verify-full")),
+        _url("db.example", "", trick),
+        *(_url(f"{host}.evil.example", "") for host in ("localhost", "127.0.0.1")),
+        *("postgresql://localhost@db.example/desk", "postgresql://db.example/127.0.0.1"),
+    ):
+        _expect_problems(settings_class, _production(DATABASE_URL=url), "SHOP_DATABASE_URL", hint=hint)
+    here = [_url(host, "") for host in ("127.0.0.1", "localhost:5432", "[::1]:5432", "127.0.0.1:6000")]
+    good = [_url("db.example", f"?{query}") for query in ("connect_timeout=3&sslmode=verify-full",)]
+    for other in (*here, *good, None):
+        _made(settings_class, _production(DATABASE_URL=other), "On this machine nothing can listen in.")
+    _made(settings_class, {"SHOP_DATABASE_URL": _url("db.example", "")}, "In development it may be.")
+
+
+def guards_development(settings_class: Any) -> None:
+    """In development a host that other machines reach is a problem; in both, a drain below the deadline."""
+    hint = "A notebook's service has no keys: who reaches it can use it."
+    for host in ("0.0.0.0", "::", "10.1.2.3", "desk.example", "localhost.example"):  # noqa: S104  (text)
+        _expect_problems(settings_class, {"SHOP_HOST": host}, "SHOP_HOST", hint=hint)
+    for host in _HERE:
+        _made(settings_class, {"SHOP_HOST": host})
+    for less, more in (("9.9", "10"), ("15", "15.1"), ("1", "59")):
+        for others in ({}, _production()):
+            bad = {**others, "SHOP_DRAIN_S": less, "SHOP_DEADLINE_S": more}
+            hint = "Who stops before the deadline cuts answers off that would have come."
+            _expect_problems(settings_class, bad, "SHOP_DRAIN_S", hint=hint)
+            _made(settings_class, {**others, "SHOP_DRAIN_S": more, "SHOP_DEADLINE_S": more})
+
+
+def tells_all(settings_class: Any) -> None:
+    """All rules that are broken are told at once, one line for each."""
+    rules = {
+        "SHOP_SIGNING_KEY": {"SIGNING_KEY": _secret(9)},
+        "SHOP_ORIGINS": {"ORIGINS": "*"},
+        "SHOP_DATABASE_URL": {"DATABASE_URL": _url("db.example", "")},
+        "SHOP_DRAIN_S": {"DRAIN_S": "3"},
+        "SHOP_DRIAN_S": {"DRIAN_S": "20"},
+    }
+    hint = "Collect what each rule says, and raise once."
+    for count in (2, 3, len(rules)):
+        broken = random.sample(list(rules), count)
+        changes = {name: text for rule in broken for name, text in rules[rule].items()}
+        _expect_problems(settings_class, _production(**changes), *broken, hint=hint)
+
+
+def keeps_secrets(settings_class: Any) -> None:
+    """No secret is shown by the settings or the error, nor by its traceback, even in the wrong variable."""
+    good = _production()
+    secrets = [good["SHOP_SIGNING_KEY"], re.findall(r":(\w+)@", good["SHOP_DATABASE_URL"])[0]]
+    made = _made(settings_class, good)
+    for name in ("__repr__", "__str__", "model_dump_json"):
+        shown = getattr(made, name, str)()
+        hint = "The type SecretStr shows stars; get_secret_value() gives the text to who needs it."
+        _expect_hidden(shown, secrets, f"{name}() of the settings", hint)
+    hint = "The error of pydantic shows what it was given. An error raised in `except` carries it along."
+    for name in ("PROFILE", "DEADLINE_S", "ORIGINS", "HOST", "SIGNING_KEY", "DATABASE_URL", "SIGNING_KYE"):
+        secret = _secret(30)
+        bad = {"ORIGINS": f"https://{secret}.*"}.get(name, secret)
+        variables = _production(**{name: bad}) | ({"SHOP_PROFILE": "development"} if name == "HOST" else {})
+        variables |= {"SHOP_DRAIN_S": "1"}  # so that something is wrong in each case
+        error = _refusal(settings_class, variables)
+        shown = "".join([*traceback.format_exception(error), repr(error.args), json.dumps(str(error))])
+        others = [text for text in (variables["SHOP_SIGNING_KEY"], secret) if len(text) > 20]
+        _expect_hidden(shown, others, f"the error, with its traceback, of a secret in SHOP_{name}", hint)
+
+
+def _expect_hidden(shown: str, secrets: list[str], what: str, hint: str) -> None:
+    leaks = [secret for secret in secrets for part in (secret[:8], secret[-8:]) if part in shown]
+    expect(not leaks, what, observed=f"...{shown[-400:]}", expected="nothing of a secret", hint=hint)
+
+
+EXERCISE = Exercise(
+    title="Settings that refuse a bad deployment",
+    minutes=15,
+    difficulty="medium",
+    hints=(
+        "SettingsConfigDict(env_prefix='SHOP_', env_ignore_empty=True) reads the variables; NoDecode and a "
+        "BeforeValidator split a text at its commas. SecretStr hides what it holds.",
+        "In `__init__`, collect lines: names in os.environ without a field; `each['loc']` and `each['msg']` "
+        "of error.errors() where pydantic raised; else a line for each broken rule.",
+        "Raise BadSettings after the `try`, not in its `except`: an error raised there carries pydantic's "
+        "along, which shows what it was given. The message of an error may show it, too: use fixed words.",
+    ),
+    checks=(
+        *(reads_variables, refuses_unreadable, guards_production, guards_database, guards_development),
+        *(tells_all, keeps_secrets),
+    ),
+    why="Whoever deploys sees every mistake at the first start, by the name to set, and nothing that a log "
+    "must not hold. DeploymentConfig has the same shape: types, then rules that are functions, then one "
+    "error. Its rules know more: repeated keys, Redis, the queue, traces, limits that contradict each other.",
+)

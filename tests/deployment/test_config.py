@@ -1,0 +1,187 @@
+"""A bad deployment does not start, all that is wrong is told at once, and no secret is told at all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import traceback
+
+import pytest
+
+from course_lib.deployment import ConfigError, DeploymentConfig, make_key
+from course_lib.deployment.config import variable
+from tests.deployment.settings import JWT_SECRET, PASSWORD, PRODUCTION, SIGNING_KEY
+
+SECRETS = (JWT_SECRET, SIGNING_KEY, PASSWORD)
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch):
+    for name in [variable(field) for field in DeploymentConfig.model_fields]:
+        monkeypatch.delenv(name, raising=False)
+
+
+def problems(**values):
+    with pytest.raises(ConfigError) as caught:
+        DeploymentConfig(**values)
+    return list(caught.value.problems)
+
+
+def digest(key):
+    return {"name": "a", "tenant": "t", "roles": ["ask"], "sha256": hashlib.sha256(key.encode()).hexdigest()}
+
+
+def test_development_needs_nothing_and_production_shows_nothing():
+    development, production = DeploymentConfig(), DeploymentConfig(**PRODUCTION)
+
+    assert (development.profile, development.host, development.docs) == ("development", "127.0.0.1", True)
+    assert (production.docs, production.trace_content, production.cors_origins) == (False, False, ())
+    assert production.requests_per_minute < development.requests_per_minute
+
+
+def test_the_environment_is_read_and_can_be_handed_on(monkeypatch):
+    _, entry = make_key("web", "lantern", ["ask"])
+    first = DeploymentConfig(**PRODUCTION, programs="answer", api_keys=[entry], deadline_s=2)
+    for name, value in first.environment().items():
+        monkeypatch.setenv(name, value)
+
+    assert DeploymentConfig() == first
+    assert DeploymentConfig().programs == ("answer",)
+
+
+BAD = {
+    "secret missing": ({"jwt_secret": None}, "jwt_secret", "missing"),
+    "signing key missing": ({"signing_key": None}, "signing_key", "missing"),
+    "secret short": ({"jwt_secret": "a8Gk2"}, "jwt_secret", "5 characters"),
+    "secret of one word": ({"jwt_secret": "passphrase" * 4}, "jwt_secret", "repeats"),
+    "secret a default": ({"signing_key": "changeme-" + JWT_SECRET}, "signing_key", "default"),
+    "one secret for both": ({"signing_key": JWT_SECRET}, "signing_key", "same as jwt_secret"),
+    "key a default": ({"api_keys": [digest("secret")]}, "api_keys", "default password"),
+    "no database": ({"database_url": None}, "database_url", "missing"),
+    "any origin": ({"cors_origins": "*"}, "cors_origins", "https"),
+    "any subdomain": ({"cors_origins": "https://*.example"}, "cors_origins", "https"),
+    "documents": ({"docs": True}, "docs", "false"),
+    "content in traces": ({"trace_content": True}, "trace_content", "false"),
+    "redis in plain text": ({"redis_url": f"redis://:{PASSWORD}@h/0"}, "redis_url", "rediss://"),
+    "redis unchecked": (
+        {"redis_url": f"rediss://:{PASSWORD}@h/0?ssl_cert_reqs=none"},
+        "redis_url",
+        "certificate",
+    ),
+    "redis without password": ({"redis_url": "rediss://h/0"}, "redis_url", "no password"),
+    "redis unreadable": ({"redis_url": f"http://:{PASSWORD}@h"}, "redis_url", "no address"),
+    "database in plain text": (
+        {"database_url": f"postgresql://u:{PASSWORD}@h/d"},
+        "database_url",
+        "verify-full",
+    ),
+    "database without password": (
+        {"database_url": "postgresql://u@h/d?sslmode=require"},
+        "database_url",
+        "no password",
+    ),
+    "queue in plain text": ({"queue_url": f"nats://u:{PASSWORD}@h"}, "queue_url", "tls://"),
+    "traces in plain text": ({"otlp_endpoint": "http://collector.example"}, "otlp_endpoint", "https"),
+    "question larger than body": ({"max_question_chars": 20_000}, "max_question_chars", "max_body_bytes"),
+    "gateway gives up first": ({"deadline_s": 31, "drain_s": 40}, "gateway_deadline_s", "deadline_s"),
+    "drain cuts off": ({"drain_s": 5}, "drain_s", "deadline_s"),
+    "unknown program": ({"programs": "answer,tirage"}, "programs", "did you mean triage?"),
+    "no program": ({"programs": ""}, "programs", "each program once"),
+    "the same key twice": ({"api_keys": [digest("x9"), {**digest("x9"), "name": "b"}]}, "api_keys", "twice"),
+    "the same name twice": ({"api_keys": [digest("x9"), digest("y9")]}, "api_keys", "twice"),
+    "no folder": ({"programs_folder": "/nowhere/at/all"}, "programs_folder", "no folder"),
+    "no number": ({"port": PASSWORD}, "port", "integer"),
+    "no role": ({"api_keys": [{**digest("x9"), "roles": ["root"]}]}, "api_keys", "ask"),
+    "a key in plain text": ({"api_keys": [{**digest("x9"), PASSWORD: PASSWORD}]}, "api_keys", "permitted"),
+    "not JSON": ({"api_keys": PASSWORD}, "api_keys", "refused"),
+    "unknown keyword": ({"prot": 1}, "prot", "did you mean port?"),
+}
+
+
+@pytest.mark.parametrize(("change", "field", "words"), BAD.values(), ids=BAD)
+def test_a_bad_setting_is_refused_with_field_variable_and_what_to_set(change, field, words):
+    (problem,) = problems(**{**PRODUCTION, **change})
+
+    assert problem.startswith(field)
+    assert words in problem
+    assert field not in DeploymentConfig.model_fields or f"({variable(field)})" in problem
+
+
+def test_development_is_for_this_machine_alone():
+    assert "host (COURSE_SERVICE_HOST)" in problems(host="0.0.0.0")[0]
+    assert DeploymentConfig(redis_url="redis://far.example/0", cors_origins="*").cors_origins == ("*",)
+
+
+def test_addresses_on_this_machine_need_no_password():
+    here = {
+        "redis_url": "unix:///tmp/r/s",
+        "database_url": "postgresql://u@/d?host=/tmp/p",
+        "queue_url": "amqp://127.0.0.1",
+    }
+
+    assert DeploymentConfig(**{**PRODUCTION, **here}).redis_url
+
+
+def test_all_that_is_wrong_is_told_at_once():
+    found = problems(profile="production", docs=True, cors_origins="*")
+
+    assert [line.split(" ")[0] for line in found] == [
+        *("jwt_secret", "signing_key", "redis_url", "database_url", "queue_url"),
+        *("cors_origins", "docs"),
+    ]
+
+
+def test_a_variable_that_nobody_reads_is_told_with_the_nearest_name(monkeypatch):
+    monkeypatch.setenv("COURSE_SERVICE_REQUEST_PER_MINUTE", "5")
+
+    assert problems() == [
+        "COURSE_SERVICE_REQUEST_PER_MINUTE is no setting; did you mean COURSE_SERVICE_REQUESTS_PER_MINUTE?"
+    ]
+
+
+@pytest.mark.parametrize("change", [{}, {"port": "x"}, {"docs": True}, {"api_keys": f"[{PASSWORD}"}])
+def test_no_secret_is_shown_by_settings_errors_and_tracebacks(monkeypatch, caplog, change):
+    for name, value in PRODUCTION.items():
+        monkeypatch.setenv(variable(name), str(value))
+    for name, value in change.items():
+        monkeypatch.setenv(variable(name), str(value))
+
+    try:
+        config = DeploymentConfig()
+        shown = [repr(config), str(config), str(config.shown()), config.model_dump_json()]
+        shown.append(str(config.model_dump()))
+    except ConfigError as error:
+        logging.getLogger().exception("refused")
+        shown = [caplog.text, *traceback.format_exception(error), repr(error.__context__)]
+
+    assert not [secret for secret in SECRETS for text in shown if secret in text]
+
+
+def run_check(**variables):
+    names = [variable(field) for field in DeploymentConfig.model_fields]
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    command = [sys.executable, "-m", "course_lib.cli", "config", "check"]
+    return subprocess.run(command, env={**kept, **variables}, capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_the_settings_or_a_line_for_each_problem():
+    good, bad = (
+        run_check(REDIS_URL=f"redis://:{PASSWORD}@h/0"),
+        run_check(COURSE_SERVICE_PROFILE="production"),
+    )
+
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "redis_url            h/0" in good.stdout
+    assert PASSWORD not in good.stdout
+    assert (bad.returncode, bad.stdout) == (1, "")
+    assert len(bad.stderr.splitlines()) == 5
+
+
+def test_settings_are_shown_with_the_hosts_of_addresses():
+    shown = DeploymentConfig(**PRODUCTION).shown()
+
+    assert (shown["redis_url"], shown["jwt_secret"]) == ("cache.example:6380/0", "set")
+    assert (shown["database_url"], shown["api_keys"]) == ("db.example/desk", "none")
