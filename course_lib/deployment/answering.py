@@ -268,11 +268,20 @@ class Answering:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._keeper:
-            self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
-        await self._keep_waiting()
+        await self.close()
+
+    async def close(self) -> None:
+        """Keep what was answered, and give DSPy its own cache back."""
+        if self._keeper is None:
+            return
+        self._keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._keeper
+        self._keeper = None
+        try:
+            await self._keep_waiting()
+        except Exception as error:  # border: a database that is down
+            _log.error("%d answers are not in the history: %s", len(self._waiting), type(error).__name__)
         if vars(dspy).get("cache") is self.cache:
             dspy.cache = self._former
         self.cache.close()

@@ -13,9 +13,11 @@ A part that is lost is missed by those who need it alone: answers go on without 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from fastapi import FastAPI, Query, Request, Response
@@ -32,51 +34,49 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
 from course_lib.debugging import MetricsCollector, TracedRequests, Tracer
 from course_lib.deployment.answering import Answering, Kept
+from course_lib.deployment.audit import Audit, AuditError, RedisHead, Verified
 from course_lib.deployment.callers import Callers
 from course_lib.deployment.config import DeploymentConfig
+from course_lib.deployment.customers import Cache, Customers
 from course_lib.deployment.database import StoreError
 from course_lib.deployment.guard import OPEN, PROGRAM_PATHS, Guard, Seen, of_request
 from course_lib.deployment.problems import SCHEMA, Problem, documented, invalid, problem_of
+from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.quotas import Quotas
 from course_lib.deployment.store import Store
+from course_lib.errors import CourseError
+
+T = TypeVar("T")
 
 VERSION = "1.0"
+MOST_UNWRITTEN = 10_000
+"""So many audit records may wait for the database."""
+_AGAIN_S, _PING_S = 0.5, 1.0
 _HEARTBEAT_S = 10.0
 _KEPT_SPANS = 1_000
 _log = logging.getLogger("course_lib.deployment")
 
 
-class Jobs(Protocol):
-    """The queue, as the service sees it; messages hold a job's id and nothing else."""
-
-    async def open(self) -> None:
-        """Connect."""
-
-    async def close(self) -> None:
-        """Let go."""
-
-    async def publish(self, job_id: str) -> None:
-        """Put a job where a worker finds it; raises what the queue's client raises."""
-
-
 class Service:
-    """What the routes work with; `async with` it."""
+    """What all requests share: the parts that the settings name, opened while the application runs."""
 
-    def __init__(
-        self, config: DeploymentConfig, *, jobs: Jobs | None = None, answering: Answering | None = None
-    ) -> None:
-        self.config, self.jobs = config, jobs
+    def __init__(self, config: DeploymentConfig) -> None:
+        self.config = config
         self.callers, self.quotas = Callers(config), Quotas(config)
         self.metrics = MetricsCollector()
         self.tracer = Tracer(
             collector=config.otlp_endpoint, content=config.trace_content, kept=_KEPT_SPANS, service="desk"
         )
-        self.answering = answering or Answering(config, self.tracer, self.metrics, keep=self.keep)
+        self.answering = Answering(config, self.tracer, self.metrics, keep=self.keep)
         self.store: Store | None = None
+        self.queue: JobQueue | None = None
+        self.audit: Audit | None = None
+        self.customers: Customers | None = None
         self.routes: dict[str, Any] = {}
         self.asked: dict[str, type[BaseModel]] = {}
         """What comes in for a program, by path."""
         self.is_draining = False
+        self._repeats: Counter[tuple[str, str, str]] = Counter()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -84,38 +84,69 @@ class Service:
         async with AsyncExitStack() as stack:
             await self.quotas.open()
             stack.push_async_callback(self.quotas.close)
-            stack.push_async_callback(self._close_store)
+            stack.callback(self.tracer.close)
+            works = self._connect(stack), self._connect_queue(stack), self._note_repeats()
             await stack.enter_async_context(self.answering)
-            connecting = asyncio.create_task(self._connect())
+            tasks = [asyncio.create_task(work) for work in works]
             try:
                 yield
             finally:
-                connecting.cancel()
-                with suppress(asyncio.CancelledError):
-                    await connecting
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await self._note_repeated()
+                await self.answering.close()  # while the database is still open
 
-    async def _connect(self) -> None:
-        url = self.config.database_url
-        while url and self.store is None:
+    async def _connect(self, stack: AsyncExitStack) -> None:
+        """Open the database, and what stands on it."""
+        url, redis_url, key = self.config.database_url, self.config.redis_url, self.config.signing_key
+        while url:
             try:
-                self.store = await Store.open(url.get_secret_value())
+                store = await Store.open(url.get_secret_value())
+                break
             except StoreError as error:
                 _log.warning("the database is not there yet: %s", type(error).__name__)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(_AGAIN_S)
+        else:
+            return
+        stack.push_async_callback(store.close)
+        head = RedisHead(redis_url.get_secret_value()) if redis_url else None
+        if head:
+            stack.push_async_callback(head.close)
+        secret = key.get_secret_value().encode() if key else secrets.token_bytes(32)
+        self.audit = await stack.enter_async_context(Audit(store, secret, head))
+        self.customers = Customers(store, self.audit, [Cache(self.answering.forget)])
+        self.store = store
+        with suppress(StoreError):  # the next erasure, or start, goes on with it
+            await self.customers.resume()
 
-    async def _close_store(self) -> None:
-        if self.store:
-            await self.store.close()
+    async def _connect_queue(self, stack: AsyncExitStack) -> None:
+        while url := self.config.queue_url:
+            queue = JobQueue(url.get_secret_value())
+            try:
+                await queue.open()
+            except QueueUnavailable as error:
+                await queue.close()
+                _log.warning("the queue is not there yet: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                stack.push_async_callback(queue.close)
+                self.queue = queue
+                return
 
-    def needed_store(self) -> Store:
-        """Return the store.
+    def needed(self, part: T | None, name: str) -> T:
+        """Return a part.
 
         Raises:
             Problem: there is none, or it was not reached yet.
         """
-        if self.store is None:
-            raise Problem("dependency", "The database is not there yet.")
-        return self.store
+        if part is None:
+            raise Problem("dependency", f"The {name} is not there yet.")
+        return part
+
+    def needed_store(self) -> Store:
+        """Return the store, or raise as needed() does."""
+        return self.needed(self.store, "database")
 
     async def keep(self, kept: Kept) -> None:
         """Write an answer into the history."""
@@ -133,24 +164,67 @@ class Service:
             answer_id=said.id,
         )
 
-    def record(self, seen: Seen, action: str, target: str, **detail: Any) -> None:
-        """Note what was done by whom, for the audit log."""
+    # -- the audit log -----------------------------------------------------------------------------------
+
+    async def record(self, seen: Seen, action: str, target: str, **detail: Any) -> None:
+        """Note in the audit log what was done by whom.
+
+        Raises:
+            Problem: too much waits to be written: nothing is done that nobody could prove.
+        """
+        if self.audit is not None:
+            try:
+                await self.audit.record(seen.caller.tenant, seen.caller.name, action, target, **detail)
+            except AuditError as error:
+                raise Problem("dependency", "The audit log cannot be written.") from error
+
+    def repeat(self, seen: Seen, program: str) -> None:
+        """Note a repeated answer: those of a key and a second are one record, with their number.
+
+        Raises:
+            Problem: as record().
+        """
+        if self.audit is not None and self.audit.waiting >= MOST_UNWRITTEN:
+            raise Problem("dependency", "The audit log cannot be written.")
+        self._repeats[seen.caller.tenant, seen.caller.name, program] += 1
+
+    async def _note_repeats(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await self._note_repeated()
+
+    async def _note_repeated(self) -> None:
+        repeats, self._repeats = self._repeats, Counter()
+        for (tenant, actor, program), count in repeats.items():
+            if self.audit is not None:
+                with suppress(AuditError):  # the database is away for long; requests are refused by now
+                    await self.audit.record(tenant, actor, "answer.repeated", program, count=count)
+
+    # -- how the parts are -------------------------------------------------------------------------------
 
     async def parts(self) -> dict[str, str]:
         """Return how each part is: "ok", or what is wrong with it."""
-        found = {"model": f"breaker {self.answering.breaker.state}"}
+        state = self.answering.breaker.state
+        found = {"model": "ok" if state == "closed" else f"its breaker is {state}"}
         if self.config.redis_url:
-            found["redis"] = await self.quotas.check() or "ok"
-        if self.config.database_url:
-            found["database"] = "ok" if await self._has_database() else "does not answer"
-        return {name: "ok" if text == "breaker closed" else text for name, text in found.items()}
+            found["redis"] = "does not answer" if await self.quotas.check() else "ok"
+        for name, url, ping in (
+            ("database", self.config.database_url, self.store and self.store.ping),
+            ("queue", self.config.queue_url, self.queue and self.queue.ping),
+        ):
+            if url:
+                found[name] = "ok" if ping and await _answers(ping) else "does not answer"
+        if self.audit is not None and self.audit.waiting >= MOST_UNWRITTEN:
+            found["audit"] = "cannot be written"
+        return found
 
-    async def _has_database(self) -> bool:
-        try:
-            await self.needed_store().ping()
-        except (Problem, StoreError):
-            return False
-        return True
+
+async def _answers(ping: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await asyncio.wait_for(ping(), _PING_S)
+    except (CourseError, TimeoutError):
+        return False
+    return True
 
 
 # -- what comes in, and what goes out ----------------------------------------------------------------------
@@ -221,6 +295,18 @@ class HistoryReply(_Out):
     """Answers of this tenant, newest first."""
 
     answers: list[dict[str, Any]]
+
+
+class AuditReply(_Out):
+    """Records of the audit log, newest first."""
+
+    entries: list[dict[str, Any]]
+
+
+class CustomerReply(_Out):
+    """What is held about a customer, or how much of it was erased, by place."""
+
+    held: dict[str, Any]
 
 
 class Told(_Out):
@@ -330,7 +416,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             async def told(final: Final) -> dict[str, Any]:
                 said = finished(final)
                 await quotas.charge_tokens(seen.caller, said.tokens)
-                service.record(seen, "answer", said.id, cached=said.is_cached)
+                await service.record(seen, "answer", said.id, cached=said.is_cached)
                 return {"id": said.id, "version": said.version, "request_id": seen.request_id}
 
             headers = {"cache-control": "no-store"}
@@ -352,8 +438,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         if asked.program not in config.programs:
             raise Problem("invalid", "There is no such program.", errors=[_NO_PROGRAM])
         answering.program(asked.program, seen.version)
-        if service.jobs is None:
-            raise Problem("dependency", "There is no queue here.")
+        queue = service.needed(service.queue, "queue")
         job = await store.create_job(
             seen.caller.tenant,
             asked.program,
@@ -362,13 +447,14 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             customer=asked.customer,
             idempotency_key=seen.idempotency_key,
         )
+        if job.status == "dead":  # it could not be queued the first time
+            await store.revive_job(job.id)
         try:
-            await service.jobs.publish(job.id)
-        except Exception as error:  # border: each queue's client has errors of its own
-            _log.warning("job %s was not queued: %s", job.id, type(error).__name__)
+            await queue.send(job.id)
+        except QueueUnavailable:
             await store.dead_job(seen.caller.tenant, job.id, "it could not be queued")
-            raise Problem("dependency", "The queue does not answer.") from None
-        service.record(seen, "job", job.id, inputs=len(asked.inputs))
+            raise
+        await service.record(seen, "job", job.id, inputs=len(asked.inputs))
         headers = {"location": f"/v1/jobs/{job.id}"}
         return _json(_job_told(job, [], seen), status=202, headers=headers)
 
@@ -403,8 +489,51 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         comment = answering.redacted(given.comment)
         if not await store.feedback(seen.caller.tenant, given.answer_id, given.score, comment):
             raise Problem("not_found", "No answer of yours has this id.")
-        service.record(seen, "feedback", given.answer_id, score=given.score)
+        await service.record(seen, "feedback", given.answer_id, score=given.score)
         return _json({"status": "kept", "request_id": seen.request_id}, status=201)
+
+    @get("/v1/audit", ("invalid",), response_model=AuditReply)
+    async def read_audit(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+        before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    ) -> Response:
+        """Tell what was done for this tenant, newest first; `before` goes on from a sequence number."""
+        seen, audit = of_request(request.scope), service.needed(service.audit, "database")
+        found = await audit.entries(seen.caller.tenant, before=before, limit=limit)
+        shown = ("actor", "action", "target", "at")
+        entries = [
+            {"seq": seq, **{name: getattr(one, name) for name in shown}, "detail": json.loads(one.detail)}
+            for seq, one in found
+        ]
+        return _json({"entries": entries, "request_id": seen.request_id})
+
+    @post("/v1/audit/verify", response_model=Told)
+    async def verify_audit(request: Request) -> Response:
+        """Say whether every record is as it was written, or which is the first that is not."""
+        seen, audit = of_request(request.scope), service.needed(service.audit, "database")
+        await audit.flush()
+        found = await audit.verify()
+        status = "verified" if isinstance(found, Verified) else f"broken at record {found.seq}"
+        return _json({"status": status, "request_id": seen.request_id})
+
+    @get("/v1/customers/{customer}/export", ("invalid",), response_model=CustomerReply)
+    async def export_customer(request: Request, customer: Id) -> Response:
+        """Return all that is held about a customer."""
+        seen, customers = of_request(request.scope), service.needed(service.customers, "database")
+        held = await customers.export(seen.caller.tenant, customer, actor=seen.caller.name)
+        return _json({"held": held, "request_id": seen.request_id})
+
+    @app.delete(
+        "/v1/customers/{customer}", response_model=CustomerReply, responses=documented(*_ALWAYS, "invalid")
+    )
+    async def erase_customer(request: Request, customer: Id) -> Response:
+        """Erase all that is held about a customer, everywhere; 503 says that a place is away: ask again."""
+        seen, customers = of_request(request.scope), service.needed(service.customers, "database")
+        done = await customers.erase(seen.caller.tenant, customer, actor=seen.caller.name)
+        if not done.is_complete:
+            raise Problem("dependency", f"Not erased yet: {', '.join(done.failed)}. Ask again.")
+        return _json({"held": done.erased, "request_id": seen.request_id})
 
     @get("/v1/admin/status")
     async def read_status(request: Request) -> Response:

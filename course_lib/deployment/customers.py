@@ -135,7 +135,8 @@ class Cache:
 
     async def erase(self, person: Person) -> int:
         """Drop the customer's answers."""
-        return await self._forget(person.tenant, person.customer)
+        names = (person.customer, *person.subjects)  # a worker knows the pseudonym alone
+        return sum([await self._forget(person.tenant, name) for name in names])
 
 
 class Collector:

@@ -162,7 +162,9 @@ class Guard:
         if said is None:
             said = await self._ask(path, seen, body)
             self._keys[seen.digest] = said.key
-        self._service.record(seen, PROGRAM_PATHS[path], said.id, cached=said.is_cached)
+            await self._service.record(seen, "answer", said.id, cached=said.is_cached)
+        else:
+            self._service.repeat(seen, PROGRAM_PATHS[path])
         await _send(send, 200, reply(said, seen.request_id), _JSON)
 
     async def _ask(self, path: str, seen: Seen, body: bytes) -> Answered:
@@ -190,8 +192,6 @@ class Guard:
             Problem: it is something else, too large or too slow.
         """
         most = self._config.max_body_bytes
-        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
-            raise Problem("unsupported_media_type", "Send Content-Type: application/json.")
         if int(headers.get(b"content-length") or 0) > most:
             raise Problem("too_large", f"A body may have {most} bytes.")
         message = await receive()
@@ -206,6 +206,9 @@ class Guard:
                 raise Problem("too_slow", f"Send the body within {BODY_WITHIN_S:g} s.") from None
         if len(body) > most:
             raise Problem("too_large", f"A body may have {most} bytes.")
+        media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if body and media != b"application/json":
+            raise Problem("unsupported_media_type", "Send Content-Type: application/json.")
         return body
 
     async def _once(self, scope: Scope, receive: Receive, send: Send, body: bytes, given: bytes) -> None:

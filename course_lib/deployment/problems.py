@@ -18,6 +18,7 @@ from course_lib.concurrency import HalfAnswer
 from course_lib.debugging import BudgetExceeded
 from course_lib.deployment.callers import Forbidden, Unauthorized
 from course_lib.deployment.database import StoreUnavailable
+from course_lib.deployment.queue import QueueUnavailable
 from course_lib.deployment.quotas import QuotaExceeded
 from course_lib.errors import CourseError
 from course_lib.resilience import BreakerOpen, BulkheadFull, DeadlineExceeded
@@ -106,6 +107,7 @@ _AGAIN = "Send it again after Retry-After."
 _MAPPED: tuple[tuple[type[BaseException], str, str], ...] = (
     (Forbidden, "forbidden", ""),
     (QuotaExceeded, "quota", _AGAIN),
+    (QueueUnavailable, "dependency", f"The queue does not answer. {_AGAIN}"),
     (StoreUnavailable, "dependency", f"The database does not answer. {_AGAIN}"),
     (DeadlineExceeded, "deadline", "The model took too long. Ask again, or ask less at once."),
     (BreakerOpen, "model_down", f"It failed so often that it is not asked now. {_AGAIN}"),

@@ -18,7 +18,7 @@ from types import FrameType
 
 import uvicorn
 
-from course_lib.deployment.app import Jobs, Service, create_app
+from course_lib.deployment.app import Service, create_app
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.services.child import next_word
 from course_lib.services.web import BoundedProtocol
@@ -46,9 +46,9 @@ class _Server(uvicorn.Server):
         loop.call_soon_threadsafe(loop.call_later, NOTICE_S, super().handle_exit, sig, frame)
 
 
-def run(config: DeploymentConfig, listener: socket.socket, *, jobs: Jobs | None = None) -> None:
+def run(config: DeploymentConfig, listener: socket.socket) -> None:
     """Serve on `listener` until a signal ends it."""
-    service = Service(config, jobs=jobs)
+    service = Service(config)
     _Server(
         uvicorn.Config(
             create_app(config, service),
