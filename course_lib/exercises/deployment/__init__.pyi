@@ -1,0 +1,5 @@
+from .erased_customer import Places, erasable
+
+EXERCISES: tuple[str, ...]
+
+__all__ = ["Places", "erasable"]

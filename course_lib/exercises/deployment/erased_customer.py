@@ -1,0 +1,345 @@
+"""Exercise 5.6, erase a customer everywhere: a customer among others, in PostgreSQL, Redis and two files.
+
+Main path: EXERCISE -> engine.registry; erasable() makes the places, with names of its own on both servers.
+Each check compares what is left with what should be, also when a call to a server fails in the middle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import choice, randrange, shuffle
+from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
+
+import psycopg
+import redis
+
+from course_lib.exercises.engine.checks import expect, expect_equal, result_of, without_error
+from course_lib.exercises.engine.registry import Exercise
+from course_lib.services import running_postgres, running_redis
+
+_TABLES = """
+CREATE TABLE subjects (tenant text, customer text, subject text UNIQUE, PRIMARY KEY (tenant, customer));
+CREATE TABLE answers (subject text NOT NULL REFERENCES subjects (subject), answer text);
+CREATE TABLE jobs (id integer PRIMARY KEY, subject text REFERENCES subjects (subject), status text, inputs jsonb)
+"""
+_STATUSES = ("queued", "running", "done")
+_ODD = (
+    b"no JSON\n",
+    b"[1]\n",
+    b'"text"\n',
+    b"42\n",
+    b"null\n",
+    b"\xff\xfe\r\n",
+    b"\n",
+    b'{"subject": 7}\n',
+)
+_TORN = b'{"subject": "'
+_NOBODY = ("nobody", "", "' OR '1'='1", "%", "*", "ada*", "a\\", "\u0130")
+_PLACES = ("answers", "jobs", "cache", "log", "traces")
+_AGAIN = "After a failure everything has to be found again: what leads to it goes last."
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a service keeps what customers write."""
+
+    database: psycopg.Connection[Any]
+    """With the tables subjects, answers and jobs; each statement is a transaction of its own."""
+    redis: redis.Redis
+    log: Path
+    traces: Path
+
+
+class _Fuse:
+    """Lets so many calls to the servers through; then the server of the next call is away, and stays so."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self.away: type[Exception] | None = None
+
+    def burn(self, error: Exception) -> None:
+        if self.left is not None and self.away is None:
+            self.left -= 1
+            self.away = type(error) if self.left < 0 else None
+        if self.away is type(error):
+            raise error
+
+
+def _fused(fuse: _Fuse, url: str, schema: str) -> tuple[psycopg.Connection[Any], redis.Redis]:
+    """Return connections to both servers, over which a call fails when the fuse says so."""
+
+    class Cursor(psycopg.Cursor[Any]):
+        def execute(self, *args: Any, **named: Any) -> Any:
+            fuse.burn(psycopg.OperationalError("the line dropped"))
+            return super().execute(*args, **named)
+
+        def executemany(self, *args: Any, **named: Any) -> Any:
+            fuse.burn(psycopg.OperationalError("the line dropped"))
+            return super().executemany(*args, **named)
+
+    cache = redis.Redis.from_url(running_redis().url, decode_responses=True, retry=None)
+    kind: Any = cache.connection_pool.connection_class
+
+    class Line(kind):  # type: ignore[misc]
+        def send_packed_command(self, *args: Any, **named: Any) -> Any:
+            fuse.burn(redis.ConnectionError("the line dropped"))
+            return super().send_packed_command(*args, **named)
+
+    cache.connection_pool.connection_class = Line
+    options = f"-c search_path={schema} -c client_min_messages=warning"
+    return psycopg.connect(url, autocommit=True, cursor_factory=Cursor, options=options), cache
+
+
+class _Stand:
+    """Places with some customers in them, and what should be there."""
+
+    def __init__(self, places: Places, fuse: _Fuse) -> None:
+        self.places, self.fuse = places, fuse
+        end = uuid4().hex[:8]
+        self.tenant, self.customer = f"lantern-{end}", choice(("ada", "c-17", "Zoë [1]", "a.b"))
+        self.who = self.tenant, self.customer
+        number = randrange(10, 100)
+        self.subjects = {  # one of the others' begins with theirs, and one begins it
+            self.who: f"s{number}1",
+            (self.tenant, f"{self.customer}2"): f"s{number}",
+            (self.tenant, self.customer[:-1]): f"s{number}10",
+            (f"{self.tenant}2", self.customer): f"s2{number}",
+            (f"other-{end}", self.customer): f"S{number}1",
+        }
+        self.keys: dict[tuple[str, str], list[str]] = {}
+        self.counts: dict[str, int] = {}
+        self._fill()
+
+    def _fill(self) -> None:
+        places, log, spans, jobs = self.places, [*_ODD], [*_ODD], 0
+        for who, subject in self.subjects.items():
+            many = {place: randrange(2, 5) for place in _PLACES}
+            places.database.execute("INSERT INTO subjects VALUES (%s, %s, %s)", [*who, subject])
+            for number in range(many["answers"]):
+                places.database.execute("INSERT INTO answers VALUES (%s, %s)", [subject, f"answer {number}"])
+            for number in range(3):
+                jobs += 1
+                row = [jobs, subject, _STATUSES[number], f'["{subject} asks"]']
+                places.database.execute("INSERT INTO jobs VALUES (%s, %s, %s, %s)", row)
+            self.keys[who] = [f"answer:{uuid4().hex}" for _ in range(many["cache"])]
+            places.redis.mset(dict.fromkeys(self.keys[who], f"for {subject}"))
+            places.redis.sadd(_tag(who), *self.keys[who])
+            log += [_line(event="answered", subject=subject, note=choice(_NOTES)) for _ in range(many["log"])]
+            log += [_line(event="seen beside", note=subject, subjects=[subject])]
+            for trace in (uuid4().hex, uuid4().hex):
+                spans += [_line(trace_id=trace, name="request", attributes={"subject": subject})]
+                spans += [
+                    _line(trace_id=trace, name="lm", attributes=choice(({}, {"tokens": 7}))) for _ in "12"
+                ]
+            if who == self.who:
+                self.counts = {**many, "jobs": 3, "traces": 6}
+        spans += [_line(name="alone", attributes=None), _line(name="alone", attributes={})]
+        for path, lines in ((places.log, log), (places.traces, spans)):
+            shuffle(lines)
+            path.write_bytes(b"".join(lines) + _TORN)
+
+    def erase(self, function: Callable[..., Any], *who: str) -> Any:
+        return result_of(function, self.places, *(who or self.who))
+
+    def held(self) -> dict[str, Any]:
+        """Return all that is in the places, in a form to compare."""
+        query, places = self.places.database.execute, self.places
+        rows = {
+            "subjects": [*query("SELECT * FROM subjects ORDER BY subject")],
+            "answers": [*query("SELECT * FROM answers ORDER BY subject, answer")],
+            "jobs": [*query("SELECT id, subject, status, inputs FROM jobs ORDER BY id")],
+        }
+        cache = {key: places.redis.get(key) for keys in self.keys.values() for key in keys}
+        tags = {_tag(who): {*places.redis.smembers(_tag(who))} for who in self.keys}
+        paths = sorted(places.log.parent.iterdir())
+        files = {path.name: path.read_bytes().splitlines(keepends=True) for path in paths}
+        return {**rows, "cache": {**cache, **tags}, **files}
+
+    def wanted(self) -> dict[str, Any]:
+        """Return what should be in the places when the customer has been erased."""
+        held, theirs = self.held(), self.subjects[self.who]
+        gone = {*self.keys[self.who]}
+        traces = {_of(line).get("trace_id") for line in held["traces.jsonl"] if _subject(_of(line)) == theirs}
+        return {
+            "subjects": [row for row in held["subjects"] if row[2] != theirs],
+            "answers": [row for row in held["answers"] if row[0] != theirs],
+            "jobs": [(row[0], None, "erased", []) if row[1] == theirs else row for row in held["jobs"]],
+            "cache": {
+                key: (set() if key == _tag(self.who) else None if key in gone else value)
+                for key, value in held["cache"].items()
+            },
+            "log.jsonl": [line for line in held["log.jsonl"] if _of(line).get("subject") != theirs],
+            "traces.jsonl": [
+                line for line in held["traces.jsonl"] if (_of(line).get("trace_id") or "") not in traces
+            ],
+        }
+
+
+_NOTES = ("", "s1", "café", "line\nbreak", "a\u2028b")
+
+
+def _tag(who: tuple[str, str]) -> str:
+    return f"customer:{who[0]}/{who[1]}"
+
+
+def _line(**fields: Any) -> bytes:
+    return json.dumps(fields, ensure_ascii=choice((True, False))).encode() + choice((b"\n", b"\r\n"))
+
+
+def _of(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _subject(span: dict[str, Any]) -> Any:
+    return (span.get("attributes") or {}).get("subject")
+
+
+@contextmanager
+def _stand() -> Iterator[_Stand]:
+    url, schema, fuse = running_postgres().url, f"exercise_5_6_{uuid4().hex}", _Fuse()
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute(f"CREATE SCHEMA {schema}; SET search_path TO {schema}; {_TABLES}")
+        database, cache = _fused(fuse, url, schema)
+        stand = None
+        try:
+            with tempfile.TemporaryDirectory(prefix="erase-") as folder, database, cache:
+                log, traces = Path(folder, "log.jsonl"), Path(folder, "traces.jsonl")
+                stand = _Stand(Places(database, cache, log, traces), fuse)
+                yield stand
+        finally:
+            with redis.Redis.from_url(running_redis().url) as ours:
+                for who, keys in stand.keys.items() if stand else ():
+                    ours.delete(_tag(who), *keys)
+            owner.execute(f"SET client_min_messages = warning; DROP SCHEMA {schema} CASCADE")
+
+
+@contextmanager
+def erasable() -> Iterator[tuple[Places, str, str]]:
+    """Give places in which five customers are, and the tenant and the customer to erase."""
+    with _stand() as stand:
+        yield stand.places, *stand.who
+
+
+def _expect_same(got: dict[str, Any], want: dict[str, Any], when: str, *, hint: str = "") -> None:
+    for place, wanted in want.items():
+        expect_equal(got.get(place), wanted, f"what is in {place} {when}", hint=hint)
+    others = sorted({*got} - {*want})
+    expect(
+        not others, f"files {when}", observed=others, expected="no other file", hint="Nothing is left beside."
+    )
+
+
+def erases_everything(erase: Callable[..., Any]) -> None:
+    """Nothing of the customer is left, and nothing of anybody else is touched."""
+    for _ in range(4):
+        with _stand() as stand:
+            want = stand.wanted()
+            counts = stand.erase(erase)
+            _expect_same(stand.held(), want, f"after erasing {stand.customer!r}, {stand.subjects[stand.who]}")
+            expect_equal(counts, stand.counts, "what erase returned")
+
+
+def may_be_repeated(erase: Callable[..., Any]) -> None:
+    """Erasing again, or somebody whom nobody knows, is no error, changes nothing and returns zeros."""
+    with _stand() as stand:
+        want, zeros = stand.held(), dict.fromkeys(_PLACES, 0)
+        for customer in _NOBODY:
+            told = f"erasing {customer!r}, whom nobody knows"
+            counts = without_error(
+                partial(stand.erase, erase, stand.tenant, customer), f"{told}, is no error"
+            )
+            expect_equal(
+                counts, zeros, f"what {told}, returned", hint="Texts go to the database as parameters."
+            )
+            _expect_same(stand.held(), want, f"after {told}")
+        want = stand.wanted()
+        stand.erase(erase)
+        expect_equal(
+            without_error(partial(stand.erase, erase), "erasing again is no error"), zeros, "what it returned"
+        )
+        _expect_same(stand.held(), want, "after erasing twice")
+
+
+def replaces_files_whole(erase: Callable[..., Any]) -> None:
+    """At every moment each file is the old one or the new one, and whole."""
+    with _stand() as stand, ExitStack() as held:
+        paths = (stand.places.log, stand.places.traces)
+        before = {path: (held.enter_context(path.open("rb")), path.read_bytes()) for path in paths}
+        with _leaving(paths) as left:
+            stand.erase(erase)
+        hint = "Write a new file beside it, then os.replace(new, old): that is one step."
+        expect(
+            not left, "what is done to a file", observed=left, expected="another takes its place", hint=hint
+        )
+        for path, (old, content) in before.items():
+            is_whole = old.read() == content
+            told, want = f"{path.name} was changed where it stood", "another takes its place in one step"
+            expect(is_whole, "what is done to a file", observed=told, expected=want, hint=hint)
+
+
+@contextmanager
+def _leaving(paths: tuple[Path, ...]) -> Iterator[list[str]]:
+    """Note what takes one of these files away from its place."""
+    left: list[str] = []
+    with ExitStack() as patches:
+        for name in ("unlink", "remove", "rename", "replace"):
+
+            def noted(call: Callable[..., Any], path: Any, *args: Any, **named: Any) -> Any:
+                if Path(path) in paths:
+                    left.append(f"{Path(path).name} is gone for a moment: os.{call.__name__}")
+                return call(path, *args, **named)
+
+            patches.enter_context(patch.object(os, name, partial(noted, getattr(os, name))))
+        yield left
+
+
+def goes_on_after_a_cut(erase: Callable[..., Any]) -> None:
+    """Wherever a call to a server fails, the error reaches the caller, and erasing again leaves nothing."""
+    for cut in range(100):
+        with _stand() as stand:
+            want, stand.fuse.left = stand.wanted(), cut
+            told = f"after a cut at call {cut + 1} to the servers"
+            try:
+                stand.erase(erase)
+                ended = "as if nothing had happened"
+            except Exception as error:  # border: the learner's code, on lines that drop
+                ended = f"with {type(error).__name__}"
+            is_cut, stand.fuse.left, stand.fuse.away = bool(stand.fuse.away), None, None
+            if not is_cut:
+                _expect_same(stand.held(), want, "after an erasure that was not cut")
+                return
+            expect(
+                ended.startswith("with "), f"how erase ended {told}", observed=ended, expected="with an error"
+            )
+            without_error(partial(stand.erase, erase), f"erasing again, {told}, is no error", hint=_AGAIN)
+            _expect_same(stand.held(), want, f"after erasing again, {told}", hint=_AGAIN)
+
+
+EXERCISE = Exercise(
+    title="Erase a customer everywhere",
+    minutes=25,
+    difficulty="hard",
+    hints=(
+        "The pseudonym first: SELECT it by tenant and customer, and make its deletion the last thing of all.",
+        "redis.delete(set, *answers) is one command. A trace takes two readings: its id, then its spans.",
+        "Read bytes, split after each newline, keep what json.loads refuses; write beside, then os.replace.",
+    ),
+    checks=(erases_everything, may_be_repeated, replaces_files_whole, goes_on_after_a_cut),
+    deadline_s=30.0,
+    why="What leads to the rest, the pseudonym and the set, goes last, so an erasure that is cut off can be "
+    "asked for again, and each step may be repeated. Files are replaced in one step. Values are compared "
+    "whole, as parameters: no id is taken for one that begins with it.",
+)
