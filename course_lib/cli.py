@@ -94,6 +94,21 @@ def lm(
     serve(host=host, port=port, record=record, replay=replay)
 
 
+@app.command()
+def serve(
+    replicas: Annotated[int, typer.Option(min=1, max=16, help="how many processes of the service")] = 2,
+) -> None:
+    """Run the desk as a service, with all that it needs, until Ctrl-C; each part is a process of its own.
+
+    REDIS_URL, DATABASE_URL and AMQP_URL name servers to use instead, OTEL_EXPORTER_OTLP_ENDPOINT a collector.
+
+    Example: course serve
+    """
+    from course_lib.deployment.stack import serve as serve_stack
+
+    serve_stack(replicas=replicas)
+
+
 config_app = typer.Typer(help="Settings of the service.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 

@@ -306,11 +306,10 @@ class Answering:
         inputs = {self._served[name].input: text}
         with scope(tenant=tenant, customer=self.tag(tenant, customer), version=version):
             prediction = self._from_memory(program, inputs)
-            is_cached = prediction is not None
             if prediction is None:
                 prediction, tokens = await self._from_model(program, inputs)
         outputs = {field: prediction[field] for field in self._served[name].outputs}
-        said = Answered(self._id(key, outputs), outputs, version, is_cached, key, tokens)
+        said = Answered(self._id(key, outputs), outputs, version, not tokens, key, tokens)
         self._remember(Kept(tenant, customer, name, text, said), key, stamp)
         return said
 

@@ -1,4 +1,4 @@
-"""One process of the service: uvicorn around the application, which ends by answering what has begun.
+"""The processes of the service: a replica, uvicorn around the application; and a worker.
 
 Main path: run(config, listener) until SIGTERM or Ctrl-C: readiness says no, the gateway sends no more, then
 no new connection is taken, and what is under way is answered, for `drain_s` at most.
@@ -14,19 +14,25 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
+from course_lib.deployment.answering import Answering
 from course_lib.deployment.app import Service, create_app
-from course_lib.deployment.config import DeploymentConfig
-from course_lib.services.child import next_word
+from course_lib.deployment.config import ConfigError, DeploymentConfig
+from course_lib.deployment.problems import problem_of
+from course_lib.deployment.store import Store
+from course_lib.deployment.worker import Worker, run_until_told
+from course_lib.services.child import STOP, next_word
 from course_lib.services.web import BoundedProtocol
 
 _MOST_CONNECTIONS, _BACKLOG = 2_000, 1_024
 NOTICE_S = 1.5
 """So long a replica that is to end says so and goes on: longer than the gateway's pause between two looks."""
-_KEEP_ALIVE_S = 75
+_KEEP_ALIVE_S, _BETWEEN_S = 75, 0.05
 
 
 class _Server(uvicorn.Server):
@@ -69,16 +75,57 @@ def run(config: DeploymentConfig, listener: socket.socket) -> None:
     ).run(sockets=[listener])
 
 
+async def work(config: DeploymentConfig) -> None:
+    """Answer the jobs of the queue until a signal ends it.
+
+    Raises:
+        ConfigError: the settings name no database, or no queue.
+    """
+    if config.database_url is None or config.queue_url is None:
+        raise ConfigError(["a worker needs database_url (DATABASE_URL) and queue_url (AMQP_URL); set both"])
+    url, queue_url = config.database_url.get_secret_value(), config.queue_url.get_secret_value()
+
+    async def answer(
+        tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
+    ) -> Mapping[str, Any]:
+        text = given[answering.input(program)]
+        try:
+            said = await answering.answer(program, text, tenant=tenant, customer=customer, version=version)
+        except Exception as error:  # border: what a later attempt cannot cure is this input's result
+            if (code := problem_of(error).code) in ("invalid", "not_found"):
+                return {"error": code}
+            raise
+        return said.outputs
+
+    async with Answering(config) as answering, await Store.open(url, deadline_s=30.0) as store:
+        await run_until_told(Worker(queue_url, store, answer, drain_s=config.drain_s))
+
+
 def run_child(fd: int, *, owner: int) -> None:
     """Serve on the listening socket `fd`, with the settings of the environment, until `owner` is gone."""
     config = DeploymentConfig()
+    _end_with(owner, config)
+    run(config, socket.socket(fileno=fd))
+
+
+def run_worker_child(*, owner: int) -> None:
+    """Work, with the settings of the environment, until `owner` is gone."""
+    config = DeploymentConfig()
+    _end_with(owner, config)
+    asyncio.run(work(config))
+
+
+def _end_with(owner: int, config: DeploymentConfig) -> None:
+    """End this process as a signal would, when its owner says so or is gone."""
 
     def end_with_owner() -> None:
         while (word := next_word(owner)) is None:
             pass
         os.kill(os.getpid(), signal.SIGTERM)
+        if word != STOP:  # all of it ends: nobody is left to be told
+            time.sleep(_BETWEEN_S)
+            os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(config.drain_s + NOTICE_S if word else 5.0)  # nobody waits for an owner that was killed
         os._exit(1)
 
     threading.Thread(target=end_with_owner, daemon=True).start()
-    run(config, socket.socket(fileno=fd))

@@ -44,7 +44,7 @@ class PostgresError(ServerError):
     """The PostgreSQL server cannot be started, stopped or reached."""
 
 
-def running_postgres() -> Server:
+def running_postgres(folder: Path | None = None) -> Server:
     """Return this process's PostgreSQL, started if need be, which takes about a second.
 
     All callers share one, which ends with the process, in whatever way that ends, and its data with it.
@@ -52,13 +52,16 @@ def running_postgres() -> Server:
     PostgreSQL's clients (PGSERVICE, PGHOSTADDR, PGOPTIONS and so on) are taken out of this process's
     environment: they are meant for some other server, and libpq would apply them to this one.
 
+    Args:
+        folder: where to have a server of one's own, which ends with its `with`.
+
     Raises:
         PostgresError: it cannot be started or reached; the message says what to do.
     """
-    if not os.environ.get(_Postgres.variable):
+    if folder or not os.environ.get(_Postgres.variable):
         for name in [name for name in os.environ if name.startswith("PG") and name.isalpha()]:
             del os.environ[name]
-    return share(_Postgres)
+    return share(_Postgres, folder)
 
 
 class _Postgres(Server):

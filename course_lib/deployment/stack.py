@@ -1,0 +1,301 @@
+"""Everything that the service needs, started with one call and ended with it.
+
+Main path: with running_stack() as stack: httpx.post(f"{stack.url}/v1/answers", headers=stack.headers, ...).
+The model's endpoint, Redis, PostgreSQL, the queue, a worker, two replicas and the gateway are processes of
+their own; REDIS_URL, DATABASE_URL and AMQP_URL name servers to use instead of some.
+
+A part is known by its name: stack.kill("redis") is a crash, stack.start("redis") brings it back under the
+same address. Whatever ends this process ends all of them: see services/child.py.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+from course_lib import lm
+from course_lib.deployment.callers import make_key
+from course_lib.deployment.config import ROLES, DeploymentConfig
+from course_lib.deployment.gateway import Replica, routes
+from course_lib.errors import CourseError
+from course_lib.paths import ROOT
+from course_lib.services import running_gateway, running_postgres, running_queue, running_redis, shown
+from course_lib.services.child import CLOSE, Child
+from course_lib.services.server import Server
+
+_READY_S = 60.0
+_LOOK_EVERY_S = 0.05
+_CODE = (
+    "import sys; sys.path.insert(0, {root!r}); "
+    "from course_lib.deployment.replica import {what}; {what}({fd}owner={owner})"
+)
+_SERVERS: dict[str, tuple[str, Callable[[Path | None], Server]]] = {
+    "redis": ("REDIS_URL", running_redis),
+    "database": ("DATABASE_URL", running_postgres),
+    "queue": ("AMQP_URL", running_queue),
+}
+
+
+class StackError(CourseError):
+    """A part of the stack cannot be started, or there is no part of this name."""
+
+
+class Part(Protocol):
+    """Something that can be ended and started again."""
+
+    def start(self) -> None:
+        """Start it, if it does not run."""
+
+    def stop(self) -> None:
+        """End it as it should be ended."""
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+
+
+class _Process:
+    """A process of ours: a replica, which listens, or a worker."""
+
+    def __init__(self, name: str, config: DeploymentConfig, *, listens: bool) -> None:
+        self.name, self._config, self._listens = name, config, listens
+        self.port = 0
+        self._child: Child | None = None
+        self._log: Any = None
+
+    @property
+    def url(self) -> str:
+        """Where a replica listens; the same after a kill."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process's number; 0 when it does not run."""
+        return self._child.process.pid if self._child and self._child.is_running() else 0
+
+    def start(self) -> None:
+        if self.pid:
+            return
+        what, numbers = "run_worker_child", ""
+        with ExitStack() as stack:
+            fds = []
+            if self._listens:
+                listener = stack.enter_context(socket.create_server(("127.0.0.1", self.port), backlog=1024))
+                self.port, fds = listener.getsockname()[1], [listener.fileno()]
+                what, numbers = "run_child", f"{fds[0]}, "
+            code = _CODE.format(root=str(ROOT), what=what, fd=numbers, owner=os.getpid())
+            known = {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process)
+            self._child = Child(
+                [sys.executable, "-P", "-c", code],
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+                pass_fds=fds,
+                env={**os.environ, **known, **self._config.environment()},
+            )
+
+    def wait(self) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            StackError: it has ended, or takes too long; with what it wrote.
+        """
+        give_up_at = time.monotonic() + _READY_S
+        while self._listens and not self._is_ready():
+            if not self.pid or time.monotonic() > give_up_at:
+                self._log.seek(0)
+                lines = self._log.read().decode(errors="replace").strip().splitlines()[-3:]
+                raise StackError(f"{self.name} is not ready; it wrote: {' | '.join(lines) or 'nothing'}")
+            time.sleep(_LOOK_EVERY_S)
+
+    def _is_ready(self) -> bool:
+        try:
+            told = httpx.get(f"{self.url}/health/ready", timeout=5, trust_env=False)
+        except httpx.HTTPError:
+            return False
+        return told.status_code == 200 and told.json()["status"] == "ok"
+
+    def stop(self) -> None:
+        if self._child is not None:
+            self._child.stop()
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.stop(CLOSE)
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.process.kill()
+            self._child.process.wait()
+
+
+class Stack:
+    """The parts that run, by name."""
+
+    def __init__(self, config: DeploymentConfig, parts: dict[str, Any], key: str) -> None:
+        self.config, self.parts, self.key = config, parts, key
+        """The settings; the parts; the demo key, which has every role (development only)."""
+
+    @property
+    def url(self) -> str:
+        """Where callers ask: the gateway."""
+        return str(self.parts["gateway"].url)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What to send so that the service lets one in."""
+        return {"X-API-Key": self.key}
+
+    @property
+    def replicas(self) -> list[str]:
+        """Where the replicas listen."""
+        return [part.url for name, part in self.parts.items() if name.startswith("replica")]
+
+    def start(self, name: str) -> None:
+        """Start a part again, and wait until it is there.
+
+        Raises:
+            StackError: there is no such part, or it does not start.
+        """
+        part = self._part(name)
+        part.start()
+        if isinstance(part, _Process):
+            part.wait()
+
+    def stop(self, name: str) -> None:
+        """End a part as it should be ended: a replica answers what it has."""
+        self._part(name).stop()
+
+    def kill(self, name: str) -> None:
+        """End a part as a crash would."""
+        self._part(name).kill()
+
+    def use(self, weights: dict[str, int] | None = None) -> None:
+        """Let the gateway send each version its share of the requests."""
+        version, programs = self.config.program_version, self.config.programs
+        replicas = [Replica(url, version, programs) for url in self.replicas]
+        self.parts["gateway"].use(routes(replicas, weights, config=self.config))
+
+    def _part(self, name: str) -> Part:
+        if name not in self.parts:
+            raise StackError(f"there is no part {name!r}; the parts are: {', '.join(self.parts)}")
+        part: Part = self.parts[name]
+        return part
+
+    def __str__(self) -> str:
+        config, queue = self.config, self.parts["queue"]
+        addresses = {
+            "gateway": self.url,
+            "replicas": ", ".join(self.replicas),
+            "model": f"{config.model} at {lm.url()}",
+            "redis": shown(config.redis_url.get_secret_value() if config.redis_url else ""),
+            "database": shown(config.database_url.get_secret_value() if config.database_url else ""),
+            "queue": getattr(queue, "kind", "") or "as AMQP_URL says",
+            "traces": shown(config.otlp_endpoint) if config.otlp_endpoint else "in memory",
+        }
+        addresses |= {"demo key": self.key} if self.key else {}
+        return "\n".join(f"    {name:<9} {text}" for name, text in addresses.items())
+
+
+@contextmanager
+def running_stack(*, replicas: int = 2, **settings: Any) -> Iterator[Stack]:
+    """Start everything, in some ten seconds; at the end of the block nothing of it is left.
+
+    Args:
+        replicas: how many processes of the service.
+        settings: of DeploymentConfig, beside those of the environment.
+
+    Raises:
+        StackError, ServerError, ConfigError: a part cannot be started, with what to do.
+    """
+    with ExitStack() as stack:
+        lm.url()  # the model's endpoint starts meanwhile
+        servers: dict[str, Any] = {}
+        for name in (*_SERVERS, "gateway"):
+            servers[name] = _server(name)
+            stack.callback(_end, servers[name])
+        config, key = _settings(servers, settings)
+        ours = {
+            f"replica-{number}": _Process(f"replica-{number}", config, listens=True)
+            for number in range(1, replicas + 1)
+        }
+        ours["worker"] = _Process("the worker", config, listens=False)
+        stack.callback(_end_all, list(ours.values()))
+        for part in ours.values():
+            part.start()
+        for part in ours.values():
+            part.wait()
+        running = Stack(config, {**servers, **ours}, key)
+        running.use()
+        yield running
+
+
+def _server(name: str) -> Server:
+    """Return a server of the stack's own, or the one that the environment names."""
+    variable, start = _SERVERS.get(name, ("", running_gateway))
+    return start(None if os.environ.get(variable) else Path(tempfile.gettempdir()))
+
+
+def _settings(servers: dict[str, Any], given: dict[str, Any]) -> tuple[DeploymentConfig, str]:
+    """Return the settings of all replicas, and the demo key; secrets that development lacks are made."""
+    urls = {f"{name}_url": servers[name].url for name in _SERVERS}
+    config, key = DeploymentConfig(**{**urls, **given}), ""
+    if config.profile == "development":
+        made: dict[str, Any] = {
+            field: secrets.token_urlsafe(32)
+            for field in ("jwt_secret", "signing_key")
+            if getattr(config, field) is None
+        }
+        if not config.api_keys:
+            key, entry = make_key("demo", "lantern", ROLES)
+            made["api_keys"] = (entry,)
+        config = DeploymentConfig(**{**urls, **given, **made})
+    return config, key
+
+
+def _end_all(processes: list[_Process]) -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_Process.close, processes))
+
+
+def _end(server: Server) -> None:
+    if not server.is_shared:
+        server.close()
+
+
+def serve(**settings: Any) -> None:
+    """Run everything until Ctrl-C or SIGTERM, as `course serve` does."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    begun_s = time.monotonic()
+    try:
+        with running_stack(**settings) as stack:
+            took_s = time.monotonic() - begun_s
+            print(f"Lantern's desk answers on {stack.url} (ready in {took_s:.1f} s; Ctrl-C ends it)")
+            print(stack)
+            if stack.key:
+                print(
+                    f"    curl {stack.url}/v1/answers -H 'X-API-Key: {stack.key}' "
+                    """-H 'Content-Type: application/json' -d '{"question": "What does shipping cost?"}'"""
+                )
+            sys.stdout.flush()
+            while True:
+                signal.pause()
+    except KeyboardInterrupt:
+        print("ended", flush=True)
