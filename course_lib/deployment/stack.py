@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -70,7 +70,7 @@ class _Process:
     """A process of ours: a replica, which listens, or a worker."""
 
     def __init__(self, name: str, config: DeploymentConfig, *, listens: bool) -> None:
-        self.name, self._config, self._listens = name, config, listens
+        self.name, self.config, self._listens = name, config, listens
         self.port = 0
         self._child: Child | None = None
         self._log: Any = None
@@ -103,7 +103,7 @@ class _Process:
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
                 pass_fds=fds,
-                env={**os.environ, **known, **self._config.environment()},
+                env={**os.environ, **known, **self.config.environment()},
             )
 
     def wait(self) -> None:
@@ -183,9 +183,11 @@ class Stack:
         self._part(name).kill()
 
     def use(self, weights: dict[str, int] | None = None) -> None:
-        """Let the gateway send each version its share of the requests."""
-        version, programs = self.config.program_version, self.config.programs
-        replicas = [Replica(url, version, programs) for url in self.replicas]
+        """Let the gateway send each version its share of the requests; None: all versions the same."""
+        processes = [part for name, part in self.parts.items() if name.startswith("replica")]
+        replicas = [
+            Replica(each.url, each.config.program_version, each.config.programs) for each in processes
+        ]
         self.parts["gateway"].use(routes(replicas, weights, config=self.config))
 
     def _part(self, name: str) -> Part:
@@ -210,11 +212,11 @@ class Stack:
 
 
 @contextmanager
-def running_stack(*, replicas: int = 2, **settings: Any) -> Iterator[Stack]:
+def running_stack(*, versions: Sequence[str | None] = (None, None), **settings: Any) -> Iterator[Stack]:
     """Start everything, in some ten seconds; at the end of the block nothing of it is left.
 
     Args:
-        replicas: how many processes of the service.
+        versions: of the programs, one for each process of the service; None: what the settings say.
         settings: of DeploymentConfig, beside those of the environment.
 
     Raises:
@@ -228,8 +230,8 @@ def running_stack(*, replicas: int = 2, **settings: Any) -> Iterator[Stack]:
             stack.callback(_end, servers[name])
         config, key = _settings(servers, settings)
         ours = {
-            f"replica-{number}": _Process(f"replica-{number}", config, listens=True)
-            for number in range(1, replicas + 1)
+            f"replica-{number}": _Process(f"replica-{number}", _of_version(config, version), listens=True)
+            for number, version in enumerate(versions, start=1)
         }
         ours["worker"] = _Process("the worker", config, listens=False)
         stack.callback(_end_all, list(ours.values()))
@@ -240,6 +242,30 @@ def running_stack(*, replicas: int = 2, **settings: Any) -> Iterator[Stack]:
         running = Stack(config, {**servers, **ours}, key)
         running.use()
         yield running
+
+
+@contextmanager
+def running_replica(**settings: Any) -> Iterator[str]:
+    """Start one process of the service alone, without gateway and servers, and yield its address.
+
+    Args:
+        settings: of DeploymentConfig, beside those of the environment.
+
+    Raises:
+        StackError, ConfigError: it cannot be started, with what to do.
+    """
+    lm.url()
+    replica = _Process("the replica", DeploymentConfig(**settings), listens=True)
+    try:
+        replica.start()
+        replica.wait()
+        yield replica.url
+    finally:
+        replica.stop()
+
+
+def _of_version(config: DeploymentConfig, version: str | None) -> DeploymentConfig:
+    return config.model_copy(update={"program_version": version}) if version else config
 
 
 def _server(name: str) -> Server:
