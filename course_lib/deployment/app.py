@@ -620,9 +620,8 @@ def _tell_problems(app: FastAPI) -> None:
     """Let every error leave as a problem; the rest is the guard's."""
 
     def told(problem: Problem, request: Request) -> Response:
-        seen = request.scope.get("course")
-        request_id = seen.request_id if seen else "-"
-        return Response(problem.document(request_id), problem.status, problem.headers)
+        document = problem.document(request.scope["course_request_id"])
+        return Response(document, problem.status, problem.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _(request: Request, error: Exception) -> Response:
