@@ -106,7 +106,7 @@ def serve(
     """
     from course_lib.deployment.stack import serve as serve_stack
 
-    serve_stack(replicas=replicas)
+    serve_stack(versions=(None,) * replicas)
 
 
 config_app = typer.Typer(help="Settings of the service.", no_args_is_help=True)

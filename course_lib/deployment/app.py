@@ -323,6 +323,15 @@ class Health(BaseModel):
 
 
 _NO_PROGRAM = {"at": "body.program", "problem": "one of the programs of the OpenAPI document"}
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["token", "citation", "status", "heartbeat", "final", "error", "done"]},
+        "data": {"type": "string", "description": "JSON"},
+        "id": {"type": "string"},
+    },
+}
 _ALWAYS = ("unauthorized", "forbidden", "quota", "internal", "dependency")
 _POSTED = ("too_slow", "too_large", "unsupported_media_type", "invalid", "running", "key_reused", "not_found")
 _MODEL = ("budget", "bad_answer", "model_refused", "model_busy", "model_down", "busy", "draining", "deadline")
@@ -584,8 +593,8 @@ def _routes(method: Callable[..., Any], *usual: str) -> Callable[..., Any]:
     ) -> Any:
         responses = documented(*_ALWAYS, *usual, *codes)
         if streams or text:
-            media = "text/event-stream" if streams else "text/plain"
-            responses[200] = {"content": {media: {"schema": {"type": "string"}}}}
+            media, schema = ("text/event-stream", _EVENT) if streams else ("text/plain", {"type": "string"})
+            responses[200] = {"content": {media: {"schema": schema}}}
             options["response_class"] = Response
         return method(path, responses=responses, **options)
 
@@ -620,9 +629,8 @@ def _tell_problems(app: FastAPI) -> None:
     """Let every error leave as a problem; the rest is the guard's."""
 
     def told(problem: Problem, request: Request) -> Response:
-        seen = request.scope.get("course")
-        request_id = seen.request_id if seen else "-"
-        return Response(problem.document(request_id), problem.status, problem.headers)
+        document = problem.document(request.scope["course_request_id"])
+        return Response(document, problem.status, problem.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _(request: Request, error: Exception) -> Response:

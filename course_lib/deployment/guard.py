@@ -105,6 +105,8 @@ class Guard:
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
 
+        scope["course_request_id"] = request_id
+
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":

@@ -33,7 +33,7 @@ from course_lib.deployment.gateway import Replica, routes
 from course_lib.errors import CourseError
 from course_lib.paths import ROOT
 from course_lib.services import running_gateway, running_postgres, running_queue, running_redis, shown
-from course_lib.services.child import CLOSE, Child
+from course_lib.services.child import CLOSE, STOP, Child
 from course_lib.services.server import Server
 
 _READY_S = 60.0
@@ -66,7 +66,7 @@ class Part(Protocol):
         """End it as a crash would."""
 
 
-class _Process:
+class Process:
     """A process of ours: a replica, which listens, or a worker."""
 
     def __init__(self, name: str, config: DeploymentConfig, *, listens: bool) -> None:
@@ -86,6 +86,7 @@ class _Process:
         return self._child.process.pid if self._child and self._child.is_running() else 0
 
     def start(self) -> None:
+        """Start it, if it does not run; wait() waits until it is ready."""
         if self.pid:
             return
         what, numbers = "run_worker_child", ""
@@ -127,18 +128,22 @@ class _Process:
             return False
         return told.status_code == 200 and told.json()["status"] == "ok"
 
-    def stop(self) -> None:
+    def stop(self, word: bytes = STOP) -> None:
+        """End it as it should be ended: it says so first, then answers what it has."""
         if self._child is not None:
-            self._child.stop()
+            self._child.stop(word)
+            self._log.close()
 
     def close(self) -> None:
-        if self._child is not None:
-            self._child.stop(CLOSE)
+        """End it together with all others."""
+        self.stop(CLOSE)
 
     def kill(self) -> None:
+        """End it as a crash would."""
         if self._child is not None:
             self._child.process.kill()
             self._child.process.wait()
+            self.stop()
 
 
 class Stack:
@@ -171,7 +176,7 @@ class Stack:
         """
         part = self._part(name)
         part.start()
-        if isinstance(part, _Process):
+        if isinstance(part, Process):
             part.wait()
 
     def stop(self, name: str) -> None:
@@ -230,10 +235,10 @@ def running_stack(*, versions: Sequence[str | None] = (None, None), **settings: 
             stack.callback(_end, servers[name])
         config, key = _settings(servers, settings)
         ours = {
-            f"replica-{number}": _Process(f"replica-{number}", _of_version(config, version), listens=True)
+            f"replica-{number}": Process(f"replica-{number}", _of_version(config, version), listens=True)
             for number, version in enumerate(versions, start=1)
         }
-        ours["worker"] = _Process("the worker", config, listens=False)
+        ours["worker"] = Process("the worker", config, listens=False)
         stack.callback(_end_all, list(ours.values()))
         for part in ours.values():
             part.start()
@@ -255,7 +260,7 @@ def running_replica(**settings: Any) -> Iterator[str]:
         StackError, ConfigError: it cannot be started, with what to do.
     """
     lm.url()
-    replica = _Process("the replica", DeploymentConfig(**settings), listens=True)
+    replica = Process("the replica", DeploymentConfig(**settings), listens=True)
     try:
         replica.start()
         replica.wait()
@@ -291,9 +296,9 @@ def _settings(servers: dict[str, Any], given: dict[str, Any]) -> tuple[Deploymen
     return config, key
 
 
-def _end_all(processes: list[_Process]) -> None:
+def _end_all(processes: list[Process]) -> None:
     with ThreadPoolExecutor() as pool:
-        list(pool.map(_Process.close, processes))
+        list(pool.map(Process.close, processes))
 
 
 def _end(server: Server) -> None:

@@ -1,0 +1,177 @@
+"""The whole stack: one command starts it, any part may be killed, and nothing of it is left.
+
+One stack serves all tests of this file, since starting it takes some ten seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import psutil
+import pytest
+
+from course_lib.deployment.stack import Stack, StackError, running_stack
+from course_lib.paths import ROOT
+
+TEXTS = {
+    "What does shipping cost?": "Standard shipping",
+    "How long is the warranty on a tent?": "",
+}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running_stack() as running:
+        yield running
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, headers=stack.headers, timeout=30) as opened:
+        yield opened
+
+
+def until(holds, within_s: float = 30.0) -> None:
+    give_up_at = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < give_up_at, f"not so within {within_s} s"
+        time.sleep(0.05)
+
+
+def is_done(client: httpx.Client, place: str) -> bool:
+    return client.get(place).json()["status"] == "done"
+
+
+def is_whole(client: httpx.Client) -> bool:
+    told = client.get("/health/ready")
+    return told.status_code == 200 and told.json()["status"] == "ok"
+
+
+def test_it_answers_through_the_gateway_and_does_jobs(client):
+    answer = client.post("/v1/answers", json={"question": "What does shipping cost?"})
+    job = client.post("/v1/jobs", json={"program": "answer", "inputs": list(TEXTS)})
+    place = job.headers["location"]
+    until(lambda: is_done(client, place))
+
+    assert answer.json()["answer"].startswith("Standard shipping")
+    results = client.get(place).json()["results"]
+    assert [each["index"] for each in results] == [0, 1]
+    assert results[0]["answer"] == answer.json()["answer"]
+
+
+def test_it_shows_addresses_and_no_secret_but_the_demo_key(stack):
+    shown = str(stack)
+
+    assert stack.url in shown
+    for secret in (stack.config.signing_key, stack.config.jwt_secret, stack.config.queue_url):
+        assert secret.get_secret_value() not in shown
+    with pytest.raises(StackError, match="the parts are: redis"):
+        stack.kill("rabbit")
+
+
+@contextmanager
+def load(stack: Stack) -> Iterator[Counter]:
+    """Ask and queue without a pause; count what came back, and what was wrong in it."""
+    seen, stop = Counter(), threading.Event()
+    jobs: list[str] = []
+
+    def ask(number: int) -> None:
+        with httpx.Client(base_url=stack.url, headers=stack.headers, timeout=30) as client:
+            while not stop.is_set():
+                seen["asked"] += 1
+                question = f"What does shipping cost? ({number}.{seen['asked']})"
+                reply = client.post("/v1/answers", json={"question": question})
+                seen[f"answer {reply.status_code}"] += 1
+                told = reply.json()
+                if reply.status_code == 200 and not told["answer"]:
+                    seen["wrong"] += 1
+                elif reply.status_code != 200 and not told.get("code"):
+                    seen["unclear"] += 1
+                queued = client.post("/v1/jobs", json={"program": "triage", "inputs": [question]})
+                seen[f"job {queued.status_code}"] += 1
+                if queued.status_code == 202:
+                    jobs.append(queued.headers["location"])
+                elif queued.json()["code"] != "dependency":
+                    seen["unclear"] += 1
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    with httpx.Client(base_url=stack.url, headers=stack.headers, timeout=30) as client:
+        for place in jobs:  # what was accepted is done
+            until(lambda place=place: is_done(client, place), within_s=60)
+        seen["jobs done"] = len(jobs)
+
+
+@pytest.mark.parametrize("name", ["redis", "database", "queue"])
+def test_a_part_that_is_killed_under_load_loses_nothing_and_comes_back(stack, client, name):
+    # Killing, starting again and the load take some seconds each.
+    with load(stack) as seen:
+        until(lambda: seen["job 202"] >= 5)
+        stack.kill(name)
+        before = seen["answer 200"]
+        until(lambda: seen["answer 200"] >= before + 5)  # answers go on without it
+        stack.start(name)
+        until(lambda: is_whole(client))
+        queued = seen["job 202"]
+        until(lambda: seen["job 202"] >= queued + 5)
+
+    assert seen["wrong"] == seen["unclear"] == 0, seen
+    assert {key for key in seen if key.startswith("answer")} == {"answer 200"}, seen
+    assert {key for key in seen if key.startswith("job 5")} <= {"job 503"}, seen
+    assert seen["jobs done"] == seen["job 202"]
+    assert client.post("/v1/audit/verify").json()["status"] == "verified"
+
+
+def test_a_replica_that_is_killed_is_left_out_and_one_that_ends_answers_what_it_has(stack, client):
+    with load(stack) as seen:
+        until(lambda: seen["answer 200"] >= 5)
+        stack.stop("replica-1")
+        before = seen["answer 200"]
+        until(lambda: seen["answer 200"] >= before + 5)
+        stack.start("replica-1")
+
+    assert {key for key in seen if key.startswith("answer")} == {"answer 200"}, seen
+
+
+def processes_of(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        *(pytest.param(each, marks=pytest.mark.soak) for each in (signal.SIGINT, signal.SIGTERM)),
+    ],
+)
+def test_nothing_is_left_of_the_command_however_it_ends(number):
+    # It starts a stack of its own.
+    command = [sys.executable, "-m", "course_lib.cli", "serve"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as serving:
+        assert serving.stdout
+        line = serving.stdout.readline()
+        assert "answers on http://127.0.0.1:" in line
+        started = processes_of(serving.pid)
+        serving.send_signal(number)
+        _, alive = psutil.wait_procs(started, timeout=10)
+
+        assert len(started) >= 8
+        assert not alive
+        assert serving.wait(10) == (0 if number != signal.SIGKILL else -number)

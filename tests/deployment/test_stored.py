@@ -1,0 +1,157 @@
+"""What the service keeps: the history, feedback, jobs, keys, the audit log; each tenant's own, and erased."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from course_lib import lm
+from course_lib.services import running_queue
+from tests.deployment.serving import QUESTION, desk
+from tests.deployment.test_service import ASKED, assert_problem, until
+from tests.models import model  # noqa: F401  # fixture
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def serving(redis_url, service_url):
+    @asynccontextmanager
+    async def run(**settings):
+        async with desk(redis_url, database_url=service_url, **settings) as served:
+            service = served.app.service
+
+            async def is_whole():
+                return service.store is not None and (service.queue or not service.config.queue_url)
+
+            await until(is_whole)
+            yield served
+
+    return run
+
+
+async def history_of(client, count: int) -> list:
+    """Wait until so many answers are in a tenant's history, and return them."""
+    found = []
+
+    async def has():
+        found[:] = (await client.get("/v1/answers")).json()["answers"]
+        return len(found) >= count
+
+    await until(has)
+    return found
+
+
+async def test_answers_are_kept_redacted_and_take_feedback(serving):
+    async with serving() as served, served.client() as client:
+        asked = {"question": f"I am anna@example.com. {QUESTION}"}
+        answered = (await client.post("/v1/answers", json=asked)).json()
+        (kept,) = await history_of(client, 1)
+        given = {"answer_id": answered["id"], "score": 2, "comment": "mail bob@example.com"}
+        reply = await client.post("/v1/feedback", json=given)
+        (scored,) = await history_of(client, 1)
+
+    assert kept["id"] == answered["id"]
+    assert QUESTION in kept["question"]
+    assert "anna@example.com" not in kept["question"]
+    assert (reply.status_code, scored["score"]) == (201, 2)
+    assert "bob@example.com" not in scored["comment"]
+
+
+async def test_no_tenant_sees_or_touches_what_is_anothers(serving):
+    async with serving() as served, served.client() as client, served.client("other") as other:
+        answered = (await client.post("/v1/answers", json={**ASKED, "customer": "c-1"})).json()
+        await history_of(client, 1)
+        job = await served.app.service.store.create_job("lantern", "answer", "1", [{"question": QUESTION}])
+        await client.get("/v1/audit")
+
+        assert (await other.get("/v1/answers")).json()["answers"] == []
+        assert_problem(await other.get(f"/v1/jobs/{job.id}"), 404, "not_found")
+        given = {"answer_id": answered["id"], "score": 1}
+        assert_problem(await other.post("/v1/feedback", json=given), 404, "not_found")
+        export = await other.get("/v1/customers/c-1/export")
+        assert not any(export.json()["held"]["database"].values())
+        await other.delete("/v1/customers/c-1")
+        assert len((await client.get("/v1/answers")).json()["answers"]) == 1
+        assert answered["id"] not in (await other.get("/v1/audit")).text
+
+
+async def test_a_request_with_a_key_is_done_once(serving):
+    lm.profile("service-second", ttft_p50_ms=400)
+    async with serving(model="sim-large@service-second") as served, served.client() as client:
+        headers = {"Idempotency-Key": "k-1"}
+        first = asyncio.create_task(client.post("/v1/answers", json=ASKED, headers=headers))
+
+        async def is_under_way():
+            return lm.ledger().most_at_once or first.done()
+
+        await until(is_under_way)
+        meanwhile = await client.post("/v1/answers", json=ASKED, headers=headers)
+        done = await first
+        again = await client.post("/v1/answers", json=ASKED, headers=headers)
+        another = await client.post("/v1/answers", json={"question": "Else?"}, headers=headers)
+
+    assert_problem(meanwhile, 409, "running")
+    assert again.json() == done.json()
+    assert again.headers["idempotent-replayed"] == "true"
+    assert_problem(another, 422, "key_reused")
+    assert lm.ledger().requests == 1
+
+
+async def test_a_key_of_a_request_that_failed_can_be_used_again(serving):
+    lm.profile("service-once", first=("unavailable",) * 3)
+    settings = {"model": "sim-large@service-once", "deadline_s": 5.0}
+    async with serving(**settings) as served, served.client() as client:
+        headers = {"Idempotency-Key": "k-1"}
+        failed = await client.post("/v1/answers", json=ASKED, headers=headers)
+        again = await client.post("/v1/answers", json=ASKED, headers=headers)
+
+    assert_problem(failed, 503, "model_down")
+    assert again.status_code == 200
+
+
+async def test_what_was_done_is_in_the_audit_log_which_verifies(serving):
+    async with serving() as served, served.client() as client:
+        answered = (await client.post("/v1/answers", json={**ASKED, "customer": "anna-1"})).json()
+        await client.post("/v1/answers", json={**ASKED, "customer": "anna-1"})
+        await served.app.service.audit.flush()
+        log = await client.get("/v1/audit")
+        verified = await client.post("/v1/audit/verify")
+
+    actions = {(each["action"], each["target"], each["actor"]) for each in log.json()["entries"]}
+    assert ("answer", answered["id"], "lantern") in actions
+    assert "anna-1" not in log.text
+    assert verified.json()["status"] == "verified"
+
+
+async def test_a_customer_is_exported_and_erased_from_history_and_cache(serving):
+    async with serving() as served, served.client() as client:
+        mine = {**ASKED, "customer": "c-1"}
+        for asked in (mine, {**ASKED, "customer": "c-2"}):
+            await client.post("/v1/answers", json=asked)
+        await history_of(client, 2)
+        export = (await client.get("/v1/customers/c-1/export")).json()["held"]
+        erased = await client.delete("/v1/customers/c-1")
+        calls = lm.ledger().requests
+        after = await client.post("/v1/answers", json=mine)
+        other = await client.post("/v1/answers", json={**ASKED, "customer": "c-2"})
+
+        assert QUESTION in str(export)
+        assert erased.status_code == 200
+        assert not after.json()["cached"]
+        assert other.json()["cached"]
+        assert lm.ledger().requests == calls + 1
+        assert len(await history_of(client, 2)) == 2
+
+
+async def test_a_job_is_queued_and_its_location_tells_how_far_it_is(serving):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+        asked = {"program": "triage", "inputs": ["The stove leaks gas!", "Where is my order?"]}
+        reply = await client.post("/v1/jobs", json=asked)
+        told = (await client.get(reply.headers["location"])).json()
+
+    assert reply.status_code == 202
+    assert (told["status"], told["inputs"], told["results"]) == ("queued", 2, [])
