@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any, Literal, TypeVar
 
+import dspy
 import orjson
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as InPath
@@ -645,7 +646,9 @@ def _tell_problems(app: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    @app.exception_handler(Problem)
+    @app.exception_handler(CourseError)
+    @app.exception_handler(dspy.DSPyError)
+    @app.exception_handler(Exception)  # raised again by Starlette, so that the guard logs it
     async def _(request: Request, error: Exception) -> Response:
         return told(problem_of(error), request)
 
