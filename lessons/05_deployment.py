@@ -1930,3 +1930,1997 @@ check("5.1", Settings)
 # %% name="help-5-1"
 # hint("5.1")
 # solution("5.1")
+
+# %% [markdown]
+# ### Exercise 5.2: the right error for every bad input (20 minutes, hard)
+#
+# *Concepts: problem details, stable codes, what an error must not say.*
+#
+# Write `desk(answer, deadline_s=1.0)`. It returns an ASGI application, of FastAPI, Starlette or plain, which answers `POST /answers` with
+# the body `{"question": "..."}` as JSON: status 200 and `{"answer": ...}` with what `await answer(question)` returns.
+#
+# | what happens | status | code |
+# | --- | --- | --- |
+# | the question is no text, has more than 500 characters or only spaces; the body is no JSON object with this one field | 422 | `invalid` |
+# | the body is not declared as `application/json` | 415 | `unsupported_media_type` |
+# | the body has more than 4,096 bytes, however it is sent; it is not read to its end | 413 | `too_large` |
+# | another path; another method | 404; 405 | `not_found`; `method_not_allowed` |
+# | `answer` raises `dspy.LMRateLimitError` | 503 | `model_busy` |
+# | ... `dspy.LMServerError` or `dspy.LMTransportError` | 503 | `model_down` |
+# | ... `dspy.AdapterParseError` | 502 | `bad_answer` |
+# | ... `TimeoutError` or `dspy.LMTimeoutError`, or gives no answer within `deadline_s`: then it is cancelled | 504 | `deadline` |
+# | ... anything else | 500 | `internal` |
+#
+# - `answer` is called once for a good question, and not at all for a bad one. Several questions may be under way.
+# - A 503 has `Retry-After`: the error's `retry_after` in whole seconds, rounded up, and 1 where it is less or none.
+# - Every error is `application/problem+json` with `title`, `status`, `code` and `request_id`. Nothing in it is from the request's body, or from
+#   the text of an exception.
+# - Every response has `X-Request-Id`, the same as `request_id`: that of the request, if it is 1 to 64 letters, digits and `-`; else a new one.
+
+# %% name="given-5-2" tags=["needs"]
+import json
+import math
+import re
+import secrets
+import uuid
+from http import HTTPStatus
+
+import dspy
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Route
+
+LARGEST, LONGEST = 4_096, 500
+
+# %% name="ex-5-2" tags=["exercise"] exercise="5.2"
+### BEGIN SOLUTION
+### STUB: def desk(answer, deadline_s=1.0):
+### STUB:     ...
+
+
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+### END SOLUTION
+
+# %% tags=["right"] exercise="5.2"
+class Problem(Exception):
+    def __init__(self, status, code, wait_s=None):
+        self.status, self.code, self.wait_s = status, code, wait_s
+
+
+TABLE = [
+    (dspy.LMServerError, 503, "model_down"),
+    (dspy.LMTransportError, 503, "model_down"),
+    (dspy.LMTimeoutError, 504, "deadline"),
+    (TimeoutError, 504, "deadline"),
+    (dspy.AdapterParseError, 502, "bad_answer"),
+]
+STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def desk(answer, deadline_s=1.0):
+    api = FastAPI(openapi_url=None)
+
+    @api.middleware("http")
+    async def identify(request, call_next):
+        sent = request.headers.get("x-request-id", "")
+        is_id = 1 <= len(sent) <= 64 and sent.isascii() and sent.replace("-", "a").isalnum()
+        request.state.id = sent if is_id else secrets.token_hex(16)
+        try:
+            response = await call_next(request)
+        except Exception:
+            response = told(request, Problem(500, "internal"))
+        response.headers["X-Request-Id"] = request.state.id
+        return response
+
+    def told(request, problem):
+        body = {
+            "title": problem.code.replace("_", " "),
+            "status": problem.status,
+            "code": problem.code,
+            "request_id": request.state.id,
+        }
+        wait = {} if problem.wait_s is None else {"Retry-After": f"{max(1, math.ceil(problem.wait_s))}"}
+        return JSONResponse(body, problem.status, wait, media_type="application/problem+json")
+
+    @api.exception_handler(Problem)
+    async def on_problem(request, problem):
+        return told(request, problem)
+
+    @api.exception_handler(StarletteHTTPException)
+    async def on_http(request, error):
+        return told(request, Problem(error.status_code, STATUS_CODES[error.status_code]))
+
+    @api.post("/answers")
+    async def create(request: Request):
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Problem(415, "unsupported_media_type")
+        size, chunks = 0, []
+        async for chunk in request.stream():
+            size += len(chunk)
+            chunks.append(chunk)
+            if size > LARGEST:
+                raise Problem(413, "too_large")
+        try:
+            sent = json.loads(b"".join(chunks))
+            (name,) = sent
+            text = sent[name]
+            assert name == "question" and type(sent) is dict and type(text) is str
+            assert text.strip() and len(text) <= LONGEST and text.encode()
+        except (ValueError, TypeError, AssertionError, KeyError):
+            raise Problem(422, "invalid") from None
+        try:
+            return {"answer": await asyncio.wait_for(answer(text), deadline_s)}
+        except dspy.LMRateLimitError as error:
+            raise Problem(503, "model_busy", error.retry_after or 1) from None
+        except Exception as error:
+            for kind, status, code in TABLE:
+                if isinstance(error, kind):
+                    raise Problem(status, code, 1 if status == 503 else None) from None
+            raise Problem(500, "internal") from None
+
+    return api
+
+# %% tags=["right"] exercise="5.2"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal_of(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+class Desk:
+    def __init__(self, answer, deadline_s):
+        self.answer, self.deadline_s = answer, deadline_s
+        self.routes = Starlette(routes=[Route("/answers", self.create, methods=["POST"])])
+        self.routes.add_exception_handler(StarletteHTTPException, self.no_route)
+
+    async def __call__(self, scope, receive, send):
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", b"")
+        fits = re.fullmatch(rb"[A-Za-z0-9-]{1,64}", given)
+        scope["request_id"] = given.decode() if fits else f"{uuid.uuid4()}"
+
+        async def with_id(message):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", scope["request_id"].encode())]
+            await send(message)
+
+        await self.routes(scope, receive, with_id)
+
+    async def create(self, request):
+        try:
+            question = await question_of(request)
+            answering = asyncio.ensure_future(self.answer(question))
+            done, _ = await asyncio.wait([answering], timeout=self.deadline_s)
+            if not done:
+                answering.cancel()
+                await asyncio.wait([answering])
+                raise Refused(504, "deadline")
+            return JSONResponse({"answer": answering.result()})
+        except Exception as error:
+            return self.told(request, refusal_of(error))
+
+    async def no_route(self, request, error):
+        code = "not_found" if error.status_code == 404 else "method_not_allowed"
+        return self.told(request, Refused(error.status_code, code))
+
+    def told(self, request, refused):
+        wait_s = refused.retry_after
+        headers = {} if wait_s is None else {"Retry-After": str(max(1, math.ceil(wait_s)))}
+        fields = {"status": refused.status, "code": refused.code, "title": f"It is {refused.code}"}
+        fields["request_id"] = request.scope["request_id"]
+        return JSONResponse(fields, refused.status, headers, media_type="application/problem+json")
+
+
+desk = Desk
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+class Question(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    question: str = Field(max_length=LONGEST, min_length=1)
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = (await request.json())["question"]
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Content-Type"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Content-Type: application/jsonx"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not media.startswith("application/json"):
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="a body of 4097 bytes"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="a body in 400 chunks"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    if int(request.headers.get("content-length", 0)) > LARGEST:
+        raise Refused(413, "too_large")
+    body = await request.body()
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how much is read of 400 chunks"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    body = await request.body()
+    if len(body) > LARGEST:
+        raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="GET /answers"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="code of POST /"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Retry-After for retry_after=7.01"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, round(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how often answer is called"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                try:
+                    return JSONResponse({"answer": await answer(question)})
+                except dspy.LMRateLimitError:
+                    return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="LMServerError"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="AdapterParseError"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="own text in the answer"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+            refused.__context__ = error
+        told = {"title": str(refused.__context__ or "refused"), "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the question in the answer"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id, "detail": locals().get("question")}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what POST /answers with"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            if True:
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the call of answer after the deadline"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            calling = asyncio.ensure_future(answer(question))
+            return JSONResponse({"answer": await asyncio.wait_for(asyncio.shield(calling), deadline_s)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="content type of the problem"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers)
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="request_id in the problem"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": uuid.uuid4().hex}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given or uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and answer to 8 questions"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def desk(answer, deadline_s=1.0):
+    last = {}
+
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            last["question"] = await question_of(request)
+            await asyncio.sleep(0.01)
+            question = last["question"]
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+# %% name="check-5-2" tags=["check"] exercise="5.2"
+check("5.2", desk)
+
+# %% name="help-5-2"
+# hint("5.2")
+# solution("5.2")
