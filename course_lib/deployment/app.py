@@ -14,11 +14,13 @@ import asyncio
 import json
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any, Literal, TypeVar
 
+import dspy
 import orjson
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as InPath
@@ -51,7 +53,7 @@ T = TypeVar("T")
 VERSION = "1.0"
 MOST_UNWRITTEN = 10_000
 """So many audit records may wait for the database."""
-_AGAIN_S, _PING_S = 0.5, 1.0
+_AGAIN_S, _PING_S, _START_S = 0.5, 1.0, 10.0
 _HEARTBEAT_S = 10.0
 _KEPT_SPANS = 1_000
 _log = logging.getLogger("course_lib.deployment")
@@ -75,7 +77,10 @@ class Service:
         self.routes: dict[str, Any] = {}
         self.asked: dict[str, type[BaseModel]] = {}
         """What comes in for a program, by path."""
-        self.is_draining = False
+        self.is_draining, self.is_starting = False, True
+        """Whether it is about to end; whether a part was not reached yet, for ten seconds at most."""
+        urls = {"redis": config.redis_url, "database": config.database_url, "queue": config.queue_url}
+        self._pinged = {name: "not asked yet" for name, url in urls.items() if url}
         self._repeats: Counter[tuple[str, str, str]] = Counter()
 
     @asynccontextmanager
@@ -85,7 +90,7 @@ class Service:
             await self.quotas.open()
             stack.push_async_callback(self.quotas.close)
             stack.callback(self.tracer.close)
-            works = self._connect(stack), self._connect_queue(stack), self._note_repeats()
+            works = self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()
             await stack.enter_async_context(self.answering)
             tasks = [asyncio.create_task(work) for work in works]
             try:
@@ -202,21 +207,33 @@ class Service:
 
     # -- how the parts are -------------------------------------------------------------------------------
 
-    async def parts(self) -> dict[str, str]:
-        """Return how each part is: "ok", or what is wrong with it."""
+    def parts(self) -> dict[str, str]:
+        """Return how each part is: "ok", or what is wrong with it, at most a second ago."""
         state = self.answering.breaker.state
-        found = {"model": "ok" if state == "closed" else f"its breaker is {state}"}
-        if self.config.redis_url:
-            found["redis"] = "does not answer" if await self.quotas.check() else "ok"
-        for name, url, ping in (
-            ("database", self.config.database_url, self.store and self.store.ping),
-            ("queue", self.config.queue_url, self.queue and self.queue.ping),
-        ):
-            if url:
-                found[name] = "ok" if ping and await _answers(ping) else "does not answer"
+        found = {"model": "ok" if state == "closed" else f"its breaker is {state}", **self._pinged}
         if self.audit is not None and self.audit.waiting >= MOST_UNWRITTEN:
             found["audit"] = "cannot be written"
         return found
+
+    async def _watch(self) -> None:
+        """Ask each part again and again; who asks for readiness waits for none of them."""
+        begun_s = time.monotonic()
+        while True:
+            database, queue = self.store and self.store.ping, self.queue and self.queue.ping
+            for name, url, ping in (
+                ("redis", self.config.redis_url, self._ping_redis),
+                ("database", self.config.database_url, database),
+                ("queue", self.config.queue_url, queue),
+            ):
+                if url:
+                    self._pinged[name] = "ok" if ping and await _answers(ping) else "does not answer"
+            is_late = time.monotonic() - begun_s > _START_S
+            self.is_starting &= not is_late and any(text != "ok" for text in self._pinged.values())
+            await asyncio.sleep(_AGAIN_S / 5 if self.is_starting else _AGAIN_S)
+
+    async def _ping_redis(self) -> None:
+        if error := await self.quotas.check():
+            raise CourseError(error)
 
 
 async def _answers(ping: Callable[[], Awaitable[None]]) -> bool:
@@ -547,7 +564,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
     @get("/v1/admin/status")
     async def read_status(request: Request) -> Response:
         """Tell the state of the service's parts, its cache and its settings, without secrets."""
-        told = {"parts": await service.parts(), "cache": str(answering.cache.stats()).splitlines()}
+        told = {"parts": service.parts(), "cache": str(answering.cache.stats()).splitlines()}
         versions = [list(each) for each in answering.programs]
         return _json(
             {
@@ -568,12 +585,12 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         """Say that the process answers."""
         return _json({"status": "ok", "parts": {}})
 
-    @app.get("/health/ready", response_model=Health, responses=documented("draining"))
+    @app.get("/health/ready", response_model=Health, responses=documented("draining", "starting"))
     async def ready() -> Response:
         """Say whether to send requests here, and which parts are missed; answers need the model alone."""
-        if service.is_draining:
-            raise Problem("draining")
-        parts = await service.parts()
+        if service.is_draining or service.is_starting:
+            raise Problem("draining" if service.is_draining else "starting")
+        parts = service.parts()
         is_whole = all(text == "ok" for text in parts.values())
         return _json({"status": "ok" if is_whole else "degraded", "parts": parts})
 
@@ -645,7 +662,9 @@ def _tell_problems(app: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    @app.exception_handler(Problem)
+    @app.exception_handler(CourseError)
+    @app.exception_handler(dspy.DSPyError)
+    @app.exception_handler(Exception)  # raised again by Starlette, so that the guard logs it
     async def _(request: Request, error: Exception) -> Response:
         return told(problem_of(error), request)
 

@@ -20,8 +20,9 @@ from course_lib.deployment.config import PROGRAMS, DeploymentConfig
 from course_lib.errors import CourseError
 
 VERSION_HEADER = "X-Program-Version"
-HEALTH_PATH = "/health/live"
-"""What replicas are asked for. Not readiness: a database that is lost is lost for all of them."""
+HEALTH_PATH = "/health/ready"
+"""What replicas are asked for: 503 from one that is about to end. A database that is lost is lost for all of
+them, so it is told there, and no reason to leave one out."""
 _URL = re.compile(r"https?://[\w.-]+(?::\d{1,5})?|https?://\[[\da-fA-F:]+\](?::\d{1,5})?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
 _PATHS = {

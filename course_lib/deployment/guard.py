@@ -100,7 +100,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun_s, status = time.perf_counter(), 0
+        begun_s, status, is_whole = time.perf_counter(), 0, False
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
@@ -108,7 +108,8 @@ class Guard:
         scope["course_request_id"] = request_id
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_whole
+            is_whole = message["type"] == "http.response.body" and not message.get("more_body")
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
@@ -120,6 +121,8 @@ class Guard:
             problem = problem_of(error)
             if problem.code == "internal":
                 _log.error("request %s failed: %s", request_id, one_line(repr(error)))
+            if is_whole:
+                return
             if status:  # a part of the answer is out: break the connection, so that nobody takes it for whole
                 raise
             raw = [(name.encode(), value.encode()) for name, value in problem.headers.items()]

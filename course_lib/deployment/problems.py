@@ -55,6 +55,7 @@ KINDS = {
     "busy": Kind(503, "The service has too much to do"),
     "dependency": Kind(503, "A part that this request needs does not answer"),
     "draining": Kind(503, "This replica is about to end"),
+    "starting": Kind(503, "This replica has just begun"),
     "deadline": Kind(504, "There was no answer in time"),
 }
 """Every code that a body can have; a code is kept for ever, its words may change."""

@@ -30,7 +30,7 @@ from course_lib.services.child import STOP, next_word
 from course_lib.services.web import BoundedProtocol
 
 _MOST_CONNECTIONS, _BACKLOG = 2_000, 1_024
-NOTICE_S = 1.5
+NOTICE_S = 2.5
 """So long a replica that is to end says so and goes on: longer than the gateway's pause between two looks."""
 _KEEP_ALIVE_S, _BETWEEN_S = 75, 0.05
 

@@ -47,7 +47,7 @@ class Upstreams:
         app = Starlette(
             routes=[
                 Route("/v1/answers/stream", stream, methods=["POST"]),
-                Route("/health/live", live),
+                Route("/health/ready", live),
                 Route("/{path:path}", tell, methods=["GET", "POST"]),
             ]
         )

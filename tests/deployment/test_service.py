@@ -130,6 +130,7 @@ async def test_no_more_is_asked_of_a_model_that_fails_again_and_again_and_readin
             await client.post("/v1/answers", json={"question": f"{QUESTION} {number}"})
         asked = lm.ledger().requests
         reply = await client.post("/v1/answers", json=ASKED)
+        served.app.service.is_starting = False
         ready = await client.get("/health/ready")
 
     assert_problem(reply, 503, "model_down")
@@ -236,6 +237,10 @@ async def test_a_request_id_is_taken_if_it_is_one():
 
 async def test_a_replica_that_is_about_to_end_says_so_and_goes_on():
     async with desk() as served, served.client() as client:
+        async def is_ready():
+            return (await client.get("/health/ready")).status_code == 200
+
+        await until(is_ready)
         served.app.service.is_draining = True
 
         assert_problem(await client.get("/health/ready"), 503, "draining")

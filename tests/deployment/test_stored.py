@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from course_lib import lm
+from course_lib.deployment.database import StoreUnavailable
 from course_lib.services import running_queue
 from tests.deployment.serving import QUESTION, desk
 from tests.deployment.test_service import ASKED, assert_problem, until
@@ -155,3 +156,22 @@ async def test_a_job_is_queued_and_its_location_tells_how_far_it_is(serving):
 
     assert reply.status_code == 202
     assert (told["status"], told["inputs"], told["results"]) == ("queued", 2, [])
+
+
+async def test_a_database_that_is_away_is_told_where_it_is_needed_and_missed_nowhere_else(
+    serving, monkeypatch
+):
+    async with serving() as served, served.client() as client:
+
+        async def away(*_, **__):
+            raise StoreUnavailable("it is at postgresql://bob:hunter2@db")
+
+        monkeypatch.setattr(served.app.service.store, "run", away)
+        monkeypatch.setattr(served.app.service.store, "rows", away)
+        for path in ("/v1/answers", "/v1/jobs/job_1", "/v1/audit", "/v1/customers/c/export"):
+            reply = await client.get(path)
+            assert_problem(reply, 503, "dependency")
+            assert "hunter2" not in reply.text
+        assert (await client.post("/v1/answers", json=ASKED)).status_code == 200
+        monkeypatch.undo()
+        await history_of(client, 1)
