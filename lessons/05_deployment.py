@@ -4,10 +4,11 @@
 # Exercises 5.1 and 5.3.
 
 # %% name="setup" tags=["needs"]
-import asyncio
 import os
 
 from course_lib.exercises import check, hint, solution
+
+print("Ready.")
 
 # %% [markdown]
 # ### Exercise 5.1: settings that refuse a bad deployment (15 minutes, medium)
@@ -46,7 +47,7 @@ DOCUMENTED = "shop-signing-key-0123456789-abcdefghij"
 HERE = ("127.0.0.1", "localhost", "::1")
 
 
-class BadSettings(Exception):
+class BadSettings(Exception):  # noqa: N818
     """What is wrong with the settings, in `problems`: one line each."""
 
     def __init__(self, problems):
@@ -148,9 +149,9 @@ class Typed(BaseSettings):
             broken.append("SHOP_ORIGINS")
         if self.profile == "production" and self.database_url:
             parts = urlsplit(self.database_url.get_secret_value())
-            if parts.hostname and parts.hostname not in HERE:
-                if "sslmode=verify-full" not in parts.query.split("&"):
-                    broken.append("SHOP_DATABASE_URL")
+            is_far = parts.hostname and parts.hostname not in HERE
+            if is_far and "sslmode=verify-full" not in parts.query.split("&"):
+                broken.append("SHOP_DATABASE_URL")
         if self.profile == "development" and self.host not in HERE:
             broken.append("SHOP_HOST")
         if self.deadline_s > self.drain_s:
@@ -160,7 +161,7 @@ class Typed(BaseSettings):
         return self
 
 
-def Settings():
+def Settings():  # noqa: N802
     fields = {f"SHOP_{name.upper()}" for name in Typed.model_fields}
     problems = [
         f"{name}: unknown" for name in sorted(os.environ) if name.startswith("SHOP_") and name not in fields
@@ -215,10 +216,8 @@ READERS = {
 @dataclass
 class Settings:
     def __init__(self):
-        problems = []
-        for name in os.environ:
-            if name.startswith("SHOP_") and name[5:].lower() not in READERS:
-                problems.append(name + ": there is no such setting")
+        own = {name for name in os.environ if name[:5] == "SHOP_"}
+        problems = [f"{name}: there is no such setting" for name in own if name[5:].lower() not in READERS]
         for name, (read, default) in READERS.items():
             text = os.environ.get("SHOP_" + name.upper(), "")
             try:
@@ -443,12 +442,12 @@ class Settings(BaseSettings):
 
 def broken_rules(settings):
     if settings.profile == "production":
-        key = settings.signing_key if settings.signing_key else ""
+        key = settings.signing_key or ""
         if len(key) < 32 or key == DOCUMENTED:
             yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
         if any("*" in origin for origin in settings.origins):
             yield "SHOP_ORIGINS must name each origin, without *"
-        url = urlsplit(settings.database_url if settings.database_url else "")
+        url = urlsplit(settings.database_url or "")
         if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
             yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
     elif settings.host not in HERE:
@@ -481,9 +480,8 @@ class Settings(BaseSettings):
     drain_s: Seconds = 15.0
 
     def __repr__(self):
-        return (
-            f"Settings({[getattr(each, 'get_secret_value', lambda: each)() for each in vars(self).values()]})"
-        )
+        secrets = [each.get_secret_value() for each in (self.signing_key, self.database_url) if each]
+        return f"Settings({self.profile}, {secrets})"
 
     __str__ = __repr__
 
@@ -594,8 +592,6 @@ class Settings(BaseSettings):
     drain_s: Seconds = 15.0
 
     def __init__(self):
-        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
         problems = []
         try:
             super().__init__()
@@ -1437,7 +1433,7 @@ def broken_rules(settings):
         yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
 
 
-# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the settings of SHOP_PROFILE=production"
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="(the settings|problems) of SHOP_PROFILE=production"
 # Production may listen on this machine alone.
 def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
@@ -1796,7 +1792,7 @@ Reading = Settings
 once = []
 
 
-def Settings():
+def Settings():  # noqa: N802
     if not once:
         once.append(Reading())
     return once[0]
@@ -1930,3 +1926,1339 @@ check("5.1", Settings)
 # %% name="help-5-1"
 # hint("5.1")
 # solution("5.1")
+
+# %% [markdown]
+# ### Exercise 5.3: one limit for all replicas (20 minutes, hard)
+#
+# *Concepts: shared state, atomic steps, expiry, degraded mode.*
+#
+# Write `SharedLimit(url, limit, window_s, replicas)`: `await take(tenant)` returns 0.0 when a request may go on, or else the seconds until
+# it is worth asking again. Each replica is a process with an object of its own; `url` is the Redis that they share.
+#
+# - In `window_s` seconds from its first request on, all replicas together let exactly `limit` requests of a tenant through, one by one or
+#   all at once.
+# - A refusal tells the seconds until that window is over and requests get through again, and does not put that moment off.
+# - A tenant never spends another one's requests, whatever text it is. All keys in Redis begin with `limit:`.
+# - When a window is over Redis holds nothing of it. A replica that is killed between two messages to Redis leaves nothing without an end.
+# - The clocks of replicas may differ.
+# - `take` takes two seconds at most, and raises nothing for Redis' sake. While Redis is down or stands still, each replica lets
+#   `limit // replicas` requests of a tenant through in a window, by itself. When Redis is back, the shared limit soon holds again.
+
+# %% name="given-5-3" tags=["needs"]
+import time
+
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+# %% name="ex-5-3" tags=["exercise"] exercise="5.3"
+### BEGIN SOLUTION
+### STUB: class SharedLimit:
+### STUB:     """So many requests of each tenant in a window, over all replicas."""
+### STUB:
+### STUB:     def __init__(self, url, limit, window_s, replicas):
+### STUB:         ...
+### STUB:
+### STUB:     async def take(self, tenant):
+### STUB:         ...
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="5.3"
+# One transaction, from a client that waits in a thread; Redis is left alone for a second after a failure.
+import asyncio
+import math
+from collections import defaultdict
+
+
+class SharedLimit:
+    def __init__(self, url, limit, window_s, replicas):
+        self.url, self.limit, self.window_ms = url, limit, math.ceil(window_s * 1e3)
+        self.most_alone = limit // replicas
+        self.alone = defaultdict(list)
+        self.client = None
+        self.not_before = 0.0
+
+    async def take(self, tenant):
+        if time.monotonic() >= self.not_before:
+            try:
+                return await asyncio.to_thread(self.ask, "limit:" + tenant)
+            except (redis.RedisError, OSError):
+                self.client, self.not_before = None, time.monotonic() + 1
+        now = time.monotonic()
+        times = self.alone[tenant] = [at for at in self.alone[tenant] if at > now - self.window_ms / 1e3]
+        if len(times) < self.most_alone:
+            times.append(now)
+            return 0
+        return times[0] + self.window_ms / 1e3 - now
+
+    def ask(self, key):
+        if self.client is None:
+            self.client = redis.Redis.from_url(
+                self.url, socket_timeout=0.4, socket_connect_timeout=0.4, retry=None
+            )
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.set(key, 0, px=self.window_ms, nx=True)
+            pipe.incr(key)
+            pipe.pttl(key)
+            _, count, left_ms = pipe.execute()
+        return 0 if count <= self.limit else max(left_ms, 1) / 1e3
+
+
+# %% tags=["right"] exercise="5.3"
+# A log of times in a sorted set, by Redis' clock: the window slides.
+import redis.exceptions
+
+LOG = """
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local window = tonumber(ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[1]) then
+    redis.call('ZADD', KEYS[1], now, now .. '-' .. redis.call('ZCARD', KEYS[1]))
+    redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
+    return 0
+end
+return redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + window - now
+"""
+
+
+class SharedLimit:
+    def __init__(self, url, limit, window_s, replicas):
+        self._redis = redis.asyncio.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 1)
+        )
+        self._arguments = limit, round(window_s * 1_000_000)
+        self._share = limit // replicas, window_s
+        self._ends = {}
+
+    async def take(self, tenant):
+        try:
+            wait = await self._redis.eval(LOG, 1, f"limit:{tenant}", *self._arguments)
+        except redis.exceptions.RedisError:
+            most, window_s = self._share
+            ends = [end for end in self._ends.get(tenant, ()) if end > time.monotonic()]
+            if len(ends) >= most:
+                return ends[0] - time.monotonic()
+            self._ends[tenant] = [*ends, time.monotonic() + window_s]
+            return 0.0
+        else:
+            return float(wait) / 1_000_000
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through of .* by 2 replicas"
+# Each object counts for itself.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        return self.take_share(tenant)
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through of .* by 2 replicas"
+# One request too many.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count > tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through of .* at once"
+# Looking and counting are two steps, between which others look, too.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            client = self.script.registered_client
+            key = f"limit:{tenant}"
+            count = int(await client.get(key) or 0)
+            if count >= self.limit:
+                return max(1, await client.pttl(key)) / 1000
+            async with client.pipeline() as pipe:
+                pipe.set(key, 0, px=arguments[1], nx=True)
+                pipe.incr(key)
+                await pipe.execute()
+            return 0.0
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through of"
+# One count for all tenants.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=["limit:all"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# Names are made alike.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant.strip().lower()}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# Long names are cut.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant[:40]}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# Names are normalised.
+import unicodedata
+
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return (
+                await self.script(keys=[f"limit:{unicodedata.normalize('NFC', tenant)}"], args=arguments)
+                / 1000
+            )
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# Signs that are not letters become one.
+import re
+
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=["limit:" + re.sub(r"\s", "_", tenant)], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="keys in Redis that do not begin with limit:"
+# The name alone is the key.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[tenant or "-"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# The whole window is told.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return tonumber(ARGV[2])
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# Milliseconds are told.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments)
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# Whole seconds only: a window of 5.5 seconds ends after 5.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s) * 1000]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# The seconds are cut to a whole number.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            wait_ms = await self.script(keys=[f"limit:{tenant}"], args=arguments)
+            return float(-(-wait_ms // 1000) - 1) if wait_ms else 0.0
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="with refusals meanwhile"
+# Each refusal puts the end off.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    local left = redis.call('PTTL', KEYS[1])
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    return math.max(1, left)
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="keys in Redis two seconds after"
+# A list of tenants stays for ever.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+redis.call('SET', 'limit:last', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="counts without an end"
+# Counted, and then given an end: two messages.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            client = self.script.registered_client
+            key = f"limit:{tenant}"
+            count = await client.incr(key)
+            if count == 1:
+                await client.pexpire(key, arguments[1])
+            return 0.0 if count <= self.limit else max(1, await client.pttl(key)) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="when the clock of one is wrong|seconds to wait"
+# The window is reckoned by each replica's own clock.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return (
+                await self.script(
+                    keys=[f"limit:{tenant}:{int(time.time() // self.window_s)}"], args=arguments
+                )
+                / 1000
+            )
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="raised ConnectionError|raised .*Error"
+# What Redis' client raises ends the request.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except ZeroDivisionError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis is down, limit="
+# Without Redis all is let through.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return 0.0
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis is down, limit="
+# Without Redis nothing is let through.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.window_s
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis is down, limit="
+# Without Redis each replica has the whole limit.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="for another tenant, limit="
+# Without Redis all tenants share one count.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share("all")
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis stands still"
+# Nothing limits how long Redis may take.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(url, retry=retry)
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="with Redis back for long"
+# Once lost, always lost.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            self.script = None
+            return self.take_share(tenant)
+        except TypeError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through by another process"
+# A dict that all objects of the process share.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            if not await self.script.registered_client.ping():
+                return 0.0
+            now_s = time.monotonic()
+            counts = globals().setdefault("counts", {})
+            for each in [each for each, (_, end_s) in counts.items() if end_s <= now_s]:
+                del counts[each]
+            key = self.script.registered_client.connection_pool.connection_kwargs.get("path"), tenant
+            count, end_s = counts.get(key, (0, now_s + self.window_s))
+            if count >= self.limit:
+                return end_s - now_s
+            counts[key] = count + 1, end_s
+            return 0.0
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% name="check-5-3" tags=["check"] exercise="5.3"
+check("5.3", SharedLimit)
+
+# %% name="help-5-3"
+# hint("5.3")
+# solution("5.3")
