@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import (
@@ -52,7 +52,7 @@ _NEEDED = {
     "database_url": "where results and the audit log are kept",
     "queue_url": "where jobs wait for workers",
 }
-_WEAK = ("changeme", "change-me", "change_me", "default", "example", "password", "secret", "insecure", "test")
+_WEAK = ("changeme", "change-me", "change_me", "default", "example", "password", "secret", "insecure")
 _RANDOM = (
     f"set it to {SECRET_CHARS} or more random characters: "
     'python -c "import secrets; print(secrets.token_urlsafe(32))"'
@@ -81,9 +81,7 @@ class ApiKey(BaseModel):
 
 
 def _split(value: object) -> object:
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -188,9 +186,8 @@ def _read(error: Any) -> tuple[str, str]:
 def _unknown_variables() -> list[str]:
     known = [variable(field) for field in DeploymentConfig.model_fields]
     names = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
-    return [
-        f"{name} is no setting{_nearest(name.upper(), known)}" for name in names if name.upper() not in known
-    ]
+    unknown = [name for name in names if name.upper() not in known]
+    return [f"{name} is no setting{_nearest(name.upper(), known)}" for name in unknown]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -212,9 +209,8 @@ def _breaches(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
 
 
 def _programs(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
-    for name in config.programs:
-        if name not in PROGRAMS:
-            yield "programs", f"names {name!r}, which is no program{_nearest(name, PROGRAMS)}"
+    for name in set(config.programs) - set(PROGRAMS):
+        yield "programs", f"names an unknown program{_nearest(name, PROGRAMS)}"
     if not config.programs or len(set(config.programs)) < len(config.programs):
         yield "programs", f"must name each program once; set it to {','.join(PROGRAMS)} or some of these"
     if config.programs_folder and not config.programs_folder.is_dir():
@@ -264,21 +260,30 @@ def _weakness(secret: str) -> str:
 
 
 def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
+    collector = _parts(config.otlp_endpoint or "https:")
+    if collector.username or collector.password:
+        yield "otlp_endpoint", "has a password, which traces show; put it into OTEL_EXPORTER_OTLP_HEADERS"
     if config.profile == "development":
         if config.host not in LOOPBACK:
             yield "host", "is open to other machines in development; set it to 127.0.0.1, or set the profile"
         return
     for origin in config.cors_origins:
-        parts = urlsplit(origin)
-        if origin == "*" or parts.scheme != "https" or not parts.hostname or "*" in origin:
+        parts = _parts(origin)
+        if parts.scheme != "https" or not parts.hostname or "*" in origin:
             yield "cors_origins", "lets in more than pages over https; name each origin: https://shop.example"
-    collector = urlsplit(config.otlp_endpoint or "https:")
     if collector.scheme != "https" and not (collector.hostname and _is_loopback(collector.hostname)):
         yield "otlp_endpoint", "sends traces over the network in plain text; use https"
-    if config.profile == "production":
-        for field in ("docs", "trace_content"):
-            if getattr(config, field):
-                yield field, "is on in production, where it shows more than callers may see; set it to false"
+    for field in ("docs", "trace_content") if config.profile == "production" else ():
+        if getattr(config, field):
+            yield field, "is on in production, where it shows more than callers may see; set it to false"
+
+
+def _parts(url: str) -> SplitResult:
+    """Return the parts of an address; none where it cannot be read."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -288,9 +293,7 @@ def _is_loopback(host: str | None) -> bool:
 def _tried(problem: Any, url: str) -> str:
     try:
         return str(problem(url))
-    except (
-        Exception
-    ):  # border: the clients' parsers raise errors of many kinds, some with the address in them
+    except Exception:  # border: the clients' parsers raise many kinds, some with the address in them
         return "is no address that its client can read; see the form in the README"
 
 
