@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -202,9 +202,9 @@ def _breaches(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
     yield from _secrets(config)
     yield from _exposure(config)
     if config.profile != "development":
-        for field, problem in (("redis_url", _redis), ("database_url", _database), ("queue_url", _queue)):
+        for field, (problem, form) in _ADDRESSES.items():
             url: SecretStr | None = getattr(config, field)
-            if url and (text := _tried(problem, url.get_secret_value())):
+            if url and (text := _tried(problem, url.get_secret_value(), form)):
                 yield field, text
 
 
@@ -290,11 +290,11 @@ def _is_loopback(host: str | None) -> bool:
     return host in LOOPBACK or (host or "/").startswith("/")
 
 
-def _tried(problem: Any, url: str) -> str:
+def _tried(problem: Callable[[str], str], url: str, form: str) -> str:
     try:
-        return str(problem(url))
+        return problem(url)
     except Exception:  # border: the clients' parsers raise many kinds, some with the address in them
-        return "is no address that its client can read; see the form in the README"
+        return f"is no address that its client can read; its form is {form}"
 
 
 def _redis(url: str) -> str:
@@ -326,6 +326,12 @@ def _open_door(is_encrypted: bool, password: object, form: str) -> str:
         return f"goes over the network in plain text; use {form} with a certificate that is checked"
     return "" if password else "has no password, and is not on this machine; put one in"
 
+
+_ADDRESSES = {
+    "redis_url": (_redis, "rediss://:password@host:6379/0"),
+    "database_url": (_database, "postgresql://user:password@host/name?sslmode=verify-full"),
+    "queue_url": (_queue, "amqps://user:password@host/ or tls://user:password@host"),
+}
 
 # -- what is shown of them -------------------------------------------------------------------------------
 

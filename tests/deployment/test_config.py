@@ -72,7 +72,7 @@ BAD = {
         "certificate",
     ),
     "redis without password": ({"redis_url": "rediss://h/0"}, "redis_url", "no password"),
-    "redis unreadable": ({"redis_url": f"http://:{PASSWORD}@h"}, "redis_url", "no address"),
+    "redis unreadable": ({"redis_url": f"http://:{PASSWORD}@h"}, "redis_url", "its form is rediss://"),
     "database in plain text": (
         {"database_url": f"postgresql://u:{PASSWORD}@h/d"},
         "database_url",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socketserver
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Thread
 
@@ -90,6 +91,18 @@ def test_a_canary_gets_its_share_which_changes_while_requests_run(gateway, clien
 
     gateway.use(routes([old, new], {"1": 1, "2": 1}, config=CONFIG))
     assert names(client) == {"old": 100, "new": 100}
+
+
+def test_no_request_is_lost_while_shares_change(gateway, client, upstreams):
+    old, new = upstreams.start("old", version="1")[0], upstreams.start("new", version="2")[0]
+    gateway.use(routes([old, new], {"1": 9, "2": 1}, config=CONFIG))
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(names, client, count=50) for _ in range(4)]
+        for share in range(1, 6):
+            gateway.use(routes([old, new], {"1": 1, "2": share}, config=CONFIG))
+
+        assert sum((each.result() for each in asked), Counter()).total() == 200
 
 
 def test_who_names_a_version_gets_it_also_one_without_a_share(gateway, client, upstreams):
