@@ -1937,7 +1937,8 @@ check("5.1", Settings)
 #
 # - In `window_s` seconds from its first request on, all replicas together let exactly `limit` requests of a tenant through, one by one or
 #   all at once.
-# - A refusal tells the seconds until that window is over and requests get through again, and does not put that moment off.
+# - A refusal tells the seconds until that window is over and requests get through again, and does not put that moment off. Both the
+#   window and the wait may have a fraction of a second.
 # - A tenant never spends another one's requests, whatever text it is. All keys in Redis begin with `limit:`.
 # - When a window is over Redis holds nothing of it. A replica that is killed between two messages to Redis leaves nothing without an end.
 # - The clocks of replicas may differ.
