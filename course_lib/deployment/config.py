@@ -11,10 +11,10 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import (
@@ -52,7 +52,7 @@ _NEEDED = {
     "database_url": "where results and the audit log are kept",
     "queue_url": "where jobs wait for workers",
 }
-_WEAK = ("changeme", "change-me", "change_me", "default", "example", "password", "secret", "insecure", "test")
+_WEAK = ("changeme", "change-me", "change_me", "default", "example", "password", "secret", "insecure")
 _RANDOM = (
     f"set it to {SECRET_CHARS} or more random characters: "
     'python -c "import secrets; print(secrets.token_urlsafe(32))"'
@@ -81,9 +81,7 @@ class ApiKey(BaseModel):
 
 
 def _split(value: object) -> object:
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -188,9 +186,8 @@ def _read(error: Any) -> tuple[str, str]:
 def _unknown_variables() -> list[str]:
     known = [variable(field) for field in DeploymentConfig.model_fields]
     names = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
-    return [
-        f"{name} is no setting{_nearest(name.upper(), known)}" for name in names if name.upper() not in known
-    ]
+    unknown = [name for name in names if name.upper() not in known]
+    return [f"{name} is no setting{_nearest(name.upper(), known)}" for name in unknown]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -205,16 +202,15 @@ def _breaches(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
     yield from _secrets(config)
     yield from _exposure(config)
     if config.profile != "development":
-        for field, problem in (("redis_url", _redis), ("database_url", _database), ("queue_url", _queue)):
+        for field, (problem, form) in _ADDRESSES.items():
             url: SecretStr | None = getattr(config, field)
-            if url and (text := _tried(problem, url.get_secret_value())):
+            if url and (text := _tried(problem, url.get_secret_value(), form)):
                 yield field, text
 
 
 def _programs(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
-    for name in config.programs:
-        if name not in PROGRAMS:
-            yield "programs", f"names {name!r}, which is no program{_nearest(name, PROGRAMS)}"
+    for name in set(config.programs) - set(PROGRAMS):
+        yield "programs", f"names an unknown program{_nearest(name, PROGRAMS)}"
     if not config.programs or len(set(config.programs)) < len(config.programs):
         yield "programs", f"must name each program once; set it to {','.join(PROGRAMS)} or some of these"
     if config.programs_folder and not config.programs_folder.is_dir():
@@ -264,34 +260,41 @@ def _weakness(secret: str) -> str:
 
 
 def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
+    collector = _parts(config.otlp_endpoint or "https:")
+    if collector.username or collector.password:
+        yield "otlp_endpoint", "has a password, which traces show; put it into OTEL_EXPORTER_OTLP_HEADERS"
     if config.profile == "development":
         if config.host not in LOOPBACK:
             yield "host", "is open to other machines in development; set it to 127.0.0.1, or set the profile"
         return
     for origin in config.cors_origins:
-        parts = urlsplit(origin)
-        if origin == "*" or parts.scheme != "https" or not parts.hostname or "*" in origin:
+        parts = _parts(origin)
+        if parts.scheme != "https" or not parts.hostname or "*" in origin:
             yield "cors_origins", "lets in more than pages over https; name each origin: https://shop.example"
-    collector = urlsplit(config.otlp_endpoint or "https:")
     if collector.scheme != "https" and not (collector.hostname and _is_loopback(collector.hostname)):
         yield "otlp_endpoint", "sends traces over the network in plain text; use https"
-    if config.profile == "production":
-        for field in ("docs", "trace_content"):
-            if getattr(config, field):
-                yield field, "is on in production, where it shows more than callers may see; set it to false"
+    for field in ("docs", "trace_content") if config.profile == "production" else ():
+        if getattr(config, field):
+            yield field, "is on in production, where it shows more than callers may see; set it to false"
+
+
+def _parts(url: str) -> SplitResult:
+    """Return the parts of an address; none where it cannot be read."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_loopback(host: str | None) -> bool:
     return host in LOOPBACK or (host or "/").startswith("/")
 
 
-def _tried(problem: Any, url: str) -> str:
+def _tried(problem: Callable[[str], str], url: str, form: str) -> str:
     try:
-        return str(problem(url))
-    except (
-        Exception
-    ):  # border: the clients' parsers raise errors of many kinds, some with the address in them
-        return "is no address that its client can read; see the form in the README"
+        return problem(url)
+    except Exception:  # border: the clients' parsers raise many kinds, some with the address in them
+        return f"is no address that its client can read; its form is {form}"
 
 
 def _redis(url: str) -> str:
@@ -323,6 +326,12 @@ def _open_door(is_encrypted: bool, password: object, form: str) -> str:
         return f"goes over the network in plain text; use {form} with a certificate that is checked"
     return "" if password else "has no password, and is not on this machine; put one in"
 
+
+_ADDRESSES = {
+    "redis_url": (_redis, "rediss://:password@host:6379/0"),
+    "database_url": (_database, "postgresql://user:password@host/name?sslmode=verify-full"),
+    "queue_url": (_queue, "amqps://user:password@host/ or tls://user:password@host"),
+}
 
 # -- what is shown of them -------------------------------------------------------------------------------
 

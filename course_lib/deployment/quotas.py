@@ -114,13 +114,23 @@ class Quotas:
         replicas: int = 2,
         window_s: float = 60.0,
         prefix: str = "course:quota:",
+        deadline_s: float = DEADLINE_S,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Take the limits; `window_s` is the minute in which `requests_per_minute` are let through."""
+        """Take the limits.
+
+        Args:
+            config: requests a minute, tokens a day, the Redis that counts them (none: this process alone).
+            replicas: how many there are; a share of the limit is one of so many.
+            window_s: the minute in which `requests_per_minute` are let through.
+            prefix: begins every key in Redis.
+            deadline_s: how long Redis may take to answer before it counts as lost.
+            clock: tells seconds.
+        """
         self._url = config.redis_url.get_secret_value() if config.redis_url else None
         self._requests, self._tokens = config.requests_per_minute, config.tokens_per_day
         self._replicas = replicas if self._url else 1
-        self._window_s, self._prefix, self._clock = window_s, prefix, clock
+        self._window_s, self._prefix, self._deadline_s, self._clock = window_s, prefix, deadline_s, clock
         self._usages: dict[str, _Usage] = {}  # only of tenants that the operator let in, so it stays small
         name = f"Redis at {shown(self._url)}" if self._url else "Redis"
         self._breaker = CircuitBreaker(name, threshold=1, first_wait_s=0.25, longest_wait_s=2.0, clock=clock)
@@ -131,8 +141,8 @@ class Quotas:
         if self._url:
             self._client = redis.asyncio.Redis.from_url(
                 self._url,
-                socket_timeout=DEADLINE_S,
-                socket_connect_timeout=DEADLINE_S,
+                socket_timeout=self._deadline_s,
+                socket_connect_timeout=self._deadline_s,
                 retry=Retry(NoBackoff(), 1),  # a connection from before a restart is made anew
             )
             self._lease, self._spend = map(self._client.register_script, (_LEASE, _SPEND))

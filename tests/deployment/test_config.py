@@ -72,7 +72,7 @@ BAD = {
         "certificate",
     ),
     "redis without password": ({"redis_url": "rediss://h/0"}, "redis_url", "no password"),
-    "redis unreadable": ({"redis_url": f"http://:{PASSWORD}@h"}, "redis_url", "no address"),
+    "redis unreadable": ({"redis_url": f"http://:{PASSWORD}@h"}, "redis_url", "its form is rediss://"),
     "database in plain text": (
         {"database_url": f"postgresql://u:{PASSWORD}@h/d"},
         "database_url",
@@ -85,6 +85,12 @@ BAD = {
     ),
     "queue in plain text": ({"queue_url": f"nats://u:{PASSWORD}@h"}, "queue_url", "tls://"),
     "traces in plain text": ({"otlp_endpoint": "http://collector.example"}, "otlp_endpoint", "https"),
+    "a collector's password": (
+        {"otlp_endpoint": f"https://u:{PASSWORD}@collector.example"},
+        "otlp_endpoint",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+    ),
+    "no origin": ({"cors_origins": "https://[::1"}, "cors_origins", "https"),
     "question larger than body": ({"max_question_chars": 20_000}, "max_question_chars", "max_body_bytes"),
     "gateway gives up first": ({"deadline_s": 31, "drain_s": 40}, "gateway_deadline_s", "deadline_s"),
     "drain cuts off": ({"drain_s": 5}, "drain_s", "deadline_s"),

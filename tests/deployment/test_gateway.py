@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socketserver
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Thread
 
 import httpx
 import pytest
@@ -29,6 +32,7 @@ class Upstreams:
     def start(self, name: str, **options) -> tuple[Replica, object]:
         async def tell(request):
             size = len(await request.body())
+            await asyncio.sleep(float(request.headers.get("x-wait-s", 0)))
             return JSONResponse({"name": name, "headers": dict(request.headers), "bytes": size})
 
         async def stream(request):
@@ -89,6 +93,18 @@ def test_a_canary_gets_its_share_which_changes_while_requests_run(gateway, clien
     assert names(client) == {"old": 100, "new": 100}
 
 
+def test_no_request_is_lost_while_shares_change(gateway, client, upstreams):
+    old, new = upstreams.start("old", version="1")[0], upstreams.start("new", version="2")[0]
+    gateway.use(routes([old, new], {"1": 9, "2": 1}, config=CONFIG))
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(names, client, count=50) for _ in range(4)]
+        for share in range(1, 6):
+            gateway.use(routes([old, new], {"1": 1, "2": share}, config=CONFIG))
+
+        assert sum((each.result() for each in asked), Counter()).total() == 200
+
+
 def test_who_names_a_version_gets_it_also_one_without_a_share(gateway, client, upstreams):
     old, new = upstreams.start("old", version="1")[0], upstreams.start("new", version="2")[0]
 
@@ -146,6 +162,36 @@ def test_a_stream_arrives_while_it_is_written(gateway, client, upstreams):
         service.seen.append("first")  # only then is the rest written
 
         assert [line for line in lines if line] == ["data: last"]
+
+
+def test_who_does_not_answer_in_time_is_answered_for(gateway, client, upstreams):
+    quick = DeploymentConfig(deadline_s=0.1, gateway_deadline_s=0.3)
+    gateway.use(routes([upstreams.start("one")[0]], config=quick))
+
+    assert client.post("/v1/jobs", headers={"X-Wait-S": "1"}).status_code == 504
+    assert client.post("/v1/jobs").status_code == 200
+
+
+def test_a_request_that_was_delivered_is_not_sent_again(gateway, client):
+    arrived = []
+
+    class Dying(socketserver.BaseRequestHandler):
+        def handle(self):
+            line = self.request.recv(65_536).split(b"\r\n")[0]
+            if b"/health/" in line:
+                self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            else:
+                arrived.append(line)  # and no answer: it was killed
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dying) as server:
+        Thread(target=server.serve_forever).start()
+        gateway.use(routes([Replica(f"http://127.0.0.1:{server.server_address[1]}")], config=CONFIG))
+        try:
+            assert client.post("/v1/jobs", json={}).status_code == 502
+        finally:
+            server.shutdown()
+
+    assert arrived == [b"POST /v1/jobs HTTP/1.1"]
 
 
 def test_nobody_says_from_where_he_asks(gateway, client, upstreams):

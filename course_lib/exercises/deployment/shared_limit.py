@@ -1,0 +1,313 @@
+"""Exercise 5.3, one limit for all replicas: exact over two of them, and Redis may be lost.
+
+Main path: EXERCISE -> engine.registry; each check has a Redis of its own, and looks at what lies in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import redis
+
+from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal
+from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.seen import in_another_process
+from course_lib.services import Server, running_redis
+
+Check = Callable[[Any], Awaitable[None]]
+
+_LONG_S, _TAKE_S, _BACK_S = 3_600, 4.0, 3.0
+_TRIES, _SLOW_S = 6, 0.2
+_took_s: list[float] = []  # of each take
+
+
+@contextmanager
+def _redis() -> Iterator[tuple[Server, Any]]:
+    """Give a Redis and a client of ours."""
+    folder = tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True)
+    with folder as name, running_redis(Path(name)) as server, redis.Redis.from_url(server.url) as ours:
+        yield server, ours
+
+
+async def _take(limit: Any, tenant: str, what: str = "take") -> float:
+    """Return what take says: 0 for let through, or the seconds to wait."""
+    began_s = time.monotonic()
+    try:
+        wait_s = await asyncio.wait_for(limit.take(tenant), _TAKE_S)
+    except TimeoutError:
+        hint = "redis-py waits 5 s for an answer and tries ten times more. What else can it be told?"
+        late = f"no answer after {_TAKE_S:g} s"
+        raise CheckFailed(what, observed=late, expected="an answer within two seconds", hint=hint) from None
+    except (redis.RedisError, OSError) as error:
+        observed = f"it raised {type(error).__name__}: {error}"
+        raise CheckFailed(what, observed=observed, expected="0.0, or seconds to wait") from error
+    _took_s.append(time.monotonic() - began_s)
+    is_right = isinstance(wait_s, int | float) and not isinstance(wait_s, bool) and wait_s >= 0
+    expect(is_right, what, observed=wait_s, expected="0.0, or seconds to wait")
+    return float(wait_s)
+
+
+def _unhurried(check: Check) -> Check:
+    """Try a check again that failed while Redis was slow, since a replica may then have taken it for lost."""
+
+    @wraps(check)
+    async def tried(limit_class: Any) -> None:
+        for left in reversed(range(_TRIES)):
+            _took_s.clear()
+            try:
+                await check(limit_class)
+            except CheckFailed:
+                if not left or max(_took_s, default=0.0) < _SLOW_S:
+                    raise
+            else:
+                break
+
+    return tried
+
+
+async def _let_through(limits: Iterable[Any], tenant: str, times: int, what: str = "take") -> int:
+    """Return how many of so many requests each of these replicas lets through, one after another."""
+    return sum([not await _take(limit, tenant, what) for _ in range(times) for limit in limits])
+
+
+def _replicas(limit_class: Any, url: str, limit: int, window_s: float = _LONG_S, count: int = 2) -> list[Any]:
+    return [limit_class(url, limit, window_s, count) for _ in range(count)]
+
+
+@_unhurried
+async def shares_limit(limit_class: Any) -> None:
+    """All replicas together let exactly `limit` requests of a tenant through, one by one and all at once."""
+    hint = "Looking and counting are one step for Redis: a script, or a transaction."
+    with _redis() as (server, _):
+        for count in (2, 3):
+            limit = random.randint(8, 20)
+            replicas = _replicas(limit_class, server.url, limit, count=count)
+            got = await _let_through(replicas, f"t{count}", limit)
+            expect_equal(got, limit, f"let through of {count * limit} by {count} replicas, limit={limit}")
+            at_once = [_take(each, f"u{count}") for each in replicas for _ in range(limit)]
+            got = sum(not wait_s for wait_s in await asyncio.gather(*at_once))
+            what = f"let through of {count * limit} at once by {count} replicas, limit={limit}"
+            expect_equal(got, limit, what, hint=hint)
+
+
+_PAIRS = [
+    *(("shop", "Shop"), ("shop", "shop "), ("a", "a:b"), ("", " "), ("1", "01"), ("café", "cafe\u0301")),
+    *(("tenant-" + "x" * 60 + "1", "tenant-" + "x" * 60 + "2"), ("*", "shop*"), ("a\nb", "a b")),
+]
+
+
+@_unhurried
+async def keeps_apart(limit_class: Any) -> None:
+    """A tenant never spends another one's requests."""
+    with _redis() as (server, ours):
+        limit = random.randint(2, 5)
+        (one, other), mark = _replicas(limit_class, server.url, limit), f"{random.randint(100, 999)}"
+        for first, second in random.sample(_PAIRS, len(_PAIRS)):
+            ours.flushall()
+            await _let_through([one], mark + first, limit + 1)
+            got = await _let_through([other], mark + second, limit + 1)
+            what = f"let through for {mark + second!r} after {mark + first!r} spent its {limit}"
+            expect_equal(got, limit, what, hint="The key in Redis has the whole name in it, as it is.")
+        keys = [key for key in ours.scan_iter() if not key.startswith(b"limit:")]
+        expect_equal(keys, [], "keys in Redis that do not begin with limit:")
+
+
+@_unhurried
+async def tells_wait(limit_class: Any) -> None:
+    """A refusal tells the seconds until requests get through again, and does not put that moment off."""
+    with _redis() as (server, _):
+        for window_s in (random.uniform(100, 900), random.uniform(5, 9) + 0.5):
+            before_s = time.monotonic()
+            limit = limit_class(server.url, 2, window_s, 2)
+            await _let_through([limit], f"{window_s}", 2)
+            after_s = time.monotonic()
+            await asyncio.sleep(0.15)
+            least_s = time.monotonic() - after_s
+            wait_s = await _take(limit, f"{window_s}")
+            low_s, high_s = window_s - (time.monotonic() - before_s) - 0.05, window_s - least_s + 0.05
+            what = f"seconds to wait, {least_s:.2f} s after the requests of a window of {window_s:.2f} s"
+            wanted, hint = f"{low_s:.2f} to {high_s:.2f}", "PTTL says what is left, in milliseconds."
+            expect(low_s <= wait_s <= high_s, what, observed=wait_s, expected=wanted, hint=hint)
+        one, other = _replicas(limit_class, server.url, 2, 0.7)
+        await _let_through([one], "u", 2)
+        for _ in range(20):  # more than once where the machine stood still for a window
+            if wait_s := await _take(other, "u"):
+                break
+        until_s = time.monotonic() + wait_s + 0.02
+        while (left_s := until_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(0.1, left_s))
+            if until_s - time.monotonic() > 0.1:
+                await _take(one, "u")
+        what = f"seconds to wait after the {wait_s:.2f} s that a refusal told, with refusals meanwhile"
+        expect_equal(
+            await _take(other, "u"), 0.0, what, hint="Only the first request of a window sets its end."
+        )
+
+
+async def forgets(limit_class: Any) -> None:
+    """When the window is over Redis holds nothing of the tenant."""
+    with _redis() as (server, ours):
+        limit = limit_class(server.url, 2, 0.3, 2)
+        await _let_through([limit], "t", 3)
+        end_s = time.monotonic() + 2
+        while (keys := list(ours.scan_iter())) and time.monotonic() < end_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        what, hint = (
+            "keys in Redis two seconds after a window of 0.3 s began",
+            "PEXPIRE takes milliseconds.",
+        )
+        expect_equal(keys, [], what, hint=hint)
+
+
+@asynccontextmanager
+async def _cut_after(server: Server, messages: int) -> AsyncIterator[str]:
+    """Give an address that leads to Redis for so many messages, answers the last one no more, and ends."""
+    path, left = server.folder / f"cut{messages}", messages
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        back, there = await asyncio.open_unix_connection(str(server.folder / "s"))
+        with suppress(OSError):
+            while left > 0 and (data := await reader.read(65_536)):
+                left -= 1
+                there.write(data)
+                answer = await back.read(65_536)  # so Redis has done it
+                if left:
+                    writer.write(answer)
+        for each in (there, writer):
+            each.close()
+
+    async with await asyncio.start_unix_server(lead, path):
+        yield f"unix://{path}"
+
+
+async def survives_cuts(limit_class: Any) -> None:
+    """A replica that is killed between two messages to Redis locks nobody out."""
+    hint = (
+        "INCR, and then EXPIRE: who is killed in between leaves a count without an end. MULTI, or a script."
+    )
+    with _redis() as (server, ours):
+        for messages in range(1, 9):
+            async with _cut_after(server, messages) as url:
+                limit = limit_class(url, 5, _LONG_S, 2)
+                with suppress(Exception):  # it was killed
+                    await _take(limit, f"t{messages}")
+        stuck = [key for key in ours.scan_iter() if ours.ttl(key) == -1]
+        what = "counts without an end in Redis, of replicas that were killed after 1 to 8 messages"
+        expect_equal(len(stuck), 0, what, hint=hint)
+
+
+@_unhurried
+async def ignores_clocks(limit_class: Any) -> None:
+    """The clocks of replicas may differ."""
+    with _redis() as (server, _):
+        limit = random.randint(6, 12)
+        one, other = _replicas(limit_class, server.url, limit)
+        got, real = await _let_through([one], "t", limit // 2), time.time
+        for shift_s in (-1_800, 1_800, 90_000):
+            with patch("time.time", lambda shift_s=shift_s: real() + shift_s):
+                got += await _let_through([other], "t", limit)
+        what = f"let through by two replicas, limit={limit}, when the clock of one is wrong"
+        expect_equal(got, limit, what, hint="Redis has a clock that all share: an expiry, or TIME.")
+
+
+async def goes_on(limit_class: Any) -> None:
+    """Without Redis each replica lets limit // replicas requests of a window through by itself."""
+    hint = "Neither all nor none: each replica counts for itself, up to its share."
+    with _redis() as (server, _):
+        for number, (limit, count) in enumerate(((10, 2), (11, 3))):
+            server.start()
+            replicas = _replicas(limit_class, server.url, limit, count=count)
+            if number:
+                await _let_through(replicas, "before", 1)
+            server.kill()
+            for each in replicas:
+                got = await _let_through([each], "t", limit + 2, "take while Redis is down")
+                what = f"let through by one of {count} replicas while Redis is down, limit={limit}"
+                expect_equal(got, limit // count, what, hint=hint)
+            got = await _let_through(replicas[:1], "u", limit + 2, "take while Redis is down")
+            expect_equal(got, limit // count, f"let through for another tenant, limit={limit}", hint=hint)
+
+
+async def never_hangs(limit_class: Any) -> None:
+    """While Redis stands still, take comes back within two seconds, and lets a first request through."""
+    with _redis() as (server, _):
+        (limit, *_), pid = _replicas(limit_class, server.url, 10), server.pid
+        await _take(limit, "t")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_s = await _take(limit, "v", "take while Redis stands still")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        expect_equal(wait_s, 0.0, "seconds to wait of a first request while Redis stands still")
+
+
+@_unhurried
+async def comes_back(limit_class: Any) -> None:
+    """When Redis is back, the shared limit soon holds again, with the same objects."""
+    with _redis() as (server, _):
+        limit = 2 * random.randint(4, 8)
+        one, other = _replicas(limit_class, server.url, limit)
+        await _take(one, "t")
+        server.kill()
+        await _let_through([one, other], "u", 2)
+        server.start()
+        end_s, number, got = time.monotonic() + _BACK_S, 0, [0]
+        while got != [limit, 0] and (number < 10 or time.monotonic() < end_s):
+            number += 1
+            got = [await _let_through([each], f"v{number}", limit + 1) for each in (one, other)]
+            await asyncio.sleep(0.1)
+        what = f"let through by one replica and then another, with Redis back for long, limit={limit}"
+        expect_equal(got, [limit, 0], what, hint="Each request asks Redis again, or some of them do.")
+
+
+def _taken(limit_class: Any, url: str, limit: int) -> int:
+    return asyncio.run(_let_through([limit_class(url, limit, _LONG_S, 2)], "t", limit))
+
+
+@_unhurried
+async def is_shared(limit_class: Any) -> None:
+    """A replica is a process of its own."""
+    with _redis() as (server, _):
+        limit = random.randint(5, 9)
+        (one, _) = _replicas(limit_class, server.url, limit)
+        await _let_through([one], "t", 2)
+        words: Any = {"what": "another process can use your class", "expected": "requests let through"}
+        got = await asyncio.to_thread(in_another_process, _taken, limit_class, server.url, limit, **words)
+        hint = "What a process remembers, others do not know."
+        what = f"let through by another process after 2 of {limit}"
+        expect_equal(got, limit - 2, what, hint=hint)
+
+
+EXERCISE = Exercise(
+    title="One limit for all replicas",
+    minutes=20,
+    difficulty="hard",
+    hints=(
+        "A script is one step for Redis: client.register_script(text), and await script(keys=[...], "
+        "args=[...]). In it, redis.call('PTTL', KEYS[1]) says how many milliseconds are left.",
+        "Count only what is let through, and set the expiry where the count begins, in the same script. "
+        "Return 0 or the milliseconds that are left, at least 1.",
+        "from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 1)). At a "
+        "RedisError, count in a dict of this object: (count, end) of each tenant, up to limit // replicas.",
+    ),
+    checks=(
+        *(shares_limit, keeps_apart, survives_cuts, ignores_clocks, goes_on, comes_back),
+        *(forgets, tells_wait, never_hangs, is_shared),
+    ),
+    deadline_s=90.0,
+    why="One script counts and sets the end, so nothing can come between, and whoever dies leaves no count "
+    "without an end. Quotas does the same for leases of many requests, so that a request costs a "
+    "microsecond and no round trip; its windows slide, and Redis is left alone for a moment after a failure.",
+)
