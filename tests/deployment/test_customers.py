@@ -19,6 +19,7 @@ from course_lib.deployment.audit import Audit
 from course_lib.deployment.customers import Cache, Collector, Customers, Lines, Person, trace_of
 from course_lib.deployment.database import StoreError, StoreUnavailable
 from course_lib.deployment.store import Store
+from course_lib.files import appending
 from course_lib.lm.recordings import Recorded
 
 pytestmark = pytest.mark.anyio
@@ -27,8 +28,8 @@ KEY = b"a key of thirty-two characters.."
 
 
 def append(path: Path, fields: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(fields) + "\n")
+    with appending(path) as file:
+        file.write(f"{json.dumps(fields)}\n".encode())
 
 
 ERASED = {"database": 2, "cache": 1, "logs": 2, "traces": 2, "recordings": 1, "collector": 0}

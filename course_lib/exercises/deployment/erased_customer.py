@@ -129,7 +129,7 @@ class _Stand:
             places.redis.mset(dict.fromkeys(self.keys[who], f"for {subject}"))
             places.redis.sadd(_tag(who), *self.keys[who])
             log += [_line(event="answered", subject=subject, note=choice(_NOTES)) for _ in range(many["log"])]
-            log += [_line(event="seen beside", note=subject, subjects=[subject])]
+            log += [_line(event="sold", article=subject)]  # which is no pseudonym, and only looks like one
             for trace in (uuid4().hex, uuid4().hex):
                 spans += [_line(trace_id=trace, name="request", attributes={"subject": subject})]
                 spans += [
