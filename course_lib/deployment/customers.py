@@ -80,12 +80,11 @@ class Customers:
             StoreUnavailable: the database is away, or the audit log cannot be written.
         """
         checked_name("customer", customer)
-        subjects, rows = await self._store.held(tenant, customer)
+        subjects = await self._store.subjects(tenant, customer)
         person = Person(tenant, customer, tuple(subjects))
         await self._audit.record(tenant, actor, "privacy.export", _shown(subjects))
-        return {"customer": customer, "database": rows} | {
-            place.name: await place.export(person) for place in self._places
-        }
+        held: Record = {"customer": customer, "database": await self._store.held(tenant, customer)}
+        return held | {place.name: await place.export(person) for place in self._places}
 
     async def erase(self, tenant: str, customer: str, *, actor: str) -> Erasure:
         """Erase all that is held about a customer; what fails at one place hinders no other.
@@ -97,9 +96,10 @@ class Customers:
         return await self._erase(tenant, customer, actor=actor, resumes=False)
 
     async def _erase(self, tenant: str, customer: str, *, actor: str, resumes: bool) -> Erasure:
+        known = await self._store.subjects(tenant, customer)
+        await self._audit.record(tenant, actor, "privacy.erase", _shown(known))
         subjects, rows = await self._store.begin_erasure(tenant, customer, resumes=resumes)
         person = Person(tenant, customer, tuple(subjects))
-        await self._audit.record(tenant, actor, "privacy.erase", _shown(subjects), rows=rows)
         erased, failed = {"database": rows}, {}
         for place in self._places:
             try:

@@ -405,14 +405,20 @@ class Store(Database):
 
         await self.run(tenant, work)
 
-    async def held(self, tenant: str, customer: str) -> tuple[list[str], dict[str, Any]]:
-        """Return a customer's pseudonyms, and all rows about them as JSON."""
+    async def held(self, tenant: str, customer: str) -> dict[str, Any]:
+        """Return all rows about a customer as JSON, table by table."""
+        ((rows,),) = await self.rows(
+            tenant, "SELECT rows_about(%(tenant)s, %(customer)s)", {"customer": customer}
+        )
+        return dict(rows)
+
+    async def subjects(self, tenant: str, customer: str) -> list[str]:
+        """Return a customer's pseudonyms; more than one only while an erasure of them is not finished."""
         query: LiteralString = """
-            SELECT array(SELECT subject FROM subjects WHERE tenant = %(tenant)s AND customer = %(customer)s),
-                rows_about(%(tenant)s, %(customer)s)
+            SELECT subject FROM subjects
+            WHERE tenant = %(tenant)s AND customer = %(customer)s ORDER BY created
         """
-        ((subjects, rows),) = await self.rows(tenant, query, {"customer": customer})
-        return subjects, rows
+        return [subject for (subject,) in await self.rows(tenant, query, {"customer": customer})]
 
     async def unfinished_erasures(self) -> list[tuple[str, str]]:
         """Return tenant and customer of each erasure that was begun and cut off."""
