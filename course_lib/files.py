@@ -1,6 +1,7 @@
 """Writing a file so that it is either the old one or the new one, never half of it.
 
-Main path: write_whole(). lock_folder() is for who reads a file first, or writes more than one.
+Main path: write_whole(). appending() is for who adds lines to a file that somebody else may replace, and
+lock_folder() for who reads files before writing them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from course_lib.errors import CourseError
 
 
 class FileError(CourseError):
     """A file could not be written; what was there before is untouched."""
+
+
+@contextmanager
+def appending(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Open a file to read and to append, and let nobody who locks it replace it until the block ends."""
+    while True:
+        with open(path, "ab+", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield file
+                return
 
 
 @contextmanager

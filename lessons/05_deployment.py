@@ -47,7 +47,8 @@ print(*places.traces.read_bytes().splitlines()[:6], sep="\n")
 # - It returns how many answers, jobs, cached answers, log lines and spans it erased:
 #   `{"answers": 2, "jobs": 3, "cache": 2, "log": 4, "traces": 6}`.
 # - Erasing again, or a customer whom nobody knows (an id may be any text without NUL), is no error, changes nothing and returns zeros.
-# - Servers fail. Then the error reaches the caller; and wherever it happened, calling `erase` again leaves nothing.
+# - Servers fail: then the error reaches the caller. Processes are killed. Wherever that happened, calling `erase` again leaves nothing of
+#   the customer (a new file that a kill left half made beside the old one may stay).
 
 # %% name="ex-5-6" tags=["exercise"] exercise="5.6"
 import json
@@ -1622,6 +1623,69 @@ def drop(path, is_theirs):
     new = path.with_name(path.name + ".new")
     new.write_bytes(b"".join(kept))
     path.with_name(path.name + ".bak").write_bytes(path.read_bytes())
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="after erasing again, after a cut"
+# The rows, with the pseudonym, go before the files.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    places.redis.delete(tag, *keys)
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    answers = query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount
+    empty = "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s"
+    jobs = query(empty, [subject]).rowcount
+    query("DELETE FROM subjects WHERE subject = %s", [subject])
+    return {
+        "answers": answers,
+        "jobs": jobs,
+        "cache": len(keys),
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+    }
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
     new.replace(path)
     return dropped
 

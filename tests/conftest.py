@@ -45,6 +45,7 @@ NOT_QUICK = (
     *("authoring/test_execution", "authoring/test_proof", "test_cli", "desk/test_act"),
     *("caching/batch/", "caching/semantic/", "caching/test_faults", "caching/test_lease"),
     *("deployment/test_gateway", "deployment/test_quotas"),
+    *("deployment/test_audit", "deployment/test_customers", "deployment/test_database"),
     *("concurrency/test_events", "exercises/test_", "exercises/engine/test_in_ipython"),
     *(
         "labs/test_usage_meter",

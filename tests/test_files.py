@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from course_lib.files import FileError, write_whole
+from course_lib.files import FileError, appending, lock_folder, write_whole
 
 
 def test_a_file_is_written_with_its_folder_and_keeps_its_permissions(tmp_path: Path):
@@ -37,3 +39,43 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_no_scrap(
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_who_appends_writes_to_the_file_that_is_there_also_when_it_was_just_replaced(tmp_path: Path):
+    path = tmp_path / "log"
+    with path.open("w+") as old:
+        fcntl.flock(old, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(1) as thread:
+            appending_later = thread.submit(append, path, b"new\n")
+            write_whole(path, "replaced\n")
+            fcntl.flock(old, fcntl.LOCK_UN)
+            appending_later.result()
+
+        assert (path.read_text(), old.read()) == ("replaced\nnew\n", "")
+
+
+def append(path: Path, line: bytes) -> None:
+    with appending(path, mode=0o600) as file:
+        file.write(line)
+
+
+def test_a_new_file_is_for_whom_the_mode_says(tmp_path: Path):
+    append(tmp_path / "log", b"line\n")
+
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_locked_folder_keeps_others_out(tmp_path: Path):
+    seen = []
+
+    def enter() -> None:
+        with lock_folder(tmp_path):
+            seen.append("second")
+
+    with ThreadPoolExecutor(1) as thread:
+        with lock_folder(tmp_path):
+            waiting = thread.submit(enter)
+            seen.append("first")
+        waiting.result()
+
+    assert seen == ["first", "second"]

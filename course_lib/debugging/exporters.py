@@ -30,6 +30,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from course_lib.debugging.spans import Span
 from course_lib.errors import CourseError
+from course_lib.files import appending
 from course_lib.resilience import forks
 
 MOST_QUEUED = 4_096
@@ -194,7 +195,7 @@ class JsonLines(SpanExporter):
 
     def _append(self, lines: str) -> None:
         # for its owner alone: with content on, it holds what people wrote
-        with open(self._path, "ab+", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        with appending(self._path, mode=0o600) as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read() != b"\n":  # a full disk, or a process that was killed, left half a line

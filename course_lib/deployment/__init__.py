@@ -8,6 +8,18 @@
 | Unauthorized, Forbidden | nobody is known by what was sent; the caller has not the role |
 | Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
 | Replica, routes, GatewayError | who answers what, for the gateway: by program, version, canary share |
+| create_app, Answering | the service: routes behind a guard; its programs with all that is around them (5.2) |
+| save_program, load_program, ProgramError | a program's state as a version in JSON, without any model |
+| running_stack, running_replica, Stack, StackError | every part as a process of its own, gone with this one |
+| Store, Job, JobResult, StoredAnswer | what the service keeps in PostgreSQL, tenant by tenant |
+| Fresh, Running, Done, Conflict | what `Store.begin` says of an idempotency key |
+| StoreError, StoreUnavailable, MigrationChanged | refused; no database; a migration was changed |
+| Audit, AuditError | a log of who did what, which shows what was changed afterwards |
+| FileHead, RedisHead, Head | where the end of its chain is kept, outside the database |
+| Verified, Broken | what `Audit.verify` says |
+| Customers, Erasure | a customer exported, or erased everywhere (exercise 5.6) |
+| Place, Person, Cache, Collector, Lines, trace_of | where a customer may be, beside the database |
+| DEMANDS, Demand | what regulations ask, the control here, the test that shows it |
 """
 
 from __future__ import annotations

@@ -1,27 +1,59 @@
 from .answering import Answering, ProgramError, load_program, save_program
 from .app import create_app
+from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verified
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
+from .compliance import DEMANDS, Demand
 from .config import ApiKey, ConfigError, DeploymentConfig
+from .customers import Cache, Collector, Customers, Erasure, Lines, Person, Place, trace_of
+from .database import MigrationChanged, StoreError, StoreUnavailable
 from .gateway import GatewayError, Replica, routes
 from .quotas import QuotaExceeded, Quotas
 from .stack import Stack, StackError, running_replica, running_stack
+from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
 
 __all__ = [
+    "DEMANDS",
     "Answering",
     "ApiKey",
+    "Audit",
+    "AuditError",
+    "Broken",
+    "Cache",
     "Caller",
     "Callers",
+    "Collector",
     "ConfigError",
+    "Conflict",
+    "Customers",
+    "Demand",
     "DeploymentConfig",
+    "Done",
+    "Erasure",
+    "FileHead",
     "Forbidden",
+    "Fresh",
     "GatewayError",
+    "Head",
+    "Job",
+    "JobResult",
+    "Lines",
+    "MigrationChanged",
+    "Person",
+    "Place",
     "ProgramError",
     "QuotaExceeded",
     "Quotas",
+    "RedisHead",
     "Replica",
+    "Running",
     "Stack",
     "StackError",
+    "Store",
+    "StoreError",
+    "StoreUnavailable",
+    "StoredAnswer",
     "Unauthorized",
+    "Verified",
     "create_app",
     "load_program",
     "make_key",
@@ -30,4 +62,5 @@ __all__ = [
     "running_replica",
     "running_stack",
     "save_program",
+    "trace_of",
 ]

@@ -150,7 +150,7 @@ class FileHead:
 
 
 class RedisHead:
-    """The head in Redis, for replicas that share none."""
+    """The head in Redis, for replicas that share no disk; a Redis that evicts keys may lose it."""
 
     def __init__(self, url: str, name: str = "service:audit-head") -> None:
         self._client = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_timeout=2)

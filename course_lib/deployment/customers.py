@@ -12,6 +12,7 @@ The queue holds ids of jobs alone, and the jobs' rows are emptied, so erasing th
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -79,12 +80,11 @@ class Customers:
             StoreUnavailable: the database is away, or the audit log cannot be written.
         """
         checked_name("customer", customer)
-        subjects, rows = await self._store.held(tenant, customer)
+        subjects = await self._store.subjects(tenant, customer)
         person = Person(tenant, customer, tuple(subjects))
         await self._audit.record(tenant, actor, "privacy.export", _shown(subjects))
-        return {"customer": customer, "database": rows} | {
-            place.name: await place.export(person) for place in self._places
-        }
+        held: Record = {"customer": customer, "database": await self._store.held(tenant, customer)}
+        return held | {place.name: await place.export(person) for place in self._places}
 
     async def erase(self, tenant: str, customer: str, *, actor: str) -> Erasure:
         """Erase all that is held about a customer; what fails at one place hinders no other.
@@ -96,9 +96,10 @@ class Customers:
         return await self._erase(tenant, customer, actor=actor, resumes=False)
 
     async def _erase(self, tenant: str, customer: str, *, actor: str, resumes: bool) -> Erasure:
+        known = await self._store.subjects(tenant, customer)
+        await self._audit.record(tenant, actor, "privacy.erase", _shown(known))
         subjects, rows = await self._store.begin_erasure(tenant, customer, resumes=resumes)
         person = Person(tenant, customer, tuple(subjects))
-        await self._audit.record(tenant, actor, "privacy.erase", _shown(subjects), rows=rows)
         erased, failed = {"database": rows}, {}
         for place in self._places:
             try:
@@ -161,9 +162,9 @@ class Lines:
     """Files of JSON lines: logs, spans, recordings.
 
     A line is about a customer if it has the pseudonym in it, or the tenant and the customer as fields; and so
-    are the other lines of its group: with `group=trace_of`, every span of a trace. Whoever writes to these
-    files has to open them for each line, as `JsonLines` does, or to look whether they were replaced, as
-    `logging.handlers.WatchedFileHandler` does.
+    are the other lines of its group: with `group=trace_of`, every span of a trace. What is written meanwhile
+    by `files.appending`, as the Tracer does, is kept. Another writer has to look whether its file was
+    replaced, as `logging.handlers.WatchedFileHandler` does, and may lose a line in the moment when it is.
     """
 
     def __init__(
@@ -256,11 +257,12 @@ def _record(line: bytes) -> Record:
 def _rewrite(path: Path, is_theirs: Callable[[bytes], bool]) -> int:
     """Replace a file by one without these lines, and return how many they were.
 
-    What is appended meanwhile is taken over, also to the old file in the moment in which it is replaced.
+    What is appended meanwhile is taken over, also to the old file when it is just replaced.
     """
     scratch, erased = path.with_name(f".{path.name}.erasing"), 0
     scratch.unlink(missing_ok=True)  # of an erasure that was cut off
     with path.open("rb") as old, scratch.open("ab") as new:
+        fcntl.flock(old, fcntl.LOCK_EX)
         scratch.chmod(path.stat().st_mode & 0o777)
         for is_replaced in (False, True):
             for line in old:

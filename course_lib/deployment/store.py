@@ -9,7 +9,7 @@ A customer's own id is in the table `subjects` alone; all other rows have its ps
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString, TypeVar
@@ -257,7 +257,7 @@ class Store(Database):
             )
             return Job(*await cursor.fetchone() or ())
 
-        return await self.run(tenant, work)
+        return await self._unless_erased(tenant, work)
 
     async def job(self, tenant: str, job_id: str) -> Job | None:
         """Return one job of this tenant; None if there is none."""
@@ -351,10 +351,7 @@ class Store(Database):
                 return Done(status, body)
             return Fresh() if taken_by == owner else Running()
 
-        try:
-            return await self.run(tenant, work)
-        except psycopg.errors.ForeignKeyViolation:
-            raise StoreError("this customer was erased while the request came in; send it again") from None
+        return await self._unless_erased(tenant, work)
 
     async def complete(self, tenant: str, key: str, status: int, body: Any) -> None:
         """Keep what the request with this key was answered with; the first answer stays."""
@@ -370,6 +367,12 @@ class Store(Database):
             DELETE FROM idempotency_keys WHERE tenant = %(tenant)s AND key = %(key)s AND status IS NULL
         """
         await self.rows(tenant, delete, {"key": key})
+
+    async def _unless_erased(self, tenant: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
+        try:
+            return await self.run(tenant, work)
+        except psycopg.errors.ForeignKeyViolation:
+            raise StoreError("this customer was erased while the request came in; send it again") from None
 
     # Deleting
 
@@ -410,14 +413,20 @@ class Store(Database):
 
         await self.run(tenant, work)
 
-    async def held(self, tenant: str, customer: str) -> tuple[list[str], dict[str, Any]]:
-        """Return a customer's pseudonyms, and all rows about them as JSON."""
+    async def held(self, tenant: str, customer: str) -> dict[str, Any]:
+        """Return all rows about a customer as JSON, table by table."""
+        ((rows,),) = await self.rows(
+            tenant, "SELECT rows_about(%(tenant)s, %(customer)s)", {"customer": customer}
+        )
+        return dict(rows)
+
+    async def subjects(self, tenant: str, customer: str) -> list[str]:
+        """Return a customer's pseudonyms; more than one only while an erasure of them is not finished."""
         query: LiteralString = """
-            SELECT array(SELECT subject FROM subjects WHERE tenant = %(tenant)s AND customer = %(customer)s),
-                rows_about(%(tenant)s, %(customer)s)
+            SELECT subject FROM subjects
+            WHERE tenant = %(tenant)s AND customer = %(customer)s ORDER BY created
         """
-        ((subjects, rows),) = await self.rows(tenant, query, {"customer": customer})
-        return subjects, rows
+        return [subject for (subject,) in await self.rows(tenant, query, {"customer": customer})]
 
     async def unfinished_erasures(self) -> list[tuple[str, str]]:
         """Return tenant and customer of each erasure that was begun and cut off."""

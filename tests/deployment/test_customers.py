@@ -15,10 +15,11 @@ import pytest
 
 from course_lib.caching import TieredCache, scope
 from course_lib.debugging import Recording, Tracer
-from course_lib.deployment.audit import Audit
+from course_lib.deployment.audit import Audit, AuditError
 from course_lib.deployment.customers import Cache, Collector, Customers, Lines, Person, trace_of
 from course_lib.deployment.database import StoreError, StoreUnavailable
 from course_lib.deployment.store import Store
+from course_lib.files import appending
 from course_lib.lm.recordings import Recorded
 
 pytestmark = pytest.mark.anyio
@@ -27,8 +28,8 @@ KEY = b"a key of thirty-two characters.."
 
 
 def append(path: Path, fields: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(fields) + "\n")
+    with appending(path) as file:
+        file.write(f"{json.dumps(fields)}\n".encode())
 
 
 ERASED = {"database": 2, "cache": 1, "logs": 2, "traces": 2, "recordings": 1, "collector": 0}
@@ -199,15 +200,25 @@ async def test_an_erasure_that_was_cut_off_goes_on_and_leaves_what_came_later(ev
     assert len(await everywhere.traces.export(new)) == 2
 
 
-async def test_nothing_is_exported_or_erased_while_the_log_of_it_cannot_be_written(everywhere, postgres):
+@pytest.mark.parametrize("what", ["export", "erase"])
+async def test_nothing_is_exported_or_erased_while_the_log_of_it_cannot_be_written(everywhere, what):
+    full = Audit(everywhere.store, KEY, most_waiting=0)
+    customers = Customers(everywhere.store, full, [everywhere.logs])
+    before = everywhere.left()
+
+    with pytest.raises(AuditError, match="wait for the database"):
+        await getattr(customers, what)("lantern", "ada", actor="key-1")
+
+    assert everywhere.left() == before
+    assert len(await everywhere.store.history("lantern", customer="ada")) == 1
+
+
+async def test_a_database_that_is_away_is_told(everywhere, postgres):
     everywhere.store.deadline_s = 0.3
     postgres.kill()
-    before = everywhere.left()
     with pytest.raises(StoreUnavailable):
         await everywhere.customers.erase("lantern", "ada", actor="key-1")
     postgres.start()
-
-    assert everywhere.left() == before
 
 
 # Files
