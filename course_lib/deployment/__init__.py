@@ -8,7 +8,7 @@
 | Unauthorized, Forbidden | nobody is known by what was sent; the caller has not the role |
 | Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
 | Replica, routes, GatewayError | who answers what, for the gateway: by program, version, canary share |
-| create_app, Answering | the service: routes behind a guard; its programs with all that is around them (5.2) |
+| create_app, Answering | the service: guard and routes; its programs and what is around them (5.2) |
 | save_program, load_program, ProgramError | a program's state as a version in JSON, without any model |
 | running_stack, running_replica, Stack, StackError | every part as a process of its own, gone with this one |
 | Store, Job, JobResult, StoredAnswer | what the service keeps in PostgreSQL, tenant by tenant |

@@ -6,8 +6,8 @@
 `running_queue()`: a message queue, `QueueServer` with `url` and `kind` (lesson 05, part 3)
 `running_gateway()`: a gateway, `GatewayServer` with `url` and `use(routes)` (lesson 05, part 2)
 `Server`: what all return: `url`, `pid`, `folder`, `start()`, `stop()`, `kill()`, `close()`
-`RedisServerError`, `PostgresError`, `TraceServerError`, `QueueServerError`, `GatewayServerError`: it cannot be
-started, stopped or reached
+`RedisServerError`, `PostgresError`, `TraceServerError`, `QueueServerError`, `GatewayServerError`: it
+    cannot be started, stopped or reached
 `shown()`: an address without what could be a password
 
 Main path: running_redis() and the four others -> a server with an address.

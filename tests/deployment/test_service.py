@@ -237,6 +237,7 @@ async def test_a_request_id_is_taken_if_it_is_one():
 
 async def test_a_replica_that_is_about_to_end_says_so_and_goes_on():
     async with desk() as served, served.client() as client:
+
         async def is_ready():
             return (await client.get("/health/ready")).status_code == 200
 
