@@ -48,7 +48,7 @@ class _Server(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         self._service.is_draining = True
-        loop = asyncio.get_event_loop_policy().get_event_loop()
+        loop = asyncio.get_running_loop()  # a signal's handler runs in between the loop's steps
         loop.call_soon_threadsafe(loop.call_later, NOTICE_S, super().handle_exit, sig, frame)
 
 
