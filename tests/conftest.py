@@ -43,6 +43,7 @@ NOT_QUICK = (
     *("browser/", "notebooks/", "services/", "traps/"),
     *("adapters/data/", "adapters/tools/test_injections", "adapters/tools/test_over_mcp"),
     *("authoring/test_execution", "authoring/test_proof", "test_cli", "desk/test_act"),
+    *("deployment/test_kills", "deployment/test_worker"),
     *("caching/batch/", "caching/semantic/", "caching/test_faults", "caching/test_lease"),
     *("deployment/test_gateway", "deployment/test_quotas"),
     *("deployment/test_audit", "deployment/test_customers", "deployment/test_database"),

@@ -7,6 +7,8 @@
 | Callers, Caller | who asks, by key or token, with roles |
 | Unauthorized, Forbidden | nobody is known by what was sent; the caller has not the role |
 | Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
+| JobQueue, DeadLetter, QueueUnavailable | jobs on RabbitMQ or NATS; those that were given up |
+| Worker | does each job once, whatever is killed (exercise 5.4) |
 | Replica, routes, GatewayError | who answers what, for the gateway: by program, version, canary share |
 | create_app, Answering | the service: guard and routes; its programs and what is around them (5.2) |
 | save_program, load_program, ProgramError | a program's state as a version in JSON, without any model |

@@ -7,9 +7,11 @@ from .config import ApiKey, ConfigError, DeploymentConfig
 from .customers import Cache, Collector, Customers, Erasure, Lines, Person, Place, trace_of
 from .database import MigrationChanged, StoreError, StoreUnavailable
 from .gateway import GatewayError, Replica, routes
+from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
+from .worker import Worker
 
 __all__ = [
     "DEMANDS",
@@ -25,6 +27,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "Customers",
+    "DeadLetter",
     "Demand",
     "DeploymentConfig",
     "Done",
@@ -35,12 +38,14 @@ __all__ = [
     "GatewayError",
     "Head",
     "Job",
+    "JobQueue",
     "JobResult",
     "Lines",
     "MigrationChanged",
     "Person",
     "Place",
     "ProgramError",
+    "QueueUnavailable",
     "QuotaExceeded",
     "Quotas",
     "RedisHead",
@@ -54,6 +59,7 @@ __all__ = [
     "StoredAnswer",
     "Unauthorized",
     "Verified",
+    "Worker",
     "create_app",
     "load_program",
     "make_key",

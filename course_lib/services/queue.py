@@ -27,8 +27,9 @@ Kind = Literal["rabbitmq", "nats"]
 
 _USER = "course"
 _RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # not the one on the PATH, which changes the user
-_ALONE = "-sname course@localhost -start_epmd false -dist_listen false -erl_epmd_port 1"
-"""A name, which RabbitMQ wants, and no port: who looks for the node's gets 1 without asking epmd."""
+_ALONE = "-start_epmd false -dist_listen false -erl_epmd_port 1"
+"""No port, nor a search for one. In ERL_ZFLAGS it holds also for the Erlang that RabbitMQ runs each minute to
+start epmd."""
 
 
 class QueueServerError(ServerError):
@@ -95,7 +96,9 @@ class _RabbitMQ(QueueServer):
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_MNESIA_BASE": self.folder / "data",
             "RABBITMQ_NODENAME": "course@localhost",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ALONE,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-sname course@localhost",
+            "ERL_ZFLAGS": _ALONE,
+            "ERL_EPMD_PORT": "1",  # where nobody listens: an epmd of this machine's is not told of the node
         }
         environment = [f"{name}={value}" for name, value in values.items()]
         return [["/usr/bin/env", "-i", *environment, str(_RABBITMQ)]]

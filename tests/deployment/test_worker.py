@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.store import Store
+from course_lib.paths import ROOT
 from course_lib.services import QueueServer, running_queue
 from course_lib.services.queue import _RABBITMQ
 from tests.deployment.working import worker
 
 needs_rabbitmq = pytest.mark.skipif(not _RABBITMQ.exists(), reason="RabbitMQ is not installed")
+# Each worker is a process of its own, which takes two seconds to start.
 KINDS = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]  # a start of RabbitMQ takes four seconds
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +108,7 @@ async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
     assert await queue.send_again(poison)  # a clean queue for the next test
 
 
+@pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker counts, not the queue
 async def test_a_job_that_kills_its_worker_is_given_up_too(server, store, queue, database_url) -> None:
     options = "most_attempts=2, ack_s=1.0"
     job_id = await sent(store, queue, {"text": "a", "kills": True})
@@ -116,6 +122,7 @@ async def test_a_job_that_kills_its_worker_is_given_up_too(server, store, queue,
     assert await queue.send_again(job_id)
 
 
+@pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker finishes, not the queue
 async def test_told_to_stop_it_finishes_what_it_has_and_leaves_the_rest(
     server, store, queue, database_url
 ) -> None:
@@ -156,3 +163,24 @@ async def test_an_address_of_another_kind_and_a_server_that_is_not_there_are_tol
         with pytest.raises(QueueUnavailable, match=r"127.0.0.1:1 could not be reached") as told:
             await JobQueue(f"{scheme}://me:hunter2@127.0.0.1:1").open()
         assert "hunter2" not in str(told.value)
+
+
+async def test_course_worker_answers_with_the_desk_and_ends_at_sigterm(
+    store, database_url, redis_url
+) -> None:
+    server = running_queue(kind="nats")
+    urls = {"AMQP_URL": server.url, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    command = [sys.executable, "-m", "course_lib.cli", "worker"]  # it imports DSPy, which takes seconds
+    async with JobQueue(server.url) as queue:
+        job = await store.create_job(
+            "shop", "triage", "1", [{"ticket": "My tent leaks. I want my money back."}]
+        )
+        await queue.send(job.id)
+        with subprocess.Popen(command, env={**os.environ, **urls}, cwd=ROOT) as process:  # noqa: ASYNC220
+            try:
+                assert await reaches(store, job.id, "done")
+                process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(process.wait, 60) == 0
+            finally:
+                process.kill()
+    assert [set(each.result) for each in await store.results("shop", job.id)] == [{"category", "urgency"}]
