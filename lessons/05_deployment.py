@@ -73,7 +73,7 @@ from pydantic import BaseModel
 from course_lib.concurrency.streaming import serve
 
 
-class Question(BaseModel):
+class Asked(BaseModel):
     question: str
 
 
@@ -81,7 +81,7 @@ def plain_app(program):
     app, answer = FastAPI(), dspy.asyncify(program)
 
     @app.post("/answers")
-    async def create_answer(asked: Question):
+    async def create_answer(asked: Asked):
         prediction = await answer(question=asked.question)
         return {"answer": prediction.answer, "citations": prediction.citations}
 
@@ -245,7 +245,7 @@ DOCUMENTED = "shop-signing-key-0123456789-abcdefghij"
 HERE = ("127.0.0.1", "localhost", "::1")
 
 
-class BadSettings(Exception):  # noqa: N818
+class BadSettings(Exception):
     """What is wrong with the settings, in `problems`: one line each."""
 
     def __init__(self, problems):
@@ -2262,7 +2262,7 @@ table([{"request": name, **told} for name, told in bad.items()])
 #
 # *Concepts: problem details, stable codes, what an error must not say.*
 #
-# Write `desk(answer, deadline_s=1.0)`. It returns an ASGI application, of FastAPI, Starlette or plain, which answers `POST /answers` with
+# Write `answer_app(answer, deadline_s=1.0)`. It returns an ASGI application, of FastAPI, Starlette or plain, which answers `POST /answers` with
 # the body `{"question": "..."}` as JSON: status 200 and `{"answer": ...}` with what `await answer(question)` returns.
 #
 # | what happens | status | code |
@@ -2303,7 +2303,7 @@ LARGEST, LONGEST = 4_096, 500
 
 # %% name="ex-5-2" tags=["exercise"] exercise="5.2"
 ### BEGIN SOLUTION
-### STUB: def desk(answer, deadline_s=1.0):
+### STUB: def answer_app(answer, deadline_s=1.0):
 ### STUB:     ...
 
 
@@ -2348,7 +2348,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -2397,7 +2397,7 @@ TABLE = [
 STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     api = FastAPI(openapi_url=None)
 
     @api.middleware("http")
@@ -2548,7 +2548,7 @@ class Desk:
         return JSONResponse(fields, refused.status, headers, media_type="application/problem+json")
 
 
-desk = Desk
+answer_app = Desk
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
@@ -2593,7 +2593,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -2665,7 +2665,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -2737,7 +2737,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -2809,7 +2809,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -2879,7 +2879,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -2951,7 +2951,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3021,7 +3021,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3092,7 +3092,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3163,7 +3163,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3235,7 +3235,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3305,7 +3305,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.method != "POST":
@@ -3375,7 +3375,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3447,7 +3447,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3520,7 +3520,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3590,7 +3590,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3662,7 +3662,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3739,7 +3739,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3811,7 +3811,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3883,7 +3883,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -3955,7 +3955,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -4027,7 +4027,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -4099,7 +4099,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -4171,7 +4171,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -4243,7 +4243,7 @@ async def question_of(request):
         raise Refused(422, "invalid") from None
 
 
-def desk(answer, deadline_s=1.0):
+def answer_app(answer, deadline_s=1.0):
     last = {}
 
     async def respond(request, request_id):
@@ -4278,7 +4278,7 @@ def desk(answer, deadline_s=1.0):
 
 
 # %% name="check-5-2" tags=["check"] exercise="5.2"
-check("5.2", desk)
+check("5.2", answer_app)
 
 # %% name="help-5-2"
 # hint("5.2")
