@@ -33,6 +33,7 @@ _SCRATCH = _RUN / f"scratch-{_WORKER}"
 os.environ["DSPY_CACHEDIR"] = str(_SCRATCH / "dspy_cache")
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["COURSE_WORK"] = str(_SCRATCH / "work")
+os.environ["COURSE_CACHE"] = str(_RUN / "scratch-cache")  # of all workers: a vector a text
 for name in CHOICES:
     os.environ.pop(name, None)
 
