@@ -169,7 +169,8 @@ class MiniLM:
 @cache
 def shared() -> MiniLM:
     """Return the process's one MiniLM, whose vectors this user's other processes get too."""
-    return MiniLM(VectorFile(cache_dir() / "vectors.sqlite3", SHA256["model.safetensors"]))
+    of = hashlib.sha256(Path(__file__).read_bytes()).hexdigest() + SHA256["model.safetensors"]
+    return MiniLM(VectorFile(cache_dir() / "vectors.sqlite3", of))
 
 
 def encode(texts: Sequence[str]) -> Vectors:

@@ -1,6 +1,6 @@
 """Vectors in a file: a text's is computed once on a machine, and not again in every process.
 
-Main path: VectorFile(path, weights).get(texts) -> {text: vector} of those that are there; put(vectors).
+Main path: VectorFile(path, model).get(texts) -> {text: vector} of those that are there; put(vectors).
 It is a cache: a file that is damaged is begun anew, and one that cannot be read or written is done without.
 Each operation opens and closes the file: threads, processes and forks may share it. No text is in it.
 """
@@ -30,9 +30,9 @@ _CROWD_OUT = "DELETE FROM vector WHERE rowid <= (SELECT max(rowid) FROM vector) 
 class VectorFile:
     """A SQLite file of vectors, the same numbers that were put there."""
 
-    def __init__(self, path: Path, weights: str, *, most: int = MOST) -> None:
-        """Take the file, which need not be there, and what says which weights the vectors are of."""
-        self._path, self._weights, self._most = path, weights, most
+    def __init__(self, path: Path, model: str, *, most: int = MOST) -> None:
+        """Take the file, which need not be there, and the digest of what makes vectors: weights and code."""
+        self._path, self._model, self._most = path, model, most
 
     def get(self, texts: Sequence[str]) -> dict[str, Vector]:
         """Return the vectors of those texts that have one here."""
@@ -59,7 +59,7 @@ class VectorFile:
                 db.execute(_CROWD_OUT, (self._most,))
 
     def _key(self, text: str) -> bytes:
-        said = f"{self._weights}\n{text}".encode("utf-8", "surrogatepass")
+        said = f"{self._model}\n{text}".encode("utf-8", "surrogatepass")
         return hashlib.blake2b(said, digest_size=16).digest()
 
     @contextlib.contextmanager
