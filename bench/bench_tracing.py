@@ -147,8 +147,8 @@ def main() -> bool:
             for how, url in collectors.items():
                 tracer = Tracer(collector=url)
                 ratio = paired(
-                    lambda tracer=tracer: seconds(predict, tickets, tracer),
-                    lambda: seconds(predict, tickets, Tracer()),
+                    lambda tracer=tracer: seconds(predict, new(tickets), tracer),
+                    lambda: seconds(predict, new(tickets), Tracer()),
                     rounds=9,
                 )
                 name = f"Tracer whose collector {how} to one without"

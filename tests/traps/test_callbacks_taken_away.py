@@ -1,4 +1,4 @@
-"""OpenInference replaces methods of DSPy's; when it leaves, DSPy's callbacks are gone. A Tracer leaves all."""
+"""OpenInference replaces methods of DSPy; when it leaves, DSPy's callbacks are gone. A Tracer leaves all."""
 
 from __future__ import annotations
 
