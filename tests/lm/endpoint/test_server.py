@@ -521,7 +521,7 @@ def test_choices_that_together_take_long_are_refused() -> None:
     work = [{"role": "user", "content": "call f with 1 2 3 " * 10}]
     fields = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(20)}}
     tools = [
-        {"type": "function", "function": {"name": f"f{number}", "parameters": fields}} for number in range(40)
+        {"type": "function", "function": {"name": f"f{number}", "parameters": fields}} for number in range(120)
     ]
 
     with pytest.raises(RefusedError, match="ask for fewer"):
