@@ -12,17 +12,22 @@
 # - answer long jobs by a queue and workers, and lose none when a worker is killed;
 # - say who did what by a log that cannot be changed unseen, and erase a customer everywhere.
 #
-# You need notebooks 02 (caches), 03 (async, resilience) and 04 (traces). What is headed *Deeper* may be skipped: nothing in the core needs
-# it. The minutes count reading (200 words or 25 lines of code a minute), running, and the exercises at the time on their cards.
+# You need notebooks 02 (caches), 03 (async, resilience) and 04 (traces). The **core path** takes 90 minutes and holds three of the five
+# exercises. What is headed *Deeper* may be skipped: nothing in the core needs it. The minutes count reading (200 words or 25 lines of code a
+# minute), running, and the exercises at the time on their cards.
 #
 # | part | minutes |
 # | --- | --- |
-# | 1. From notebook to service: exercises 5.1, 5.2 | 0 |
-# | 2. Gateway and guard: exercise 5.3 | 0 |
-# | 3. State and queue: exercise 5.4 | 0 |
-# | 4. Security and compliance: exercise 5.6 | 0 |
+# | 1. From notebook to service: exercises 5.1, 5.2 | 50 |
+# | 2. Gateway and guard | 9 |
+# | 3. State and queue: exercise 5.4 | 26 |
+# | 4. Security and compliance; and the summary | 5 |
+# | Deeper: in part 2, one limit for all replicas: exercise 5.3 | 20 |
+# | Deeper: in part 4, erase a customer yourself: exercise 5.6 | 25 |
+# | Deeper: in parts 1 and 4 | 4 |
 #
-# Stop after any part. To go on another day, run the set-up cell; each part needs nothing else.
+# Stop after any part. To go on another day, run the set-up cell (and, for parts 3 and 4, the cell of the stack at the head of part 2); each
+# part needs nothing else.
 # The text was written on a machine with two processors: your figures will differ, their ratios little.
 
 # %% name="setup" tags=["needs"]
@@ -245,7 +250,7 @@ DOCUMENTED = "shop-signing-key-0123456789-abcdefghij"
 HERE = ("127.0.0.1", "localhost", "::1")
 
 
-class BadSettings(Exception):
+class BadSettings(Exception):  # noqa: N818
     """What is wrong with the settings, in `problems`: one line each."""
 
     def __init__(self, problems):
@@ -4286,7 +4291,7 @@ check("5.2", answer_app)
 
 
 # %% [markdown]
-# ### The same question again
+# ### Deeper: the same question again
 #
 # Notebook 02 cached *calls of the model*. A service can do better: it remembers whole *answers*, and gives one again before the program
 # runs. Its key has the tenant, the program, its version and the question without personal data. Two customers with the same question share
@@ -4535,6 +4540,10 @@ stack.start("redis")
 # With Redis, 30 in all (a lease that another replica holds may be left unused, so it can be a few less). Without it there are two bad
 # choices: refuse everybody, or let everybody through. Here each replica goes on with its share, a third of the limit, and says so in its
 # readiness.
+
+# ### Deeper: a limit of your own
+#
+# The library's limit takes leases, so that Redis is asked rarely. Yours may ask it each time, and be exact.
 
 # %% [markdown]
 # ### Exercise 5.3: one limit for all replicas (20 minutes, hard)
@@ -6535,6 +6544,8 @@ print("held:  ", await held())
 again = (await client.post("/v1/answers", json={"question": LETTER, "customer": "ann"})).json()
 print("asked again, from a cache:", again["cached"])
 
+# ### Deeper: erase a customer yourself
+
 # %% [markdown]
 # ### Erase a customer: where are they?
 #
@@ -8475,7 +8486,7 @@ check("5.6", erase)
 
 
 # %% [markdown]
-# ### What the auditors ask
+# ### Deeper: what the auditors ask
 #
 # Four frameworks come up in every sale. What they ask of *this system* is less than it sounds, and each demand is worth what its test is
 # worth: so here is, for each, the control and the test that shows it. Much of them is about people and contracts, which no code fulfils;
