@@ -6,6 +6,9 @@
 | ApiKey, make_key, make_token | what opens the service to a tenant |
 | Callers, Caller | who asks, by key or token, with roles |
 | Unauthorized, Forbidden | nobody is known by what was sent; the caller has not the role |
+| running_stack, Stack | the whole service on servers of its own, part by part to be killed and started |
+| create_app, Service, Problem | the application, what its requests share, and how it tells what is wrong |
+| Answering, save_program, load_program | programs with their caches and policies; as files |
 | Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
 | JobQueue, DeadLetter, QueueUnavailable | jobs on RabbitMQ or NATS; those that were given up |
 | Worker | does each job once, whatever is killed (exercise 5.4) |
