@@ -52,7 +52,7 @@ async def test_a_library_that_acknowledges_at_once_has_lost_the_job():
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.readline) == "begun\n"
         async with asyncio.timeout(60):
-            while (await client.jetstream().consumer_info("trap", "trap")).num_ack_pending:
+            while (await client.jetstream().consumer_info("trap", "trap")).num_ack_pending:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         process.kill()
 
@@ -72,7 +72,7 @@ async def test_ours_gives_the_job_to_the_next_worker(database_url):
             process.kill()
         with worker(url, database_url):
             async with asyncio.timeout(60):
-                while not (results := await store.results("shop", job.id)):
+                while not (results := await store.results("shop", job.id)):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
 
     assert [each.result for each in results] == [{"text": "TENT"}]

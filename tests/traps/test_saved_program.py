@@ -1,4 +1,4 @@
-"""A program saved whole holds the model's key; its state names a server, which is not asked when it is loaded."""
+"""A program saved whole holds the model's key; its state names a server that is not asked when loaded."""
 
 from __future__ import annotations
 
