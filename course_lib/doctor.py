@@ -1,6 +1,7 @@
 """Is this machine ready for the course? Each check says what it found and, if need be, the exact remedy.
 
-Main path: doctor() runs every check in CHECKS, prints one line each as it ends, and writes a report without secrets.
+Main path: doctor() runs every check in CHECKS, prints each line as it comes, and writes a report without
+secrets.
 A check returns what it found, or raises WrongError; any other error is a finding too.
 """
 
