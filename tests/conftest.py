@@ -15,6 +15,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from course_lib.authoring.kernel import CHOICES
+from course_lib.paths import ROOT
 from course_lib.services.server import close_all
 from tests import leftovers
 from tests.servers import (  # noqa: F401  # fixtures
@@ -33,6 +34,7 @@ _SCRATCH = _RUN / f"scratch-{_WORKER}"
 os.environ["DSPY_CACHEDIR"] = str(_SCRATCH / "dspy_cache")
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["COURSE_WORK"] = str(_SCRATCH / "work")
+os.environ["COURSE_CACHE"] = str(ROOT / "build" / "cache")  # vectors of texts, for the next run too
 for name in CHOICES:
     os.environ.pop(name, None)
 
