@@ -547,7 +547,7 @@ names_table()
 # | | privacy, tenants | [02, part 8](02_caching.ipynb#8.-Deeper:-what-breaks-in-production) |
 # | | keys, roles, a rate limit for each client | [05, part 2](05_deployment.ipynb#Who-asks) |
 # | | audit log, erasure | [05, part 4](05_deployment.ipynb#4.-Security-and-compliance) |
-# | **Compliance** | GDPR, SOC 2, HIPAA, PCI DSS | [05, part 4](05_deployment.ipynb#What-the-auditors-ask) |
+# | **Compliance** | GDPR, SOC 2, HIPAA, PCI DSS | [05, part 4](05_deployment.ipynb#Deeper:-what-the-auditors-ask) |
 # | **Debugging** | traces, log lines, metrics | [04, part 2](04_debugging.ipynb#2.-Callbacks,-log-lines-and-metrics) and [part 3](04_debugging.ipynb#3.-Distributed-traces) |
 # | | record and replay, bottlenecks | [04, part 4](04_debugging.ipynb#4.-Record-and-replay) and [part 6](04_debugging.ipynb#6.-Where-time-and-tokens-go) |
 # | **Testing** | unit, integration, performance, chaos, security tests | [04, part 7](04_debugging.ipynb#7.-Testing) |
