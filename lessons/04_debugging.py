@@ -7528,4 +7528,4 @@ dspy.configure_cache()
 # | test | Which recording, fault or pair would have found the last incident? |
 # | deploy | Which figure tells of it before a customer does, and which trace explains it? |
 #
-# **Next:** section 5, *Deployment*: the same program as a service that holds.
+# **Next:** notebook 05, *Deployment*: the same program as a service that holds.
