@@ -13,21 +13,21 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.quantities import NAMES
 
 GRAMMAR = words.data("grammar.json")
 PREPOSITIONS = {word: frozenset(map(words.stem, of.split())) for word, of in GRAMMAR["prepositions"].items()}
 """The small words before a phrase, and the stems of argument names that such a phrase is for."""
+_MONTH_S = 2_629_800
 UNITS: dict[str, tuple[str, float, str]] = {
-    words.stem(spelled): (dimension, float(factor), name)
-    for dimension, units in GRAMMAR["units"].items()
-    for name, (factor, spellings) in units.items()
-    for spelled in [name, *spellings.split()]
+    words.stem(spelled): ("time", size * _MONTH_S, name) if kind == "months" else (kind, size, name)
+    for spelled, (kind, name, size) in NAMES.items()
+    if kind not in ("money", "bits", "count")
 }
-"""What a stem measures, in how many of the dimension's first unit, and under which symbol."""
+"""What a stem measures, in how many of the dimension's first unit, and what the unit is called."""
 SPELLINGS = {
-    name: (name, *spellings.split())
-    for units in GRAMMAR["units"].values()
-    for name, (_, spellings) in units.items()
+    name: [spelled for spelled, (_, other, _) in NAMES.items() if other == name]
+    for _, _, name in UNITS.values()
 }
 CODES = {name: code for code, names in GRAMMAR["codes"].items() for name in names.split()}
 """What people say, and the code for it: of a currency or a language."""
