@@ -20,7 +20,6 @@ from course_lib.lm.simulator.agents.goals import (
     goals,
     is_final,
     known_stems,
-    own_stems,
     parts_of,
     promise,
 )
@@ -58,7 +57,7 @@ class Move:
     missing: list[str] = field(default_factory=list)
     """What could not be found out, of goals that had to be given up."""
     unmet: list[str] = field(default_factory=list)
-    """Conditions that are not so, of goals that are left undone for it."""
+    """Conditions of goals that are left undone, since nothing here can check them."""
     unclear: list[str] = field(default_factory=list)
     """Parts of the request for which a tool that would serve it has no place."""
 
@@ -111,12 +110,13 @@ def _asked(episode: Episode) -> tuple[Goal, ...]:
 def _next_calls(goal: Goal, before: Sequence[Goal], move: Move) -> list[Call]:
     """Return the calls that serve a goal and are still to be made, or one that finds out what they need."""
     tool = goal.tool
-    if tool is None or not _is_met(goal, before, move):
+    if goal.condition:
+        move.unmet.append(goal.condition)
+    if tool is None or goal.condition:
         return []
     sets = _filled(tool, goal.clause, before, move)
     if not (missing := next((one.missing for one in sets if one.missing), ())):
-        is_condition = any(one.condition == goal.clause for one in move.goals)
-        if unused := "" if is_condition else _unused(sets, _text_for(goal.clause, move), move):
+        if unused := _unused(sets, _text_for(goal.clause, move), move):
             move.unclear.append(unused)
             return []
         for filled in sets:
@@ -155,42 +155,6 @@ def _waits(before: Sequence[Goal], move: Move) -> bool:
     """Say whether the goals before this one are still to be served, so that what it needs may yet come."""
     called = {one.step.tool for one in move.seen}
     return any(goal.tool and goal.tool.name not in called for goal in before) and not move.missing
-
-
-_LESS = re.compile(r"\b(?:below|under|less|fewer|colder|cooler|lower|cheaper|at most|down)\b", re.IGNORECASE)
-_MORE = re.compile(r"\b(?:above|over|more|warmer|hotter|higher|exceeds?|at least|dearer)\b", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:no|not|without|0|out of)\s(?:\w+\s)?$")
-_NOT = re.compile(r"\b(?:no|not|without|never|\w+n't)\b", re.IGNORECASE)
-
-
-def _is_met(goal: Goal, before: Sequence[Goal], move: Move) -> bool:
-    """Say whether the condition of a goal is so, by what the look-up for it gave back."""
-    if not goal.condition:
-        return True
-    asked = next((one.tool for one in reversed(before) if one.clause == goal.condition), None)
-    told = [one for one in move.seen if asked and not one.error and one.step.tool == asked.name]
-    if not told or not asked:
-        return False
-    is_so = _holds(goal.condition, told[-1], own_stems(asked))
-    if not is_so and goal.condition not in move.unmet:
-        move.unmet.append(goal.condition)
-    return is_so
-
-
-def _holds(condition: str, seen: Seen, own: frozenset[str]) -> bool:
-    """Say whether a result bears a condition out: by its figure, or by a word of it that is not denied."""
-    says = result_of(seen)
-    limits = [one.value for one in lex(condition) if one.kind in ("number", "money", "percent")]
-    figures = {float(figure) for figure in re.findall(r"(?<![\w:-])-?\d+(?:\.\d+)?(?![\w:]|-\d)", says)}
-    if limits and (_LESS.search(condition) or _MORE.search(condition)):
-        sign = -1 if _LESS.search(condition) else 1
-        return len(figures) == 1 and sign * (figures.pop() - limits[0]) > 0
-    given = {stem for value in seen.step.args.values() for stem in words.stems(str(value))}
-    sought = {stem for stem in words.stems(condition) if len(stem) > 2} - given
-    sought = sought - own or sought
-    found = [hit for hit in re.finditer(r"\w+", says) if words.stem(hit[0].lower()).startswith(tuple(sought))]
-    is_said = any(not _DENIED.search(says[: hit.start()]) for hit in found)
-    return is_said != bool(_NOT.search(condition))
 
 
 def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], move: Move) -> list[Filled]:

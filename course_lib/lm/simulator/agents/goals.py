@@ -50,7 +50,7 @@ class Goal:
     verb: str = ""
     """Without a tool: what was to be done."""
     condition: str = ""
-    """What has to be so for it: "rain is forecast for Leeds"."""
+    """On what it depends: "rain is forecast for Leeds"."""
 
 
 # -- what a tool does -------------------------------------------------------------------------------------
@@ -290,8 +290,6 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     found: list[Goal] = []
     for part in asking:
         goal = _goal(part, request, working, alone=len(asking) == 1 and not part.condition)
-        if part.condition:  # what it depends on is looked up first
-            found.append(_goal(Part(part.condition, "ask"), request, working, alone=False))
         if not (found and _belongs(part, goal, found[-1])):
             found.append(goal)
     if not any(goal.tool for goal in found):
