@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from course_lib.lm.simulator.agents.carrying import RESULTS, from_observations, points_back, result_of
+from course_lib.lm.simulator.agents.carrying import from_observations
 from course_lib.lm.simulator.agents.filling import Filled, fill, joined_parts
 from course_lib.lm.simulator.agents.goals import (
     PROMISES,
@@ -25,9 +25,7 @@ from course_lib.lm.simulator.agents.goals import (
 )
 from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.agents.slots import Slot, slots
-from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
-from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.limits import UNSTATED, fallback
 from course_lib.lm.simulator.skills.observed import MAY_PASS, Seen, observe
 
@@ -88,8 +86,8 @@ def decide(episode: Episode) -> Move:
     asked = _asked(episode)
     move = Move(episode, asked, seen)
     calls: list[Call] = []
-    for at, goal in enumerate(asked if len(seen) < MOST_STEPS else ()):
-        if goal.tool and (own := _next_calls(goal, asked[:at], move)):
+    for goal in asked if len(seen) < MOST_STEPS else ():
+        if own := _next_calls(goal, move):
             move.thought = move.thought or _thought(goal, own, move)
             calls += [call for call in own if call not in calls]
     move.calls = tuple(calls[: MOST_AT_ONCE if episode.is_parallel else 1])
@@ -107,14 +105,14 @@ def _asked(episode: Episode) -> tuple[Goal, ...]:
     return tuple(asked)
 
 
-def _next_calls(goal: Goal, before: Sequence[Goal], move: Move) -> list[Call]:
+def _next_calls(goal: Goal, move: Move) -> list[Call]:
     """Return the calls that serve a goal and are still to be made, or one that finds out what they need."""
     tool = goal.tool
     if goal.condition:
         move.unmet.append(goal.condition)
     if tool is None or goal.condition:
         return []
-    sets = _filled(tool, goal.clause, before, move)
+    sets = _filled(tool, goal.clause, move)
     if not (missing := next((one.missing for one in sets if one.missing), ())):
         if unused := _unused(sets, _text_for(goal.clause, move), move):
             move.unclear.append(unused)
@@ -151,43 +149,17 @@ def _leaves(value: Any) -> list[Any]:
     return [leaf for one in value for leaf in _leaves(one)] if isinstance(value, list) else [value]
 
 
-def _waits(before: Sequence[Goal], move: Move) -> bool:
-    """Say whether the goals before this one are still to be served, so that what it needs may yet come."""
-    called = {one.step.tool for one in move.seen}
-    return any(goal.tool and goal.tool.name not in called for goal in before) and not move.missing
-
-
-def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], move: Move) -> list[Filled]:
+def _filled(tool: ToolSpec, clause: str, move: Move) -> list[Filled]:
     """Return the arguments of each call that a goal needs, out of the request and of observations."""
     if several := _distributed(tool, clause):
         return several
     filled = _read(tool, clause, move)
-    if before and points_back(clause):
-        filled = _with_result(tool, filled, move)
     completed = _completed(tool, filled, clause, move)
-    if completed[0].missing and _POINTS.search(clause) and not (before and _waits(before, move)):
+    if completed[0].missing and _POINTS.search(clause):
         more = fill(tool.params, move.episode.request, known_stems(tool))
-        lacking = tuple(name for name in completed[0].missing if name in more.missing or name == "result")
+        lacking = tuple(name for name in completed[0].missing if name in more.missing)
         return [Filled(more.args | completed[0].args, lacking)]
     return completed
-
-
-_POINTER = re.compile(
-    rf"(?:it|this|that|them|(?:the |its )?(?:\w+ )?{RESULTS})(?:\s(?:to|for)\b.*)?\W*",
-    re.IGNORECASE,
-)
-
-
-def _with_result(tool: ToolSpec, filled: Filled, move: Move) -> Filled:
-    """Return arguments in which a text that only points back is what the last tool before gave back."""
-    texts = [slot for slot in slots(tool.params) if slot.kind == "text" and slot.required]
-    texts = [slot for slot in texts if _POINTER.fullmatch(str(filled.args.get(slot.path[0], "it")))]
-    last = next((one for one in reversed(move.seen) if not one.error and one.step.tool != tool.name), None)
-    if not last or not texts:
-        return Filled(filled.args, ("result",)) if texts else filled
-    names = [slot.name for slot in texts]
-    args = dict(filled.args) | {slot.path[0]: result_of(last) for slot in texts}
-    return Filled(args, tuple(name for name in filled.missing if name not in names))
 
 
 def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
@@ -276,19 +248,12 @@ def _provide(
             other
             for other in move.episode.tools
             if other.name not in above and not is_final(other) and not acts(other)
-            if promise(other, param) >= PROMISES and not _needs_alike(other, param)
+            if promise(other, param) >= PROMISES
         ]
         for other in sorted(others, key=lambda one: -promise(one, param)):
             if call := _call_for(other, clause, move, above):
                 return call
     return None
-
-
-def _needs_alike(tool: ToolSpec, param: Field) -> bool:
-    """Say whether a tool needs to be told what it should tell."""
-    sought = set(words.stems(param.name.replace("_", " "))) - {"id", "number", "cod", "nam"}
-    needed = {stem for own in tool.params for stem in words.stems(own.name.replace("_", " "))}
-    return bool(sought & needed) or param.name in {own.name for own in tool.params}
 
 
 def _call_for(other: ToolSpec, clause: str, move: Move, above: tuple[str, ...]) -> Call | None:

@@ -32,9 +32,9 @@ from course_lib.lm.simulator.agents.slots import (
     fields_of,
     kinds_named,
     plain,
+    singular,
     slot_of,
     slots,
-    words_of,
 )
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
@@ -130,7 +130,6 @@ def fits(
     found = tuple(one for one in found if one.kind not in unwanted or (short and one.start not in short))
     if slot.kind in ("number", "integer"):
         offered = [_number(slot, one, rivals) for one in found]
-        offered += [_lasting(slot, found)]
     else:
         offered = [_string(slot, one, known, rivals) for one in found]
         offered += _wholes(slot, text, found)
@@ -195,16 +194,6 @@ def converted(value: float, own: tuple[str, float, str], wanted: tuple[str, floa
     return (
         value * own[1] / wanted[1] if wanted[1] and own[1] and own[0] == wanted[0] != "temperature" else value
     )
-
-
-def _lasting(slot: Slot, found: Sequence[Mention]) -> Fit | None:
-    """Return how long something lasts that is told by its start and its end."""
-    times = [one for one in found if one.kind == "time"]
-    if slot.unit[0] != "time" or len(times) != 2 or times[1].lead not in ("to", "until", "till"):
-        return None
-    start, end = (60 * int(one.value[:2]) + int(one.value[3:]) for one in times)
-    lasts = converted((end - start) % 1440, UNITS["min"], slot.unit)
-    return Fit(SURE, int(lasts) if lasts == int(lasts) else lasts, times[1].start, times[1].end)
 
 
 _WORDY = ("name", "named", "quoted", "phrase")
@@ -431,30 +420,22 @@ def _spelled(label: str, text: str, desc: str) -> Iterator[re.Match[str]]:
     return re.finditer(rf"{before}(?:{own}|(?i:{'|'.join(parts)}))(?:s|es)?(?![a-zA-Z])", text)
 
 
-_NO = r"(?:\b(?:no|not|without|don't|never|nor|except|isn't|neither)\b(?:\s+\w+){0,2}\s*)"
-_STATES = (
-    (r"\b(?:off|disabled?|no|false|closed?|stop|deactivated?)\b", False),
-    (r"\b(?:on|enabled?|yes|true|open|activated?|start)\b", True),
+_NO = re.compile(
+    r"\b(?:no|not|without|don't|never|off|false|disabled?|isn't)\b(?:\s+\w+){0,2}\s*$", re.IGNORECASE
 )
-_SWITCHES = frozenset(("on", "enabl", "enabled", "state", "activ", "power", "valu"))
-_ANTONYMS = {"public": "private", "indoor": "outdoor"}
+_SWITCHES = frozenset(("on", "enabl", "enabled", "state", "activ", "power"))
 _EMPTY = frozenset("whether true false want only includ if flag can see other is everyon ma".split())  # noqa: SIM905
 
 
 def _truths(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     """Yield true or false: by on and off, or by whether the text speaks of it, and says no to it."""
-    if slot.stems & _SWITCHES:
-        for pattern, value in _STATES:
-            yield from (Fit(SURE, value, *hit.span()) for hit in re.finditer(pattern, text, re.IGNORECASE))
-        return
-    denying = {words.stem(hit) for hit in re.findall(r"\b(?:no|without a?)\s(\w+)", slot.desc)}
-    denying |= {words.stem(two) for one, two in _ANTONYMS.items() if words.stem(one) in slot.stems}
     about = {one for one in slot.about - known if len(one) > 2}
-    own = (slot.stems | denying | about) - _EMPTY - words.STOP
+    is_switch = bool(slot.stems & _SWITCHES)
+    own = {"on", "off"} if is_switch else (slot.stems | about) - _EMPTY - words.STOP
     for hit in re.finditer(r"\w+", text):
-        if (stem := words.stem(hit.group().lower())) in own:
-            is_denied = re.search(_NO + "$", text[: hit.start()], re.IGNORECASE) is not None
-            yield Fit(SURE, is_denied == (stem in denying), *hit.span())
+        if words.stem(hit.group().lower()) in own:
+            before = text[: hit.end() if is_switch else hit.start()]
+            yield Fit(SURE, not _NO.search(before), *hit.span())
             return
 
 
@@ -466,12 +447,12 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
     definitions = slot.schema.get("$defs", {})
     item = plain(slot.schema.get("items") or {}, definitions)
     if item.get("properties"):
-        return _records(slot, item, text, known, taken)
-    single = slot_of((*slot.path[:-1], _singular(slot.path[-1])), item, slot.desc, slot.required)
+        return _records(slot, item, text, taken)
+    single = slot_of((*slot.path[:-1], singular(slot.path[-1])), item, slot.desc, slot.required)
     single = replace(single, roles=slot.roles | single.roles)
     run = _best_run([fit for fit in fits(single, text, known) if not fit.touches(taken)], text, ENOUGH)
     values = list(dict.fromkeys(fit.value for fit in run))
-    return _labelled(slot, text) or (Fit(run[0].score, values, run[0].start, run[-1].end) if run else None)
+    return Fit(run[0].score, values, run[0].start, run[-1].end) if run else None
 
 
 def _best_run(offered: Sequence[Fit], text: str, least: float) -> list[Fit]:
@@ -479,19 +460,6 @@ def _best_run(offered: Sequence[Fit], text: str, least: float) -> list[Fit]:
     runs = joined_runs([fit for fit in offered if fit.score >= ENOUGH], text)
     runs = [run for run in runs if run[0].score >= least]
     return max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1), default=[])
-
-
-def _labelled(slot: Slot, text: str) -> Fit | None:
-    """Return the list behind its own name: "with the choices friends, ads and search"."""
-    names = "|".join(re.escape(part) for part in words_of(slot.path[-1]) if len(part) > 3) or r"(?!)"
-    hit = re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?(:?)\s+([^.:;?!\n]+)", text, re.IGNORECASE)
-    values = [hit[2][start:end].strip(" \"'") for start, end in joined_parts(hit[2])] if hit else []
-    is_list = hit and (len(values) > 1 or hit[1]) and all(0 < len(one.split()) < 4 for one in values)
-    return Fit(SURE + 1, values, *hit.span(2)) if hit and is_list else None
-
-
-def _singular(name: str) -> str:
-    return {"people": "person"}.get(name, re.sub(r"(?<=[a-z])s$", "", name))
 
 
 def joined_runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
@@ -534,39 +502,19 @@ def joined_parts(text: str) -> tuple[Span, ...]:
 _LEAD_IN = re.compile(r":\s|\s{3,}|\b(?:with|including|containing)\s")
 
 
-def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Sequence[Span]) -> Fit | None:
+def _records(slot: Slot, item: Any, text: str, taken: Sequence[Span]) -> Fit | None:
     """Return a list of objects: one for each joined part of the text that has all that an object needs."""
     fields = fields_of(item, slot.schema.get("$defs", {}))
-    inner = slots(fields)
     for start, end in taken:
         text = text[:start] + ";".ljust(end - start) + text[end:]
-    needed = [one for one in inner if one.required] or list(inner)
-    if len(needed) == 1:
-        return _named_records(replace(needed[0], required=True), slot, fields, text, known)
     rows, spans = [], []
     for start, end in joined_parts(text):
         cut = max([start, *(hit.end() for hit in _LEAD_IN.finditer(text, start, end))])
-        filled = fill(fields, text[cut:end], frozenset(), whole=True)
+        filled = fill(fields, text[cut:end])
         if not filled.missing:
             rows.append(filled.args)
             spans.append((cut, end))
     return Fit(SURE, rows, spans[0][0], spans[-1][1]) if rows else None
-
-
-def _named_records(
-    name: Slot, slot: Slot, fields: tuple[Field, ...], text: str, known: frozenset[str]
-) -> Fit | None:
-    """Return objects known by their names, such as people to invite, each with what stands behind it."""
-    offered = fits(replace(name, roles=slot.roles | name.roles), text, known)
-    if not (run := _best_run(offered, text, ENOUGH if slot.required else SURE)):
-        return None
-    ends = [*(fit.start for fit in run[1:]), run[-1].end + 40]
-    pieces = [text[fit.start : end] for fit, end in zip(run, ends, strict=True)]
-    rows = [
-        fill(fields, piece, known).args | {name.path[-1]: fit.value}
-        for fit, piece in zip(run, pieces, strict=True)
-    ]
-    return Fit(run[0].score, rows, run[0].start, run[-1].end)
 
 
 # -- all arguments of a tool ------------------------------------------------------------------------------
@@ -578,23 +526,19 @@ def fill(
     known: frozenset[str] = frozenset(),
     *,
     within: Span | None = None,
-    whole: bool = False,
 ) -> Filled:
     """Return arguments for a tool out of a text, or out of the part of it `within` two places.
 
-    `known` are the stems of the tool's own words, which are no values; `whole` says that the text is one
-    record and nothing else.
+    `known` are the stems of the tool's own words, which are no values.
     """
     wanted = slots(tuple(params))
     chosen: dict[tuple[str, ...], Fit] = {}
     arrays = [slot for slot in wanted if slot.kind == "array"]
-    rest = [slot for slot in wanted if slot.required and slot.kind in _OPEN][:1] if whole else []
     lists = ((slot, _list(slot, text, known, ())) for slot in arrays)
     names = ((slot, fit) for slot, fit in lists if fit and not isinstance(fit.value[0], dict))
     # "Carlos, Dewi and Ingrid" is a list before any of them is something else
     _take(chosen, ((slot, fit) for slot, fit in names if len(fit.value) > 1), within)
-    _take(chosen, _in_order([slot for slot in wanted if slot not in rest], text, known, SURE), within)
-    _take(chosen, [(slot, fit) for slot in rest for fit in _left(text, _spans(chosen))], within)
+    _take(chosen, _in_order(wanted, text, known, SURE), within)
     lists = (
         (slot, _list(slot, text, known, _spans(chosen))) for slot in arrays
     )  # after what is taken so far
@@ -617,24 +561,6 @@ def _take(chosen: dict[tuple[str, ...], Fit], pairs: Iterable[tuple[Slot, Fit]],
 
 def _spans(chosen: Mapping[tuple[str, ...], Fit]) -> tuple[Span, ...]:
     return tuple((fit.start, fit.end) for fit in chosen.values())
-
-
-def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
-    """Return what is left of a record: "Go Your Own Way by Fleetwood Mac" without the artist."""
-    edges = [0, *(place for span in sorted(spans) for place in span), len(text)]
-    pieces = []
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
-        value = re.split(r"[.!?]\s", _LEFT_BEFORE.sub("", text[start:end]))[0].strip()
-        first, _, more = value.partition(" ")
-        value = _LEFT_BEHIND.sub("", more if words.stem(first) in UNITS else value).strip(" ,;:.\"'-")
-        pieces += [Fit(ENOUGH, value, start, end)] if value else []
-    behind = [fit for fit in pieces if any(char.isdigit() for char in text[: fit.start])]  # "order 2 lamps"
-    return sorted(behind or pieces, key=lambda fit: -len(fit.value))[:1]
-
-
-_OPEN = ("title", "thing", "text")
-_LEFT_BEFORE = re.compile(r"^\W*(?:with|including|containing|of|and|the songs?)\s+")
-_LEFT_BEHIND = re.compile(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$")
 
 
 def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
@@ -665,19 +591,12 @@ def _place(fit: Fit) -> Span:
 
 
 def _nested(wanted: Sequence[Slot], chosen: dict[tuple[str, ...], Fit]) -> dict[str, Any]:
-    """Put the values where their paths say; an optional object with a part missing stays away."""
-    open_ = [one for one in wanted if len(one.path) > 1 and not one.required and one.path not in chosen]
-    broken = {one.path[:-1] for one in open_ if _needed(one, wanted)}
+    """Put the values where their paths say."""
     args: dict[str, Any] = {}
     for slot in wanted:
-        if slot.path in chosen and slot.path[:-1] not in broken:
+        if slot.path in chosen:
             inner = args
             for name in slot.path[:-1]:
                 inner = inner.setdefault(name, {})
             inner[slot.path[-1]] = chosen[slot.path].value
     return args
-
-
-def _needed(slot: Slot, wanted: Sequence[Slot]) -> bool:
-    """Say whether an optional object cannot be without a part: none of its parts is needed by the tool."""
-    return not any(one.required for one in wanted if one.path[:-1] == slot.path[:-1])

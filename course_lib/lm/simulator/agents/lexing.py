@@ -236,7 +236,7 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
                 : 3 if is_of_all else 1 if lead in ("of", "called") else 0
             ]
             return lead, tuple([*label, *own][:3]), is_joined
-        elif token.kind == "stop" or token.word in PREPOSITIONS or _is_counted(tokens, place):
+        elif token.kind == "stop" or token.word in PREPOSITIONS:
             break
         elif token.word not in _ARTICLES and token.word not in words.STOP:
             label.append(words.stem(token.word))
@@ -251,12 +251,6 @@ def _lead(tokens: Sequence[_Token], place: int, at: int) -> str:
     if word in _BEING:
         return ":" if word == "=" else "is"
     return "called" if word in _CALLED else word if word in PREPOSITIONS or word == ":" else ""
-
-
-def _is_counted(tokens: Sequence[_Token], at: int) -> bool:
-    """Say whether a token is the unit of the number before it: "5 minutes and 12"."""
-    stem = words.stem(tokens[at].word.strip("-"))
-    return stem in UNITS and at > 0 and tokens[at - 1].kind == "number"
 
 
 def _own_words(tokens: Sequence[_Token]) -> list[str]:

@@ -58,6 +58,15 @@ def words_of(name: str) -> list[str]:
     return words.words(re.sub(r"([a-z])([A-Z])", r"\1 \2", name).replace("_", " ").replace("-", " "))
 
 
+def singular(name: str) -> str:
+    """Return the name of a list as that of one of its items."""
+    if name == "people":
+        return "person"
+    if name.endswith(("sses", "ches", "shes", "xes")):
+        return name[:-2]
+    return f"{name[:-3]}y" if name.endswith("ies") else re.sub(r"(?<=[a-z])s$", "", name)
+
+
 def plain(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
     """Return the schema without references, and without null where it is one of two."""
     schema = resolve(schema, definitions)

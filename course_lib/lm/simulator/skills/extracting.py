@@ -15,7 +15,7 @@ from typing import Any
 
 from course_lib.lm.simulator.agents.filling import Fit, fits, joined_parts, joined_runs
 from course_lib.lm.simulator.agents.lexing import PREPOSITIONS, Span
-from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, slot_of, slots
+from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, singular, slot_of, slots
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.loose import guessed
 from course_lib.lm.simulator.prompts.schema import Schema, is_only_named
@@ -31,7 +31,6 @@ from course_lib.lm.simulator.skills.offers import (
     Passage,
     bare,
     offered,
-    singular,
     typed,
     whole_value,
 )

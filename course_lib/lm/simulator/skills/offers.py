@@ -68,15 +68,6 @@ def typed(slot: Slot, *, required: bool = True) -> Slot:
     )
 
 
-def singular(name: str) -> str:
-    """Return the name of a list as that of one of its items."""
-    if name == "people":
-        return "person"
-    if name.endswith(("sses", "ches", "shes", "xes")):
-        return name[:-2]
-    return f"{name[:-3]}y" if name.endswith("ies") else re.sub(r"(?<=[a-z])s$", "", name)
-
-
 # -- what a text offers for it -----------------------------------------------------------------------------
 
 
