@@ -32,7 +32,6 @@ _BETWEEN = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_TIME = re.compile(rf"\d|{_WEEKDAY.pattern}", re.IGNORECASE)
-_DAYS_ON = {"tomorrow": 1, "day after tomorrow": 2, "next week": 7}
 _SECONDS, _MONTHS = sizes("time"), sizes("months")
 
 
@@ -200,24 +199,6 @@ def _weekday(ask: Question) -> Moment | None:
     return Moment(name, f"{days} days from a {calendar.day_name[ask.weekdays[0]]} it is a {name}")
 
 
-_MEANT = re.compile(
-    rf"\b(?:(?:next|this|coming|following|on|until|by) ({'|'.join(calendar.day_name)})(?!,? \d)"
-    rf"|({'|'.join(_DAYS_ON)}))\b",
-    re.IGNORECASE,
-)
-
-
-def _meant(ask: Question) -> Moment | None:
-    """Return the date that `next Monday` or `tomorrow` means, where the text says what today is."""
-    said = _MEANT.search(ask.text)
-    if len(ask.dates) != 1 or ask.spans or not said or ("?" in ask.text and not ask.asks(r"\btoday\b")):
-        return None
-    if said[1]:
-        wanted = [name.lower() for name in calendar.day_name].index(said[1].lower())
-        return ask.day(ask.dates[0] + timedelta(days=(wanted - ask.dates[0].weekday() - 1) % 7 + 1))
-    return ask.day(ask.dates[0] + timedelta(days=_DAYS_ON[said[2].lower()]))
-
-
 def _days_between(ask: Question) -> Moment | None:
     if len(ask.dates) != 2 or ask.spans:
         return None
@@ -279,8 +260,7 @@ def _time_later(ask: Question) -> Moment | None:
 
 
 _RULES: tuple[Rule, ...] = (
-    _age, _weekday, _days_between, _date_later, _meant, _between_times,
-    _time_later,
+    _age, _weekday, _days_between, _date_later, _between_times, _time_later,
 )  # fmt: skip
 
 
