@@ -266,16 +266,16 @@ def _own_words(tokens: Sequence[_Token]) -> list[str]:
     return stems
 
 
-_MEASURED = {"wide": "width", "high": "height", "tall": "height", "deep": "depth", "long": "length"}
-"""What "20 cm wide" is the measure of."""
+SPELLED_OUT = {
+    "dr": "doctor", "prof": "professor", "long": "length", "wide": "width", "tall": "height",
+    "high": "height", "deep": "depth", "heavy": "weight", "weighs": "weight", "old": "age", "aged": "age",
+    "cost": "price", "costs": "price",
+}  # fmt: skip
+"""Words, and the nouns that fields and arguments are named after."""
 
 
 def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
     stems: list[str] = []
-    if [one.word for one in tokens[at + 1 : at + 2]] in (["x"], ["\u00d7"], ["or"], ["to"]) and _is_number(
-        tokens, at + 2
-    ):
-        return _noun(tokens, at + 2)  # "40 x 30 cm"
     for token in tokens[at + 1 : at + 5]:
         is_unit = words.stem(token.word.strip("-°")) in UNITS
         if token.text == "-" and not stems:
@@ -283,14 +283,10 @@ def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
         if token.kind not in ("word", "name") or token.word in PREPOSITIONS or token.word in _JOINTS | _BEING:
             break
         if token.word not in words.STOP:
-            stems.append(words.stem(_MEASURED.get(token.word, token.word.strip("-°"))))
+            stems.append(words.stem(SPELLED_OUT.get(token.word, token.word.strip("-°"))))
         if is_unit:
             break
     return tuple(stems[:3])
-
-
-def _is_number(tokens: Sequence[_Token], at: int) -> bool:
-    return at < len(tokens) and tokens[at].kind == "number"
 
 
 def _units(tokens: Sequence[_Token]) -> Iterator[Mention]:

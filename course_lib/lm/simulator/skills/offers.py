@@ -15,7 +15,7 @@ from typing import Any
 
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.filling import ROLE, Fit, fits
-from course_lib.lm.simulator.agents.lexing import VERB_FORMS, lex
+from course_lib.lm.simulator.agents.lexing import SPELLED_OUT, VERB_FORMS, lex
 from course_lib.lm.simulator.agents.slots import Slot, words_of
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.limits import matching, within
@@ -206,7 +206,9 @@ def _introduced(slot: Slot, fit: Fit, passage: Passage) -> float:
     if re.match(r"\sof\s", after):
         return -COUNTED  # of "bags of soil", all is meant
     if re.match(r"[^\W\d_a-z]\D*$", str(fit.value)):
-        return _as_name(slot, fit, passage) + _addressed(slot, before)
+        is_quoted = text[fit.start : fit.start + 1] in _QUOTES
+        named = slot.stems <= NAMES or (slot.kind in ("title", "thing") and is_quoted)
+        return NAMED * (named - (slot.kind == "thing" and not is_quoted)) + _addressed(slot, before)
     if slot.kind == "title" and (
         _WANTED.search(before) or re.match(r"\s(?:that\s|which\s)?(?:I|we)\s", after)
     ):
@@ -253,15 +255,6 @@ _SIGNED = re.compile(
 )
 
 
-def _as_name(slot: Slot, fit: Fit, passage: Passage) -> float:
-    """Return what it is worth to be a name: good for a name, bad for a thing; in quotes good for a title."""
-    inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
-    is_quoted = passage.text[fit.start : fit.start + 1] in _QUOTES
-    if slot.kind == "thing" and not is_quoted:
-        return inside - (ARTICLE if passage.whole else NAMED)
-    return inside + NAMED * (slot.stems <= NAMES or (slot.kind in ("title", "thing") and is_quoted))
-
-
 NAMES = frozenset(("nam", "full"))
 _QUOTES = ('"', "\u201c", "\u00ab", "'")
 
@@ -295,18 +288,13 @@ def _spoken(text: str, last: int = 0) -> list[str]:
 
 def _is_akin(word: str, slot: Slot) -> bool:
     """Say whether a word is one that the field is named after, or of its family: "won" and winner."""
-    stem = words.stem(VERB_FORMS.get(word, _SPELLED_OUT.get(word, word)))
+    stem = words.stem(VERB_FORMS.get(word, SPELLED_OUT.get(word, word)))
     own = (slot.stems - _GENERAL - words.STOP) or slot.stems
     is_alike = len(stem) > 4 and any(stem[:5] == one[:5] for one in own if len(one) > 4)
     acts = any(f"{stem}{ending}" in own for ending in ("er", "or", f"{stem[-1:]}er"))
     return stem in own or is_alike or acts or (stem in slot.about and word not in words.COMMON_WORDS)
 
 
-_SPELLED_OUT = {
-    "dr": "doctor", "prof": "professor", "long": "length", "wide": "width", "tall": "height",
-    "high": "height", "deep": "depth", "heavy": "weight", "weighs": "weight", "old": "age", "aged": "age",
-    "cost": "price", "costs": "price",
-}  # fmt: skip
 _GENERAL = words.roots("date time name number id code full day amount city place")
 """Words of a field's name that say of which kind it is, and not which one."""
 
