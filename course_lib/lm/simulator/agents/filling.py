@@ -102,8 +102,6 @@ _WORTH: dict[str, dict[str, float]] = {
               "phrase": 1, "number": 0.1},
 }  # fmt: skip
 """What each kind of mention is worth for each kind of argument."""
-_OF_ENDS = frozenset(("from", "to", "until", "till", "into", "by", "via", "as", "since"))
-"""Prepositions that say much: what stands behind one is not for an argument that another introduces."""
 
 
 @lru_cache(maxsize=4096)
@@ -112,14 +110,13 @@ def fits(
     text: str,
     known: frozenset[str],
     has_moments: bool = False,
-    rivals: frozenset[str] = frozenset(),
 ) -> tuple[Fit, ...]:
     """Return what the text offers for an argument; `known` are stems of the tool's own words: no values.
 
     Where the tool has arguments for days or times, a text to hand on ends before those at its end.
     """
     if slot.kind == "enum":
-        return tuple(_labels(slot, text, known, rivals))
+        return tuple(_labels(slot, text, known))
     if slot.kind == "boolean":
         return tuple(_truths(slot, text, known))
     if slot.shape:
@@ -129,51 +126,34 @@ def fits(
     unwanted = ("text",) if short else ("short text",)
     found = tuple(one for one in found if one.kind not in unwanted or (short and one.start not in short))
     if slot.kind in ("number", "integer"):
-        offered = [_number(slot, one, rivals) for one in found]
+        offered = [_number(slot, one) for one in found]
     else:
-        offered = [_string(slot, one, known, rivals) for one in found]
+        offered = [_string(slot, one, known) for one in found]
         offered += _wholes(slot, text, found)
     return tuple(fit for fit in offered if fit and fit.score > 0)
 
 
-def _bearing(slot: Slot, one: Mention, rivals: frozenset[str] = frozenset()) -> float:
+def _bearing(slot: Slot, one: Mention) -> float:
     """Return what the preposition and the label of a mention are worth for the argument."""
-    score = 0.0
-    if one.lead in slot.roles and one.lead != "of":
-        score = ROLE
-    elif one.lead in _OF_ENDS and one.lead in rivals:
-        score = -1.5
-    label = {*one.label}
-    if label & slot.stems:
-        score = max(score, 0.0) + LABEL
-    elif {*one.label[:1]} & slot.about:
-        score += LABEL / 2
-    return score
+    return ROLE * (one.lead in slot.roles and one.lead != "of") + LABEL * bool({*one.label} & slot.stems)
 
 
-def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
+def _number(slot: Slot, one: Mention) -> Fit | None:
     kind, tagged = one.kind, str(one.value).rpartition(" ")[2].removeprefix("#")
     if kind not in ("number", "money", "percent") and not (kind == "code" and tagged.isdigit()):
         return None
     value, own = float(tagged), _measure(one)
-    score, dimension = _bearing(slot, one, rivals), slot.unit[0]
-    if slot.stems & _LIMITS and one.noun and not own[0]:
-        score += UNIT / 2 + 0.25  # "the last 10 transactions"
+    score, dimension = _bearing(slot, one), slot.unit[0]
     if (dimension and own[0] == dimension) or (dimension == "count" and not own[0] and one.noun):
-        score = max(score, 0.0) + (UNIT if own[0] and own[1:] == slot.unit[1:] else UNIT - 0.5)
+        score += UNIT
         value = converted(value, own, slot.unit)
     elif own[0] and (dimension or "id" in slot.stems):
         return None
     if {*one.noun} & slot.stems or (one.label[:1] == ("peopl",) and dimension == "people"):
-        score = max(score, 0.0) + UNIT
-    elif own[0] and not dimension:
-        score -= 0.3
+        score += UNIT
     value = round(value, 6)
     figure = int(value) if value == int(value) else value
-    return Fit(1.0 + max(score, 0.0), figure, one.start, one.end, "number") if _within(slot, value) else None
-
-
-_LIMITS = frozenset(("limit", "max", "top", "siz"))
+    return Fit(1.0 + score, figure, one.start, one.end, "number") if _within(slot, value) else None
 
 
 def _within(slot: Slot, value: float) -> bool:
@@ -212,21 +192,19 @@ def _worth(slot: Slot, one: Mention) -> float:
     return float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
 
 
-def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[str]) -> Fit | None:
-    worth, score = _worth(slot, one), _bearing(slot, one, rivals)
+def _string(slot: Slot, one: Mention, known: frozenset[str]) -> Fit | None:
+    worth, score = _worth(slot, one), _bearing(slot, one)
     if not worth:
         return None
     value = str(one.value).removesuffix(".0")
     if slot.is_moment:
-        value, score = in_form(slot, value), max(score, 0.0 if one.label else -1.0)
+        value, score = in_form(slot, value), score
     elif one.kind in ("phrase", "named"):
         value = _bare(slot, one, known)
     elif slot.kind == "unit":
         value = _unit(slot, one, value)
     if not value:
         return None
-    if slot.kind in ("email", "phone", "url", "street", "query"):
-        score = max(score, 0.0)
     score = _named_so(slot, one, value, score) + _placed(slot, one, known)
     if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
         return _part_of_name(slot, worth + score, value, one)
@@ -250,12 +228,12 @@ def _named_so(slot: Slot, one: Mention, value: str, score: float) -> float:
     """Return the score with what it is worth that words beside or in a mention name the argument."""
     stems = [words.stem(part.lower()) for part in str(one.value).split()]
     if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
-        score = max(score, 0.0) + ROLE
+        score += ROLE
     if one.kind == "phrase" and len(stems) > 1 and {stems[0], stems[-1]} & slot.stems:
         score += LABEL  # "extra olives"
     last = words.stem(value.split()[-1].lower()) if one.kind in ("name", "named") else ""
     is_of = {*one.noun[:1], last} & slot.stems
-    return max(score, 0.0) + LABEL if is_of else score  # "the Turing room" for a room
+    return score + LABEL if is_of else score  # "the Turing room" for a room
 
 
 def _unit(slot: Slot, one: Mention, value: str) -> str:
@@ -374,15 +352,14 @@ def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
 # -- one of several values --------------------------------------------------------------------------------
 
 
-def _labels(slot: Slot, text: str, known: frozenset[str], rivals: frozenset[str]) -> Iterator[Fit]:
+def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     """Yield the allowed values that the text names, or those that its phrases mean."""
     found, labels = lex(text), allowed(slot)
     named = [(label, hit) for label in labels for hit in _spelled(str(label), text, slot.desc)]
     for label, hit in named:
         beside = [m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "unit", "name")]
         one = min(beside, key=lambda m: m.kind != "unit", default=None)
-        role = _bearing(slot, one, rivals) if one else 0.0
-        role = max(role, 0.0) if one and one.kind != "unit" else role
+        role = _bearing(slot, one) if one else 0.0
         yield Fit(SURE + 0.8 + role + 0.01 * len(str(label)), label, *hit.span())
     phrases = [one for one in found if one.kind in ("phrase", "name") and _may_mean(slot, one, known)]
     if named or not phrases:
@@ -563,11 +540,6 @@ def _spans(chosen: Mapping[tuple[str, ...], Fit]) -> tuple[Span, ...]:
     return tuple((fit.start, fit.end) for fit in chosen.values())
 
 
-def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
-    """Return the prepositions that introduce another argument."""
-    return frozenset(role for other in wanted if other is not slot for role in other.roles) - slot.roles
-
-
 def _in_order(
     wanted: Sequence[Slot], text: str, known: frozenset[str], least: float
 ) -> list[tuple[Slot, Fit]]:
@@ -577,7 +549,7 @@ def _in_order(
         (slot, fit)
         for slot in wanted
         if slot.kind != "array"
-        for fit in fits(slot, text, known, has_moments, _rivals(slot, wanted))
+        for fit in fits(slot, text, known, has_moments)
         if fit.score >= (least if slot.required else SURE)
     ]
     order = {slot: at for at, slot in enumerate(wanted)}
