@@ -361,7 +361,9 @@ def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
         one = min(beside, key=lambda m: m.kind != "unit", default=None)
         role = _bearing(slot, one) if one else 0.0
         yield Fit(SURE + 0.8 + role + 0.01 * len(str(label)), label, *hit.span())
-    phrases = [one for one in found if one.kind in ("phrase", "name") and _may_mean(slot, one, known)]
+    phrases = [
+        one for one in found if one.kind in ("phrase", "name") and not {*words.stems(one.value)} <= known
+    ]
     if named or not phrases:
         return
     vectors = encode([*(one.value for one in phrases), *(str(label).replace("_", " ") for label in labels)])
@@ -369,13 +371,6 @@ def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
         best, second = sorted((*near, 0.0), reverse=True)[:2]
         if best >= MEANS and best - second >= CLEARLY:
             yield Fit(SURE, labels[int(near.argmax())], one.start, one.end)
-
-
-def _may_mean(slot: Slot, one: Mention, known: frozenset[str]) -> bool:
-    """Say whether a phrase is short enough, not the tool's own words, and meant for the argument."""
-    stems = {words.stem(word) for word in words.words(one.value)}
-    is_meant = slot.required or one.lead in slot.roles or bool(stems & slot.stems)
-    return is_meant and len(stems) <= 4 and not stems <= known
 
 
 def _spelled(label: str, text: str, desc: str) -> Iterator[re.Match[str]]:

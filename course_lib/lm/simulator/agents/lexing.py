@@ -162,10 +162,7 @@ def _tokens(text: str) -> list[_Token]:
     while match := _TOKEN.search(text, at):
         kind = "word" if match.group() in ("sun", "sat", "wed", "mon") else match.lastgroup or ""
         token = _Token(kind, match.group(), match.start(), match.end())
-        if token.kind == "date" and found and found[-1].word in _CALLED:
-            name = _NAMED_SO.match(text, token.start)
-            token = replace(token, kind="name", text=name.group(), end=name.end()) if name else token
-        elif token.kind == "name":
+        if token.kind == "name":
             token = _proper(token, found, text)
         if token.kind == "word" and token.text.endswith(("'s", "\u2019s")) and token.word not in _BEING:
             token = replace(token, text=token.text[:-2], end=token.end - 2)
@@ -176,7 +173,6 @@ def _tokens(text: str) -> list[_Token]:
     return found
 
 
-_NAMED_SO = re.compile(rf"{_NAME}(?:\s{_NAME})*")
 _ACTS = re.compile(
     rf"'s\b|,\s[A-Z]\w+(?:,|\s(?:and|or)\b)|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z]|{'|'.join(GRAMMAR['past'].values())})\b"
     r"|\s[a-z]{2,}[^\Wsui]s(?:\s(?:the|an?|my|his|her|at|in|on|for|from|to|[A-Z]\w|\d)|[.,!?])"
@@ -231,11 +227,7 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
             if not is_joined or label or tokens[at].kind not in (token.kind, "word"):
                 break  # but "from Rome and Oslo", "2 or 3 people"
         elif lead := _lead(tokens, place, at):
-            is_of_all = lead not in PREPOSITIONS and lead != "called"
-            own = _own_words(tokens[max(place - 4, 0) : place])[
-                : 3 if is_of_all else 1 if lead in ("of", "called") else 0
-            ]
-            return lead, tuple([*label, *own][:3]), is_joined
+            return lead, tuple(label[:3]), is_joined
         elif token.kind == "stop" or token.word in PREPOSITIONS:
             break
         elif token.word not in _ARTICLES and token.word not in words.STOP:
@@ -251,19 +243,6 @@ def _lead(tokens: Sequence[_Token], place: int, at: int) -> str:
     if word in _BEING:
         return ":" if word == "=" else "is"
     return "called" if word in _CALLED else word if word in PREPOSITIONS or word == ":" else ""
-
-
-def _own_words(tokens: Sequence[_Token]) -> list[str]:
-    """Return the stems of the content words at the end of some tokens, the last first."""
-    stems: list[str] = []
-    for token in reversed(tokens[-4:]):
-        if token.kind != "word" or token.word in PREPOSITIONS or token.word in _JOINTS:
-            break
-        if token.word == "we":
-            stems.append("peopl")
-        elif token.word not in words.STOP:
-            stems.append(words.stem(token.word))
-    return stems
 
 
 SPELLED_OUT = {
@@ -444,21 +423,8 @@ def _phrases(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
             continue
         if trimmed := _trimmed(tokens, run):
             yield from _phrase(tokens, trimmed, text)
-            if rest := _following(tokens, at + 1) if token.word == "of" else []:
-                yield from _phrase(tokens, [*trimmed, at, *rest], text)
-        run = []
-
-
-def _following(tokens: Sequence[_Token], at: int) -> list[int]:
-    """Return the places of the words that belong to an "of" before them, if there are any."""
-    rest: list[int] = []
-    for place in range(at, min(at + 4, len(tokens))):
-        token = tokens[place]
-        is_word = token.kind in ("name", "code") or (token.kind == "word" and token.word not in _ENDING)
-        if not is_word and (rest or token.word not in _ARTICLES):
-            break
-        rest.append(place)
-    return rest if rest and tokens[rest[-1]].word not in _ARTICLES else []
+        behind = [one for one in tokens[at + 1 : at + 2] if one.kind == "word" and one.word not in _ENDING]
+        run = [*trimmed, at] if trimmed and token.word == "of" and behind else []  # "bags of soil"
 
 
 _ENDING = {*PREPOSITIONS, *_JOINTS, *_CALLED, *_BEING, *_ARTICLES, *GRAMMAR["pronouns"].split()}
