@@ -189,6 +189,12 @@ class Part:
 
 
 _NO_VERB = re.compile(r"(?:an?|the|my|some)\b|[A-Z\d]")
+_HAPPENS = re.compile(
+    r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b"
+)
+
+_DOES = re.compile(r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s(?:an?|the|my|me|our|up|off|on|out)\b")
+"""Begins as an order does, with a verb that no list has."""
 
 
 @lru_cache(maxsize=1024)
@@ -211,9 +217,9 @@ def _read(text: str) -> Part:
         return Part(text, "ask")
     if _WANTS.match(bare):
         return Part(text, "want")
-    if not bare or _TELLS.match(bare):
+    if not bare or _TELLS.match(bare) or _HAPPENS.match(bare):
         return Part(text, "tell")
-    return Part(text, "name")
+    return Part(text, "order", bare) if _DOES.match(bare) else Part(text, "name")
 
 
 def _is_verb(text: str) -> bool:
@@ -264,8 +270,11 @@ def _begins(hit: re.Match[str], request: str) -> bool:
     is_noun = re.match(r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after)
     is_two = re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
     if _is_verb(after) and (is_two or not is_noun):
-        return True
+        return not hit.group("next") or bool(_TO_WHAT.match(after))
     return bool(hit.group("verb") and _ASKED.match(after))
+
+
+_TO_WHAT = re.compile(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])")
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
@@ -303,9 +312,10 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
         )  # at once, then remembered
     scores = {tool: score(text, request if alone else part.text, tool, tools) for tool in fitting}
     best = max(scores.values(), default=0.0)
-    tied = [tool for tool in fitting if best - scores[tool] < TIED]
-    if len(tied) == 1 and best >= LEAST[part.manner]:
-        return Goal(part.text, tied[0], "", part.condition)
+    tied = [(_sureness(part.text, tool), tool) for tool in fitting if best - scores[tool] < TIED]
+    tied = sorted(tied, key=lambda one: -one[0])[:2]
+    if tied and tied[0][0] > (tied[1][0] if tied[1:] else -1.0) and scores[tied[0][1]] >= LEAST[part.manner]:
+        return Goal(part.text, tied[0][1], "", part.condition)
     verb = first_word(part.asked) if part.manner == "order" else ""
     return Goal(part.text, None, verb, part.condition)
 
@@ -332,7 +342,8 @@ def _shared(part: Part, tool: ToolSpec) -> float:
     ]
     total = SHARED * sum(stem in own_stems(tool) for stem in content) / max(1, len(content))
     total += NOUNS * sum(noun in stems for noun in nouns) / max(1, len(nouns))
-    return total
+    asked = {"where", "when", "who", "why", "back"} & {*words.words(text)} & {*words.words(tool.desc)}
+    return total + SHARED * bool(asked)
 
 
 @lru_cache(maxsize=4096)
@@ -351,6 +362,11 @@ def _in_hand(request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:
     told = bool(lacking) and all(any(promise(other, one) >= PROMISES for other in others) for one in lacking)
     has_all = bool(tool.params) and (not missing or told)
     return COMPLETE * has_all + USED * (1.0 if told else used / max(1, pieces))
+
+
+def _sureness(text: str, tool: ToolSpec) -> float:
+    """Return how well, in all, the values fit that a text gives for a tool."""
+    return sum(fit.score for fit in fill(tool.params, text, known_stems(tool)).chosen.values())
 
 
 @lru_cache(maxsize=1024)

@@ -362,13 +362,30 @@ def _parts(fields: tuple[Field, ...], scope: _Scope) -> list[str]:
         text = after.group(1)
     blocks = [block for block in re.split(r"\n\s*\n", text) if block.strip()]
     lines = [re.sub(r"^\d+[.)]\s", "", line.strip(" .-*\u2022")) for line in text.splitlines()]
-    sentences = words.sentences(text) or (text,)
-    joined = [[one[start:end] for start, end in joined_parts(one)] for one in sentences]
-    for cut in (blocks, lines, sentences, *joined):
+    for cut in (blocks, lines, words.sentences(text)):
         complete = [part for part in cut if part and _filled(fields, part, scope) >= needed]
         if len(complete) > 1:
             return complete[:MOST_PARTS]
-    return [text]
+    joined = [_joined_records(fields, sentence, scope) for sentence in words.sentences(text) or [text]]
+    return max(joined, key=len)[:MOST_PARTS] or [text]
+
+
+_LEAD_IN = re.compile(r"\b(?:for|of|with|me|us|is|are)\s")
+
+
+def _joined_records(fields: tuple[Field, ...], text: str, scope: _Scope) -> list[str]:
+    """Return the joined parts of a text that hold a record each, the first without what leads to it."""
+    parts, needed = list[str](), _needed(fields)
+    for start, end in joined_parts(text):
+        longer = f"{parts[-1]}, {text[start:end]}" if parts else ""
+        so_far = _filled(fields, parts[-1], scope) if parts else needed
+        if so_far < needed and so_far < _filled(fields, longer, scope):
+            parts[-1] = longer
+        else:
+            parts.append(text[start:end])
+    tails = [parts[0][hit.end() :] for hit in _LEAD_IN.finditer(parts[0])] if len(parts) > 1 else []
+    parts[:1] = [one for one in tails[::-1] if _filled(fields, one, scope) >= needed][:1] or parts[:1]
+    return [part for part in parts if _filled(fields, part, scope) >= needed]
 
 
 def _needed(fields: Sequence[Field]) -> int:

@@ -208,7 +208,8 @@ def _introduced(slot: Slot, fit: Fit, passage: Passage) -> float:
     if re.match(r"[^\W\d_a-z]\D*$", str(fit.value)):
         is_quoted = text[fit.start : fit.start + 1] in _QUOTES
         named = slot.stems <= NAMES or (slot.kind in ("title", "thing") and is_quoted)
-        return NAMED * (named - (slot.kind == "thing" and not is_quoted)) + _addressed(slot, before)
+        least = ARTICLE if passage.whole else NAMED
+        return NAMED * named - least * (slot.kind == "thing" and not is_quoted) + _addressed(slot, before)
     if slot.kind == "title" and (
         _WANTED.search(before) or re.match(r"\s(?:that\s|which\s)?(?:I|we)\s", after)
     ):
@@ -261,29 +262,13 @@ _QUOTES = ('"', "\u201c", "\u00ab", "'")
 
 def _beside(slot: Slot, fit: Fit, text: str) -> float:
     """Return how near the words of the field's name, or of their family, stand in the sentence."""
-    before = re.split(r"[.!?;]\s|\n", text[max(fit.start - 80, 0) : fit.start])[-1]
-    after = re.split(r"[.!?;]\s|\n", text[fit.end : fit.end + 50])[0]
-    acts = 1.0 if before.endswith("by ") else 0.4
-    found = [_nearest(_spoken(before, 1)[::-1], slot, 1.0, acts), _nearest(_spoken(after), slot, 0.5, 1.0)]
-    return BESIDE * max(found)
-
-
-def _nearest(side: Sequence[str], slot: Slot, named: float, acts: float) -> float:
-    """Return how near a word stands that names the field, or a verb of which it is the subject."""
-    best = 0.0
-    for distance, word in enumerate(side):
-        is_passive = acts == 1.0 and side[distance - 1 : distance] in (["was"], ["were"], ["is"], ["been"])
-        if _is_akin(word, slot) and not is_passive:
-            best = max(best, (named if words.stem(word) in slot.stems else acts) / (1 + distance / 2))
-    return best
-
-
-def _spoken(text: str, last: int = 0) -> list[str]:
-    """Return the words of a text in lower case, with nothing for a name in it, but for the `last`."""
-    found = re.findall(r"[^\W_]+(?:'\w+)?", text)
-    begins = not found[1:2] or found[1].islower()
-    counted = {len(found) - last, *([0] if begins else [])}
-    return [word.lower() if word.islower() or at in counted else "" for at, word in enumerate(found)]
+    before = words.words(re.split(r"[.!?;]\s|\n", _before(fit, text))[-1])[::-1]
+    after = words.words(re.split(r"[.!?;]\s|\n", text[fit.end : fit.end + 50])[0])
+    sides = ((1.0, before), (0.5, after))
+    near = [
+        worth / (1 + at / 2) for worth, side in sides for at, word in enumerate(side) if _is_akin(word, slot)
+    ]
+    return BESIDE * max(near, default=0.0)
 
 
 def _is_akin(word: str, slot: Slot) -> bool:
