@@ -203,8 +203,7 @@ def _is_shown(root: str, shown: Iterable[str]) -> bool:
     matter = _SIDES.get(root, (-1, 0))[0]
     bare = _bare(root)
     return any(
-        root == one or bare == _bare(one) or (len(root) > 4 and one[:5] == root[:5])
-        or matter == _SIDES.get(one, (-2, 0))[0]
+        words.are_akin(root, one) or bare == _bare(one) or matter == _SIDES.get(one, (-2, 0))[0]
         for one in shown
     )  # fmt: skip
 

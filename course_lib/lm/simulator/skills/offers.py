@@ -275,9 +275,9 @@ def _is_akin(word: str, slot: Slot) -> bool:
     """Say whether a word is one that the field is named after, or of its family: "won" and winner."""
     stem = words.stem(VERB_FORMS.get(word, SPELLED_OUT.get(word, word)))
     own = (slot.stems - _GENERAL - words.STOP) or slot.stems
-    is_alike = len(stem) > 4 and any(stem[:5] == one[:5] for one in own if len(one) > 4)
+    is_alike = any(words.are_akin(stem, one) for one in own)
     acts = any(f"{stem}{ending}" in own for ending in ("er", "or", f"{stem[-1:]}er"))
-    return stem in own or is_alike or acts or (stem in slot.about and word not in words.COMMON_WORDS)
+    return is_alike or acts or (stem in slot.about and word not in words.COMMON_WORDS)
 
 
 _GENERAL = words.roots("date time name number id code full day amount city place")
