@@ -189,12 +189,11 @@ class Part:
 
 
 _NO_VERB = re.compile(r"(?:an?|the|my|some)\b|[A-Z\d]")
+
+
 _HAPPENS = re.compile(
     r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b"
 )
-
-_DOES = re.compile(r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s(?:an?|the|my|me|our|up|off|on|out)\b")
-"""Begins as an order does, with a verb that no list has."""
 
 
 @lru_cache(maxsize=1024)
@@ -219,7 +218,7 @@ def _read(text: str) -> Part:
         return Part(text, "want")
     if not bare or _TELLS.match(bare) or _HAPPENS.match(bare):
         return Part(text, "tell")
-    return Part(text, "order", bare) if _DOES.match(bare) else Part(text, "name")
+    return Part(text, "name")
 
 
 def _is_verb(text: str) -> bool:
@@ -270,11 +269,8 @@ def _begins(hit: re.Match[str], request: str) -> bool:
     is_noun = re.match(r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after)
     is_two = re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
     if _is_verb(after) and (is_two or not is_noun):
-        return not hit.group("next") or bool(_TO_WHAT.match(after))
+        return True
     return bool(hit.group("verb") and _ASKED.match(after))
-
-
-_TO_WHAT = re.compile(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])")
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
