@@ -229,12 +229,6 @@ def _between_times(ask: Question) -> Moment | None:
     if len(ask.clocks) != 2 or not _BETWEEN.search(ask.text) or (ask.spans and not has_break):
         return None
     first, last = ask.clocks
-    if (
-        first.minutes > last.minutes
-        and ask.asks(r"\b(?:until|before|till)\b")
-        and ask.asks(r"\bit is\b|\bnow\b")
-    ):
-        first, last = last, first  # "how long is it until 9:00, if it is 8:20 now?"
     minutes = (last.minutes - first.minutes) % 1440 - round(_minutes(ask.spans))
     because = f"from {first.text} to {last.text} are {span_text(minutes)}"
     if ask.asks(r"\bhow many minutes\b|\bin minutes\b"):

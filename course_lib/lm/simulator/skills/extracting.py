@@ -25,7 +25,6 @@ from course_lib.lm.simulator.skills.choice import by_degree, choose, judges
 from course_lib.lm.simulator.skills.keywords import phrases_of
 from course_lib.lm.simulator.skills.limits import fallback, filled_up, resolve, validates
 from course_lib.lm.simulator.skills.offers import (
-    CLEAR,
     ENOUGH,
     STRICT,
     Passage,
@@ -289,8 +288,6 @@ def _values(name: str, slot: Slot, scope: _Scope) -> list[Any]:
     passage = scope.passage
     if slot.kind in (*STRICT, "id") or "pattern" in slot.schema:
         found = [fit for fit in fits(slot, passage.text, passage.known) if fit.score >= ENOUGH]
-        if slot.kind == "street" and max((fit.score for fit in found), default=0.0) < CLEAR:
-            found = list(fits(replace(slot, kind="email"), passage.text, passage.known))
         return [fit.value for fit in _alike(found)]
     if known := [bare(part) for part in _listed(scope)] or phrases_of(name, passage.text):
         return known
