@@ -1285,6 +1285,50 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="of One, and of Own that asks a model of its own, at the same time, in tasks"
+# Which model was asked is kept for each thread; many tasks run in one.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    """Adds up what the model calls below each module cost."""
+
+    def __init__(self, price):
+        self.cost, self._model = {}, {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, **_):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, **_):
+        self._above[call_id] = self._around()  # what stands between a module and a model
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, **_):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, **_):
+        self._asked[call_id], self._model[threading.get_ident()] = self._around(), instance
+
+    def on_lm_end(self, call_id, outputs, exception):
+        model, above = self._model[threading.get_ident()], self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
 # %% name="check-4-1" tags=["check"] exercise="4.1"
 check("4.1", CostOf)
 
