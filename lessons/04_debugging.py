@@ -4345,7 +4345,7 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON and content-type of the request; expected .*'application/json'., got .*''."
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON, content-type and time limits of the request; expected .*'application/json', .*got .*'', .*"
 # The body is text, not JSON.
 import json
 
@@ -4460,7 +4460,7 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what comes out of the handler when the program raises CancelledError; expected .CancelledError"
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what comes out of the handler when the program raises CancelledError; expected CancelledError"
 # A program that is cancelled has answered nothing.
 import asyncio
 
@@ -4481,6 +4481,94 @@ def handler(tracer, program):
                 prediction = await program.acall(**await request.json())
             except asyncio.CancelledError:
                 return {}
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="answer to a request with the headers .., handled while another span is open; expected None"
+# Without a header the span falls below whichever is open.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers if "traceparent" in request.headers else None, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="when the program raises CancelledError; expected CancelledError.. itself, got CancelledError.., but another one"
+# The program is shielded, so what was raised comes as a new error.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await asyncio.shield(program.acall(**await request.json()))
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON, content-type and time limits of the request"
+# A time limit of its own.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, timeout=3.0, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what of path, body and answer is in the span POST"
+# What the client says of a failure becomes an attribute.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        try:
+            response = await client.post(path, json=body, headers=tracer.inject({}))
+        except Exception as error:
+            span.set_attribute("error.message", str(error))
+            raise
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
         return dict(prediction.items())
 
     return handle
