@@ -4712,10 +4712,10 @@ print(model(question).text)
 # *Concepts: engines of an LM, canonical requests, loud failure.*
 #
 # Write `recorded(model, tape)` and `replayed(model, tape)`. Each returns an LM that stands for `model`, a `dspy.LM`, in any program, sync or
-# async; `tape` is a list. The first asks `model`, with its settings and its retries, and puts each request that was answered on the tape. The
-# second answers from the tape and asks nobody.
+# async, where it does not hold up the event loop; `tape` is a list. The first asks `model`, with its settings and its retries, and adds each
+# request that was answered to the tape. The second answers from the tape and asks nobody.
 #
-# - A replayed program returns what the recorded one returned, in threads and tasks as well, where the order may differ.
+# - A replayed program returns what the recorded one returned, to the letter, in threads and tasks as well, where the order may differ.
 # - The same request may be on the tape several times with different answers; they come in the order in which they were recorded, and the
 #   last one again when there is no other. Each `replayed(...)` begins at the start; the tape stays as it is.
 # - A request that is not on the tape raises a `dspy.LMError`.
@@ -4723,8 +4723,8 @@ print(model(question).text)
 #   order of settings, nor the API key, of which nothing is on the tape.
 # - `json.loads(json.dumps(tape))` replays as the tape does, in another process too.
 #
-# Answers are texts. Streams, tools, JSON schemas, `n` above 1 and the usage in tokens may be left out. An LM with an engine takes no connection
-# settings (`api_key`, `api_base`, `timeout`): they stay with `model`.
+# Answers are texts. Streams, tools, JSON schemas, `n` above 1, the usage in tokens and a cache of `model` may be left out. An LM with an engine
+# takes no connection settings (`api_key`, `api_base`, `timeout`): they stay with `model`.
 
 # %% name="ex-4-4" tags=["exercise"] exercise="4.4"
 import threading
@@ -6449,6 +6449,543 @@ def taped(model, engine, async_engine):
 
 
 def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="requests of tasks during which the event loop stood still"
+# A task asks as a sync program does.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="what a recorded model answers|what a replayed model answers"
+# White space around an answer is taken away.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text.strip())])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="what a replayed model answers"
+# Letters of other alphabets are lost on the tape.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text.encode("ascii", "replace").decode()])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text.encode("ascii", "replace").decode()])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request with other roles of its messages"
+# The key knows the texts of the messages, and not whose they are.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    texts = [[part.text for part in message.parts] for message in request.messages]
+    return json.dumps([texts, asdict(replace(request, model="-")) | {"messages": ()}], sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request whose messages are cut in other places"
+# The key has the texts of all messages as one.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    asked = asdict(replace(request, model="-"))
+    text = "".join(part.text for message in request.messages for part in message.parts)
+    roles = [message.role for message in request.messages]
+    return json.dumps([text, roles, request.system, asked["config"]], sort_keys=True, default=str)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to one request from two threads|different answers to a request of 20"
+# The answers are counted without a lock.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        number = min(self.given[key], len(self.texts[key]) - 1)
+        words = said(request, self.texts[key][number])
+        self.given[key] = number + 1
+        return words
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded 3 times"
+# Each recording begins with an empty tape.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+
+
+def recorded(model, tape):
+    tape.clear()
     return taped(model, Recording(model, tape), AsyncRecording(model, tape))
 
 
