@@ -112,7 +112,7 @@ def _taking_turns() -> Iterator[None]:
     try:
         yield
     finally:
-        threading.settrace(before)  # type: ignore[arg-type]  # None is what it was
+        threading.settrace(before)
 
 
 def _answers_in_threads(model: dspy.LM, questions: Any) -> list[str]:
