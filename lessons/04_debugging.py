@@ -7426,7 +7426,7 @@ lm.profile("chaos", first=["ok", "unavailable"], retry_after_s=0.5)
 outbox, since = [], lm.ledger().requests
 await plain("sim-large@chaos", outbox.append, 30.0)("What does shipping to Norway cost?")
 print(len(outbox), "sent:", outbox[0][:60], "| statuses:", lm.ledger(since).statuses)
-print(lm.verdict(since))
+print(lm.verdict(since), "| is_clean:", lm.verdict(since).is_clean)
 
 # %% [markdown]
 # Write `async def chaos_test(make_program)`, in the way of that last cell.
@@ -7437,7 +7437,8 @@ print(lm.verdict(since))
 # - It counts nothing that was asked before it began, and cancels a program that goes on for a second or two after its deadline.
 #
 # `retry_after_s=0.2` is a good wait: on a busy machine a shorter one is soon over. Define the same profile again rather than a new one for each
-# run: the endpoint takes 100 of a client. The check runs your test on eleven programs, which takes some seconds.
+# run: the endpoint takes 100 of a client. The check runs your test on twelve programs: some six seconds for ours, half a minute for a
+# thorough one.
 
 # %% name="ex-4-6" tags=["exercise"] exercise="4.6"
 from contextlib import suppress
@@ -7521,7 +7522,7 @@ def chaos_test(make_program):
 
 
 # %% tags=["right"] exercise="4.6"
-# Rules as a table, each with its faults and what may be sent; all at the same time, each with a ticket of its own.
+# Rules as a table, each with its faults and how often the answer may be sent; all at the same time, each with a ticket of its own.
 RULES = {
     "survives": (["unavailable", "error"], {"retry_after_s": 0.2}, {1}),
     "survives-too": (["error", "rate_limited"], {"retry_after_s": 0.2}, {1}),
@@ -7534,20 +7535,24 @@ RULES = {
 
 class Trial:
     def __init__(self, make_program, name, first, faults, counts):
-        self.name, self.counts, self.sent = name, counts, []
+        self.name, self.counts, self.sent, self.wanted = name, counts, [], []
         lm.profile(f"rule-{name}", first=first, **faults)
         deadline_s = 0.6 if name == "ends" else 120.0
         self.longest_s = deadline_s + 3.0
+        self.calm = make_program("sim-large", self.wanted.append, 120.0)
         self.program = make_program(f"sim-large@rule-{name}", self.sent.append, deadline_s)
 
     async def run(self):
-        task = asyncio.ensure_future(self.program(f"What does shipping to Norway cost? ({self.name})"))
+        ticket = f"What does shipping to Norway cost? ({self.name})"
+        await self.calm(ticket)
+        task = asyncio.ensure_future(self.program(ticket))
         done, _ = await asyncio.wait([task], timeout=self.longest_s)
         if not done:
             task.cancel()
             return f"{self.name}: it does not end"
         task.exception()
-        return "" if len(self.sent) in self.counts else f"{self.name}: it sent {self.sent}"
+        is_fine = self.sent in [count * self.wanted for count in self.counts]
+        return "" if is_fine else f"{self.name}: it sent {self.sent}, not {self.wanted}"
 
 
 async def chaos_test(make_program):
@@ -7915,6 +7920,63 @@ async def chaos_test(make_program):
     except AssertionError as error:
         return f"weak: {error}"
     return "sound"
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="what becomes of a program that goes on after its deadline"
+# Nobody ends the program that is late.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), retry_after_s=0.2, **faults)
+        sent, since = [], lm.ledger().requests
+        program = make_program("sim-large@chaos", sent.append, deadline_s)
+        running = asyncio.ensure_future(program("What does shipping to Norway cost?"))
+        done, _ = await asyncio.wait([running], timeout=deadline_s + 1)
+        assert done, f"it goes on 1 s after its deadline of {deadline_s} s"
+        running.exception()
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+        sent = await sent_by(*failures)
+        assert sent == whole, f"sent when the first requests are {failures}: {sent}"
+    await sent_by(deadline_s=0.2, hang_rate=1.0)
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="a program that sends an apology then"
+# How many were sent counts, not what was sent.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), retry_after_s=0.2, **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 1) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 1 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+        sent = await sent_by(*failures)
+        assert len(sent) == 1, f"sent when the first requests are {failures}: {sent}"
+    await sent_by(deadline_s=0.2, hang_rate=1.0)
 
 
 # %% name="check-4-6" tags=["check"] exercise="4.6"
