@@ -11,7 +11,7 @@
 # - find the step at which quality is lost, and read what an optimizer tried, won and lost;
 # - find where time and tokens go, and test a program in six ways.
 #
-# You need notebooks 00 and 03 (tasks, threads, retries). The **core path** takes 87 minutes and holds four of the six exercises. What is
+# You need notebooks 00 and 03 (tasks, threads, retries). The **core path** takes 89 minutes and holds four of the six exercises. What is
 # headed *Deeper* may be skipped: nothing in the core needs it. The minutes count reading (200 words or 25 lines of code a minute), running,
 # and the exercises at the time on their cards.
 #
@@ -21,7 +21,7 @@
 # | 2. Callbacks, log lines and metrics: exercises 4.1, 4.2 | 30 |
 # | 3. Distributed traces: exercise 4.3 | 18 |
 # | 4. Record and replay: exercise 4.4 | 19 |
-# | 5. Where quality is lost | 3 |
+# | 5. Where quality is lost | 5 |
 # | 6. Where time and tokens go | 2 |
 # | 7. Testing; and the summary | 9 |
 # | 8. Deeper: a chaos test: exercise 4.6 | 17 |
@@ -283,7 +283,7 @@ for budgets in ({"per_request": Budget(attempts=1)}, {"per_tenant": Budget(attem
     except BudgetExceeded as error:
         print("BudgetExceeded:", str(error).partition(";")[0])
     requests = partial(observable.metrics.value, "dspy_requests_total")
-    print("answered:", requests(error=""), "refused:", requests(error="BudgetExceeded"))
+    print(f"answered: {requests(error=''):.0f} refused: {requests(error='BudgetExceeded'):.0f}")
 
 # %% [markdown]
 # ### Exercise 4.1: what does each module cost? (15 minutes, medium)
@@ -3657,7 +3657,7 @@ for name, took in rounds.items():
 
 # %% [markdown]
 # Little: the program does not wait for a collector. Spans wait in a bounded queue, and a thread of its own sends them. What it could not
-# send after some seconds is dropped, and counted:
+# send after some seconds is dropped, and counted. The cell waits for the first loss; the rest of the queue is lost later:
 
 # %% name="collector-lost"
 up.flush()
@@ -3665,7 +3665,7 @@ last_look = time.monotonic() + 9.5
 while not down.dropped and time.monotonic() < last_look:
     await asyncio.sleep(0.1)
 for name, tracer in {"a collector that answers": up, "one that is down": down}.items():
-    print(f"{name:25} {tracer.dropped} spans lost {tracer.last_error[:60]}")
+    print(f"{name:25} {tracer.dropped} spans lost so far {tracer.last_error[:60]}")
 
 # %% [markdown]
 # ### Lab: the trace viewer
