@@ -23,6 +23,7 @@ import uvicorn
 from course_lib.deployment.answering import Answering
 from course_lib.deployment.app import Service, create_app
 from course_lib.deployment.config import ConfigError, DeploymentConfig
+from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.problems import problem_of
 from course_lib.deployment.store import Store
 from course_lib.deployment.worker import Worker, run_until_told
@@ -30,8 +31,6 @@ from course_lib.services.child import STOP, next_word
 from course_lib.services.web import BoundedProtocol
 
 _MOST_CONNECTIONS, _BACKLOG = 2_000, 1_024
-NOTICE_S = 2.5
-"""So long a replica that is to end says so and goes on: longer than the gateway's pause between two looks."""
 _KEEP_ALIVE_S, _BETWEEN_S = 75, 0.05
 
 
@@ -125,7 +124,7 @@ def _end_with(owner: int, config: DeploymentConfig) -> None:
         if word != STOP:  # all of it ends: nobody is left to be told
             time.sleep(_BETWEEN_S)
             os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(config.drain_s + NOTICE_S if word else 5.0)  # nobody waits for an owner that was killed
+        time.sleep(longest_end_s(config) if word else 5.0)  # nobody waits for an owner that was killed
         os._exit(1)
 
     threading.Thread(target=end_with_owner, daemon=True).start()
