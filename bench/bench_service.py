@@ -1,10 +1,9 @@
 """The service on one core beside the same server returning a constant, and beside its peers; same program.
 
 The load comes from a client of sockets in Python, in another process on another core, over 16 connections.
-A second here is a second of the server's processor time, so that other work on
-the machine does not count. Ours runs with all its guards: keys, quota by Redis, validation, redaction, caches,
-traces, metrics, audit and history in PostgreSQL. MLflow's serving and dspy-cli are compared where this Python
-has them (`PYTHON -m bench service`, see docs/maintaining.md).
+A second here is a second of the server's processor time, so that other work on the machine does not count.
+Ours runs with all its guards: keys, quota by Redis, validation, redaction, caches, traces, metrics, audit and
+history in PostgreSQL. MLflow's serving and dspy-cli are not started here: the bench says so.
 """
 
 from __future__ import annotations

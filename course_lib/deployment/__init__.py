@@ -10,7 +10,8 @@
 | JobQueue, DeadLetter, QueueUnavailable | jobs on RabbitMQ or NATS; those that were given up |
 | Worker | does each job once, whatever is killed (exercise 5.4) |
 | Replica, routes, GatewayError | who answers what, for the gateway: by program, version, canary share |
-| create_app, Answering | the service: guard and routes; its programs and what is around them (5.2) |
+| create_app, Service, Problem | guard and routes; what all requests share; how wrong is told (5.2) |
+| Answering | the programs, with their caches and policies |
 | save_program, load_program, ProgramError | a program's state as a version in JSON, without any model |
 | running_stack, running_replica, Stack, StackError | every part as a process of its own, gone with this one |
 | Store, Job, JobResult, StoredAnswer | what the service keeps in PostgreSQL, tenant by tenant |

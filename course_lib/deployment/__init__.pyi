@@ -1,5 +1,5 @@
 from .answering import Answering, ProgramError, load_program, save_program
-from .app import create_app
+from .app import Service, create_app
 from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verified
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
 from .compliance import DEMANDS, Demand
@@ -7,6 +7,7 @@ from .config import ApiKey, ConfigError, DeploymentConfig
 from .customers import Cache, Collector, Customers, Erasure, Lines, Person, Place, trace_of
 from .database import MigrationChanged, StoreError, StoreUnavailable
 from .gateway import GatewayError, Replica, routes
+from .problems import Problem
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
 from .stack import Stack, StackError, running_replica, running_stack
@@ -44,6 +45,7 @@ __all__ = [
     "MigrationChanged",
     "Person",
     "Place",
+    "Problem",
     "ProgramError",
     "QueueUnavailable",
     "QuotaExceeded",
@@ -51,6 +53,7 @@ __all__ = [
     "RedisHead",
     "Replica",
     "Running",
+    "Service",
     "Stack",
     "StackError",
     "Store",
