@@ -112,8 +112,14 @@ def serve(kind: str, fd: int) -> None:
     pin(0)
     threading.Thread(target=tell, daemon=True).start()
     options: dict[str, Any] = {"log_level": "error", "access_log": False, "proxy_headers": False}
-    config = uvicorn.Config(APPS[kind](), http="httptools", loop="uvloop", **options)
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
+    app = APPS[kind]()
+    config = uvicorn.Config(app, http="httptools", loop="uvloop", **options)
+    server = uvicorn.Server(config)
+    if hasattr(app, "service"):  # ours is served as a replica is
+        from course_lib.deployment.replica import ReplicaServer
+
+        server = ReplicaServer(config, app.service)
+    server.run(sockets=[socket.socket(fileno=fd)])
 
 
 # -- the load --------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ A part that is lost is missed by those who need it alone: answers go on without 
 # No `from __future__ import annotations`: the models depend on the settings, and FastAPI reads annotations.
 
 import asyncio
-import gc
 import json
 import logging
 import secrets
@@ -94,9 +93,6 @@ class Service:
             works = self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()
             await stack.enter_async_context(self.answering)
             tasks = [asyncio.create_task(work) for work in works]
-            gc.collect()
-            gc.freeze()  # what was imported stays; looking through it took a third of the time
-            stack.callback(gc.unfreeze)
             try:
                 yield
             finally:

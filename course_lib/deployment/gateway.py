@@ -23,6 +23,8 @@ VERSION_HEADER = "X-Program-Version"
 HEALTH_PATH = "/health/ready"
 """What replicas are asked for: 503 from one that is about to end. A database that is lost is lost for all of
 them, so it is told there, and no reason to leave one out."""
+NOTICE_S = 2.5
+"""So long a replica that is to end says so and goes on: longer than the gateway's pause between two looks."""
 _URL = re.compile(r"https?://[\w.-]+(?::\d{1,5})?|https?://\[[\da-fA-F:]+\](?::\d{1,5})?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
 _PATHS = {
@@ -142,3 +144,11 @@ def _transport(config: DeploymentConfig) -> dict[str, Any]:
         "idleConnTimeout": "3s",
     }
     return {"forwardingTimeouts": timeouts, "maxIdleConnsPerHost": 100}
+
+
+def longest_end_s(config: DeploymentConfig) -> float:
+    """Return how long a replica or a worker may take to end by itself; then it hangs, and may be killed.
+
+    It says so, answers what it has, and writes down what it still holds, such as audit records.
+    """
+    return NOTICE_S + config.drain_s + 2.0

@@ -133,9 +133,8 @@ class _Nats(QueueServer):
         import nats
 
         async def look() -> None:
-            await (
-                await nats.connect(url, connect_timeout=5, max_reconnect_attempts=1, error_cb=_pass)
-            ).close()
+            options = {"connect_timeout": 5, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1}
+            await (await nats.connect(url, error_cb=_pass, **options)).close()
 
         _in_a_loop_of_its_own(look)
 

@@ -15,16 +15,13 @@ from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.store import Store
 from course_lib.paths import ROOT
 from course_lib.services import QueueServer, running_queue
-from course_lib.services.queue import _RABBITMQ
-from tests.deployment.working import worker
+from tests.deployment.working import OFTEN, needs_rabbitmq, worker
 
-needs_rabbitmq = pytest.mark.skipif(not _RABBITMQ.exists(), reason="RabbitMQ is not installed")
-# Each worker is a process of its own, which takes two seconds to start.
-KINDS = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]  # a start of RabbitMQ takes four seconds
+BOTH = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]  # a start of RabbitMQ takes four seconds
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=OFTEN)
 def server(request) -> QueueServer:
     return running_queue(kind=request.param)
 
@@ -67,8 +64,9 @@ async def texts(store: Store, job_id: str) -> list[str]:
     return [each.result["text"] for each in await store.results("shop", job_id)]
 
 
-async def test_a_job_is_answered_input_by_input_and_done(server, store, queue, database_url) -> None:
-    with worker(server.url, database_url):
+@pytest.mark.parametrize("server", BOTH, indirect=True)
+async def test_a_job_is_answered_input_by_input_and_done(server, store, queue, database_url, seed) -> None:
+    with worker(seed, server.url, database_url):
         job_id = await sent(store, queue, {"text": "tent"}, {"text": "lamp"})
 
         assert await reaches(store, job_id, "done")
@@ -86,9 +84,9 @@ async def test_a_message_holds_the_id_and_nothing_that_a_customer_wrote(server, 
 
 
 async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
-    server, store, queue, database_url
+    server, store, queue, database_url, seed
 ) -> None:
-    with worker(server.url, database_url):
+    with worker(seed, server.url, database_url):
         poison = await sent(store, queue, {"text": "a"}, {"text": "b", "poison": True}, {"text": "c"})
         others = [await sent(store, queue, {"text": "tent"}) for _ in range(5)]
         assert all([await reaches(store, each, "done") for each in others])
@@ -109,14 +107,14 @@ async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker counts, not the queue
-async def test_a_job_that_kills_its_worker_is_given_up_too(server, store, queue, database_url) -> None:
+async def test_a_job_that_kills_its_worker_is_given_up_too(server, store, queue, database_url, seed) -> None:
     options = "most_attempts=2, ack_s=1.0"
     job_id = await sent(store, queue, {"text": "a", "kills": True})
     for _ in range(2):
-        with worker(server.url, database_url, options=options) as process:
+        with worker(seed, server.url, database_url, options=options) as process:
             assert await asyncio.to_thread(process.wait) == 9
 
-    with worker(server.url, database_url, options=options):
+    with worker(seed, server.url, database_url, options=options):
         assert await reaches(store, job_id, "dead")
     assert [each.error for each in await queue.dead_letters()] == ["TooManyAttempts"]
     assert await queue.send_again(job_id)
@@ -124,9 +122,9 @@ async def test_a_job_that_kills_its_worker_is_given_up_too(server, store, queue,
 
 @pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker finishes, not the queue
 async def test_told_to_stop_it_finishes_what_it_has_and_leaves_the_rest(
-    server, store, queue, database_url
+    server, store, queue, database_url, seed
 ) -> None:
-    with worker(server.url, database_url, options="jobs_at_once=1") as process:
+    with worker(seed, server.url, database_url, options="jobs_at_once=1") as process:
         begun = await sent(store, queue, {"text": "begun", "wait_s": 1.0})
         assert await reaches(store, begun, "running")
         waiting = await sent(store, queue, {"text": "waiting"})
@@ -137,19 +135,21 @@ async def test_told_to_stop_it_finishes_what_it_has_and_leaves_the_rest(
     assert job is not None
     assert other is not None
     assert job.status == "done"
-    with worker(server.url, database_url):
+    with worker(seed, server.url, database_url):
         assert await reaches(store, waiting, "done")
 
 
-async def test_told_to_stop_it_gives_back_what_takes_too_long(server, store, queue, database_url) -> None:
-    with worker(server.url, database_url, options="drain_s=0.1, ack_s=60.0") as process:
+async def test_told_to_stop_it_gives_back_what_takes_too_long(
+    server, store, queue, database_url, seed
+) -> None:
+    with worker(seed, server.url, database_url, options="drain_s=0.1, ack_s=60.0") as process:
         job_id = await sent(store, queue, {"text": "quick"}, {"text": "slow", "wait_s": 600.0})
         assert await comes(lambda: store.results("shop", job_id))
         process.send_signal(signal.SIGTERM)
 
         assert await asyncio.to_thread(process.wait) == 0
     echo = 'async def answer(t, c, p, v, given): return {"text": given["text"].upper()}'
-    with worker(server.url, database_url, answer=echo):
+    with worker(seed, server.url, database_url, answer=echo):
         assert await reaches(store, job_id, "done")
     assert await texts(store, job_id) == ["QUICK", "SLOW"]
 

@@ -18,7 +18,9 @@ from course_lib.services.queue import _RABBITMQ
 from tests.services.processes import happens, is_alive, user_of
 
 needs_rabbitmq = pytest.mark.skipif(not _RABBITMQ.exists(), reason="RabbitMQ is not installed")
-KINDS = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]  # a start of RabbitMQ takes four seconds
+KINDS = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]
+OFTEN = ["nats", pytest.param("rabbitmq", marks=[needs_rabbitmq, pytest.mark.soak])]
+"""Each start of RabbitMQ takes four seconds of a core: one is shared, and one is an ordinary user's."""
 READS_ALL = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")  # Python may lie in /root
 ORDINARY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *READS_ALL)
 
@@ -57,6 +59,7 @@ def test_it_lets_in_who_has_the_password_and_nobody_else(server) -> None:
         server.ping(server.url.replace(urlsplit(server.url).password, "guess"))
 
 
+@pytest.mark.parametrize("server", OFTEN, indirect=True)
 def test_after_a_crash_it_starts_again_under_the_same_address(server) -> None:
     url, pid, family = server.url, server.pid, family_of(server)
     os.kill(pid, signal.SIGKILL)
@@ -80,7 +83,7 @@ def test_erlang_s_daemon_is_not_started_which_would_outlive_all(server) -> None:
     assert not [each for each in daemons if each.environ().get("HOME") == str(server.folder)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OFTEN)
 @pytest.mark.parametrize("word", [signal.SIGKILL, signal.SIGTERM])
 def test_it_ends_with_its_process_and_leaves_no_folder(kind, word) -> None:
     with user_of("queue", options=f"kind={kind!r}") as user:
@@ -93,12 +96,14 @@ def test_it_ends_with_its_process_and_leaves_no_folder(kind, word) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can be another user")
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_ordinary_user_can_run_it(kind) -> None:
+def test_an_ordinary_user_can_run_it_and_nothing_of_it_is_left_when_he_is_killed(kind) -> None:
     with user_of("queue", options=f"kind={kind!r}", prefix=ORDINARY) as user:
+        family = psutil.Process(user.pid).children(recursive=True)
         assert psutil.Process(user.pid).uids().real == 65534
-        user.leave()
+        user.process.kill()
 
         assert user.has_left_nothing()
+        assert happens(lambda: not any(is_alive(each.pid) for each in family))
 
 
 def test_the_environment_names_another_queue_of_either_kind(server, monkeypatch) -> None:
