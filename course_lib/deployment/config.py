@@ -171,7 +171,7 @@ def _plain(value: Any) -> Any:
 
 def _shown(field: str, value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(getattr(each, "name", each) for each in value) or "none"
+        return ",".join(str(getattr(each, "name", each)) for each in value) or "none"
     if value is not None and field in _FORMS:
         return shown(_plain(value))
     return "not set" if value is None else "set" if isinstance(value, SecretStr) else str(value)
