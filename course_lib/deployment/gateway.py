@@ -47,12 +47,12 @@ class Replica:
     programs: tuple[str, ...] = PROGRAMS
 
     def __post_init__(self) -> None:
-        if not _URL.fullmatch(self.url):
-            raise GatewayError(f"a replica's address is {self.url!r}; it must be http://host:port")
-        if not _VERSION.fullmatch(self.version):
-            raise GatewayError(f"a version is {self.version!r}; it has letters, digits, `.` and `-`")
-        if unknown := set(self.programs) - set(PROGRAMS):
-            raise GatewayError(f"{sorted(unknown)} are no programs; known: {', '.join(PROGRAMS)}")
+        is_known = _URL.fullmatch(self.url) and _VERSION.fullmatch(self.version)
+        if not is_known or not {*self.programs} <= {*PROGRAMS}:
+            raise GatewayError(
+                f"{self} cannot be: it needs http://host:port, a version of letters, digits, `.` and `-`, "
+                f"and programs of {', '.join(PROGRAMS)}"
+            )
 
 
 def routes(
@@ -98,14 +98,17 @@ def routes(
         if shares:
             services[program] = {"weighted": {"services": shares, "healthCheck": {}}}
             routers.update(_routers(program, rule, program))
-    return {
-        "http": {
-            "routers": routers,
-            "services": services,
-            "middlewares": _middlewares(config),
-            "serversTransports": {"replicas": _transport(config)},
-        }
+    plain = {"customRequestHeaders": {"Forwarded": ""}, "customResponseHeaders": {"Server": ""}}
+    middlewares = {
+        "size": {"buffering": {"maxRequestBodyBytes": config.max_body_bytes}},
+        "again": {"retry": {"attempts": 3, "initialInterval": "10ms"}},  # only what could not be delivered
+        "plain": {"headers": plain},  # X-Forwarded-For is written anew, and the standard's own is not
     }
+    timeouts = {"dialTimeout": "1s", "responseHeaderTimeout": f"{config.gateway_deadline_s:g}s"}
+    timeouts["idleConnTimeout"] = "3s"  # a connection at rest is left before uvicorn ends it (5 s)
+    transports = {"replicas": {"forwardingTimeouts": timeouts, "maxIdleConnsPerHost": 100}}
+    http = {"routers": routers, "services": services, "middlewares": middlewares}
+    return {"http": {**http, "serversTransports": transports}}
 
 
 def _routers(service: str, rule: str, program: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -114,31 +117,8 @@ def _routers(service: str, rule: str, program: str) -> Iterator[tuple[str, dict[
     The body of what asks for a stream is limited by the replica alone.
     """
     priority = 10 * (program != "others") + 20 * (service != program) + 1
-    through = ["plain", "size", "again"]
-    yield service, {"rule": rule, "service": service, "priority": priority, "middlewares": through}
+    router = {"rule": rule, "service": service, "priority": priority}
+    yield service, {**router, "middlewares": ["plain", "size", "again"]}
     if program == "answer":
-        stream = f"({rule}) && {_STREAM}"
-        through = ["plain", "again"]
-        name = f"{service}-stream"
-        yield name, {"rule": stream, "service": service, "priority": priority + 5, "middlewares": through}
-
-
-def _middlewares(config: DeploymentConfig) -> dict[str, Any]:
-    return {
-        "size": {"buffering": {"maxRequestBodyBytes": config.max_body_bytes}},
-        "again": {"retry": {"attempts": 3, "initialInterval": "10ms"}},  # only what could not be delivered
-        # Traefik writes X-Forwarded-For anew, and lets the standard's own header through as it came.
-        "plain": {
-            "headers": {"customRequestHeaders": {"Forwarded": ""}, "customResponseHeaders": {"Server": ""}}
-        },
-    }
-
-
-def _transport(config: DeploymentConfig) -> dict[str, Any]:
-    """Return how replicas are reached; a connection at rest is left before uvicorn ends it (5 s)."""
-    timeouts = {
-        "dialTimeout": "1s",
-        "responseHeaderTimeout": f"{config.gateway_deadline_s:g}s",
-        "idleConnTimeout": "3s",
-    }
-    return {"forwardingTimeouts": timeouts, "maxIdleConnsPerHost": 100}
+        router |= {"rule": f"({rule}) && {_STREAM}", "priority": priority + 5}
+        yield f"{service}-stream", {**router, "middlewares": ["plain", "again"]}
