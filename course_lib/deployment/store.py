@@ -25,9 +25,7 @@ from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, Store
 
 T = TypeVar("T")
 
-_COLUMNS: LiteralString = (
-    "id, tenant, program, version, inputs, subject, status, attempts, error, created, updated"
-)
+_COLUMNS: LiteralString = "id, tenant, program, version, inputs, subject, status, attempts, error"
 _JOB: LiteralString = f"SELECT {_COLUMNS} FROM jobs WHERE tenant = %(tenant)s"  # noqa: S608  (no value)
 _NEW_JOB: LiteralString = """
 INSERT INTO jobs (tenant, id, subject, program, version, inputs, idempotency_key)
@@ -84,8 +82,6 @@ class Job:
     """How often a worker has begun it."""
     error: str
     """Of the last failed attempt, without what a customer wrote."""
-    created: datetime
-    updated: datetime
 
 
 @dataclass(frozen=True, slots=True)
