@@ -29,6 +29,7 @@ from course_lib.deployment.store import Store
 from course_lib.files import lock_folder
 
 Record = dict[str, Any]
+Group = Callable[[Record], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +152,7 @@ class Lines:
     """
 
     def __init__(
-        self,
-        name: str,
-        folder: Path,
-        pattern: str = "*.jsonl",
-        *,
-        group: Callable[[Record], object] = lambda _: None,
+        self, name: str, folder: Path, pattern: str = "*.jsonl", *, group: Group = lambda _: None
     ) -> None:
         """Name the place and its files, with those that were rotated: `service.log*`.
 
@@ -180,10 +176,8 @@ class Lines:
         if not self._folder.is_dir():
             return 0
         with lock_folder(self._folder):
-            is_theirs = self._chooser(person)
-            return sum(
-                _rewrite(path, is_theirs) for path in self._paths() if any(map(is_theirs, _lines(path)))
-            )
+            is_theirs, paths = self._chooser(person), self._paths()
+            return sum(_rewrite(path, is_theirs) for path in paths if any(map(is_theirs, _lines(path))))
 
     def _paths(self) -> list[Path]:
         found = self._folder.glob(self._pattern)

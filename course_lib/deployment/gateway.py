@@ -68,7 +68,7 @@ def routes(
         replicas: all that may run.
         weights: of each version, whole numbers; versions without one have 0. None: all versions the same.
         config: its largest body (what is larger gets 413) and the gateway's deadline (then 504).
-        health_every_s: how often each replica is asked whether it lives.
+        health_every_s: seconds between two health checks of a replica.
 
     Raises:
         GatewayError: a weight is of no use: of no replica, no whole number, or all are 0.

@@ -13,8 +13,8 @@ Tokens: an answer's cost is known afterwards, so a budget is overspent by what i
 by what replicas have not told each other yet: a second's worth, and at most an eighth of what was left.
 Days are of UTC, by each replica's clock.
 
-Redis lost: each replica goes on with its share of the limit (a replica-th of the rate) and says so
-in `last_error`; Redis is asked again after a moment, and takes over when it answers. Budgets are remembered.
+Redis lost: each replica goes on with its share of the limit and says so in `last_error`; Redis is asked again
+after a moment, and takes over when it answers. Budgets are remembered.
 """
 
 from __future__ import annotations
@@ -108,13 +108,9 @@ class Quotas:
     def __init__(
         self, config: DeploymentConfig, *, replicas: int = 2, window_s: float = 60.0, deadline_s: float = 0.25
     ) -> None:
-        """Take the limits.
+        """Take the limits, and the Redis that counts them; without one this process is alone.
 
-        Args:
-            config: requests a minute, tokens a day, the Redis that counts them (none: this process alone).
-            replicas: how many there are; a share of the limit is one of so many.
-            window_s: the minute in which `requests_per_minute` are let through.
-            deadline_s: how long Redis may take to answer before it counts as lost.
+        `window_s` is the minute of `requests_per_minute`; after `deadline_s` without an answer Redis is lost.
         """
         self._url = config.redis_url.get_secret_value() if config.redis_url else None
         self._requests, self._tokens = config.requests_per_minute, config.tokens_per_day
