@@ -13,7 +13,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    DirectoryPath,
     Field,
     SecretStr,
     ValidationError,
@@ -36,10 +36,12 @@ from course_lib.services.web import LOOPBACK
 
 PREFIX = "COURSE_SERVICE_"
 PROGRAMS = ("answer", "triage")
+Program = Annotated[str, Field(pattern=f"^({'|'.join(PROGRAMS)})$")]
 Role = Literal["ask", "operate", "audit", "privacy"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """Of tenants and keys: they become parts of keys in Redis and of headers."""
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,31}$")]
 Roles = Annotated[frozenset[Role], Field(min_length=1)]
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -94,6 +96,7 @@ def _split(value: object) -> object:
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """With commas between them, in a variable."""
+Programs = Annotated[tuple[Program, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -110,9 +113,9 @@ class DeploymentConfig(BaseSettings):
     """0: any that is free."""
     model: str = Field("sim-large", min_length=1)
     """What COURSE_LM may be."""
-    programs: Words = PROGRAMS
-    program_version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,31}$")
-    programs_folder: Path | None = None
+    programs: Programs = PROGRAMS
+    program_version: Version = "1"
+    programs_folder: DirectoryPath | None = None
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     queue_url: SecretStr | None = Field(None, validation_alias="AMQP_URL")
@@ -213,12 +216,6 @@ def _breaches(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
 
 
 def _contradictions(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
-    for name in set(config.programs) - set(PROGRAMS):
-        yield "programs", f"names an unknown program{_nearest(name, PROGRAMS)}"
-    if not config.programs or len(set(config.programs)) < len(config.programs):
-        yield "programs", f"must name each program once; set it to {','.join(PROGRAMS)} or some of these"
-    if config.programs_folder and not config.programs_folder.is_dir():
-        yield "programs_folder", "is no folder; set it to where saved programs are, or unset it"
     for what in ("name", "sha256"):
         if len({getattr(key, what) for key in config.api_keys}) < len(config.api_keys):
             yield "api_keys", f"has the same {what} twice; make a key of its own for each caller"

@@ -11,20 +11,20 @@ another one. What was delivered is never sent twice. What a replica tells of its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from course_lib.deployment.config import PROGRAMS, DeploymentConfig
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from course_lib.deployment.config import PROGRAMS, DeploymentConfig, Program, Version
 from course_lib.errors import CourseError
 
 VERSION_HEADER = "X-Program-Version"
 HEALTH_PATH = "/health/ready"
 """What replicas are asked for: 503 from one that is about to end. A database that is lost is lost for all of
 them, so it is told there, and no reason to leave one out."""
-_URL = re.compile(r"https?://[\w.-]+(?::\d{1,5})?|https?://\[[\da-fA-F:]+\](?::\d{1,5})?")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
+_URL = r"^https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d{1,5})?$"
 _PATHS = {
     "answer": "PathPrefix(`/v1/answers`)",
     "triage": "PathPrefix(`/v1/triage`)",
@@ -34,25 +34,17 @@ _STREAM = "Path(`/v1/answers/stream`)"
 
 
 class GatewayError(CourseError):
-    """These replicas and weights make no routes."""
+    """These weights make no routes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One process of the service: where it is, and what it answers."""
+    """One process of the service: where it is, and what it answers; ValueError where it cannot be so."""
 
-    url: str
+    url: Annotated[str, Field(pattern=_URL)]
     """http://host:port"""
-    version: str = "1"
-    programs: tuple[str, ...] = PROGRAMS
-
-    def __post_init__(self) -> None:
-        is_known = _URL.fullmatch(self.url) and _VERSION.fullmatch(self.version)
-        if not is_known or not {*self.programs} <= {*PROGRAMS}:
-            raise GatewayError(
-                f"{self} cannot be: it needs http://host:port, a version of letters, digits, `.` and `-`, "
-                f"and programs of {', '.join(PROGRAMS)}"
-            )
+    version: Version = "1"
+    programs: tuple[Program, ...] = PROGRAMS
 
 
 def routes(
