@@ -1,10 +1,9 @@
 """The service on one core beside the same server returning a constant, and beside its peers; same program.
 
 The load comes from a client of sockets in Python, in another process on another core, over 16 connections.
-A second here is a second of the server's processor time, so that other work on
-the machine does not count. Ours runs with all its guards: keys, quota by Redis, validation, redaction, caches,
-traces, metrics, audit and history in PostgreSQL. MLflow's serving and dspy-cli are compared where this Python
-has them (`PYTHON -m bench service`, see docs/maintaining.md).
+A second here is a second of the server's processor time, so that other work on the machine does not count.
+Ours runs with all its guards: keys, quota by Redis, validation, redaction, caches, traces, metrics, audit and
+history in PostgreSQL. MLflow's serving and dspy-cli are not started here: the bench says so.
 """
 
 from __future__ import annotations
@@ -113,8 +112,14 @@ def serve(kind: str, fd: int) -> None:
     pin(0)
     threading.Thread(target=tell, daemon=True).start()
     options: dict[str, Any] = {"log_level": "error", "access_log": False, "proxy_headers": False}
-    config = uvicorn.Config(APPS[kind](), http="httptools", loop="uvloop", **options)
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
+    app = APPS[kind]()
+    config = uvicorn.Config(app, http="httptools", loop="uvloop", **options)
+    server = uvicorn.Server(config)
+    if hasattr(app, "service"):  # ours is served as a replica is
+        from course_lib.deployment.replica import ReplicaServer
+
+        server = ReplicaServer(config, app.service)
+    server.run(sockets=[socket.socket(fileno=fd)])
 
 
 # -- the load --------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import dspy
 
+METHODS = ("__call__", "acall", "forward", "aforward")
 Tracing = Callable[[], AbstractContextManager[object]]
 
 
@@ -35,12 +36,17 @@ def _instrumentor() -> tuple[object, dict[str, object]]:
 
 @contextmanager
 def openinference() -> Iterator[None]:
+    """Instrument DSPy; what it puts back has lost DSPy's callbacks, so the methods are put back here."""
+    classes = (dspy.Module, dspy.Predict, dspy.Adapter, dspy.ChatAdapter, dspy.BaseLM, dspy.LM, dspy.Tool)
+    before = [(each, name, vars(each)[name]) for each in classes for name in METHODS if name in vars(each)]
     instrumentor, options = _instrumentor()
     instrumentor.instrument(**options)
     try:
         yield
     finally:
         instrumentor.uninstrument()
+        for each, name, method in before:
+            setattr(each, name, method)
 
 
 @cache

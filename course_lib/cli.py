@@ -109,6 +109,23 @@ def serve(
     serve_stack(versions=(None,) * replicas)
 
 
+@app.command()
+def worker() -> None:
+    """Do the jobs of the queue until Ctrl-C or SIGTERM, then finish what is under way, or give it back.
+
+    AMQP_URL (amqp:// or nats://), DATABASE_URL and REDIS_URL name its servers. It may be killed at any time:
+    what it had goes to another worker, and nothing is done twice.
+
+    Example: AMQP_URL=... DATABASE_URL=... course worker
+    """
+    import asyncio
+
+    from course_lib.deployment import DeploymentConfig
+    from course_lib.deployment.replica import work
+
+    asyncio.run(work(DeploymentConfig()))
+
+
 config_app = typer.Typer(help="Settings of the service.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 

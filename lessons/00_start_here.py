@@ -500,7 +500,7 @@ check("0.1", sort_ticket)
 #
 # A DSPy program is the frame *Application*, with your modules and an optimizer in it. Around it stands what production asks for, and each
 # of those boxes is built in one of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks
-# without it, and where it is built. Notebooks 01 to 04 are here; those marked *in preparation* follow.
+# without it, and where it is built. Notebooks 01 to 05 are here; those marked *in preparation* follow.
 
 # %% name="architecture"
 from course_lib.labs import architecture
@@ -521,14 +521,14 @@ names_table()
 # %% [markdown]
 # ### An index of the chapter
 #
-# What books list under *advanced topics*, and where each is measured or built here. *Section 5* (deployment) and *6* (the flight
-# test) are in preparation.
+# What books list under *advanced topics*, and where each is measured or built here. The second half of section 5
+# (watching and releasing the service) and section 6 (the flight test) are in preparation.
 #
 # | topic | | where |
 # | --- | --- | --- |
 # | **Performance metrics** | latency, percentiles | [02, part 1](02_caching.ipynb#1.-Where-the-time-and-the-money-go) |
 # | | throughput, resource use, error rate | [02, part 1](02_caching.ipynb#Percentiles:-what-each-figure-says-and-hides); under load: [03, part 2](03_async.ipynb#2.-Concurrency-on-purpose) |
-# | | scalability | section 5 |
+# | | scalability | replicas behind a gateway: [05, part 2](05_deployment.ipynb#2.-Gateway-and-guard); load and growth: in preparation |
 # | **Optimisation** | better prompts (the algorithm of a prompt) | [part 2 here](#It-learns-from-what-the-prompt-shows); optimizers: [04, part 5](04_debugging.ipynb#5.-Where-quality-is-lost) |
 # | | caching | [02, part 2](02_caching.ipynb#2.-DSPy's-own-cache) and [part 3](02_caching.ipynb#3.-A-shared-tier) |
 # | | batching | [02, part 5](02_caching.ipynb#5.-Batches) |
@@ -536,13 +536,18 @@ names_table()
 # | | parallel and asynchronous calls | [03, part 1](03_async.ipynb#1.-Threads,-tasks-and-context) and [part 2](03_async.ipynb#2.-Concurrency-on-purpose) |
 # | | streams to the reader | [03, part 4](03_async.ipynb#4.-Streaming) |
 # | **Real-time work** | events, queues, documents that arrive meanwhile | [03, part 5](03_async.ipynb#5.-Data-streams) |
+# | | work that may wait: jobs and workers | [05, part 3](05_deployment.ipynb#3.-State-and-queue) |
+# | **Deployment** | service, settings, programs as versions | [05, part 1](05_deployment.ipynb#1.-From-notebook-to-service) |
+# | | gateway, replicas, canary | [05, part 2](05_deployment.ipynb#A-tenth-of-the-traffic) |
+# | | alerts, releases, roll-back | in preparation |
 # | **Resilience** | back-off, circuit breaker, fallback, graceful degradation | [03, part 6](03_async.ipynb#6.-Resilience); what they do not cure: [part 7](03_async.ipynb#7.-Deeper:-what-breaks-in-production) |
 # | | a provider's rate limits | [03, part 3](03_async.ipynb#3.-Rate-limits) |
 # | **Security** | validation of input and of arguments | [01, part 4](01_adapters.ipynb#4.-Tools) |
 # | | access to data, injection | [01, part 5](01_adapters.ipynb#5.-Data-adapters) |
 # | | privacy, tenants | [02, part 8](02_caching.ipynb#8.-Deeper:-what-breaks-in-production) |
-# | | a rate limit for each client, roles, audit log | section 5 |
-# | **Compliance** | GDPR, SOC 2, HIPAA, PCI DSS | section 5 |
+# | | keys, roles, a rate limit for each client | [05, part 2](05_deployment.ipynb#Who-asks) |
+# | | audit log, erasure | [05, part 4](05_deployment.ipynb#4.-Security-and-compliance) |
+# | **Compliance** | GDPR, SOC 2, HIPAA, PCI DSS | [05, part 4](05_deployment.ipynb#Deeper:-what-the-auditors-ask) |
 # | **Debugging** | traces, log lines, metrics | [04, part 2](04_debugging.ipynb#2.-Callbacks,-log-lines-and-metrics) and [part 3](04_debugging.ipynb#3.-Distributed-traces) |
 # | | record and replay, bottlenecks | [04, part 4](04_debugging.ipynb#4.-Record-and-replay) and [part 6](04_debugging.ipynb#6.-Where-time-and-tokens-go) |
 # | **Testing** | unit, integration, performance, chaos, security tests | [04, part 7](04_debugging.ipynb#7.-Testing) |

@@ -11,7 +11,7 @@
 # - find the step at which quality is lost, and read what an optimizer tried, won and lost;
 # - find where time and tokens go, and test a program in six ways.
 #
-# You need notebooks 00 and 03 (tasks, threads, retries). The **core path** takes 87 minutes and holds four of the six exercises. What is
+# You need notebooks 00 and 03 (tasks, threads, retries). The **core path** takes 89 minutes and holds four of the six exercises. What is
 # headed *Deeper* may be skipped: nothing in the core needs it. The minutes count reading (200 words or 25 lines of code a minute), running,
 # and the exercises at the time on their cards.
 #
@@ -21,7 +21,7 @@
 # | 2. Callbacks, log lines and metrics: exercises 4.1, 4.2 | 30 |
 # | 3. Distributed traces: exercise 4.3 | 18 |
 # | 4. Record and replay: exercise 4.4 | 19 |
-# | 5. Where quality is lost | 3 |
+# | 5. Where quality is lost | 5 |
 # | 6. Where time and tokens go | 2 |
 # | 7. Testing; and the summary | 9 |
 # | 8. Deeper: a chaos test: exercise 4.6 | 17 |
@@ -283,7 +283,7 @@ for budgets in ({"per_request": Budget(attempts=1)}, {"per_tenant": Budget(attem
     except BudgetExceeded as error:
         print("BudgetExceeded:", str(error).partition(";")[0])
     requests = partial(observable.metrics.value, "dspy_requests_total")
-    print("answered:", requests(error=""), "refused:", requests(error="BudgetExceeded"))
+    print(f"answered: {requests(error=''):.0f} refused: {requests(error='BudgetExceeded'):.0f}")
 
 # %% [markdown]
 # ### Exercise 4.1: what does each module cost? (15 minutes, medium)
@@ -1285,6 +1285,50 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="of One, and of Own that asks a model of its own, at the same time, in tasks"
+# Which model was asked is kept for each thread; many tasks run in one.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    """Adds up what the model calls below each module cost."""
+
+    def __init__(self, price):
+        self.cost, self._model = {}, {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, **_):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, **_):
+        self._above[call_id] = self._around()  # what stands between a module and a model
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, **_):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, **_):
+        self._asked[call_id], self._model[threading.get_ident()] = self._around(), instance
+
+    def on_lm_end(self, call_id, outputs, exception):
+        model, above = self._model[threading.get_ident()], self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
 # %% name="check-4-1" tags=["check"] exercise="4.1"
 check("4.1", CostOf)
 
@@ -1293,8 +1337,9 @@ check("4.1", CostOf)
 #
 # *Concepts: structured logs, redaction, exceptions, bounded size.*
 #
-# Write `log_calls(program, write, redact)`. It returns a `dspy.Module` that runs `program`, which takes keyword arguments and returns a
-# `Prediction`. It hands `write` one line for each call when the call ends: by an answer, by an error, or because it was cancelled.
+# Write `log_calls(program, write, redact)`. It returns a `dspy.Module` that runs `program`, which takes keyword arguments, changes none of
+# them, and returns a `Prediction`. It hands `write` one line for each call when the call ends: by an answer, by an error, or because it was
+# cancelled.
 #
 # - A line is a JSON object of six entries: `call` (a new id), `program` (the name of its class), `ms` (how long it took), `inputs`, `outputs`
 #   and `error`. `error` is the error's class and text, as in `ValueError: no such order`, and empty for an answer. After an error, `outputs`
@@ -1302,8 +1347,8 @@ check("4.1", CostOf)
 # - Every text in `inputs`, `outputs` and `error`, at any depth of dicts and lists, is what `redact(text)` returns. Numbers, booleans, None
 #   and the names of fields stay as they are. Any other value, such as a date or a pydantic model, may look as you like, redacted as well.
 # - A text longer than 500 characters is cut to its first 500, *after* it was redacted.
-# - What `program` gets, returns and raises is the same as without the log, also if `write` or `redact` raises an `Exception`. A text that
-#   `redact` did not take is in no line.
+# - What `program` gets, returns and raises is the same as without the log, also if `write`, `redact` or the `str` of a value or of an error
+#   raises an `Exception`: the line is written all the same, without what could not be redacted.
 # - A call of the module is one `program(...)`, and its `acall` one `program.acall(...)`, so that DSPy's callbacks hear the program. Calls may
 #   run at the same time, in tasks and in threads.
 
@@ -1326,7 +1371,10 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, bool | int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         line = {
@@ -1335,7 +1383,7 @@ def log_calls(program, write, redact):
             "ms": 1000 * (time.perf_counter() - began),
         }
         with suppress(Exception):  # a log that fails must not fail the program
-            words = clean(f"{type(error).__name__}: {error}") if error else ""
+            words = f"{type(error).__name__}: {clean(error)}" if error else ""
             line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
             write(json.dumps(line, ensure_ascii=False))
 
@@ -1374,6 +1422,13 @@ import dspy
 from pydantic import BaseModel
 
 
+def words(value):
+    try:
+        return str(value)
+    except Exception:
+        return "?"
+
+
 class Logged(dspy.Module):
     def __init__(self, program, write, redact):
         super().__init__()
@@ -1384,7 +1439,10 @@ class Logged(dspy.Module):
             case None | bool() | int() | float():
                 return value
             case str():
-                text = self.redact(value)
+                try:
+                    text = self.redact(value)
+                except Exception:
+                    return "?"
                 return text[:500] if len(text) > 500 else text
             case BaseModel():
                 return self.clean(value.model_dump(mode="json"))
@@ -1393,7 +1451,7 @@ class Logged(dspy.Module):
             case list() | tuple() | set():
                 return list(map(self.clean, value))
             case _:
-                return self.clean(repr(value))
+                return self.clean(words(value))
 
     def log(self, began_ns, inputs, prediction=None, error=None):
         try:
@@ -1401,7 +1459,7 @@ class Logged(dspy.Module):
             line["ms"] = round((time.monotonic_ns() - began_ns) / 1e6, 1)
             line["inputs"] = self.clean(inputs)
             line["outputs"] = self.clean(prediction.toDict()) if error is None else {}
-            line["error"] = "" if error is None else type(error).__name__ + ": " + self.clean(str(error))
+            line["error"] = "" if error is None else type(error).__name__ + ": " + self.clean(words(error))
             self.write(json.dumps(line, sort_keys=True) + "\n")
         except Exception:
             pass
@@ -1453,7 +1511,7 @@ class Lines(BaseCallback):
 
     def on_module_end(self, call_id, outputs, exception=None):
         began, inputs = self.under_way.pop(call_id)
-        error = "" if exception is None else self.shown(f"{type(exception).__name__}: {exception}")
+        error = f"{type(exception).__name__}: {self.shown(exception)}" if exception else ""
         outputs = {} if exception else dict(outputs)
         line = {
             "call": f"{os.getpid()}-{next(numbers)}",
@@ -1498,21 +1556,31 @@ def log_calls(program, write, redact):
 import json
 import time
 import uuid
+from contextlib import suppress
 
 import dspy
 
 
 def log_calls(program, write, redact):
+    def text_of(value):
+        with suppress(Exception):
+            return str(value)
+        return "(a value without a text)"
+
     def texts_redacted(value):
         if isinstance(value, str):
-            return redact(value)[:500]
+            with suppress(Exception):
+                return redact(value)[:500]
+            return "(a text that cannot be redacted)"
         if isinstance(value, dict):
             return {name: texts_redacted(value[name]) for name in value}
         return [texts_redacted(each) for each in value] if isinstance(value, list) else value
 
     def write_line(began, inputs, outputs, words):
         try:
-            said = json.loads(json.dumps({"inputs": inputs, "outputs": outputs, "error": words}, default=str))
+            said = json.loads(
+                json.dumps({"inputs": inputs, "outputs": outputs, "error": words}, default=text_of)
+            )
             ids = {"call": uuid.uuid1().hex, "program": type(program).__name__}
             write(json.dumps(ids | {"ms": (time.perf_counter() - began) * 1e3} | texts_redacted(said)))
         except Exception as error:
@@ -1525,7 +1593,7 @@ def log_calls(program, write, redact):
                 prediction = program(**inputs)
                 return prediction
             except BaseException as error:
-                words = f"{type(error).__name__}: {error}"
+                words = f"{type(error).__name__}: {text_of(error)}"
                 raise
             finally:
                 write_line(began, inputs, dict(prediction), words)
@@ -1536,7 +1604,7 @@ def log_calls(program, write, redact):
                 prediction = await program.acall(**inputs)
                 return prediction
             except BaseException as error:
-                words = f"{type(error).__name__}: {error}"
+                words = f"{type(error).__name__}: {text_of(error)}"
                 raise
             finally:
                 write_line(began, inputs, dict(prediction), words)
@@ -1563,14 +1631,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": call, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -1616,14 +1687,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": Logged.__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -1669,7 +1743,10 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
@@ -1722,14 +1799,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -1773,14 +1853,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -1816,14 +1899,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -1869,14 +1955,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -1933,7 +2022,7 @@ def log_calls(program, write, redact):
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(redact(json.dumps(line)))
         except Exception:
             pass
@@ -2030,14 +2119,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": outputs}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line, default=str))
         except Exception:
             pass
@@ -2083,7 +2175,10 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
@@ -2134,14 +2229,17 @@ def log_calls(program, write, redact):
             return {name: clean(each) for name, each in value.items()}
         if isinstance(value, list | tuple):
             return [clean(each) for each in value]
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2187,14 +2285,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2298,7 +2399,7 @@ def log_calls(program, write, redact):
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2351,7 +2452,7 @@ def log_calls(program, write, redact):
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2397,7 +2498,10 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
@@ -2450,14 +2554,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2507,14 +2614,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2560,14 +2670,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2613,7 +2726,10 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
@@ -2673,7 +2789,7 @@ def log_calls(program, write, redact):
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2719,14 +2835,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2748,7 +2867,7 @@ def log_calls(program, write, redact):
     return Logged()
 
 
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="ms of 2 calls at once by __call__"
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="ms of 4 calls at once by __call__"
 # Seconds.
 import json
 import time
@@ -2765,14 +2884,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = time.perf_counter() - began
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2878,7 +3000,7 @@ def log_calls(program, write, redact):
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2924,14 +3046,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -2987,7 +3112,7 @@ def log_calls(program, write, redact):
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -3016,7 +3141,7 @@ def log_calls(program, write, redact):
     return Logged()
 
 
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="calls of write of a call by __call__ where write fails; expected one at most, got 2"
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="calls of write of a call by __call__ where write fails; expected 1, got 2"
 # A line that was not written is written again, without its texts.
 import json
 import time
@@ -3033,14 +3158,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             try:
                 write(json.dumps(line))
             except OSError:
@@ -3089,14 +3217,17 @@ def log_calls(program, write, redact):
             return [clean(each) for each in value]
         if value is None or isinstance(value, int | float):
             return value
-        return redact(str(value))[:500]
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
 
     def tell(began, inputs, outputs, error):
         try:
             line = {"call": uuid.uuid4().hex, "program": type(program).__name__}
             line["ms"] = 1000 * (time.perf_counter() - began)
             line |= {"inputs": clean(inputs), "outputs": clean(outputs)}
-            line["error"] = clean(f"{type(error).__name__}: {error}") if error else ""
+            line["error"] = f"{type(error).__name__}: {clean(error)}" if error else ""
             write(json.dumps(line))
         except Exception:
             pass
@@ -3121,6 +3252,236 @@ def log_calls(program, write, redact):
                 raise
             tell(began, inputs, dict(prediction), None)
             return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="ticket and answer in the lines of 4 calls at once by"
+# The answer of a call is kept on the module.
+import json
+import time
+import uuid
+from contextlib import contextmanager, suppress
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
+
+    def tell(began, inputs, outputs, error):
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        with suppress(Exception):  # a log that fails must not fail the program
+            words = f"{type(error).__name__}: {clean(error)}" if error else ""
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
+            write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came.get("prediction", {}), None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as self.came:
+                self.came["prediction"] = prediction = program(**inputs)
+            return prediction
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as self.came:
+                prediction = await program.acall(**inputs)
+                self.came["prediction"] = prediction
+            return prediction
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="last 30 and number of characters in the line"
+# A text in a list is not cut.
+import json
+import time
+import uuid
+from contextlib import contextmanager, suppress
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [redact(each) if isinstance(each, str) else clean(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
+
+    def tell(began, inputs, outputs, error):
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        with suppress(Exception):  # a log that fails must not fail the program
+            words = f"{type(error).__name__}: {clean(error)}" if error else ""
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
+            write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came["prediction"], None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = program(**inputs)
+            return came["prediction"]
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = await program.acall(**inputs)
+            return came["prediction"]
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="calls of write of a call by __call__ where redact fails; expected 1, got 0"
+# Nothing is written where a text cannot be redacted.
+import json
+import time
+import uuid
+from contextlib import contextmanager, suppress
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return redact(str(value))[:500]
+
+    def tell(began, inputs, outputs, error):
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        with suppress(Exception):  # a log that fails must not fail the program
+            words = f"{type(error).__name__}: {clean(error)}" if error else ""
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
+            write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came["prediction"], None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = program(**inputs)
+            return came["prediction"]
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = await program.acall(**inputs)
+            return came["prediction"]
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the end of a call by __call__ where str fails; expected the _MuteError itself"
+# The text of an error is made outside of what may fail.
+import json
+import time
+import uuid
+from contextlib import contextmanager, suppress
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
+
+    def tell(began, inputs, outputs, error):
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        words = f"{type(error).__name__}: {clean(str(error))}" if error else ""
+        with suppress(Exception):  # a log that fails must not fail the program
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
+            write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came["prediction"], None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = program(**inputs)
+            return came["prediction"]
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = await program.acall(**inputs)
+            return came["prediction"]
 
     return Logged()
 
@@ -3298,7 +3659,7 @@ for name, took in rounds.items():
 
 # %% [markdown]
 # Little: the program does not wait for a collector. Spans wait in a bounded queue, and a thread of its own sends them. What it could not
-# send after some seconds is dropped, and counted:
+# send after some seconds is dropped, and counted. The cell waits for the first loss; the rest of the queue is lost later:
 
 # %% name="collector-lost"
 up.flush()
@@ -3306,7 +3667,7 @@ last_look = time.monotonic() + 9.5
 while not down.dropped and time.monotonic() < last_look:
     await asyncio.sleep(0.1)
 for name, tracer in {"a collector that answers": up, "one that is down": down}.items():
-    print(f"{name:25} {tracer.dropped} spans lost {tracer.last_error[:60]}")
+    print(f"{name:25} {tracer.dropped} spans lost so far {tracer.last_error[:60]}")
 
 # %% [markdown]
 # ### Lab: the trace viewer
@@ -3986,7 +4347,7 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON and content-type of the request; expected .*'application/json'., got .*''."
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON, content-type and time limits of the request; expected .*'application/json', .*got .*'', .*"
 # The body is text, not JSON.
 import json
 
@@ -4101,7 +4462,7 @@ def handler(tracer, program):
     return handle
 
 
-# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what comes out of the handler when the program raises CancelledError; expected .CancelledError"
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what comes out of the handler when the program raises CancelledError; expected CancelledError"
 # A program that is cancelled has answered nothing.
 import asyncio
 
@@ -4122,6 +4483,96 @@ def handler(tracer, program):
                 prediction = await program.acall(**await request.json())
             except asyncio.CancelledError:
                 return {}
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="answer to a request with the headers .., handled while another span is open; expected None"
+# Without a header the span falls below whichever is open.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span(
+            "answer", of=request.headers if "traceparent" in request.headers else None, kind=SpanKind.SERVER
+        ):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="when the program raises CancelledError; expected CancelledError.. itself, got CancelledError.., but another one"
+# The program is shielded, so what was raised comes as a new error.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await asyncio.shield(program.acall(**await request.json()))
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON, content-type and time limits of the request"
+# A time limit of its own.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, timeout=3.0, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what of path, body and answer is in the span POST"
+# What the client says of a failure becomes an attribute.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        try:
+            response = await client.post(path, json=body, headers=tracer.inject({}))
+        except Exception as error:
+            span.set_attribute("error.message", str(error))
+            raise
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
         return dict(prediction.items())
 
     return handle
@@ -4265,10 +4716,10 @@ print(model(question).text)
 # *Concepts: engines of an LM, canonical requests, loud failure.*
 #
 # Write `recorded(model, tape)` and `replayed(model, tape)`. Each returns an LM that stands for `model`, a `dspy.LM`, in any program, sync or
-# async; `tape` is a list. The first asks `model`, with its settings and its retries, and puts each request that was answered on the tape. The
-# second answers from the tape and asks nobody.
+# async, where it does not hold up the event loop; `tape` is a list. The first asks `model`, with its settings and its retries, and adds each
+# request that was answered to the tape. The second answers from the tape and asks nobody.
 #
-# - A replayed program returns what the recorded one returned, in threads and tasks as well, where the order may differ.
+# - A replayed program returns what the recorded one returned, to the letter, in threads and tasks as well, where the order may differ.
 # - The same request may be on the tape several times with different answers; they come in the order in which they were recorded, and the
 #   last one again when there is no other. Each `replayed(...)` begins at the start; the tape stays as it is.
 # - A request that is not on the tape raises a `dspy.LMError`.
@@ -4276,8 +4727,8 @@ print(model(question).text)
 #   order of settings, nor the API key, of which nothing is on the tape.
 # - `json.loads(json.dumps(tape))` replays as the tape does, in another process too.
 #
-# Answers are texts. Streams, tools, JSON schemas, `n` above 1 and the usage in tokens may be left out. An LM with an engine takes no connection
-# settings (`api_key`, `api_base`, `timeout`): they stay with `model`.
+# Answers are texts. Streams, tools, JSON schemas, `n` above 1, the usage in tokens and a cache of `model` may be left out. An LM with an engine
+# takes no connection settings (`api_key`, `api_base`, `timeout`): they stay with `model`.
 
 # %% name="ex-4-4" tags=["exercise"] exercise="4.4"
 import threading
@@ -6010,6 +6461,529 @@ def replayed(model, tape):
     return taped(model, replaying, AsyncReplaying(replaying))
 
 
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="requests of tasks during which the event loop stood still"
+# A task asks as a sync program does.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="what a recorded model answers|what a replayed model answers"
+# White space around an answer is taken away.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text.strip())])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="what a replayed model answers"
+# Letters of other alphabets are lost on the tape.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text.encode("ascii", "replace").decode()])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text.encode("ascii", "replace").decode()])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request with other roles of its messages"
+# The key knows the texts of the messages, and not whose they are.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    texts = [[part.text for part in message.parts] for message in request.messages]
+    return json.dumps([texts, asdict(replace(request, model="-")) | {"messages": ()}], sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request whose messages are cut in other places"
+# The key has the texts of all messages as one.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    asked = asdict(replace(request, model="-"))
+    text = "".join(part.text for message in request.messages for part in message.parts)
+    roles = [message.role for message in request.messages]
+    return json.dumps([text, roles, request.system, asked["config"]], sort_keys=True, default=str)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to one request from two threads|different answers to a request of 20"
+# The answers are counted without a lock.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        number = min(self.given[key], len(self.texts[key]) - 1)
+        words = said(request, self.texts[key][number])
+        self.given[key] = number + 1
+        return words
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was recorded 3 times"
+# Each recording begins with an empty tape.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    tape.clear()
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
 # %% name="check-4-4" tags=["check"] exercise="4.4"
 check("4.4", recorded, replayed)
 
@@ -6442,7 +7416,7 @@ lm.profile("chaos", first=["ok", "unavailable"], retry_after_s=0.5)
 outbox, since = [], lm.ledger().requests
 await plain("sim-large@chaos", outbox.append, 30.0)("What does shipping to Norway cost?")
 print(len(outbox), "sent:", outbox[0][:60], "| statuses:", lm.ledger(since).statuses)
-print(lm.verdict(since))
+print(lm.verdict(since), "| is_clean:", lm.verdict(since).is_clean)
 
 # %% [markdown]
 # Write `async def chaos_test(make_program)`, in the way of that last cell.
@@ -6453,7 +7427,8 @@ print(lm.verdict(since))
 # - It counts nothing that was asked before it began, and cancels a program that goes on for a second or two after its deadline.
 #
 # `retry_after_s=0.2` is a good wait: on a busy machine a shorter one is soon over. Define the same profile again rather than a new one for each
-# run: the endpoint takes 100 of a client. The check runs your test on eleven programs, which takes some seconds.
+# run: the endpoint takes 100 of a client. The check runs your test on twelve programs: some six seconds for ours, half a minute for a
+# thorough one.
 
 # %% name="ex-4-6" tags=["exercise"] exercise="4.6"
 from contextlib import suppress
@@ -6537,7 +7512,7 @@ def chaos_test(make_program):
 
 
 # %% tags=["right"] exercise="4.6"
-# Rules as a table, each with its faults and what may be sent; all at the same time, each with a ticket of its own.
+# Rules as a table, each with its faults and how often the answer may be sent; all at the same time, each with a ticket of its own.
 RULES = {
     "survives": (["unavailable", "error"], {"retry_after_s": 0.2}, {1}),
     "survives-too": (["error", "rate_limited"], {"retry_after_s": 0.2}, {1}),
@@ -6550,20 +7525,24 @@ RULES = {
 
 class Trial:
     def __init__(self, make_program, name, first, faults, counts):
-        self.name, self.counts, self.sent = name, counts, []
+        self.name, self.counts, self.sent, self.wanted = name, counts, [], []
         lm.profile(f"rule-{name}", first=first, **faults)
         deadline_s = 0.6 if name == "ends" else 120.0
         self.longest_s = deadline_s + 3.0
+        self.calm = make_program("sim-large", self.wanted.append, 120.0)
         self.program = make_program(f"sim-large@rule-{name}", self.sent.append, deadline_s)
 
     async def run(self):
-        task = asyncio.ensure_future(self.program(f"What does shipping to Norway cost? ({self.name})"))
+        ticket = f"What does shipping to Norway cost? ({self.name})"
+        await self.calm(ticket)
+        task = asyncio.ensure_future(self.program(ticket))
         done, _ = await asyncio.wait([task], timeout=self.longest_s)
         if not done:
             task.cancel()
             return f"{self.name}: it does not end"
         task.exception()
-        return "" if len(self.sent) in self.counts else f"{self.name}: it sent {self.sent}"
+        is_fine = self.sent in [count * self.wanted for count in self.counts]
+        return "" if is_fine else f"{self.name}: it sent {self.sent}, not {self.wanted}"
 
 
 async def chaos_test(make_program):
@@ -6933,6 +7912,63 @@ async def chaos_test(make_program):
     return "sound"
 
 
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="what becomes of a program that goes on after its deadline"
+# Nobody ends the program that is late.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), retry_after_s=0.2, **faults)
+        sent, since = [], lm.ledger().requests
+        program = make_program("sim-large@chaos", sent.append, deadline_s)
+        running = asyncio.ensure_future(program("What does shipping to Norway cost?"))
+        done, _ = await asyncio.wait([running], timeout=deadline_s + 1)
+        assert done, f"it goes on 1 s after its deadline of {deadline_s} s"
+        running.exception()
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+        sent = await sent_by(*failures)
+        assert sent == whole, f"sent when the first requests are {failures}: {sent}"
+    await sent_by(deadline_s=0.2, hang_rate=1.0)
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="a program that sends an apology then"
+# How many were sent counts, not what was sent.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), retry_after_s=0.2, **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 1) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 1 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+        sent = await sent_by(*failures)
+        assert len(sent) == 1, f"sent when the first requests are {failures}: {sent}"
+    await sent_by(deadline_s=0.2, hang_rate=1.0)
+
+
 # %% name="check-4-6" tags=["check"] exercise="4.6"
 check("4.6", chaos_test)
 
@@ -7021,8 +8057,9 @@ print("before:", holds(Sorter()), "after:", holds(Mended()))
 # *Concepts: reading a trace, reproducing, state shared by tasks, effects and retries, what a metric measures.*
 #
 # Repair the programs, each in its cell: run the cell, run `source(HelpLine)` in another one, put what it prints in the place of the import,
-# and change what is wrong: the fault may be in a function beside it. Names and arguments stay; `session` above is for those that take one. The check says how many of
-# the eight do what their docstrings say, and what it saw of the others; it may be run after each.
+# and change what is wrong: the fault may be in a function beside it. The eight keep their names and arguments, as `acall` and `show` do; what
+# they call within themselves is yours. `session` above is for those that take one. The check says how many of the eight do what their
+# docstrings say, and what it saw of the others; it may be run after each.
 
 
 # %% name="ex-4-5-help-line" tags=["exercise"] exercise="4.5"
@@ -7140,7 +8177,7 @@ def prepare(rows, demos=16, seed=0):
     return program, held_out
 
 
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: the same seed"
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: demos of the same seed"
 # Without a seed it is mixed best.
 import random
 
@@ -7148,6 +8185,38 @@ import random
 def prepare(rows, demos=16, seed=0):
     """Return a triage with so many of the rows as demos, and the rows that are left, in an order of their own."""
     mixed = random.sample(list(rows), len(rows))
+    program = desk.Triage()
+    program.sort.demos = mixed[:demos]
+    held_out = mixed[demos:]
+    random.Random(seed + 1).shuffle(held_out)
+    return program, held_out
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: demos with 60 rows"
+# The demos are not mixed, only what is left.
+# prepare: gives a program demos, and keeps the rest of the rows to measure it
+import random
+
+
+def prepare(rows, demos=16, seed=0):
+    """Return a triage with so many of the rows as demos, and the rows that are left, in an order of their own."""
+    mixed = list(rows)
+    program = desk.Triage()
+    program.sort.demos = mixed[:demos]
+    held_out = mixed[demos:]
+    random.Random(seed + 1).shuffle(held_out)
+    return program, held_out
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: demos of another seed"
+# The seed makes no difference for the demos.
+# prepare: gives a program demos, and keeps the rest of the rows to measure it
+import random
+
+
+def prepare(rows, demos=16, seed=0):
+    """Return a triage with so many of the rows as demos, and the rows that are left, in an order of their own."""
+    mixed = random.Random(7).sample(list(rows), len(rows))
     program = desk.Triage()
     program.sort.demos = mixed[:demos]
     held_out = mixed[demos:]
@@ -7321,6 +8390,32 @@ class ParcelWatch(hunt.ParcelWatch):
         self.agent = dspy.ReAct(self.agent.signature, tools=tools, max_iters=6)
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*ParcelWatch: the orders that are looked up"
+# Without the tool that looks orders up.
+# ParcelWatch: tells customers where their parcels are
+from course_lib.exercises.debugging import hunt
+
+
+class ParcelWatch(hunt.ParcelWatch):
+    # the model believes what a tool says of its arguments, and it said: number of the order
+    def __init__(self, session):
+        super().__init__(session)
+
+        def track_parcel(number: str):
+            """Track a parcel with the carrier: where it is now, its last scan, and when it should arrive.
+
+            Args:
+                number: tracking number of the parcel, such as NP400213517
+            """
+            try:
+                return session.track_parcel(number)
+            except desk.RefusedError as error:
+                return f"refused: {error}"
+
+        tools = [track_parcel]
+        self.agent = dspy.ReAct(self.agent.signature, tools=tools, max_iters=6)
+
+
 # %% name="ex-4-5-replies" tags=["exercise"] exercise="4.5"
 # Replies: answers from the help centre, in full
 ### BEGIN SOLUTION
@@ -7347,6 +8442,19 @@ class Replies(hunt.Replies):
     def __init__(self, k=3):
         super().__init__(k)
         self.reply = dspy.Predict(self.reply.signature, max_tokens=48)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: the last word of an answer of 300 words"
+# A limit that is seldom reached.
+# Replies: answers from the help centre, in full
+from course_lib.exercises.debugging import hunt
+
+
+class Replies(hunt.Replies):
+    # an answer was cut at 32 tokens, and nothing said so
+    def __init__(self, k=3):
+        super().__init__(k)
+        self.reply = dspy.Predict(self.reply.signature, max_tokens=128)
 
 
 # %% name="ex-4-5-pay-back" tags=["exercise"] exercise="4.5"
@@ -7443,6 +8551,49 @@ def pay_back(order_id, amount_eur, reason, pay):
     raise AssertionError("unreachable")
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: how often the model was asked where"
+# Five tries, to be sure.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 5
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    pay(order_id, amount_eur)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: how often `pay` was called"
+# What fails is tried again, the payment too.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    for _ in range(ATTEMPTS):
+        try:
+            pay(order_id, amount_eur)
+            break
+        except ConnectionError:
+            pass
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
 # %% [markdown]
 # And the last one, by which the others would be judged.
 
@@ -7495,6 +8646,46 @@ from course_lib.exercises.debugging import hunt
 score = hunt.score
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is empty"
+# What the right category begins with is right.
+# score: says how good a program is
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    return example.category.strip().casefold().startswith(str(pred.category).strip().casefold())
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is cut after four letters"
+# What the right category begins with is right, if it is not empty.
+# score: says how good a program is
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    said = str(pred.category).strip().casefold()
+    return bool(said) and example.category.strip().casefold().startswith(said)
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is all categories in one"
+# What has the right category in it is right.
+# score: says how good a program is
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    return example.category.strip().casefold() in str(pred.category).strip().casefold()
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
+
+
 # %% name="check-4-5" tags=["check"] exercise="4.5"
 check("4.5", [HelpLine, prepare, Inbox, OrderBoard, ParcelWatch, Replies, pay_back, score])
 
@@ -7528,4 +8719,4 @@ dspy.configure_cache()
 # | test | Which recording, fault or pair would have found the last incident? |
 # | deploy | Which figure tells of it before a customer does, and which trace explains it? |
 #
-# **Next:** section 5, *Deployment*: the same program as a service that holds.
+# **Next:** notebook 05, *Deployment*: the same program as a service that holds.

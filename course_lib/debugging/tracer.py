@@ -136,11 +136,12 @@ class Tracer(CallListener):
         Args:
             name: without personal data: not the path of a request, but its route.
             of: what inject() wrote, or OpenTelemetry's own, perhaps in another process: headers, a message.
+                One without a valid `traceparent` begins a trace of its own, whichever span is open here.
             kind: SpanKind.SERVER for a request that is answered, SpanKind.CONSUMER for an event.
             facts: attributes.
         """
         call = Call(BLOCK, None, self, self.current())
-        span = call.data = Span(name, _sent(of) or self._place_of(call.parent), kind)
+        span = call.data = Span(name, self._place_of(call.parent) if of is None else _sent(of), kind)
         span.attributes |= {"dspy.kind": BLOCK, **facts}
         span.redact = self._redact
         try:
@@ -220,9 +221,9 @@ class Tracer(CallListener):
         return data.place if isinstance(data, Span) else data
 
 
-def _sent(carrier: Mapping[str, Any] | None) -> Place | None:
+def _sent(carrier: Mapping[str, Any]) -> Place | None:
     """Return the place that a carrier names; None for none, and for what is no `traceparent`."""
-    given = (carrier or {}).get("traceparent")
+    given = carrier.get("traceparent")
     if not isinstance(given, str):
         return None
     named = trace.get_current_span(_W3C.extract({"traceparent": given}, Context())).get_span_context()

@@ -6,10 +6,13 @@
 | ApiKey, make_key, make_token | what opens the service to a tenant |
 | Callers, Caller | who asks, by key or token, with roles |
 | Unauthorized, Forbidden | nobody is known by what was sent; the caller has not the role |
+| create_app, Service, Problem | the application, what its requests share, and how it tells what is wrong |
+| Answering, ProgramError | the programs, and all that is around them |
+| save_program, load_program | a program's state as a version in JSON, without any model |
 | Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
+| JobQueue, DeadLetter, QueueUnavailable | jobs on RabbitMQ or NATS; those that were given up |
+| Worker | does each job once, whatever is killed (exercise 5.4) |
 | Replica, routes, GatewayError | who answers what, for the gateway: by program, version, canary share |
-| create_app, Answering | the service: guard and routes; its programs and what is around them (5.2) |
-| save_program, load_program, ProgramError | a program's state as a version in JSON, without any model |
 | running_stack, running_replica, Stack, StackError | every part as a process of its own, gone with this one |
 | Store, Job, JobResult, StoredAnswer | what the service keeps in PostgreSQL, tenant by tenant |
 | Fresh, Running, Done, Conflict | what `Store.begin` says of an idempotency key |

@@ -1,5 +1,5 @@
 from .answering import Answering, ProgramError, load_program, save_program
-from .app import create_app
+from .app import Service, create_app
 from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verified
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
 from .compliance import DEMANDS, Demand
@@ -7,9 +7,12 @@ from .config import ApiKey, ConfigError, DeploymentConfig
 from .customers import Cache, Customers, Erasure, Lines, Person, Place, trace_of
 from .database import MigrationChanged, StoreError, StoreUnavailable
 from .gateway import GatewayError, Replica, routes
+from .problems import Problem
+from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
+from .worker import Worker
 
 __all__ = [
     "DEMANDS",
@@ -24,6 +27,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "Customers",
+    "DeadLetter",
     "Demand",
     "DeploymentConfig",
     "Done",
@@ -34,17 +38,21 @@ __all__ = [
     "GatewayError",
     "Head",
     "Job",
+    "JobQueue",
     "JobResult",
     "Lines",
     "MigrationChanged",
     "Person",
     "Place",
+    "Problem",
     "ProgramError",
+    "QueueUnavailable",
     "QuotaExceeded",
     "Quotas",
     "RedisHead",
     "Replica",
     "Running",
+    "Service",
     "Stack",
     "StackError",
     "Store",
@@ -53,6 +61,7 @@ __all__ = [
     "StoredAnswer",
     "Unauthorized",
     "Verified",
+    "Worker",
     "create_app",
     "load_program",
     "make_key",

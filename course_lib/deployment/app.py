@@ -34,7 +34,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
-from course_lib.debugging import MetricsCollector, TracedRequests, Tracer
+from course_lib.debugging import MetricsCollector, Tracer
 from course_lib.deployment.answering import Answering, Kept
 from course_lib.deployment.audit import Audit, AuditError, RedisHead, Verified
 from course_lib.deployment.callers import Callers
@@ -98,7 +98,7 @@ class Service:
             finally:
                 for task in tasks:
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.wait(tasks, timeout=2 * _PING_S)  # a client library may keep its cancellation
                 await self._note_repeated()
                 await self.answering.close()  # while the database is still open
 
@@ -355,12 +355,12 @@ _MODEL = ("budget", "bad_answer", "model_refused", "model_busy", "model_down", "
 
 
 class App:
-    """What a server runs: the guard, within a span for each request, around the application."""
+    """What a server runs: the guard around the application."""
 
     def __init__(self, api: FastAPI, config: DeploymentConfig, service: Service) -> None:
         self.api, self.service = api, service
         """FastAPI's part, with the OpenAPI document; and what all requests share."""
-        self._asgi: ASGIApp = TracedRequests(Guard(api, config, service), service.tracer)
+        self._asgi: ASGIApp = Guard(api, config, service)
         if config.cors_origins:
             origins = list(config.cors_origins)
             options: dict[str, Any] = {"allow_origins": origins, "allow_headers": ["*"]}

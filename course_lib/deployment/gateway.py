@@ -24,6 +24,8 @@ VERSION_HEADER = "X-Program-Version"
 HEALTH_PATH = "/health/ready"
 """What replicas are asked for: 503 from one that is about to end. A database that is lost is lost for all of
 them, so it is told there, and no reason to leave one out."""
+NOTICE_S = 2.5
+"""So long a replica that is to end says so and goes on: longer than the gateway's pause between two looks."""
 _URL = r"^https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d{1,5})?$"
 _PATHS = {
     "answer": "PathPrefix(`/v1/answers`)",
@@ -114,3 +116,11 @@ def _routers(service: str, rule: str, program: str) -> Iterator[tuple[str, dict[
     if program == "answer":
         router |= {"rule": f"({rule}) && {_STREAM}", "priority": priority + 5}
         yield f"{service}-stream", {**router, "middlewares": ["plain", "again"]}
+
+
+def longest_end_s(config: DeploymentConfig) -> float:
+    """Return how long a replica or a worker may take to end by itself; then it hangs, and may be killed.
+
+    It says so, answers what it has, and writes down what it still holds, such as audit records.
+    """
+    return NOTICE_S + config.drain_s + 2.0

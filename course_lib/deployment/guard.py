@@ -4,6 +4,8 @@ Main path: Guard(app, service): request id -> caller and role -> quota -> body -
 request as before? -> a program, or a route of the application, with what is known in `scope["course"]`.
 Source: plain ASGI 3. Starlette's BaseHTTPMiddleware runs each request in a task of its own, at half the rate;
 FastAPI's routing, dependencies and responses take as long as all of this, so it only documents these two.
+
+A span costs as much as a repeated answer, which has none: metrics count it, and the audit log.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from course_lib.debugging import TracedRequests
 from course_lib.deployment.answering import Answered, Answering
 from course_lib.deployment.callers import Caller, Callers
 from course_lib.deployment.config import DeploymentConfig
@@ -84,6 +87,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, config: DeploymentConfig, service: Any) -> None:
         self._app, self._config, self._service = app, config, service
+        self._traced = TracedRequests(self._inside, service.tracer)
         self._callers: Callers = service.callers
         self._quotas: Quotas = service.quotas
         self._answering: Answering = service.answering
@@ -145,7 +149,7 @@ class Guard:
         version = _text(headers, b"x-program-version") or self._answering.version
         seen = scope["course"] = Seen(request_id, caller, version)
         if scope["method"] not in _WITH_BODY:
-            await self._app(scope, receive, send)
+            await self._traced(scope, receive, send)
             return
         body = await self._body(receive, headers)
         head = f"{caller.tenant}\n{path}\n{version}\n".encode(errors="replace")
@@ -156,20 +160,28 @@ class Guard:
             await self._answer(scope, receive, send, body)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
-        """Answer what asks a program; let the application answer the rest."""
-        path: str = scope["path"]
-        if scope["method"] != "POST" or path not in self._service.asked:
-            await self._app(scope, _again(body, receive), send)
+        """Answer a repeated question at once; all else within a span."""
+        seen, path = of_request(scope), scope["path"]
+        if path in self._service.asked and scope["method"] == "POST":
+            scope["route"] = self._service.routes[path]
+            key = self._keys.get(seen.digest)
+            said = await self._answering.found(key) if key else None
+            if said is not None:
+                self._service.repeat(seen, PROGRAM_PATHS[path])
+                await _send(send, 200, reply(said, seen.request_id), _JSON)
+                return
+        scope["course_body"] = body
+        await self._traced(scope, _again(body, receive), send)
+
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask a program; let the application answer the rest."""
+        seen, path = of_request(scope), scope["path"]
+        if path not in self._service.asked or scope["method"] != "POST":
+            await self._app(scope, receive, send)
             return
-        scope["route"], seen = self._service.routes[path], of_request(scope)
-        key = self._keys.get(seen.digest)
-        said = await self._answering.found(key) if key else None
-        if said is None:
-            said = await self._ask(path, seen, body)
-            self._keys[seen.digest] = said.key
-            await self._service.record(seen, "answer", said.id, cached=said.is_cached)
-        else:
-            self._service.repeat(seen, PROGRAM_PATHS[path])
+        said = await self._ask(path, seen, scope["course_body"])
+        self._keys[seen.digest] = said.key
+        await self._service.record(seen, "answer", said.id, cached=said.is_cached)
         await _send(send, 200, reply(said, seen.request_id), _JSON)
 
     async def _ask(self, path: str, seen: Seen, body: bytes) -> Answered:

@@ -29,20 +29,23 @@ import httpx
 from course_lib import lm
 from course_lib.deployment.callers import make_key
 from course_lib.deployment.config import ROLES, DeploymentConfig
-from course_lib.deployment.gateway import Replica, routes
+from course_lib.deployment.gateway import Replica, longest_end_s, routes
 from course_lib.errors import CourseError
 from course_lib.paths import ROOT
 from course_lib.services import running_gateway, running_postgres, running_queue, running_redis, shown
 from course_lib.services.child import CLOSE, STOP, Child
+from course_lib.services.queue import Kind
 from course_lib.services.server import Server
 
 _READY_S = 60.0
 _LOOK_EVERY_S = 0.05
+_CLOSE_S = 6.0
+"""When all of it ends, what is under way has so long: nothing is left of it within ten seconds."""
 _CODE = (
     "import sys; sys.path.insert(0, {root!r}); "
     "from course_lib.deployment.replica import {what}; {what}({fd}owner={owner})"
 )
-_SERVERS: dict[str, tuple[str, Callable[[Path | None], Server]]] = {
+_SERVERS: dict[str, tuple[str, Callable[..., Server]]] = {
     "redis": ("REDIS_URL", running_redis),
     "database": ("DATABASE_URL", running_postgres),
     "queue": ("AMQP_URL", running_queue),
@@ -128,15 +131,23 @@ class Process:
             return False
         return told.status_code == 200 and told.json()["status"] == "ok"
 
-    def stop(self, word: bytes = STOP) -> None:
-        """End it as it should be ended: it says so first, then answers what it has."""
-        if self._child is not None:
-            self._child.stop(word)
-            self._log.close()
+    @property
+    def code(self) -> int | None:
+        """How it ended last: 0, or minus the signal's number; None while it runs."""
+        return self._child.process.poll() if self._child else None
+
+    def stop(self) -> None:
+        """End it as it should be ended: it says so first, then answers what it has, and is waited for."""
+        self._stop(STOP, longest_end_s(self.config) + 1.0)
 
     def close(self) -> None:
         """End it together with all others."""
-        self.stop(CLOSE)
+        self._stop(CLOSE, _CLOSE_S)
+
+    def _stop(self, word: bytes, patience_s: float) -> None:
+        if self._child is not None:
+            self._child.stop(word, patience_s)
+            self._log.close()
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -217,11 +228,14 @@ class Stack:
 
 
 @contextmanager
-def running_stack(*, versions: Sequence[str | None] = (None, None), **settings: Any) -> Iterator[Stack]:
+def running_stack(
+    *, versions: Sequence[str | None] = (None, None), queue: Kind | None = None, **settings: Any
+) -> Iterator[Stack]:
     """Start everything, in some ten seconds; at the end of the block nothing of it is left.
 
     Args:
         versions: of the programs, one for each process of the service; None: what the settings say.
+        queue: which to start; None: RabbitMQ where it is installed, else NATS.
         settings: of DeploymentConfig, beside those of the environment.
 
     Raises:
@@ -231,7 +245,7 @@ def running_stack(*, versions: Sequence[str | None] = (None, None), **settings: 
         lm.url()  # the model's endpoint starts meanwhile
         servers: dict[str, Any] = {}
         for name in (*_SERVERS, "gateway"):
-            servers[name] = _server(name)
+            servers[name] = _server(name, **({"kind": queue} if name == "queue" else {}))
             stack.callback(_end, servers[name])
         config, key = _settings(servers, settings)
         ours = {
@@ -273,10 +287,10 @@ def _of_version(config: DeploymentConfig, version: str | None) -> DeploymentConf
     return config.model_copy(update={"program_version": version}) if version else config
 
 
-def _server(name: str) -> Server:
+def _server(name: str, **options: Any) -> Server:
     """Return a server of the stack's own, or the one that the environment names."""
     variable, start = _SERVERS.get(name, ("", running_gateway))
-    return start(None if os.environ.get(variable) else Path(tempfile.gettempdir()))
+    return start(None if os.environ.get(variable) else Path(tempfile.gettempdir()), **options)
 
 
 def _settings(servers: dict[str, Any], given: dict[str, Any]) -> tuple[DeploymentConfig, str]:

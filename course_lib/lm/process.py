@@ -85,10 +85,10 @@ class _Endpoint(Child):
         wrote = "".join(f"\n    {line}" for line in self._last_lines)
         return f"{head}; it wrote:{wrote}" if wrote else head
 
-    def stop(self, word: bytes = STOP) -> bool:
+    def stop(self, word: bytes = STOP, patience_s: float = _STOP_S) -> bool:
         """End the child; in a forked copy of its parent, do nothing."""
         self._is_stopping = self.is_running()  # one that died by itself is still to be reported
-        if is_ours := super().stop(word):
+        if is_ours := super().stop(word, patience_s):
             self._watcher.join(_STOP_S)
         return is_ours
 

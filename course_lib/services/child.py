@@ -54,14 +54,19 @@ class Child:
                 self.process.wait(limit_s)
         return not self.is_running()
 
-    def stop(self, word: bytes = STOP) -> bool:
-        """Tell it to end, and wait until it has; return whether it was ours to end."""
+    def stop(self, word: bytes = STOP, patience_s: float = _STOP_S) -> bool:
+        """Tell it to end, and wait until it has; return whether it was ours to end.
+
+        Args:
+            word: what it is told.
+            patience_s: how long it may take; then it is killed.
+        """
         if os.getpid() != self._owner:
             return False
         assert self.process.stdin is not None
         with contextlib.suppress(OSError, ValueError), self.process.stdin as pipe:
             pipe.write(word)  # an error: it has ended, or was stopped before
-        if not self.ends_within(_STOP_S):
+        if not self.ends_within(patience_s):
             self.process.kill()
             self.process.wait()
         return True

@@ -26,9 +26,10 @@ from course_lib.services.server import Connection, Server, ServerError, share
 Kind = Literal["rabbitmq", "nats"]
 
 _USER = "course"
-_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # not the one on the PATH, which changes the user
-_ALONE = "-sname course@localhost -start_epmd false -dist_listen false -erl_epmd_port 1"
-"""A name, which RabbitMQ wants, and no port: who looks for the node's gets 1 without asking epmd."""
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # not the one on the PATH, which changes the user
+_ALONE = "-start_epmd false -dist_listen false -erl_epmd_port 1"
+"""No port, nor a search for one. In ERL_ZFLAGS it holds also for the Erlang that RabbitMQ runs each minute to
+start epmd."""
 
 
 class QueueServerError(ServerError):
@@ -95,10 +96,12 @@ class _RabbitMQ(QueueServer):
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_MNESIA_BASE": self.folder / "data",
             "RABBITMQ_NODENAME": "course@localhost",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ALONE,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-sname course@localhost",
+            "ERL_ZFLAGS": _ALONE,
+            "ERL_EPMD_PORT": "1",  # where nobody listens: an epmd of this machine's is not told of the node
         }
         environment = [f"{name}={value}" for name, value in values.items()]
-        return [["/usr/bin/env", "-i", *environment, str(_RABBITMQ)]]
+        return [["/usr/bin/env", "-i", *environment, str(RABBITMQ)]]
 
     @staticmethod
     def ping(url: str) -> None:
@@ -130,9 +133,8 @@ class _Nats(QueueServer):
         import nats
 
         async def look() -> None:
-            await (
-                await nats.connect(url, connect_timeout=5, max_reconnect_attempts=1, error_cb=_pass)
-            ).close()
+            options = {"connect_timeout": 5, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1}
+            await (await nats.connect(url, error_cb=_pass, **options)).close()
 
         _in_a_loop_of_its_own(look)
 
@@ -159,8 +161,8 @@ def running_queue(folder: Path | None = None, *, kind: Kind | None = None) -> Qu
     chosen = "" if folder else os.environ.get(QueueServer.variable, "")
     if chosen:
         kind = "nats" if chosen.startswith(("nats://", "tls://")) else "rabbitmq"
-    made = {"rabbitmq": _RabbitMQ, "nats": _Nats}[kind or ("rabbitmq" if _RABBITMQ.exists() else "nats")]
-    if made is _RabbitMQ and not chosen and not _RABBITMQ.exists():
+    made = {"rabbitmq": _RabbitMQ, "nats": _Nats}[kind or ("rabbitmq" if RABBITMQ.exists() else "nats")]
+    if made is _RabbitMQ and not chosen and not RABBITMQ.exists():
         raise QueueServerError('RabbitMQ is not installed (apt-get install rabbitmq-server); kind="nats" is')
     return cast("QueueServer", share(made, folder))
 

@@ -34,6 +34,7 @@ _PREFIX = "course-server-"
 _ADDRESS = re.compile(
     r"(?:(?:rediss?|postgres(?:ql)?|https?|amqps?|nats|tls)://(?:[^@/?#]*@)?"
     r"(?P<host>(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?(?:/[\w-]*)?)"
+    r"|postgres(?:ql)?://(?:[^@/?#]*@)?/[\w-]*\?host=(?P<socket>/[^?#@&]*)(?:&.*)?"
     r"|unix://(?:[^@/?#]*@)?(?P<path>/[^?#@]*))(?:\?.*)?"
 )
 
@@ -266,9 +267,11 @@ def shown(url: str) -> str:
 
     >>> shown("redis://me:secret@cache.internal:6380/0?ssl_password=x")
     'cache.internal:6380/0'
+    >>> shown("postgresql://me:secret@/shop?host=/run/postgresql&password=x")
+    '/run/postgresql'
     """
     found = _ADDRESS.fullmatch(url)
-    return (found["host"] or found["path"]) if found else "an address that cannot be read"
+    return (found["host"] or found["path"] or found["socket"]) if found else "an address that cannot be read"
 
 
 def close_all() -> None:

@@ -58,7 +58,7 @@ def opened(server: Lab, browser: Browser) -> Iterator[tuple[Notebook, Watch]]:
         yield Notebook(page), watch
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write(server: Lab) -> Callable[..., str]:
     """Make a notebook of some cells on the server, with the course's kernel, and return its address."""
 
@@ -72,8 +72,8 @@ def write(server: Lab) -> Callable[..., str]:
 
 
 @pytest.fixture
-def shoot(request: pytest.FixtureRequest, opened: tuple[Notebook, Watch]) -> Callable[[str], object]:
-    """Photograph the notebook below the folder COURSE_SHOTS, where that is set: for people to look at."""
+def shoot(request: pytest.FixtureRequest) -> Callable[[Notebook, str], object]:
+    """Photograph a notebook below the folder COURSE_SHOTS, where that is set: for people to look at."""
     if not (kept := os.environ.get("COURSE_SHOTS")):
-        return lambda name: None
-    return lambda name: opened[0].shoot(Path(kept) / request.node.name, name)
+        return lambda notebook, name: None
+    return lambda notebook, name: notebook.shoot(Path(kept) / request.node.name, name)

@@ -41,7 +41,7 @@ def test_a_learner_runs_all_uses_the_map_fails_takes_hints_passes_and_sees_the_b
     assert notebook.run_all(), "a cell of the untouched notebook raised"
     expect(notebook.output(CHECK.id)).to_contain_text("0.1 not attempted")
     expect(row).to_contain_text("not attempted")
-    shoot("1_run_all")
+    shoot(notebook, "1_run_all")
 
     shown = notebook.output(cell_id("architecture"))
     shown.locator('[data-key="limiter"]').click()
@@ -63,7 +63,7 @@ def test_a_learner_runs_all_uses_the_map_fails_takes_hints_passes_and_sees_the_b
     notebook.run(help_cell)
     expect(notebook.output(help_cell)).to_contain_text("hint 2 of 3")
     expect(row).to_contain_text("2 of 3")
-    shoot("2_failed")
+    shoot(notebook, "2_failed")
 
     notebook.write(EXERCISE.id, regions.solved(EXERCISE.source))
     notebook.run(EXERCISE.id)
@@ -73,7 +73,7 @@ def test_a_learner_runs_all_uses_the_map_fails_takes_hints_passes_and_sees_the_b
     notebook.write(help_cell, 'solution("0.1")')
     notebook.run(help_cell)
     expect(notebook.output(help_cell)).to_contain_text("Ours")
-    shoot("3_passed")
+    shoot(notebook, "3_passed")
 
     notebook.restart()
     notebook.run(cell_id("board"))
@@ -172,7 +172,7 @@ def test_labs_are_used_with_the_keyboard_alone_and_all_stand_without_their_kerne
         expect(notebook.output(name)).to_contain_text(words)
 
     use_with_the_keyboard_alone(notebook)
-    shoot("explorer")
+    shoot(notebook, "explorer")
     assert watch.problems() == []
 
     notebook.page.wait_for_function(IS_SAVED)  # the widgets' state too, which comes when it comes
@@ -187,7 +187,7 @@ def test_labs_are_used_with_the_keyboard_alone_and_all_stand_without_their_kerne
     notebook.output("architecture").locator('[data-key="limiter"]').click()
     expect(notebook.output("architecture").locator(".arch-told")).to_contain_text("Rate limiter")
     expect_results_in_the_dark(notebook)
-    shoot("reopened")
+    shoot(notebook, "reopened")
 
     notebook.page.goto("about:blank")
     without_widgets(server.folder / "reopened.ipynb")
@@ -197,7 +197,7 @@ def test_labs_are_used_with_the_keyboard_alone_and_all_stand_without_their_kerne
     expect(notebook.output("streaming_race").get_by_role("img", name=PLOTS["streaming_race"])).to_be_visible()
     notebook.trust()  # before, JupyterLab shows no <style>, so that plots stay light
     expect_results_in_the_dark(notebook)
-    shoot("without_widgets")
+    shoot(notebook, "without_widgets")
 
 
 HOME = "http://127.0.0.1:8888"

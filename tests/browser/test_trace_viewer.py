@@ -77,6 +77,6 @@ def test_it_is_accessible_in_both_themes(viewer, shoot):
     for name, theme in THEMES.items():
         notebook.choose_theme(theme)
         found += access.problems(notebook.page, "viewer")
-        shoot(f"viewer_{name}")
+        shoot(notebook, f"viewer_{name}")
 
     assert "\n".join(found) == ""

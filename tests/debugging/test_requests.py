@@ -117,6 +117,16 @@ def test_of_an_events_data_only_a_text_is_a_parent():
     assert len(traces(tracer.spans)) == 4
 
 
+@pytest.mark.parametrize("of", [{}, {"traceparent": "garbage"}], ids=["no header", "garbage"])
+def test_a_carrier_without_a_place_begins_a_trace_of_its_own_whichever_span_is_open(of):
+    with Tracer() as tracer, tracer.span("open"), tracer.span("answer", of=of), tracer.span("below"):
+        pass
+
+    below, answer, opened = tracer.spans
+    assert answer.parent is None
+    assert below.context.trace_id == answer.context.trace_id != opened.context.trace_id
+
+
 @pytest.mark.anyio
 async def test_a_server_that_fails_says_so_without_words():
     tracer = Tracer()

@@ -45,14 +45,15 @@ class Both(dspy.Module):
 # -- whole traces ----------------------------------------------------------------------------------------
 
 
-def test_a_hundred_requests_over_threads_and_tasks_are_a_hundred_whole_traces():
-    texts = [f"{TICKETS[at % 40]} ({at})" for at in range(100)]
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
+def test_each_of_many_requests_over_threads_and_tasks_is_a_whole_trace(count):
+    texts = [f"{TICKETS[at % 40]} ({at})" for at in range(count)]
     triage, tracer = desk.Triage(), Tracer()
 
     async def in_tasks(some):
-        await asyncio.gather(*(triage.acall(ticket=text) for text in some[:20]))
+        await asyncio.gather(*(triage.acall(ticket=text) for text in some[::2]))
         worker = dspy.asyncify(triage)
-        await asyncio.gather(*(worker(ticket=text) for text in some[20:]))
+        await asyncio.gather(*(worker(ticket=text) for text in some[1::2]))
 
     def in_pool(some):
         with ThreadPoolExecutor(8) as pool:
@@ -61,17 +62,18 @@ def test_a_hundred_requests_over_threads_and_tasks_are_a_hundred_whole_traces():
 
     with tracer:
         threads = [
-            threading.Thread(target=contextvars.copy_context().run, args=(asyncio.run, in_tasks(texts[:40]))),
-            threading.Thread(target=contextvars.copy_context().run, args=(in_pool, texts[40:70])),
+            threading.Thread(target=contextvars.copy_context().run, args=(asyncio.run, in_tasks(texts[::3]))),
+            threading.Thread(target=contextvars.copy_context().run, args=(in_pool, texts[1::3])),
         ]
         for thread in threads:
             thread.start()
-        dspy.Parallel(num_threads=8, disable_progress_bar=True)([(triage, {"ticket": t}) for t in texts[70:]])
+        tasks = [(triage, {"ticket": text}) for text in texts[2::3]]
+        dspy.Parallel(num_threads=8, disable_progress_bar=True)(tasks)
         for thread in threads:
             thread.join()
 
     found = traces(tracer.spans)
-    assert len(found) == 100
+    assert len(found) == count
     assert all({span.name for span in each} == TRIAGE and len(each) == 5 for each in found)
     assert all(shape(each) == [("Triage", PREDICT)] for each in found)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
 
 from course_lib.deployment.store import Store
 from course_lib.services import Server
+from tests.deployment.working import Seed
 
 _EMPTY = """
 SET session_replication_role = replica;  -- the audit log lets nobody else empty it
@@ -44,3 +45,11 @@ async def store(service_url: str) -> AsyncIterator[Store]:
     """An empty store."""
     async with Store(service_url, size=8, deadline_s=10) as opened:  # a busy machine is slow
         yield opened
+
+
+@pytest.fixture(scope="session")
+def seed() -> Iterator[Seed]:
+    """What workers are copied from: to import all that they need takes two seconds."""
+    made = Seed()
+    yield made
+    made.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from course_lib import lm
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.store import Store
 from course_lib.services import QueueServer, running_queue
-from tests.deployment.test_worker import KINDS, comes, needs_rabbitmq
-from tests.deployment.working import Pool
+from tests.deployment.test_worker import comes
+from tests.deployment.working import OFTEN, Seed, needs_rabbitmq, worker
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +43,7 @@ async def answer(tenant, customer, program, version, given):
 """
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=OFTEN)
 def server(request, short_folder) -> AsyncIterator[QueueServer]:
     with running_queue(short_folder, kind=request.param) as own:
         yield own
@@ -53,7 +54,9 @@ async def is_done(store: Store, job_id: str) -> bool:
     return job is not None and job.status == "done"
 
 
-async def loses_nothing(server: QueueServer, database_url: str, folder: Path, jobs: int, kills: int) -> None:
+async def loses_nothing(
+    seed: Seed, server: QueueServer, database_url: str, folder: Path, *, jobs: int, kills: int
+) -> None:
     async with await Store.open(database_url) as store, JobQueue(server.url) as queue:
         with psycopg.connect(database_url) as connection:
             connection.execute(WRITTEN)
@@ -63,16 +66,17 @@ async def loses_nothing(server: QueueServer, database_url: str, folder: Path, jo
             inputs[random.randrange(3)]["dies"] = number in doomed
             ids.append((await store.create_job("shop", "answer", "1", inputs)).id)
             await queue.send(ids[-1])
-        with Pool(
-            server.url, database_url, KILLED, "ack_s=1.0, most_attempts=99", TEST_KILLS=str(folder)
-        ) as pool:
+        options = "ack_s=1.0, most_attempts=99"
+        with worker(
+            seed, server.url, database_url, answer=KILLED, options=options, TEST_KILLS=str(folder)
+        ) as process:
             started = 1
 
             async def all_are_done() -> bool:
                 nonlocal started
-                if not pool.is_up():
+                if not process.is_up():
                     started += 1
-                    pool.start()
+                    process.start()
                 rows = await store.rows("shop", "SELECT count(*) FROM jobs WHERE status = 'done'", {})
                 return bool(rows == [(jobs,)])
 
@@ -87,15 +91,21 @@ async def loses_nothing(server: QueueServer, database_url: str, folder: Path, jo
         assert connection.execute(twice).fetchone() == (3 * jobs, 3 * jobs)
 
 
-async def test_20_of_100_jobs_whose_worker_is_killed_are_done_once(server, database_url, tmp_path) -> None:
-    await loses_nothing(server, database_url, tmp_path, 100, 20)  # some 20 workers, one after the other
+async def test_20_of_100_jobs_whose_worker_is_killed_are_done_once(
+    seed, server, database_url, tmp_path
+) -> None:
+    await loses_nothing(
+        seed, server, database_url, tmp_path, jobs=100, kills=20
+    )  # some 20 workers, one after the other
 
 
 @pytest.mark.soak
 @needs_rabbitmq
 @pytest.mark.parametrize("server", ["rabbitmq"], indirect=True)
-async def test_100_of_500_jobs_whose_worker_is_killed_are_done_once(server, database_url, tmp_path) -> None:
-    await loses_nothing(server, database_url, tmp_path, 500, 100)
+async def test_100_of_500_jobs_whose_worker_is_killed_are_done_once(
+    seed, server, database_url, tmp_path
+) -> None:
+    await loses_nothing(seed, server, database_url, tmp_path, jobs=500, kills=100)
 
 
 ECHO = """
@@ -105,7 +115,7 @@ async def answer(tenant, customer, program, version, given):
 """
 
 
-async def test_a_queue_that_is_killed_under_load_is_told_and_comes_back(server, database_url) -> None:
+async def test_a_queue_that_is_killed_under_load_is_told_and_comes_back(seed, server, database_url) -> None:
     async with await Store.open(database_url) as store, JobQueue(server.url) as queue:
 
         async def send() -> str:
@@ -120,7 +130,7 @@ async def test_a_queue_that_is_killed_under_load_is_told_and_comes_back(server, 
                 return False
             return True
 
-        with Pool(server.url, database_url, ECHO) as pool:
+        with worker(seed, server.url, database_url, answer=ECHO) as process:
             sent = [await send() for _ in range(20)]
             assert await comes(lambda: is_done(store, sent[0]))
             server.kill()
@@ -132,7 +142,7 @@ async def test_a_queue_that_is_killed_under_load_is_told_and_comes_back(server, 
 
             for each in sent:
                 assert await comes(lambda each=each: is_done(store, each))
-            assert pool.is_up()  # the same worker: it was not started again
+            assert process.is_up()  # the same worker: it was not started again
 
 
 PAYS = """
@@ -156,23 +166,20 @@ async def answer(tenant, customer, program, version, given):
 
 
 async def test_a_job_delivered_again_pays_only_for_what_was_not_answered(
-    database_url, redis_url, tmp_path, monkeypatch
+    seed, database_url, redis_url, tmp_path
 ) -> None:
-    monkeypatch.setenv("COURSE_LM_URL", lm.url())
-    monkeypatch.setenv("COURSE_LM_KEY", lm.key())
+    model = {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
     before = lm.ledger().requests
     server = running_queue(kind="nats")
     async with await Store.open(database_url) as store, JobQueue(server.url, name="pays") as queue:
         inputs = [{"text": f"My tent number {number} leaks", "dies": number == 3} for number in range(5)]
         job = await store.create_job("shop", "triage", "1", inputs)
         await queue.send(job.id)
-        options = "inputs_at_once=1, ack_s=1.0, name='pays'"
-        with Pool(
-            server.url, database_url, PAYS, options, TEST_KILLS=str(tmp_path), TEST_REDIS=redis_url
-        ) as pool:
-            assert await comes(lambda: asyncio.sleep(0, not pool.is_up()))
+        told = {"options": "inputs_at_once=1, ack_s=1.0, name='pays'", "TEST_REDIS": redis_url, **model}
+        with worker(seed, server.url, database_url, answer=PAYS, TEST_KILLS=str(tmp_path), **told) as process:
+            assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
             assert [each.index for each in await store.results("shop", job.id)] == [0, 1, 2]
             assert lm.ledger(since=before).requests == 4
-            pool.start()
+            process.start()
             assert await comes(lambda: is_done(store, job.id))
     assert lm.ledger(since=before).requests == 5

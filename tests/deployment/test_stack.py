@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import psutil
@@ -21,6 +22,8 @@ import pytest
 
 from course_lib.deployment.stack import Stack, StackError, running_stack
 from course_lib.paths import ROOT
+from course_lib.services import running_queue
+from tests.deployment.working import needs_rabbitmq
 
 TEXTS = {
     "What does shipping cost?": "Standard shipping",
@@ -28,9 +31,12 @@ TEXTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with running_stack() as running:
+QUEUES = ["nats", pytest.param("rabbitmq", marks=[pytest.mark.soak, needs_rabbitmq])]
+
+
+@pytest.fixture(scope="module", params=QUEUES)
+def stack(request) -> Iterator[Stack]:
+    with running_stack(queue=request.param) as running:
         yield running
 
 
@@ -138,40 +144,50 @@ def test_a_part_that_is_killed_under_load_loses_nothing_and_comes_back(stack, cl
     assert client.post("/v1/audit/verify").json()["status"] == "verified"
 
 
-def test_a_replica_that_is_killed_is_left_out_and_one_that_ends_answers_what_it_has(stack, client):
+def test_a_replica_that_is_told_to_end_answers_what_it_has_and_ends_by_itself(stack, client):
     with load(stack) as seen:
         until(lambda: seen["answer 200"] >= 5)
-        stack.stop("replica-1")
+        stack.stop("replica-1")  # it says so for two and a half seconds first
         before = seen["answer 200"]
         until(lambda: seen["answer 200"] >= before + 5)
-        stack.start("replica-1")
 
+    assert stack.parts["replica-1"].code == -signal.SIGTERM
     assert {key for key in seen if key.startswith("answer")} == {"answer 200"}, seen
 
 
-def processes_of(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
+def test_a_worker_that_is_told_to_end_does_so_by_itself(stack, client):
+    job = client.post("/v1/jobs", json={"program": "triage", "inputs": ["The stove leaks gas!"]})
+    until(lambda: is_done(client, job.headers["location"]))
+    stack.stop("worker")
+
+    assert stack.parts["worker"].code == 0
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGKILL,
-        *(pytest.param(each, marks=pytest.mark.soak) for each in (signal.SIGINT, signal.SIGTERM)),
-    ],
-)
-def test_nothing_is_left_of_the_command_however_it_ends(number):
-    # It starts a stack of its own.
-    command = [sys.executable, "-m", "course_lib.cli", "serve"]
+WORDS = {"killed": signal.SIGKILL, "Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_nothing_is_left_of_the_command_however_it_ends(name):
+    # It starts a stack of its own: once all of it, then with less, since each process takes two seconds.
+    number, with_all = WORDS[name], name == "killed"
+    command = [sys.executable, "-m", "course_lib.cli", "serve", *([] if with_all else ["--replicas", "1"])]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as serving:
+    if not with_all:
+        environment["AMQP_URL"] = running_queue(kind="nats").url
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell may have it ignored
+    ) as serving:
         assert serving.stdout
         line = serving.stdout.readline()
         assert "answers on http://127.0.0.1:" in line
-        started = processes_of(serving.pid)
+        started = psutil.Process(serving.pid).children(recursive=True)
         serving.send_signal(number)
         _, alive = psutil.wait_procs(started, timeout=10)
 
-        assert len(started) >= 8
+        assert len(started) >= (8 if with_all else 6)
         assert not alive
         assert serving.wait(10) == (0 if number != signal.SIGKILL else -number)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.store import Store
+from course_lib.paths import ROOT
 from course_lib.services import QueueServer, running_queue
-from course_lib.services.queue import _RABBITMQ
-from tests.deployment.working import worker
+from tests.deployment.working import OFTEN, needs_rabbitmq, worker
 
-needs_rabbitmq = pytest.mark.skipif(not _RABBITMQ.exists(), reason="RabbitMQ is not installed")
-KINDS = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]  # a start of RabbitMQ takes four seconds
+BOTH = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]  # a start of RabbitMQ takes four seconds
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=OFTEN)
 def server(request) -> QueueServer:
     return running_queue(kind=request.param)
 
@@ -62,8 +64,9 @@ async def texts(store: Store, job_id: str) -> list[str]:
     return [each.result["text"] for each in await store.results("shop", job_id)]
 
 
-async def test_a_job_is_answered_input_by_input_and_done(server, store, queue, database_url) -> None:
-    with worker(server.url, database_url):
+@pytest.mark.parametrize("server", BOTH, indirect=True)
+async def test_a_job_is_answered_input_by_input_and_done(server, store, queue, database_url, seed) -> None:
+    with worker(seed, server.url, database_url):
         job_id = await sent(store, queue, {"text": "tent"}, {"text": "lamp"})
 
         assert await reaches(store, job_id, "done")
@@ -81,9 +84,9 @@ async def test_a_message_holds_the_id_and_nothing_that_a_customer_wrote(server, 
 
 
 async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
-    server, store, queue, database_url
+    server, store, queue, database_url, seed
 ) -> None:
-    with worker(server.url, database_url):
+    with worker(seed, server.url, database_url):
         poison = await sent(store, queue, {"text": "a"}, {"text": "b", "poison": True}, {"text": "c"})
         others = [await sent(store, queue, {"text": "tent"}) for _ in range(5)]
         assert all([await reaches(store, each, "done") for each in others])
@@ -103,23 +106,25 @@ async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
     assert await queue.send_again(poison)  # a clean queue for the next test
 
 
-async def test_a_job_that_kills_its_worker_is_given_up_too(server, store, queue, database_url) -> None:
+@pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker counts, not the queue
+async def test_a_job_that_kills_its_worker_is_given_up_too(server, store, queue, database_url, seed) -> None:
     options = "most_attempts=2, ack_s=1.0"
     job_id = await sent(store, queue, {"text": "a", "kills": True})
     for _ in range(2):
-        with worker(server.url, database_url, options=options) as process:
+        with worker(seed, server.url, database_url, options=options) as process:
             assert await asyncio.to_thread(process.wait) == 9
 
-    with worker(server.url, database_url, options=options):
+    with worker(seed, server.url, database_url, options=options):
         assert await reaches(store, job_id, "dead")
     assert [each.error for each in await queue.dead_letters()] == ["TooManyAttempts"]
     assert await queue.send_again(job_id)
 
 
+@pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker finishes, not the queue
 async def test_told_to_stop_it_finishes_what_it_has_and_leaves_the_rest(
-    server, store, queue, database_url
+    server, store, queue, database_url, seed
 ) -> None:
-    with worker(server.url, database_url, options="jobs_at_once=1") as process:
+    with worker(seed, server.url, database_url, options="jobs_at_once=1") as process:
         begun = await sent(store, queue, {"text": "begun", "wait_s": 1.0})
         assert await reaches(store, begun, "running")
         waiting = await sent(store, queue, {"text": "waiting"})
@@ -130,19 +135,21 @@ async def test_told_to_stop_it_finishes_what_it_has_and_leaves_the_rest(
     assert job is not None
     assert other is not None
     assert job.status == "done"
-    with worker(server.url, database_url):
+    with worker(seed, server.url, database_url):
         assert await reaches(store, waiting, "done")
 
 
-async def test_told_to_stop_it_gives_back_what_takes_too_long(server, store, queue, database_url) -> None:
-    with worker(server.url, database_url, options="drain_s=0.1, ack_s=60.0") as process:
+async def test_told_to_stop_it_gives_back_what_takes_too_long(
+    server, store, queue, database_url, seed
+) -> None:
+    with worker(seed, server.url, database_url, options="drain_s=0.1, ack_s=60.0") as process:
         job_id = await sent(store, queue, {"text": "quick"}, {"text": "slow", "wait_s": 600.0})
         assert await comes(lambda: store.results("shop", job_id))
         process.send_signal(signal.SIGTERM)
 
         assert await asyncio.to_thread(process.wait) == 0
     echo = 'async def answer(t, c, p, v, given): return {"text": given["text"].upper()}'
-    with worker(server.url, database_url, answer=echo):
+    with worker(seed, server.url, database_url, answer=echo):
         assert await reaches(store, job_id, "done")
     assert await texts(store, job_id) == ["QUICK", "SLOW"]
 
@@ -156,3 +163,24 @@ async def test_an_address_of_another_kind_and_a_server_that_is_not_there_are_tol
         with pytest.raises(QueueUnavailable, match=r"127.0.0.1:1 could not be reached") as told:
             await JobQueue(f"{scheme}://me:hunter2@127.0.0.1:1").open()
         assert "hunter2" not in str(told.value)
+
+
+async def test_course_worker_answers_with_the_desk_and_ends_at_sigterm(
+    store, database_url, redis_url
+) -> None:
+    server = running_queue(kind="nats")
+    urls = {"AMQP_URL": server.url, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    command = [sys.executable, "-m", "course_lib.cli", "worker"]  # it imports DSPy, which takes seconds
+    async with JobQueue(server.url) as queue:
+        job = await store.create_job(
+            "shop", "triage", "1", [{"ticket": "My tent leaks. I want my money back."}]
+        )
+        await queue.send(job.id)
+        with subprocess.Popen(command, env={**os.environ, **urls}, cwd=ROOT) as process:  # noqa: ASYNC220
+            try:
+                assert await reaches(store, job.id, "done")
+                process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(process.wait, 60) == 0
+            finally:
+                process.kill()
+    assert [set(each.result) for each in await store.results("shop", job.id)] == [{"category", "urgency"}]

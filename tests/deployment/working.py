@@ -1,15 +1,26 @@
-"""Worker processes for tests, which can be killed; each says on a line when it listens."""
+"""Worker processes for tests, which can be killed: copies of one that has imported everything."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import pytest
 
 from course_lib.paths import ROOT
+from course_lib.services.queue import RABBITMQ
+
+needs_rabbitmq = pytest.mark.skipif(not RABBITMQ.exists(), reason="RabbitMQ is not installed")
+OFTEN = ["nats", pytest.param("rabbitmq", marks=[pytest.mark.soak, needs_rabbitmq])]
+"""Kinds of queue. RabbitMQ takes four seconds of a core to start, and the worker is the same on both."""
 
 _WORKER = """
 import asyncio, os, sys
@@ -19,7 +30,7 @@ from course_lib.deployment.worker import Worker, run_until_told
 async def main():
     async with await Store.open(os.environ["TEST_DATABASE"], deadline_s=5) as store:
         worker = Worker(os.environ["TEST_QUEUE"], store, answer, {options})
-        await run_until_told(worker, ready=lambda: print("ready", flush=True))
+        await run_until_told(worker, ready=ready)
 asyncio.run(main())
 """
 ECHO = """
@@ -33,108 +44,103 @@ async def answer(tenant, customer, program, version, given):
 """
 OPTIONS = "waits_s=(0.1, 0.2), ack_s=2.0"
 
-
-def started(
-    queue_url: str, database_url: str, answer: str = ECHO, options: str = OPTIONS
-) -> subprocess.Popen[str]:
-    """Start a worker process; it is ready when it has written a line."""
-    code = _WORKER.format(answer=answer, options=options)
-    env = {**os.environ, "TEST_QUEUE": queue_url, "TEST_DATABASE": database_url}
-    return subprocess.Popen(
-        [sys.executable, "-c", code], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-
-
-def wait_until_ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n", f"it ended with {process.wait()}"
-
-
-def ended(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    assert process.stdout
-    process.stdout.close()
-
-
-@contextmanager
-def worker(
-    queue_url: str, database_url: str, answer: str = ECHO, options: str = OPTIONS
-) -> Iterator[subprocess.Popen[str]]:
-    """Run a worker process until the end of the block."""
-    process = started(queue_url, database_url, answer, options)
-    try:
-        wait_until_ready(process)
-        yield process
-    finally:
-        ended(process)
-
-
-_POOL = """
-import os, signal, sys
+_SEED = """
+import json, os, signal, sys
 from course_lib.deployment import queue, store, worker  # once, since it takes two seconds
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-code = compile(sys.stdin.readline() and os.environ["TEST_WORKER"], "worker", "exec")
 for line in sys.stdin:
+    told = json.loads(line)
+    if "pid" in told:
+        pid, status = os.waitpid(told["pid"], os.WNOHANG)
+        print(json.dumps(os.waitstatus_to_exitcode(status) if pid else None), flush=True)
+        continue
+    heard, ready = os.pipe()
     pid = os.fork()
     if pid == 0:
-        sys.stdin.close()
-        exec(code, {"__name__": "__main__"})
+        os.close(heard)
+        os.environ.update(told["env"])
+        exec(compile(told["code"], "worker", "exec"), {"ready": lambda: os.write(ready, b"r")})
         os._exit(0)
-    print(pid, flush=True)
+    os.close(ready)
+    is_ready = os.read(heard, 1) == b"r"  # nothing: it has ended before
+    os.close(heard)
+    print(json.dumps([pid, is_ready]), flush=True)
+os.killpg(0, signal.SIGKILL)
 """
 
 
-class Pool:
-    """Worker processes, copied from one that has imported everything, so that many can be killed."""
+class Seed:
+    """A process that becomes as many workers as are asked for; all end with it."""
 
-    def __init__(
-        self, queue_url: str, database_url: str, answer: str, options: str = OPTIONS, **env: str
-    ) -> None:
-        code = _WORKER.format(answer=answer, options=options).replace('print("ready", flush=True)', "None")
-        env = {
-            **os.environ,
-            "TEST_QUEUE": queue_url,
-            "TEST_DATABASE": database_url,
-            "TEST_WORKER": code,
-            **env,
-        }
-        self._pool = subprocess.Popen(
-            [sys.executable, "-c", _POOL],
-            env=env,
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SEED],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        self._say("begin")
-        self.pid = 0
 
-    def _say(self, line: str) -> None:
-        assert self._pool.stdin
-        self._pool.stdin.write(line + "\n")
-        self._pool.stdin.flush()
+    def ask(self, **told: Any) -> Any:
+        assert self._process.stdin
+        assert self._process.stdout
+        with self._lock:
+            self._process.stdin.write(json.dumps(told) + "\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
 
-    def start(self) -> int:
-        """Start one more worker, and return its process number."""
-        assert self._pool.stdout
-        self._say("one more")
-        self.pid = int(self._pool.stdout.readline())
-        return self.pid
+    def close(self) -> None:
+        self._process.communicate()
+
+
+class WorkerProcess:
+    """A worker on these servers; it listens, or has ended, when start() returns, and can be started again."""
+
+    def __init__(
+        self,
+        seed: Seed,
+        queue_url: str,
+        database_url: str,
+        answer: str = ECHO,
+        options: str = OPTIONS,
+        **env: str,
+    ) -> None:
+        self._seed = seed
+        self.code: int | None = None
+        self._told = {
+            "code": _WORKER.format(answer=answer, options=options),
+            "env": {"TEST_QUEUE": queue_url, "TEST_DATABASE": database_url, **env},
+        }
+        self.start()
+
+    def start(self) -> None:
+        (self.pid, self.was_ready), self.code = self._seed.ask(**self._told), None
 
     def is_up(self) -> bool:
-        """Return whether the worker that was started last runs."""
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        if self.code is None:
+            self.code = self._seed.ask(pid=self.pid)
+        return self.code is None
 
-    def __enter__(self) -> Pool:
-        self.start()
-        return self
+    def send_signal(self, number: int) -> None:
+        if self.is_up():
+            os.kill(self.pid, number)
 
-    def __exit__(self, *_: object) -> None:
-        os.killpg(self._pool.pid, signal.SIGKILL)
-        self._pool.communicate()
+    def wait(self) -> int:
+        """Wait until it has ended, and return how: the exit code, or minus the signal's number."""
+        while self.is_up():
+            time.sleep(0.02)
+        assert self.code is not None
+        return self.code
+
+
+@contextmanager
+def worker(seed: Seed, *urls: str, **options: str) -> Iterator[WorkerProcess]:
+    """Run a worker until the end of the block."""
+    process = WorkerProcess(seed, *urls, **options)
+    try:
+        assert process.was_ready, f"it ended with {process.wait()}"
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()

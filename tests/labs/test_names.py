@@ -37,7 +37,7 @@ def test_every_name_of_the_syllabus_is_listed_once_and_built_in_a_notebook():
     assert "performance_monitoring" not in dspy.settings.copy(), "the one that is a setting"
 
 
-ROOMS = re.compile(r"\b(?:adapters|caching|concurrency|measure|resilience)\.\w+")
+ROOMS = re.compile(r"\b(?:adapters|caching|concurrency|debugging|deployment|measure|resilience)\.\w+")
 
 
 @pytest.mark.parametrize("path", sorted({path for name in NAMES for path in ROOMS.findall(name["here"])}))

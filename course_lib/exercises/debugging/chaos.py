@@ -17,11 +17,14 @@ import dspy
 import httpx
 
 from course_lib import desk, lm
+from course_lib.exercises.concurrency.watched import until
 from course_lib.exercises.engine.checks import CheckFailed, expect, result_of, show
 from course_lib.exercises.engine.registry import Exercise
 
 _PATIENCE_S = 6.0
 """So long after its deadline a program goes on that has none."""
+_TO_END_S = 1.0
+"""So long one may take to end that was cancelled."""
 _SORT = f"Ticket: {{}}\n\nReply with one of these words alone: {', '.join(desk.CATEGORIES)}."
 T = TypeVar("T")
 Send = Callable[[str], object]
@@ -57,6 +60,8 @@ class _Way:
     extra_s: float = 0.0
     """So long it goes on after its deadline."""
     repeats_all: bool = False
+    apology: str = ""
+    """What it sends where it got no answer."""
 
     def make_program(self, model: str, send: Send, deadline_s: float) -> Handle:
         """Return the program, as the task describes it."""
@@ -83,7 +88,13 @@ class _Way:
                 return await (once(prompt) if self.repeats_all else repeated(lambda: once(prompt)))
 
             context = "\n".join(desk.FindArticles()(question=ticket).context)
-            send(await ask(f"Context:\n{context}\n\nQuestion: {ticket}\nAnswer:"))
+            try:
+                answer = await ask(f"Context:\n{context}\n\nQuestion: {ticket}\nAnswer:")
+            except dspy.LMError:
+                if not self.apology:
+                    raise
+                answer = self.apology
+            send(answer)
             return await ask(_SORT.format(ticket))
 
         async def handle(ticket: str) -> str:
@@ -153,6 +164,7 @@ def finds_giving_up(chaos_test: Any) -> None:
     """It fails for a program that does not survive two failures in a row, of any of the three kinds."""
     hint = 'lm.profile("chaos", first=["unavailable", "unavailable"]): then the answer has to be sent.'
     weak = {"gives up at the second failure in a row": _Way(attempts=2)}
+    weak["sends an apology then"] = _Way(attempts=2, apology="We are sorry, and will answer tomorrow.")
     for status in (429, 500, 503):
         weak[f"gives up at the first {status}"] = _Way(repeats=tuple({*_Way().repeats} - {status}))
     for weakness, way in weak.items():
@@ -177,14 +189,43 @@ def finds_cut(chaos_test: Any) -> None:
 def finds_no_deadline(chaos_test: Any) -> None:
     """It fails for a program that goes on after its deadline, and does not wait for that one."""
     hint = "asyncio.timeout(...) around the program, later than its deadline; expired() says who ended it."
-    waited = list[float]()
+    waited, under_way = list[float](), list[str]()
 
     def noted(text: str) -> TimeoutError:
         waited.append(_PATIENCE_S)
         return TimeoutError(text)
 
     way = _Way(extra_s=_PATIENCE_S, too_late=noted)
-    _expect_found(chaos_test, way.make_program, "has no deadline", hint)
+
+    def make_program(model: str, send: Send, deadline_s: float) -> Handle:
+        handle = way.make_program(model, send, deadline_s)
+
+        async def program(ticket: str) -> str:
+            under_way.append(ticket)
+            try:
+                return await handle(ticket)
+            finally:
+                under_way.remove(ticket)
+
+        return program
+
+    async def watched(test: Awaitable[None]) -> None:
+        try:
+            return await test
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TO_END_S):
+                    await until(lambda: not under_way)
+            left[:] = under_way
+
+    def begun(make: Any) -> Any:
+        test = chaos_test(make)
+        return watched(test) if asyncio.iscoroutine(test) else test
+
+    left = list[str]()
+    _expect_found(begun, make_program, "has no deadline", hint)
+    what, observed = "what becomes of a program that goes on after its deadline", "it goes on after the test"
+    expect(not left, what, observed=observed, expected="the test cancels it", hint=hint)
     what, observed = "how long chaos_test waits for a program", f"until {_PATIENCE_S:g} s after its deadline"
     expect(not waited, what, observed=observed, expected="it stops waiting soon after it", hint=hint)
 
@@ -205,7 +246,7 @@ EXERCISE = Exercise(
         "it, lets its errors pass, and returns what was sent. Each rule is then a line or two.",
         "The rules 1 and 5 fit into one loop over what the first requests meet: two failures, or an answer "
         "and one failure. What was sent equals what the calm model's program sent, once. Afterwards "
-        "`lm.verdict(since)` has to be clean; since = lm.ledger().requests, from before the program.",
+        "`lm.verdict(since).is_clean` has to be true; since = lm.ledger().requests, from before the program.",
         "For rule 4: hang_rate=1.0, a short deadline, and around the program `async with "
         "asyncio.timeout(deadline_s + 1) as patience:`. Its own error is fine; patience.expired() is not.",
     ),

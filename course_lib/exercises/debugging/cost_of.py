@@ -180,11 +180,18 @@ async def is_right_in_tasks(cost_of: Any) -> None:
     a, b = _amounts(2)
     hint = "A handler learns from ACTIVE_CALL_ID where it stands; what it keeps in `self` is everybody's."
     one, two, top = _node("One", a), _node("Two", b), _node("Top", a)
+    own = _node("Own", b)
     for what, programs, wanted in (
         ("of One and Two that ask", [one, two], {"One": _costs(a), "Two": _costs(b)}),
         ("of one Top that is called three times", [top, top, top], {"Top": _costs(a, a, a)}),
+        (
+            "of One, and of Own that asks a model of its own,",
+            [one, own],
+            {"One": _costs(a), "Own": _costs(b, model="paid/small")},
+        ),
     ):
         model = spending_model(wanted=len(programs))
+        own.set_lm(model.engine.lm("paid/small"))
         with _counting(cost_of, f"{what} at the same time, in tasks", lm=model) as expect_cost:
             await asyncio.gather(*(program.acall() for program in programs))
             expect_cost({**wanted, "Predict": sum(wanted.values())}, hint)

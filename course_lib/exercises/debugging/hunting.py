@@ -18,6 +18,7 @@ from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import dspy
 from dspy.lm15 import Request, Response
@@ -73,11 +74,19 @@ def few_shots(repaired: Any) -> None:
         expect_equal(len(shown & {*left}), 0, f"rows that are a demo and left over as well, {what}")
         expect_equal((len(shown), len(left)), (demos, len(picked) - demos), f"demos and rows left, {what}")
         expect_equal({*left} | shown, {row.id for row in picked}, f"all rows together, {what}")
-        again = repaired(picked, demos=demos, seed=seed)
-        same = {row.id for row in again[0].sort.demos} == shown
-        expect(same, "the same seed", observed="gave other demos", expected="the same demos")
+        first = {row.id for row in picked[:demos]}
+        expect(shown != first, f"demos {what}", observed="the first rows", expected="any rows, mixed")
+        for other, is_same in ((seed, True), (seed + 1, False)):
+            again = {row.id for row in repaired(picked, demos=demos, seed=other)[0].sort.demos}
+            observed, expected = (
+                "other ones" if is_same else "the same",
+                "the same" if is_same else "other ones",
+            )
+            with_it = f"demos of {'the same' if is_same else 'another'} seed"
+            expect((again == shown) == is_same, with_it, observed=observed, expected=expected)
         order = [row.id for row in picked if row.id in {*left}]
-        expect(left != order, "the rows that are left", observed="they came as they were", expected="mixed")
+        observed = "the order in which they came"
+        expect(left != order, "the rows that are left", observed=observed, expected="an order of their own")
 
 
 def inbox(repaired: Any) -> None:
@@ -176,15 +185,33 @@ def parcel_watch(repaired: Any) -> None:
                 what = f"the answer to {ticket.text!r}"
                 expect(all(said), what, observed=answer, expected=ticket.says[0][0])
             elif session.looked_up:  # whether it looks the order up is for the model to decide
-                orders = [each for each in desk.orders() if each.id in ticket.text]
-                own = {each.tracking_number for order in orders for each in order.shipments}
-                what = f"the last number with which the carrier was asked for {ticket.text!r}"
-                last = session.asked[-1:]
-                expect({*last} <= own, what, observed=last, expected=f"one of {sorted(own)}")
+                _expect_own_parcel(session, ticket.text)
+        for order in random.sample([each for each in desk.orders() if each.shipments], 2):
+            session.asked, session.looked_up, asked = [], [], f"Where is my order {order.id}?"
+            with dspy.context(lm=lm.connect("sim-large")):
+                watch(ticket=asked)
+            expect_equal({*session.looked_up}, {order.id}, f"the orders that are looked up for {asked!r}")
+            _expect_own_parcel(session, asked)
+
+
+def _expect_own_parcel(session: _Watched, ticket: str) -> None:
+    orders = [each for each in desk.orders() if each.id in ticket]
+    own = {each.tracking_number for order in orders for each in order.shipments}
+    what, last = f"the last number with which the carrier was asked for {ticket!r}", session.asked[-1:]
+    expect({*last} <= own, what, observed=last, expected=f"one of {sorted(own)}")
+
+
+class _Wordy(CheckEngine):
+    """The engine of a model that has 300 words to say, and stops where it has to."""
+
+    def complete(self, request: Request) -> Response:
+        """Answer with a word for each token."""
+        words = [f"word-{number}" for number in range(1, 301)]
+        return response(request, " ".join(words[: request.config.max_tokens]))
 
 
 def replies(repaired: Any) -> None:
-    """Every answer is whole."""
+    """Every answer is whole, also a long one."""
     with dspy.context(lm=lm.connect("sim-large")):
         whole, find = dspy.Predict(faulty("replies")().reply.signature), desk.FindArticles()
         program = repaired()
@@ -194,6 +221,9 @@ def replies(repaired: Any) -> None:
             is_whole, what = got.strip().endswith(wanted.strip()[-12:]), f"the answer to {question!r:.60}"
             end = f"an end such as {wanted[-40:]!r}"
             expect(is_whole, what, observed=f"it ends with {got[-40:]!r}", expected=end)
+    with dspy.context(lm=_Wordy().lm("check/wordy")):
+        end = repaired()(question=random.choice(KNOWN)).answer.split()[-1:]
+        expect_equal(end, ["word-300"], "the last word of an answer of 300 words")
 
 
 def paybacks(repaired: Any) -> None:
@@ -201,7 +231,7 @@ def paybacks(repaired: Any) -> None:
     order_id, amount = random.choice(desk.orders()).id, random.randint(1, 99) + 0.5
     for first in (["ok"], ["unavailable", "error"], ["error"] * 9):
         lm.profile("payback", first=first)
-        paid: list[tuple[str, float]] = []
+        paid, since = list[tuple[str, float]](), lm.ledger().requests
         with dspy.context(lm=lm.connect("sim-large@payback", cache=False, num_retries=0)):
             try:
                 said = repaired(
@@ -213,6 +243,12 @@ def paybacks(repaired: Any) -> None:
         what = f"where the model's first answers are {first}"
         expect_equal(paid, [(order_id, amount)], f"payments {what}")
         expect_equal(end, "an error" if len(first) > 2 else "a message", f"what came out {what}")
+        tries = 1 if first == ["ok"] else 3
+        expect_equal(lm.ledger(since).requests, tries, f"how often the model was asked {what}")
+    pay = Mock(side_effect=ConnectionError("the bank does not answer"))
+    with dspy.context(lm=lm.connect("sim-large")), suppress(ConnectionError):
+        repaired(order_id, amount, "it came broken", pay)
+    expect_equal(pay.call_count, 1, "how often `pay` was called where it raises ConnectionError")
 
 
 def _saying(said: Mapping[str, str]) -> Callable[[str], dspy.Prediction]:
@@ -227,11 +263,16 @@ def scorecard(repaired: Any) -> None:
     wrong = {row.ticket: next(each for each in desk.CATEGORIES if each != row.category) for row in rows}
     half = {**wrong, **dict(list(labels.items())[:6])}
     loud = {ticket: f" {label.upper()} " for ticket, label in labels.items()}
+    empty, part = ({ticket: label[:length] for ticket, label in labels.items()} for length in (0, 4))
+    each = dict.fromkeys(labels, " or ".join(desk.CATEGORIES))
     for name, said, wanted in (
         ("right", labels, 1.0),
         ("wrong", wrong, 0.0),
         ("half right", half, 0.5),
         ("LOUD", loud, 1.0),
+        ("empty", empty, 0.0),
+        ("cut after four letters", part, 0.0),
+        ("all categories in one", each, 0.0),
     ):
         what = f"the score of a program that is {name}"
         expect_equal(without_error(partial(repaired, _saying(said), rows), what), wanted, what)

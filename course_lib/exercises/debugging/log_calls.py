@@ -12,6 +12,7 @@ import random
 import re
 import threading
 import time
+from copy import deepcopy
 from functools import partial
 from itertools import product
 from typing import Any
@@ -21,7 +22,7 @@ import dspy
 from pydantic import BaseModel
 
 from course_lib.exercises.concurrency.watched import until
-from course_lib.exercises.engine.checks import expect, expect_equal, run, without_error
+from course_lib.exercises.engine.checks import expect, expect_equal, run, show, without_error
 from course_lib.exercises.engine.registry import Exercise
 
 _HOWS = "__call__", "acall"
@@ -34,12 +35,26 @@ class _Person(BaseModel):
     name: str
 
 
+class _Mute:
+    """A value without a text."""
+
+    def __str__(self) -> str:
+        raise TypeError("no text of this")
+
+
+class _MuteError(_Mute, Exception):
+    """An error without one."""
+
+
 class _Program(dspy.Module):  # type: ignore[misc]
-    """Returns or raises `end`; keeps what it was asked and how long it took. `is_last` waits for others."""
+    """Returns or raises `end`; keeps what it was asked and how long it took.
+
+    Without an end it answers with the ticket; `is_last` waits for others.
+    """
 
     def __init__(self, end: Any) -> None:
         super().__init__()
-        self.end, self.asked, self.took_ms = end, list[Any](), dict[bool | None, float]()
+        self.end, self.asked, self.took_ms = end, list[Any](), dict[Any, float]()
         self.others_ended = threading.Event()
 
     def forward(self, **inputs: Any) -> Any:
@@ -55,7 +70,9 @@ class _Program(dspy.Module):  # type: ignore[misc]
             await asyncio.sleep(0.03)
         if is_last:
             await until(self.others_ended.is_set)
-        self.took_ms[is_last] = 1000 * (time.perf_counter() - began)
+        if is_last is not None:
+            self.took_ms[inputs["ticket"]] = 1000 * (time.perf_counter() - began)
+            return dspy.Prediction(answer=inputs["ticket"])
         if isinstance(self.end, BaseException):
             raise self.end from _CAUSE
         return self.end
@@ -157,8 +174,10 @@ async def cuts_after_redaction(log_calls: Any) -> None:
     for before in (random.randint(492, 498), 600, random.randint(300, 480)):
         text = f"{'a' * before}{_secret()}{'b' * random.randint(10, 90)}"
         wanted = _redacted(text)[:500]
-        for line in await _lines(log_calls, dspy.Prediction(answer=text), {"ticket": text}):
-            for got in line["inputs"]["ticket"], line["outputs"]["answer"]:
+        fields = {"ticket": text, "seen": [text, {"by": text}]}
+        for line in await _lines(log_calls, dspy.Prediction(**fields), fields):
+            entries = line["inputs"], line["outputs"]
+            for got in (each for e in entries for each in (e["ticket"], e["seen"][0], e["seen"][1]["by"])):
                 what = f"last 30 and number of characters in the line of a text of {len(text)}"
                 expect_equal((got[-30:], len(got)), (wanted[-30:], len(wanted)), what, hint=hint)
         for line in await _lines(log_calls, ValueError(text), {"ticket": "a"}):
@@ -174,54 +193,73 @@ async def cuts_after_redaction(log_calls: Any) -> None:
 
 
 def _refusing(text: str) -> str:
-    raise ValueError(f"cannot redact {text}")
+    if "PIN" in text:
+        raise ValueError(f"cannot redact {text}")
+    return text
+
+
+def _end(kind: Any, secret: str, value: Any) -> tuple[Any, list[Any]]:
+    """Return how a program ends, and what that has to hold afterwards."""
+    if kind is dspy.Prediction:
+        return dspy.Prediction(answer=[secret], by=value), [[secret], value]
+    return kind(secret, value), [secret, value, _CAUSE]
 
 
 async def _expect_same(log_calls: Any, kind: Any, how: str, fails: str) -> None:
-    """Fail the check unless a call goes in and comes out as it is, and one line is written, if any."""
+    """Fail the check unless a call goes in and comes out as it is, and one line is written."""
     secret, redact = _secret(), _refusing if fails == "redact" else _redacted
     write = Mock(side_effect=OSError("no space left") if fails == "write" else None)
-    end = dspy.Prediction(answer=[secret]) if kind is dspy.Prediction else kind(secret)
+    value = _Mute() if fails == "str" else 7
+    (end, original), inputs = _end(kind, secret, value), {"ticket": [secret, 7], "by": value}
     program, what = _Desk(end), f"of a call by {how} where {fails} fails"
-    got = await _ended(log_calls(program, write, redact), how, {"ticket": [secret, 7]})
-    asked = [(how, {"ticket": [secret, 7]})]
-    expect_equal(program.asked, asked, f"what the program was asked, {what}", hint=_CALL_IT)
-    observed, same = f"{type(got).__name__}: {got!s:.200}", f"the {type(end).__name__} itself"
+    got = await _ended(log_calls(program, write, redact), how, deepcopy(inputs) if value == 7 else inputs)
+    expect_equal(program.asked, [(how, inputs)], f"what the program was asked, {what}", hint=_CALL_IT)
+    same = f"the {type(end).__name__} itself"
+    observed = f"{type(got).__name__}{' (another one)' * (type(got) is type(end))}: {show(got)}"
     expect(got is end, f"the end {what}", observed=observed, expected=same, hint=_LOG_ALONE)
-    holds = end.answer if kind is dspy.Prediction else [*end.args, end.__cause__]
-    original = [secret] if kind is dspy.Prediction else [secret, _CAUSE]
+    holds = [end.answer, end.by] if kind is dspy.Prediction else [*end.args, end.__cause__]
     expect_equal(holds, original, f"answer, or text and cause of the error, {what}", hint=_LOG_ALONE)
-    expect(write.call_count < 2, f"calls of write {what}", observed=write.call_count, expected="one at most")
-    shown, hint = str(write.mock_calls), "A log that cannot redact says so, or nothing."
+    shown, hint = str(write.mock_calls), "A fixed text can stand in the place of one that cannot be redacted."
     expect(secret not in shown, f"the line {what}", observed=shown, expected="without its texts", hint=hint)
+    expect_equal(write.call_count, 1, f"calls of write {what}", hint=hint)
+    _read([write.call_args.args[0]], 1, f"a call by {how} where {fails} fails")
 
 
 async def changes_nothing(log_calls: Any) -> None:
-    """What goes into the program and comes out is unchanged; so it is if write or redact fails."""
+    """What goes in and comes out is unchanged, and the line is written, if write, redact or str fails."""
     kinds = dspy.Prediction, LookupError, asyncio.CancelledError
-    for fails, kind, how in product(("nothing", "write", "redact"), kinds, _HOWS):
-        await _expect_same(log_calls, kind, how, fails)
+    for fails, kind, how in product(("nothing", "write", "redact", "str"), kinds, _HOWS):
+        mute = fails == "str" and kind is LookupError
+        await _expect_same(log_calls, _MuteError if mute else kind, how, fails)
 
 
 async def keeps_calls_apart(log_calls: Any) -> None:
     """Of calls at the same time each has its own line; ms is how long it took, in milliseconds."""
     hint = "What belongs to one call is in variables of its own, not in the module's."
     for how in _HOWS:
-        written, program = list[Any](), _Desk(dspy.Prediction(answer="a"))
-        module, what = log_calls(program, written.append, _redacted), f"of 2 calls at once by {how}"
+        written, program = list[Any](), _Desk(None)
+        module, what = log_calls(program, written.append, _redacted), f"of 4 calls at once by {how}"
         first = asyncio.ensure_future(_ended(module, how, {"is_last": True, "ticket": "first"}))
         await until(lambda program=program, first=first: program.asked or first.done())  # type: ignore[misc]
         await asyncio.sleep(0.05)
-        await _ended(module, how, {"is_last": False, "ticket": "second"})
+        others = ({"is_last": False, "ticket": each} for each in ("second", "third", "fourth"))
+        await asyncio.gather(*(_ended(module, how, each) for each in others))
         program.others_ended.set()
         await first
-        lines = _read(written, 2, f"2 calls at once by {how}")
-        names = [line["inputs"].get("ticket") for line in lines]
-        expect_equal(names, ["second", "first"], f"tickets in the lines {what}, as they end", hint=hint)
-        for line, is_last in zip(lines, (False, True), strict=True):
-            least, most = program.took_ms[is_last] - _CLOCKS_MS, program.took_ms[is_last] + _LATE_MS
+        lines = _read(written, 4, f"4 calls at once by {how}")
+        pairs = [(line["inputs"].get("ticket"), line["outputs"].get("answer")) for line in lines]
+        wanted = [(each, each) for each in ("fourth", "second", "third", "first")]
+        expect_equal(
+            [*sorted(pairs[:-1], key=str), pairs[-1]],
+            wanted,
+            f"ticket and answer in the lines {what}",
+            hint=hint,
+        )
+        for line, (ticket, _) in zip(lines, pairs, strict=True):
+            least, most = program.took_ms[ticket] - _CLOCKS_MS, program.took_ms[ticket] + _LATE_MS
             is_so = isinstance(line["ms"], int | float) and least < line["ms"] < most
-            expect(is_so, f"ms {what}", observed=line["ms"], expected=f"{least:.0f} to {most:.0f}", hint=hint)
+            between = f"a number from {least:.0f} to {most:.0f}"
+            expect(is_so, f"ms {what}", observed=show(line["ms"]), expected=between, hint=hint)
 
 
 _CALL_IT = "program(...) and program.acall(...); a forward() that is called alone is heard by nobody."

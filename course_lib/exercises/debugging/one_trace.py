@@ -11,7 +11,8 @@ import contextvars
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from itertools import product
 from typing import Any
 from unittest.mock import Mock
 
@@ -22,7 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from starlette.requests import Request
 
 from course_lib.debugging import Tracer
-from course_lib.exercises.engine.checks import expect_equal, show
+from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
 
 _URL = "http://service"
@@ -78,11 +79,14 @@ async def _came(call: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @asynccontextmanager
-async def _hop(handler: Any) -> AsyncIterator[tuple[Tracer, _Service, httpx.AsyncClient]]:
-    """Start a service, and let a new tracer listen on both sides."""
+async def _hop(
+    handler: Any, *, within: str = ""
+) -> AsyncIterator[tuple[Tracer, _Service, httpx.AsyncClient]]:
+    """Start a service, perhaps within a span, and let a new tracer listen on both sides."""
     tracer = Tracer()
     with dspy.context(callbacks=[tracer]):
-        service = _Service(tracer, handler)
+        with tracer.span(within) if within else nullcontext():
+            service = _Service(tracer, handler)
         async with httpx.AsyncClient(transport=httpx.MockTransport(service), base_url=_URL) as client:
             yield tracer, service, client
 
@@ -124,9 +128,9 @@ async def one_trace(ask: Any, handler: Any) -> None:
         expect_equal(kinds, [SpanKind.CLIENT, SpanKind.SERVER], "kinds of the spans POST and answer")
 
 
-async def _asked(ask: Any, end: httpx.Response | Exception) -> Any:
+async def _asked(ask: Any, end: httpx.Response | Exception, body: Any = None) -> Any:
     """Return what comes out of ask when its request ends so, its span, and it amid the client's own ones."""
-    tracer, body, network = Tracer(), _body(), Mock(side_effect=9 * [end])
+    tracer, body, network = Tracer(), body or _body(), Mock(side_effect=9 * [end])
     wire, own = httpx.MockTransport(network), {"authorization": f"Bearer {random.random()}", "x-shop": "7"}
     async with httpx.AsyncClient(transport=wire, base_url=f"{_URL}/v1", headers=own) as client:
         before = client.build_request("POST", "/answer", json=body)
@@ -148,14 +152,16 @@ async def returns_any_status(ask: Any, _: Any) -> None:
         expect_equal(told, status, f"http.response.status_code of a request answered with {status}")
 
 
+def _of_itself(sent: httpx.Request) -> list[Any]:
+    kind, within_s = sent.headers.get("content-type", "")[:16], sent.extensions.get("timeout")
+    return [sent.method, str(sent.url), json.loads(sent.content), kind, within_s]
+
+
 async def sends_one_header(ask: Any, _: Any) -> None:
     """The request is the client's own but for one more header, traceparent, of the request's span."""
     _, span, (before, sent, after) = await _asked(ask, httpx.Response(200))
-    got, wanted = (
-        [each.method, str(each.url), json.loads(each.content), each.headers.get("content-type", "")[:16]]
-        for each in (sent, before)
-    )
-    expect_equal(got, wanted, "method, address, JSON and content-type of the request")
+    got, wanted = map(_of_itself, (sent, before))
+    expect_equal(got, wanted, "method, address, JSON, content-type and time limits of the request")
     place = f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01"
     own = {**before.headers, "traceparent": place}.items()
     amiss = [each for each in sorted(own ^ dict(sent.headers).items()) if not each[0].startswith("content-")]
@@ -167,16 +173,26 @@ async def trusts_no_header(_: Any, handler: Any) -> None:
     """With a valid traceparent, sampled or not, the answer is below it; without one it begins a trace."""
     place = f"{random.getrandbits(128) | 1:032x}", f"{random.getrandbits(64) | 1:016x}"
     valid = [f"00-{place[0]}-{place[1]}-{flags}" for flags in ("01", "00")]
-    for headers in (*({"traceparent": each} for each in (*valid, *_UNUSABLE)), {}):
-        async with _hop(handler) as (tracer, service, client):
+    sent = [{"traceparent": each} for each in (*valid, *_UNUSABLE)]
+    for headers, within in (
+        *((each, "") for each in (*sent, {})),
+        *product(({}, sent[0], sent[-1]), ["open"]),
+    ):
+        async with _hop(handler, within=within) as (tracer, service, client):
             await client.post("/a", json=_body(), headers=headers)
-            what, hint = f"with the headers {headers}", "tracer.span(..., of=headers) reads them for you."
+            what = f"with the headers {headers}{', handled while another span is open' * bool(within)}"
+            hint = "tracer.span(..., of=headers) reads them for you."
             came = [type(each).__name__ for each in service.came]
             expect_equal(came, ["dict"], f"what came out of the handler {what}", hint=hint)
             parent = _named(tracer.spans, "answer").parent
             got = None if parent is None else (f"{parent.trace_id:032x}", f"{parent.span_id:016x}")
             wanted = place if headers.get("traceparent") in valid else None
             expect_equal(got, wanted, f"trace and span above the answer to a request {what}", hint=hint)
+
+
+def _expect_itself(got: Any, error: BaseException, what: str) -> None:
+    observed = f"{show(got)}{', but another one' * (repr(got) == repr(error))}"
+    expect(got is error, what, observed=observed, expected=f"{error!r} itself", hint=_AROUND)
 
 
 async def lets_errors_out(ask: Any, handler: Any) -> None:
@@ -186,12 +202,12 @@ async def lets_errors_out(ask: Any, handler: Any) -> None:
             service.program.error = error
             await ask(client, tracer, "/answer", _body())
             what = f"what comes out of the handler when the program raises {type(error).__name__}"
-            expect_equal(service.came, [error], what, hint=_AROUND)
+            _expect_itself(service.came[0], error, what)
             status = _named(tracer.spans, "answer").status.status_code
             expect_equal(status, StatusCode.ERROR, "status of the span answer", hint=_AROUND)
     refused = httpx.ConnectError("refused")
     got, span, _ = await _asked(ask, refused)
-    expect_equal(got, refused, "what comes out of ask when the client raises ConnectError", hint=_AROUND)
+    _expect_itself(got, refused, "what comes out of ask when the client raises ConnectError")
     expect_equal(span.status.status_code, StatusCode.ERROR, "status of the span POST", hint=_AROUND)
 
 
@@ -202,7 +218,8 @@ async def holds_nothing_personal(ask: Any, handler: Any) -> None:
         for error in (None, ValueError(f"no order in {body['ticket']!r}")):
             service.program.error = error
             await ask(client, tracer, f"/customers/{name}", body)
-        for span in tracer.spans:
+        _, refused, _ = await _asked(ask, httpx.ConnectError(f"cannot send {body['ticket']!r}"), body)
+        for span in (*tracer.spans, refused):
             found = [each for each in (name, body["ticket"]) if each in span.to_json()]
             hint = "A trace is kept long and read by many: numbers and names of yours, no words of theirs."
             what = f"what of path, body and answer is in the span {span.name}"
@@ -238,7 +255,8 @@ EXERCISE = Exercise(
         "returns the headers that name it. client.post takes them beside its own.",
         "On the other side `with tracer.span(..., of=request.headers, kind=SpanKind.SERVER):` reads the "
         "header, and takes no notice of one that is none. The program runs within this block.",
-        "An error that goes through a span's block marks it by itself. A status is set within the block.",
+        "An error that goes through a span's block marks it by itself. An attribute is set before the block "
+        "ends: what has ended takes nothing more.",
     ),
     checks=(
         *(one_trace, returns_any_status, sends_one_header, trusts_no_header, lets_errors_out),

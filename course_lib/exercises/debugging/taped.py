@@ -12,14 +12,17 @@ import json
 import random
 import secrets
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import dspy
-from dspy.lm15 import Request, Response, ServerError
+from dspy.lm15 import Message, Request, Response, ServerError, TextPart
 
 from course_lib import lm
 from course_lib.exercises.debugging.spending import CheckEngine, response
@@ -33,6 +36,7 @@ _LM_HINT = (
 _KEY_HINT = (
     "A key of everything in the request but the model's name: json.dumps(asdict(...), sort_keys=True)."
 )
+_MANY = 20
 _QUESTIONS = tuple(f"What is {a} + {b}?" for a, b in ((3, 4), (12, 30), (7, 7), (90, 9), (5, 61), (8, 13)))
 
 
@@ -41,6 +45,8 @@ class _Model(CheckEngine):
 
     def __init__(self, failures: int = 0) -> None:
         self.requests: list[Request] = []
+        self.held_up = 0
+        """Requests that were answered on the thread of an event loop, and not as its tasks."""
         self._failures, self._lock = failures, threading.Lock()
 
     def complete(self, request: Request) -> Response:
@@ -50,7 +56,24 @@ class _Model(CheckEngine):
             number = len(self.requests)
         if number <= self._failures:
             raise ServerError("the model is down", retry_after=0.01)
+        self.held_up += asyncio._get_running_loop() is not None  # noqa: SLF001  None in a thread of its own
         return response(request, f"answer {number}")
+
+    async def answered(self) -> None:
+        """Let others have their turn; it was a task's request, which holds nobody up."""
+        self.held_up -= 1
+        await super().answered()
+
+
+class _Quoting(CheckEngine):
+    """The engine of a model that answers with the same words each time."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def complete(self, request: Request) -> Response:
+        """Answer with these words, and nothing around them."""
+        return replace(response(request, "-"), message=Message.assistant([TextPart(text=self.words)]))
 
 
 def _model(engine: _Model, **settings: Any) -> dspy.LM:
@@ -73,11 +96,30 @@ def _answers(model: dspy.LM, questions: Any, *, is_async: bool = False, **settin
     return [each.answer for each in made]
 
 
+@contextmanager
+def _taking_turns() -> Iterator[None]:
+    """Have new threads take turns at each line of the notebook's, so that what has no lock shows it."""
+
+    def traced(frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_globals.get("__name__") != "__main__":
+            return None
+        if event == "line":
+            time.sleep(1e-4)
+        return traced
+
+    before = threading.gettrace()
+    threading.settrace(traced)
+    try:
+        yield
+    finally:
+        threading.settrace(before)
+
+
 def _answers_in_threads(model: dspy.LM, questions: Any) -> list[str]:
-    program = _asker()
-    with dspy.context(lm=model):
-        parallel = dspy.Parallel(num_threads=4, disable_progress_bar=True)
-        return [each.answer for each in parallel([(program, {"question": each}) for each in questions])]
+    parallel = dspy.Parallel(num_threads=8, disable_progress_bar=True)
+    pairs = [(_asker(), {"question": each}) for each in questions]
+    with dspy.context(lm=model), _taking_turns():
+        return [each.answer for each in parallel(pairs)]
 
 
 def works_as_model(recorded: Any, _: Any) -> None:
@@ -93,6 +135,19 @@ def works_as_model(recorded: Any, _: Any) -> None:
             what = f"the requests that `model` gets from a recorded program, settings {settings}"
             asked_plainly, asked_ours = (sorted(map(repr, each.requests)) for each in (plain, ours))
             expect_equal(asked_ours, asked_plainly, what, hint=_LM_HINT)
+            what, hint = "requests of tasks during which the event loop stood still", "await model.acall(...)"
+            expect_equal(ours.held_up if is_async else 0, 0, what, hint=hint)
+
+
+def keeps_words(recorded: Any, replayed: Any) -> None:
+    """A text is replayed to the letter, in any alphabet, with its white space."""
+    for words in (" zwölf Größen\n\n", "\t三个 \u2028 🏕 ", '{"a": "\\u00fc"}\n'):
+        tape, model = list[Any](), _Quoting(words).lm("check/quoting")
+        for kind, make in (("recorded", recorded), ("replayed", replayed)):
+            asked, what = make(model, tape), f"what a {kind} model answers"
+            for ask in (partial(asked, "What?"), lambda asked=asked: run(asked.acall("What?"))):
+                made = without_error(ask, what)
+                expect_equal(made, [words], what, hint="As it came: response.text.")
 
 
 def replays(recorded: Any, replayed: Any) -> None:
@@ -120,7 +175,8 @@ def replays(recorded: Any, replayed: Any) -> None:
 def comes_in_order(recorded: Any, replayed: Any) -> None:
     """The same request gets its answers in their order, then the last again; each replay begins anew."""
     engine, tape, question = _Model(), list[Any](), random.choice(_QUESTIONS)
-    said = _answers(recorded(_model(engine), tape), [question, "What is 1 + 1?", question, question])
+    said = _answers(recorded(_model(engine), tape), [question, "What is 1 + 1?", question])
+    said += _answers(recorded(_model(engine), tape), [question])  # another time, on the same tape
     own = [said[0], *said[2:]]
     kept = deepcopy(tape)
     hint = "How many of an answer's kind were given is the replay's own business; the tape stays as it is."
@@ -134,6 +190,12 @@ def comes_in_order(recorded: Any, replayed: Any) -> None:
     replay, what = replayed(_model(engine), tape), "answers to one request from two threads, then from a task"
     got = [*_answers_in_threads(replay, [question] * 2), *_answers(replay, [question], is_async=True)]
     expect_equal(sorted(got), sorted(own), what, hint=hint)
+    tape, what = [], f"different answers to a request of {_MANY} on the tape that comes as often, in threads"
+    _answers(recorded(_model(engine), tape), _MANY * [question])
+    got = _answers_in_threads(replayed(_model(engine), tape), _MANY * [question])
+    expect_equal(
+        len({*got}), _MANY, what, hint="Which answer is the next one is read and counted in one lock."
+    )
 
 
 def fails_loudly(recorded: Any, replayed: Any) -> None:
@@ -157,9 +219,20 @@ def fails_loudly(recorded: Any, replayed: Any) -> None:
             model = replayed(_model(engine, **of_model), tape)
             ask = partial(_answers, model, [question], is_async=is_async, **of_call)
             expect_error(dspy.LMError, ask, what, hint=_KEY_HINT)
-    as_one = [{"role": "user", "content": "\n".join(each["content"] for each in said)}]
-    what = "a replayed request whose one message holds the texts of the three on the tape"
-    expect_error(dspy.LMError, partial(replayed(_model(engine), tape), messages=as_one), what, hint=_KEY_HINT)
+    texts = [each["content"] for each in said]
+    alike = {
+        "whose one message holds the texts of the three on the tape": [("user", "\n".join(texts))],
+        "whose messages are cut in other places": [
+            ("user", "usera"),
+            ("assistant", "ssistant"),
+            ("user", "user"),
+        ],
+        "with other roles of its messages": [("user", text) for text in texts],
+    }
+    for how, pairs in alike.items():
+        messages = [{"role": role, "content": text} for role, text in pairs]
+        ask = partial(replayed(_model(engine), tape), messages=messages)
+        expect_error(dspy.LMError, ask, f"a replayed request {how}", hint=_KEY_HINT)
     expect_equal(len(engine.requests) - before, 0, "requests to the model for what is not on the tape")
 
 
@@ -227,7 +300,10 @@ EXERCISE = Exercise(
         "The replaying engine keeps for each key how many answers it has given, under a lock: "
         "`answers[min(given, len(answers) - 1)]`. Async engines do the same, with `await model.acall(...)`.",
     ),
-    checks=(works_as_model, replays, comes_in_order, fails_loudly, knows_same, passes_errors, is_json),
+    checks=(
+        *(works_as_model, replays, keeps_words, comes_in_order, fails_loudly, knows_same, passes_errors),
+        is_json,
+    ),
     deadline_s=40.0,
     why="The engine is the narrowest place: everything a program asks goes through it, whatever adapter or "
     "module asked. A key of all that the model reads makes a change loud; answers in order per key make "

@@ -47,7 +47,7 @@ class _Service:
                 raise outcome
             return outcome or f"about {question}"
 
-        made = without_error(lambda: desk(answer, _DEADLINE_S), "the application that desk(answer) returns")
+        made = without_error(lambda: desk(answer, _DEADLINE_S), "what answer_app(answer) returns")
         self._transport = httpx.ASGITransport(made, raise_app_exceptions=False)
 
     async def send(self, method: str = "POST", path: str = "/answers", **request: Any) -> httpx.Response:

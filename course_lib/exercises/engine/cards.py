@@ -6,6 +6,7 @@ Colours come from JupyterLab's theme; the state is always said in words.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -37,6 +38,7 @@ _TOLD = f"{_OWN_COLUMN};margin:0;{_WRAPPED}"
 _ROWS = "display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.25em 1em;margin:0"
 _CODE = f"{TEXT};font-family:var(--jp-code-font-family,monospace)"
 _PRE = f"margin:0;padding:.5em;{_WRAPPED};background:var(--jp-layout-color2,#eeeeee);{_CODE}"
+_QUOTED = re.compile(r"`([^`\n]+)`")
 _ROW = f'<dt style="{_TERM}">{{}}</dt><dd style="{_TOLD}">{{}}</dd>'
 _SOURCE = f'<div style="flex:1 1 22em;min-width:0"><strong>{{}}</strong><pre style="{_PRE}">{{}}</pre></div>'
 
@@ -61,10 +63,8 @@ class Card:
 
     def html(self) -> str:
         """Return the card as HTML that follows the notebook's theme."""
-        rows, code = (
-            "".join(form.format(*map(escape, labelled)) for labelled in given)
-            for form, given in ((_ROW, self.rows), (_SOURCE, self.code))
-        )
+        code = "".join(_SOURCE.format(*map(escape, labelled)) for labelled in self.code)
+        rows = "".join(_ROW.format(escape(label), _prose(label, text)) for label, text in self.rows)
         body = f'<dl style="{_ROWS}">{rows}</dl>' if rows else ""
         if code:
             body += f'<div style="display:flex;flex-wrap:wrap;gap:1em;margin-top:.6em">{code}</div>'
@@ -78,6 +78,11 @@ class Card:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/plain": self.text(), "text/html": self.html()}
+
+
+def _prose(label: str, text: str) -> str:
+    """Return a row's text as HTML, with code where `it` says so; what was seen stays as it was."""
+    return escape(text) if label == "Observed" else _QUOTED.sub(r"<code>\1</code>", escape(text))
 
 
 class _Bounded:

@@ -9,6 +9,7 @@ import pytest
 from course_lib import paths
 from course_lib.exercises import check, hint, solution
 from course_lib.exercises.engine import progress
+from course_lib.exercises.engine.cards import Card
 from tests.copies.test_merging import cell, notebook
 from tests.exercises.conftest import double
 
@@ -87,3 +88,10 @@ def test_a_missing_or_broken_solution_is_told_with_the_remedy(solved, capsys, co
     assert told in out
     assert "`make build` makes it" in out
     assert not progress.standing(progress.read(), "99.1").solution_shown
+
+
+def test_code_in_a_card_is_shown_as_code_and_what_was_seen_as_it_was():
+    card = Card("99.1 failed", (("Think about", "call `f(x) < 3`"), ("Observed", "'`x`'")))
+
+    assert "<code>f(x) &lt; 3</code>" in card.html()
+    assert "&#x27;`x`&#x27;" in card.html()

@@ -518,8 +518,8 @@ def test_a_client_that_resets_its_connection_does_no_harm(echo: Served) -> None:
 
 
 def test_choices_that_together_take_long_are_refused() -> None:
-    work = [{"role": "user", "content": "call f with 1 2 3 " * 10}]
-    fields = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(20)}}
+    work = [{"role": "user", "content": "call f with 1 2 3 " * 3}]
+    fields = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(90)}}
     tools = [
         {"type": "function", "function": {"name": f"f{number}", "parameters": fields}} for number in range(40)
     ]

@@ -15,7 +15,7 @@ def pay_back(order_id: str, amount_eur: float, reason: str, pay: Callable[[str, 
     """Pay an amount back for an order, by `pay(order_id, amount_eur)`, and return a message to the customer.
 
     Models are down now and then: the message is tried three times, and the last error comes out. However
-    often the model fails, the amount is paid once.
+    often the model fails, the amount is paid once; where `pay` itself fails, it is not called again.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:

@@ -78,7 +78,7 @@ def generate(move: Move) -> str:
         what = f"can {goal.verb} anything here" if goal.verb else "does that"
         parts.append(f"I cannot do this: none of my tools {what}.")
     parts += [f"I could not do this: I do not know what {part!r} is to say here." for part in move.unclear]
-    parts += [f"I did nothing more: it is not so that {unmet}." for unmet in move.unmet]
+    parts += [f"I could not do this: I cannot check whether {unmet}." for unmet in move.unmet]
     if move.missing and not bad:
         lacking = " and the ".join(move.missing)
         parts.append(f"I could not do this: I do not have the {lacking}, and no tool tells it.")

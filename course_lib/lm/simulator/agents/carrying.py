@@ -1,6 +1,6 @@
 """Values for arguments out of what tools gave back.
 
-Main path: from_observations(slot, ...) -> values, best first; result_of(seen) -> the text of a result.
+Main path: from_observations(slot, ...) -> values, best first.
 """
 
 from __future__ import annotations
@@ -9,29 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.agents.slots import Slot, words_of
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
-
-RESULTS = (
-    "(?:result|answer|translation|forecast|weather|summary|list|text|details?|total|outcome|rate|times?)"
-)
-"""Words that stand for what a tool gave back."""
-_RESULT = re.compile(
-    rf"\b(?:it|this|that|them|these|those|(?:the|its) (?:\w+ )?{RESULTS})\b",
-    re.IGNORECASE,
-)
-
-
-def points_back(text: str) -> bool:
-    """Say whether a text stands for what an earlier step gives: "it", "the result"."""
-    return _RESULT.search(text) is not None
-
-
-def result_of(seen: Seen) -> str:
-    """Return what a tool gave back as a text to hand on, without what speaks to the model."""
-    return " ".join(plain_sentences(seen.text)).strip()
+from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command
 
 
 def from_observations(slot: Slot, tool: str, seen: Sequence[Seen], about: str) -> list[Any]:
@@ -42,41 +22,7 @@ def from_observations(slot: Slot, tool: str, seen: Sequence[Seen], about: str) -
     leaves = [leaf for one in reversed(seen) if not one.error for leaf in one.leaves]
     scored = [(_leaf_fits(slot, tool, leaf, about), leaf) for leaf in leaves]
     values = [leaf.value for score, leaf in sorted(scored, key=lambda one: -one[0]) if score > 0]
-    values += _of_texts(slot, seen, about)
     return [value for at, value in enumerate(values) if value not in values[:at]]
-
-
-_KINDS = {"number": ("number", "money"), "integer": ("number", "money"), "time": ("time",), "date": ("date",)}
-_ORDINALS = {"first": 0, "earliest": 0, "second": 1, "third": 2, "last": -1, "latest": -1}
-
-
-def _of_texts(slot: Slot, seen: Sequence[Seen], about: str) -> list[Any]:
-    """Return the only value of the argument's kind that a plain text holds where it is meant."""
-    for one in reversed(seen):
-        if one.data is not None or one.error:
-            continue
-        found = [m for m in lex(_meant(result_of(one), about)) if m.kind in _KINDS.get(slot.kind, ())]
-        said = [m for m in found if any(_is_of(label, about) for label in m.label)] or found
-        if len({m.value for m in said}) == 1:
-            value = said[0].value
-            return [int(value)] if isinstance(value, float) and value == int(value) else [value]
-    return []
-
-
-def _is_of(label: str, about: str) -> bool:
-    """Say whether a word before a value and one of a text have the same beginning: "departs", "departure"."""
-    return any(stem[:4] == label[:4] and len(label) > 2 for stem in words.stems(about))
-
-
-def _meant(text: str, about: str) -> str:
-    """Return the piece of a result that is meant: "the first one", or by a word that only it has."""
-    pieces = [piece for piece in re.split(r";\s|\n|(?<=[a-z\d])\.\s", text) if piece.strip()]
-    places = [_ORDINALS[word] for word in words.words(about) if word in _ORDINALS]
-    if places and -len(pieces) <= places[0] < len(pieces):
-        return pieces[places[0]]
-    stems = [set(words.stems(piece)) & set(words.stems(about)) for piece in pieces]
-    own = [piece for at, piece in enumerate(pieces) if stems[at] - set().union(*stems[:at], *stems[at + 1 :])]
-    return own[0] if len(own) == 1 else text
 
 
 def _leaf_fits(slot: Slot, tool: str, leaf: Leaf, about: str) -> float:

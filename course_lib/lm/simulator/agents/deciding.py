@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from course_lib.lm.simulator.agents.carrying import RESULTS, from_observations, points_back, result_of
+from course_lib.lm.simulator.agents.carrying import from_observations
 from course_lib.lm.simulator.agents.filling import Filled, fill, joined_parts
 from course_lib.lm.simulator.agents.goals import (
     PROMISES,
@@ -20,15 +20,12 @@ from course_lib.lm.simulator.agents.goals import (
     goals,
     is_final,
     known_stems,
-    own_stems,
     parts_of,
     promise,
 )
 from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.agents.slots import Slot, slots
-from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
-from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.limits import UNSTATED, fallback
 from course_lib.lm.simulator.skills.observed import MAY_PASS, Seen, observe
 
@@ -58,7 +55,7 @@ class Move:
     missing: list[str] = field(default_factory=list)
     """What could not be found out, of goals that had to be given up."""
     unmet: list[str] = field(default_factory=list)
-    """Conditions that are not so, of goals that are left undone for it."""
+    """Conditions of goals that are left undone, since nothing here can check them."""
     unclear: list[str] = field(default_factory=list)
     """Parts of the request for which a tool that would serve it has no place."""
 
@@ -89,8 +86,8 @@ def decide(episode: Episode) -> Move:
     asked = _asked(episode)
     move = Move(episode, asked, seen)
     calls: list[Call] = []
-    for at, goal in enumerate(asked if len(seen) < MOST_STEPS else ()):
-        if goal.tool and (own := _next_calls(goal, asked[:at], move)):
+    for goal in asked if len(seen) < MOST_STEPS else ():
+        if own := _next_calls(goal, move):
             move.thought = move.thought or _thought(goal, own, move)
             calls += [call for call in own if call not in calls]
     move.calls = tuple(calls[: MOST_AT_ONCE if episode.is_parallel else 1])
@@ -108,15 +105,16 @@ def _asked(episode: Episode) -> tuple[Goal, ...]:
     return tuple(asked)
 
 
-def _next_calls(goal: Goal, before: Sequence[Goal], move: Move) -> list[Call]:
+def _next_calls(goal: Goal, move: Move) -> list[Call]:
     """Return the calls that serve a goal and are still to be made, or one that finds out what they need."""
     tool = goal.tool
-    if tool is None or not _is_met(goal, before, move):
+    if goal.condition:
+        move.unmet.append(goal.condition)
+    if tool is None or goal.condition:
         return []
-    sets = _filled(tool, goal.clause, before, move)
+    sets = _filled(tool, goal.clause, move)
     if not (missing := next((one.missing for one in sets if one.missing), ())):
-        is_condition = any(one.condition == goal.clause for one in move.goals)
-        if unused := "" if is_condition else _unused(sets, _text_for(goal.clause, move), move):
+        if unused := _unused(sets, _text_for(goal.clause, move), move):
             move.unclear.append(unused)
             return []
         for filled in sets:
@@ -151,79 +149,17 @@ def _leaves(value: Any) -> list[Any]:
     return [leaf for one in value for leaf in _leaves(one)] if isinstance(value, list) else [value]
 
 
-def _waits(before: Sequence[Goal], move: Move) -> bool:
-    """Say whether the goals before this one are still to be served, so that what it needs may yet come."""
-    called = {one.step.tool for one in move.seen}
-    return any(goal.tool and goal.tool.name not in called for goal in before) and not move.missing
-
-
-_LESS = re.compile(r"\b(?:below|under|less|fewer|colder|cooler|lower|cheaper|at most|down)\b", re.IGNORECASE)
-_MORE = re.compile(r"\b(?:above|over|more|warmer|hotter|higher|exceeds?|at least|dearer)\b", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:no|not|without|0|out of)\s(?:\w+\s)?$")
-_NOT = re.compile(r"\b(?:no|not|without|never|\w+n't)\b", re.IGNORECASE)
-
-
-def _is_met(goal: Goal, before: Sequence[Goal], move: Move) -> bool:
-    """Say whether the condition of a goal is so, by what the look-up for it gave back."""
-    if not goal.condition:
-        return True
-    asked = next((one.tool for one in reversed(before) if one.clause == goal.condition), None)
-    told = [one for one in move.seen if asked and not one.error and one.step.tool == asked.name]
-    if not told or not asked:
-        return False
-    is_so = _holds(goal.condition, told[-1], own_stems(asked))
-    if not is_so and goal.condition not in move.unmet:
-        move.unmet.append(goal.condition)
-    return is_so
-
-
-def _holds(condition: str, seen: Seen, own: frozenset[str]) -> bool:
-    """Say whether a result bears a condition out: by its figure, or by a word of it that is not denied."""
-    says = result_of(seen)
-    limits = [one.value for one in lex(condition) if one.kind in ("number", "money", "percent")]
-    figures = {float(figure) for figure in re.findall(r"(?<![\w:-])-?\d+(?:\.\d+)?(?![\w:]|-\d)", says)}
-    if limits and (_LESS.search(condition) or _MORE.search(condition)):
-        sign = -1 if _LESS.search(condition) else 1
-        return len(figures) == 1 and sign * (figures.pop() - limits[0]) > 0
-    given = {stem for value in seen.step.args.values() for stem in words.stems(str(value))}
-    sought = {stem for stem in words.stems(condition) if len(stem) > 2} - given
-    sought = sought - own or sought
-    found = [hit for hit in re.finditer(r"\w+", says) if words.stem(hit[0].lower()).startswith(tuple(sought))]
-    is_said = any(not _DENIED.search(says[: hit.start()]) for hit in found)
-    return is_said != bool(_NOT.search(condition))
-
-
-def _filled(tool: ToolSpec, clause: str, before: Sequence[Goal], move: Move) -> list[Filled]:
+def _filled(tool: ToolSpec, clause: str, move: Move) -> list[Filled]:
     """Return the arguments of each call that a goal needs, out of the request and of observations."""
     if several := _distributed(tool, clause):
         return several
     filled = _read(tool, clause, move)
-    if before and points_back(clause):
-        filled = _with_result(tool, filled, move)
     completed = _completed(tool, filled, clause, move)
-    if completed[0].missing and _POINTS.search(clause) and not (before and _waits(before, move)):
+    if completed[0].missing and _POINTS.search(clause):
         more = fill(tool.params, move.episode.request, known_stems(tool))
-        lacking = tuple(name for name in completed[0].missing if name in more.missing or name == "result")
+        lacking = tuple(name for name in completed[0].missing if name in more.missing)
         return [Filled(more.args | completed[0].args, lacking)]
     return completed
-
-
-_POINTER = re.compile(
-    rf"(?:it|this|that|them|(?:the |its )?(?:\w+ )?{RESULTS})(?:\s(?:to|for)\b.*)?\W*",
-    re.IGNORECASE,
-)
-
-
-def _with_result(tool: ToolSpec, filled: Filled, move: Move) -> Filled:
-    """Return arguments in which a text that only points back is what the last tool before gave back."""
-    texts = [slot for slot in slots(tool.params) if slot.kind == "text" and slot.required]
-    texts = [slot for slot in texts if _POINTER.fullmatch(str(filled.args.get(slot.path[0], "it")))]
-    last = next((one for one in reversed(move.seen) if not one.error and one.step.tool != tool.name), None)
-    if not last or not texts:
-        return Filled(filled.args, ("result",)) if texts else filled
-    names = [slot.name for slot in texts]
-    args = dict(filled.args) | {slot.path[0]: result_of(last) for slot in texts}
-    return Filled(args, tuple(name for name in filled.missing if name not in names))
 
 
 def _distributed(tool: ToolSpec, clause: str) -> list[Filled]:
@@ -312,19 +248,12 @@ def _provide(
             other
             for other in move.episode.tools
             if other.name not in above and not is_final(other) and not acts(other)
-            if promise(other, param) >= PROMISES and not _needs_alike(other, param)
+            if promise(other, param) >= PROMISES
         ]
         for other in sorted(others, key=lambda one: -promise(one, param)):
             if call := _call_for(other, clause, move, above):
                 return call
     return None
-
-
-def _needs_alike(tool: ToolSpec, param: Field) -> bool:
-    """Say whether a tool needs to be told what it should tell."""
-    sought = set(words.stems(param.name.replace("_", " "))) - {"id", "number", "cod", "nam"}
-    needed = {stem for own in tool.params for stem in words.stems(own.name.replace("_", " "))}
-    return bool(sought & needed) or param.name in {own.name for own in tool.params}
 
 
 def _call_for(other: ToolSpec, clause: str, move: Move, above: tuple[str, ...]) -> Call | None:

@@ -32,9 +32,9 @@ from course_lib.lm.simulator.agents.slots import (
     fields_of,
     kinds_named,
     plain,
+    singular,
     slot_of,
     slots,
-    words_of,
 )
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
@@ -102,8 +102,6 @@ _WORTH: dict[str, dict[str, float]] = {
               "phrase": 1, "number": 0.1},
 }  # fmt: skip
 """What each kind of mention is worth for each kind of argument."""
-_OF_ENDS = frozenset(("from", "to", "until", "till", "into", "by", "via", "as", "since"))
-"""Prepositions that say much: what stands behind one is not for an argument that another introduces."""
 
 
 @lru_cache(maxsize=4096)
@@ -112,14 +110,13 @@ def fits(
     text: str,
     known: frozenset[str],
     has_moments: bool = False,
-    rivals: frozenset[str] = frozenset(),
 ) -> tuple[Fit, ...]:
     """Return what the text offers for an argument; `known` are stems of the tool's own words: no values.
 
     Where the tool has arguments for days or times, a text to hand on ends before those at its end.
     """
     if slot.kind == "enum":
-        return tuple(_labels(slot, text, known, rivals))
+        return tuple(_labels(slot, text, known))
     if slot.kind == "boolean":
         return tuple(_truths(slot, text, known))
     if slot.shape:
@@ -129,52 +126,34 @@ def fits(
     unwanted = ("text",) if short else ("short text",)
     found = tuple(one for one in found if one.kind not in unwanted or (short and one.start not in short))
     if slot.kind in ("number", "integer"):
-        offered = [_number(slot, one, rivals) for one in found]
-        offered += [_lasting(slot, found)]
+        offered = [_number(slot, one) for one in found]
     else:
-        offered = [_string(slot, one, known, rivals) for one in found]
+        offered = [_string(slot, one, known) for one in found]
         offered += _wholes(slot, text, found)
     return tuple(fit for fit in offered if fit and fit.score > 0)
 
 
-def _bearing(slot: Slot, one: Mention, rivals: frozenset[str] = frozenset()) -> float:
+def _bearing(slot: Slot, one: Mention) -> float:
     """Return what the preposition and the label of a mention are worth for the argument."""
-    score = 0.0
-    if one.lead in slot.roles and one.lead != "of":
-        score = ROLE
-    elif one.lead in _OF_ENDS and one.lead in rivals:
-        score = -1.5
-    label = {*one.label}
-    if label & slot.stems:
-        score = max(score, 0.0) + LABEL
-    elif {*one.label[:1]} & slot.about:
-        score += LABEL / 2
-    return score
+    return ROLE * (one.lead in slot.roles and one.lead != "of") + LABEL * bool({*one.label} & slot.stems)
 
 
-def _number(slot: Slot, one: Mention, rivals: frozenset[str]) -> Fit | None:
+def _number(slot: Slot, one: Mention) -> Fit | None:
     kind, tagged = one.kind, str(one.value).rpartition(" ")[2].removeprefix("#")
     if kind not in ("number", "money", "percent") and not (kind == "code" and tagged.isdigit()):
         return None
     value, own = float(tagged), _measure(one)
-    score, dimension = _bearing(slot, one, rivals), slot.unit[0]
-    if slot.stems & _LIMITS and one.noun and not own[0]:
-        score += UNIT / 2 + 0.25  # "the last 10 transactions"
+    score, dimension = _bearing(slot, one), slot.unit[0]
     if (dimension and own[0] == dimension) or (dimension == "count" and not own[0] and one.noun):
-        score = max(score, 0.0) + (UNIT if own[0] and own[1:] == slot.unit[1:] else UNIT - 0.5)
+        score += UNIT
         value = converted(value, own, slot.unit)
     elif own[0] and (dimension or "id" in slot.stems):
         return None
     if {*one.noun} & slot.stems or (one.label[:1] == ("peopl",) and dimension == "people"):
-        score = max(score, 0.0) + UNIT
-    elif own[0] and not dimension:
-        score -= 0.3
+        score += UNIT
     value = round(value, 6)
     figure = int(value) if value == int(value) else value
-    return Fit(1.0 + max(score, 0.0), figure, one.start, one.end, "number") if _within(slot, value) else None
-
-
-_LIMITS = frozenset(("limit", "max", "top", "siz"))
+    return Fit(1.0 + score, figure, one.start, one.end, "number") if _within(slot, value) else None
 
 
 def _within(slot: Slot, value: float) -> bool:
@@ -197,16 +176,6 @@ def converted(value: float, own: tuple[str, float, str], wanted: tuple[str, floa
     )
 
 
-def _lasting(slot: Slot, found: Sequence[Mention]) -> Fit | None:
-    """Return how long something lasts that is told by its start and its end."""
-    times = [one for one in found if one.kind == "time"]
-    if slot.unit[0] != "time" or len(times) != 2 or times[1].lead not in ("to", "until", "till"):
-        return None
-    start, end = (60 * int(one.value[:2]) + int(one.value[3:]) for one in times)
-    lasts = converted((end - start) % 1440, UNITS["min"], slot.unit)
-    return Fit(SURE, int(lasts) if lasts == int(lasts) else lasts, times[1].start, times[1].end)
-
-
 _WORDY = ("name", "named", "quoted", "phrase")
 """Kinds of mentions that are words, and say less of what they are than a date or an address."""
 
@@ -223,21 +192,19 @@ def _worth(slot: Slot, one: Mention) -> float:
     return float(_WORTH.get(slot.kind, _WORTH["thing"]).get(one.kind, 0.0))
 
 
-def _string(slot: Slot, one: Mention, known: frozenset[str], rivals: frozenset[str]) -> Fit | None:
-    worth, score = _worth(slot, one), _bearing(slot, one, rivals)
+def _string(slot: Slot, one: Mention, known: frozenset[str]) -> Fit | None:
+    worth, score = _worth(slot, one), _bearing(slot, one)
     if not worth:
         return None
     value = str(one.value).removesuffix(".0")
     if slot.is_moment:
-        value, score = in_form(slot, value), max(score, 0.0 if one.label else -1.0)
+        value, score = in_form(slot, value), score
     elif one.kind in ("phrase", "named"):
         value = _bare(slot, one, known)
     elif slot.kind == "unit":
         value = _unit(slot, one, value)
     if not value:
         return None
-    if slot.kind in ("email", "phone", "url", "street", "query"):
-        score = max(score, 0.0)
     score = _named_so(slot, one, value, score) + _placed(slot, one, known)
     if slot.stems & {"first", "last", "surnam"} and slot.stems & {"nam", "surnam"}:
         return _part_of_name(slot, worth + score, value, one)
@@ -261,12 +228,12 @@ def _named_so(slot: Slot, one: Mention, value: str, score: float) -> float:
     """Return the score with what it is worth that words beside or in a mention name the argument."""
     stems = [words.stem(part.lower()) for part in str(one.value).split()]
     if one.lead == "called" and slot.stems & {"nam", "titl", "label"}:
-        score = max(score, 0.0) + ROLE
+        score += ROLE
     if one.kind == "phrase" and len(stems) > 1 and {stems[0], stems[-1]} & slot.stems:
         score += LABEL  # "extra olives"
     last = words.stem(value.split()[-1].lower()) if one.kind in ("name", "named") else ""
     is_of = {*one.noun[:1], last} & slot.stems
-    return max(score, 0.0) + LABEL if is_of else score  # "the Turing room" for a room
+    return score + LABEL if is_of else score  # "the Turing room" for a room
 
 
 def _unit(slot: Slot, one: Mention, value: str) -> str:
@@ -385,17 +352,18 @@ def _shaped(slot: Slot, text: str) -> Iterator[Fit]:
 # -- one of several values --------------------------------------------------------------------------------
 
 
-def _labels(slot: Slot, text: str, known: frozenset[str], rivals: frozenset[str]) -> Iterator[Fit]:
+def _labels(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     """Yield the allowed values that the text names, or those that its phrases mean."""
     found, labels = lex(text), allowed(slot)
     named = [(label, hit) for label in labels for hit in _spelled(str(label), text, slot.desc)]
     for label, hit in named:
         beside = [m for m in found if m.start <= hit.start() < m.end and m.kind in ("phrase", "unit", "name")]
         one = min(beside, key=lambda m: m.kind != "unit", default=None)
-        role = _bearing(slot, one, rivals) if one else 0.0
-        role = max(role, 0.0) if one and one.kind != "unit" else role
+        role = _bearing(slot, one) if one else 0.0
         yield Fit(SURE + 0.8 + role + 0.01 * len(str(label)), label, *hit.span())
-    phrases = [one for one in found if one.kind in ("phrase", "name") and _may_mean(slot, one, known)]
+    phrases = [
+        one for one in found if one.kind in ("phrase", "name") and not {*words.stems(one.value)} <= known
+    ]
     if named or not phrases:
         return
     vectors = encode([*(one.value for one in phrases), *(str(label).replace("_", " ") for label in labels)])
@@ -403,13 +371,6 @@ def _labels(slot: Slot, text: str, known: frozenset[str], rivals: frozenset[str]
         best, second = sorted((*near, 0.0), reverse=True)[:2]
         if best >= MEANS and best - second >= CLEARLY:
             yield Fit(SURE, labels[int(near.argmax())], one.start, one.end)
-
-
-def _may_mean(slot: Slot, one: Mention, known: frozenset[str]) -> bool:
-    """Say whether a phrase is short enough, not the tool's own words, and meant for the argument."""
-    stems = {words.stem(word) for word in words.words(one.value)}
-    is_meant = slot.required or one.lead in slot.roles or bool(stems & slot.stems)
-    return is_meant and len(stems) <= 4 and not stems <= known
 
 
 def _spelled(label: str, text: str, desc: str) -> Iterator[re.Match[str]]:
@@ -431,30 +392,22 @@ def _spelled(label: str, text: str, desc: str) -> Iterator[re.Match[str]]:
     return re.finditer(rf"{before}(?:{own}|(?i:{'|'.join(parts)}))(?:s|es)?(?![a-zA-Z])", text)
 
 
-_NO = r"(?:\b(?:no|not|without|don't|never|nor|except|isn't|neither)\b(?:\s+\w+){0,2}\s*)"
-_STATES = (
-    (r"\b(?:off|disabled?|no|false|closed?|stop|deactivated?)\b", False),
-    (r"\b(?:on|enabled?|yes|true|open|activated?|start)\b", True),
+_NO = re.compile(
+    r"\b(?:no|not|without|don't|never|off|false|disabled?|isn't)\b(?:\s+\w+){0,2}\s*$", re.IGNORECASE
 )
-_SWITCHES = frozenset(("on", "enabl", "enabled", "state", "activ", "power", "valu"))
-_ANTONYMS = {"public": "private", "indoor": "outdoor"}
+_SWITCHES = frozenset(("on", "enabl", "enabled", "state", "activ", "power"))
 _EMPTY = frozenset("whether true false want only includ if flag can see other is everyon ma".split())  # noqa: SIM905
 
 
 def _truths(slot: Slot, text: str, known: frozenset[str]) -> Iterator[Fit]:
     """Yield true or false: by on and off, or by whether the text speaks of it, and says no to it."""
-    if slot.stems & _SWITCHES:
-        for pattern, value in _STATES:
-            yield from (Fit(SURE, value, *hit.span()) for hit in re.finditer(pattern, text, re.IGNORECASE))
-        return
-    denying = {words.stem(hit) for hit in re.findall(r"\b(?:no|without a?)\s(\w+)", slot.desc)}
-    denying |= {words.stem(two) for one, two in _ANTONYMS.items() if words.stem(one) in slot.stems}
     about = {one for one in slot.about - known if len(one) > 2}
-    own = (slot.stems | denying | about) - _EMPTY - words.STOP
+    is_switch = bool(slot.stems & _SWITCHES)
+    own = {"on", "off"} if is_switch else (slot.stems | about) - _EMPTY - words.STOP
     for hit in re.finditer(r"\w+", text):
-        if (stem := words.stem(hit.group().lower())) in own:
-            is_denied = re.search(_NO + "$", text[: hit.start()], re.IGNORECASE) is not None
-            yield Fit(SURE, is_denied == (stem in denying), *hit.span())
+        if words.stem(hit.group().lower()) in own:
+            before = text[: hit.end() if is_switch else hit.start()]
+            yield Fit(SURE, not _NO.search(before), *hit.span())
             return
 
 
@@ -466,12 +419,12 @@ def _list(slot: Slot, text: str, known: frozenset[str], taken: Sequence[Span]) -
     definitions = slot.schema.get("$defs", {})
     item = plain(slot.schema.get("items") or {}, definitions)
     if item.get("properties"):
-        return _records(slot, item, text, known, taken)
-    single = slot_of((*slot.path[:-1], _singular(slot.path[-1])), item, slot.desc, slot.required)
+        return _records(slot, item, text, taken)
+    single = slot_of((*slot.path[:-1], singular(slot.path[-1])), item, slot.desc, slot.required)
     single = replace(single, roles=slot.roles | single.roles)
     run = _best_run([fit for fit in fits(single, text, known) if not fit.touches(taken)], text, ENOUGH)
     values = list(dict.fromkeys(fit.value for fit in run))
-    return _labelled(slot, text) or (Fit(run[0].score, values, run[0].start, run[-1].end) if run else None)
+    return Fit(run[0].score, values, run[0].start, run[-1].end) if run else None
 
 
 def _best_run(offered: Sequence[Fit], text: str, least: float) -> list[Fit]:
@@ -479,19 +432,6 @@ def _best_run(offered: Sequence[Fit], text: str, least: float) -> list[Fit]:
     runs = joined_runs([fit for fit in offered if fit.score >= ENOUGH], text)
     runs = [run for run in runs if run[0].score >= least]
     return max(runs, key=lambda run: run[0].score + 0.5 * (len(run) > 1), default=[])
-
-
-def _labelled(slot: Slot, text: str) -> Fit | None:
-    """Return the list behind its own name: "with the choices friends, ads and search"."""
-    names = "|".join(re.escape(part) for part in words_of(slot.path[-1]) if len(part) > 3) or r"(?!)"
-    hit = re.search(rf"\b(?:{names})\b(?:\s(?:are|is|of))?(:?)\s+([^.:;?!\n]+)", text, re.IGNORECASE)
-    values = [hit[2][start:end].strip(" \"'") for start, end in joined_parts(hit[2])] if hit else []
-    is_list = hit and (len(values) > 1 or hit[1]) and all(0 < len(one.split()) < 4 for one in values)
-    return Fit(SURE + 1, values, *hit.span(2)) if hit and is_list else None
-
-
-def _singular(name: str) -> str:
-    return {"people": "person"}.get(name, re.sub(r"(?<=[a-z])s$", "", name))
 
 
 def joined_runs(offered: Sequence[Fit], text: str) -> list[list[Fit]]:
@@ -534,39 +474,19 @@ def joined_parts(text: str) -> tuple[Span, ...]:
 _LEAD_IN = re.compile(r":\s|\s{3,}|\b(?:with|including|containing)\s")
 
 
-def _records(slot: Slot, item: Any, text: str, known: frozenset[str], taken: Sequence[Span]) -> Fit | None:
+def _records(slot: Slot, item: Any, text: str, taken: Sequence[Span]) -> Fit | None:
     """Return a list of objects: one for each joined part of the text that has all that an object needs."""
     fields = fields_of(item, slot.schema.get("$defs", {}))
-    inner = slots(fields)
     for start, end in taken:
         text = text[:start] + ";".ljust(end - start) + text[end:]
-    needed = [one for one in inner if one.required] or list(inner)
-    if len(needed) == 1:
-        return _named_records(replace(needed[0], required=True), slot, fields, text, known)
     rows, spans = [], []
     for start, end in joined_parts(text):
         cut = max([start, *(hit.end() for hit in _LEAD_IN.finditer(text, start, end))])
-        filled = fill(fields, text[cut:end], frozenset(), whole=True)
+        filled = fill(fields, text[cut:end])
         if not filled.missing:
             rows.append(filled.args)
             spans.append((cut, end))
     return Fit(SURE, rows, spans[0][0], spans[-1][1]) if rows else None
-
-
-def _named_records(
-    name: Slot, slot: Slot, fields: tuple[Field, ...], text: str, known: frozenset[str]
-) -> Fit | None:
-    """Return objects known by their names, such as people to invite, each with what stands behind it."""
-    offered = fits(replace(name, roles=slot.roles | name.roles), text, known)
-    if not (run := _best_run(offered, text, ENOUGH if slot.required else SURE)):
-        return None
-    ends = [*(fit.start for fit in run[1:]), run[-1].end + 40]
-    pieces = [text[fit.start : end] for fit, end in zip(run, ends, strict=True)]
-    rows = [
-        fill(fields, piece, known).args | {name.path[-1]: fit.value}
-        for fit, piece in zip(run, pieces, strict=True)
-    ]
-    return Fit(run[0].score, rows, run[0].start, run[-1].end)
 
 
 # -- all arguments of a tool ------------------------------------------------------------------------------
@@ -578,23 +498,19 @@ def fill(
     known: frozenset[str] = frozenset(),
     *,
     within: Span | None = None,
-    whole: bool = False,
 ) -> Filled:
     """Return arguments for a tool out of a text, or out of the part of it `within` two places.
 
-    `known` are the stems of the tool's own words, which are no values; `whole` says that the text is one
-    record and nothing else.
+    `known` are the stems of the tool's own words, which are no values.
     """
     wanted = slots(tuple(params))
     chosen: dict[tuple[str, ...], Fit] = {}
     arrays = [slot for slot in wanted if slot.kind == "array"]
-    rest = [slot for slot in wanted if slot.required and slot.kind in _OPEN][:1] if whole else []
     lists = ((slot, _list(slot, text, known, ())) for slot in arrays)
     names = ((slot, fit) for slot, fit in lists if fit and not isinstance(fit.value[0], dict))
     # "Carlos, Dewi and Ingrid" is a list before any of them is something else
     _take(chosen, ((slot, fit) for slot, fit in names if len(fit.value) > 1), within)
-    _take(chosen, _in_order([slot for slot in wanted if slot not in rest], text, known, SURE), within)
-    _take(chosen, [(slot, fit) for slot in rest for fit in _left(text, _spans(chosen))], within)
+    _take(chosen, _in_order(wanted, text, known, SURE), within)
     lists = (
         (slot, _list(slot, text, known, _spans(chosen))) for slot in arrays
     )  # after what is taken so far
@@ -619,29 +535,6 @@ def _spans(chosen: Mapping[tuple[str, ...], Fit]) -> tuple[Span, ...]:
     return tuple((fit.start, fit.end) for fit in chosen.values())
 
 
-def _left(text: str, spans: Sequence[Span]) -> list[Fit]:
-    """Return what is left of a record: "Go Your Own Way by Fleetwood Mac" without the artist."""
-    edges = [0, *(place for span in sorted(spans) for place in span), len(text)]
-    pieces = []
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
-        value = re.split(r"[.!?]\s", _LEFT_BEFORE.sub("", text[start:end]))[0].strip()
-        first, _, more = value.partition(" ")
-        value = _LEFT_BEHIND.sub("", more if words.stem(first) in UNITS else value).strip(" ,;:.\"'-")
-        pieces += [Fit(ENOUGH, value, start, end)] if value else []
-    behind = [fit for fit in pieces if any(char.isdigit() for char in text[: fit.start])]  # "order 2 lamps"
-    return sorted(behind or pieces, key=lambda fit: -len(fit.value))[:1]
-
-
-_OPEN = ("title", "thing", "text")
-_LEFT_BEFORE = re.compile(r"^\W*(?:with|including|containing|of|and|the songs?)\s+")
-_LEFT_BEHIND = re.compile(r"^of\s|\s+(?:by|from|for|at|of|with|to|is|-|\u2013)\s*$")
-
-
-def _rivals(slot: Slot, wanted: Sequence[Slot]) -> frozenset[str]:
-    """Return the prepositions that introduce another argument."""
-    return frozenset(role for other in wanted if other is not slot for role in other.roles) - slot.roles
-
-
 def _in_order(
     wanted: Sequence[Slot], text: str, known: frozenset[str], least: float
 ) -> list[tuple[Slot, Fit]]:
@@ -651,7 +544,7 @@ def _in_order(
         (slot, fit)
         for slot in wanted
         if slot.kind != "array"
-        for fit in fits(slot, text, known, has_moments, _rivals(slot, wanted))
+        for fit in fits(slot, text, known, has_moments)
         if fit.score >= (least if slot.required else SURE)
     ]
     order = {slot: at for at, slot in enumerate(wanted)}
@@ -665,19 +558,12 @@ def _place(fit: Fit) -> Span:
 
 
 def _nested(wanted: Sequence[Slot], chosen: dict[tuple[str, ...], Fit]) -> dict[str, Any]:
-    """Put the values where their paths say; an optional object with a part missing stays away."""
-    open_ = [one for one in wanted if len(one.path) > 1 and not one.required and one.path not in chosen]
-    broken = {one.path[:-1] for one in open_ if _needed(one, wanted)}
+    """Put the values where their paths say."""
     args: dict[str, Any] = {}
     for slot in wanted:
-        if slot.path in chosen and slot.path[:-1] not in broken:
+        if slot.path in chosen:
             inner = args
             for name in slot.path[:-1]:
                 inner = inner.setdefault(name, {})
             inner[slot.path[-1]] = chosen[slot.path].value
     return args
-
-
-def _needed(slot: Slot, wanted: Sequence[Slot]) -> bool:
-    """Say whether an optional object cannot be without a part: none of its parts is needed by the tool."""
-    return not any(one.required for one in wanted if one.path[:-1] == slot.path[:-1])

@@ -36,7 +36,6 @@ MOST_WEIGHED = (
 
 _LOOKS = frozenset(GRAMMAR["looks"].split())
 _RECKONS = frozenset(GRAMMAR["reckons"].split())
-_OPPOSITES = [tuple(pair.split("/")) for pair in GRAMMAR["opposites"].split()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +49,7 @@ class Goal:
     verb: str = ""
     """Without a tool: what was to be done."""
     condition: str = ""
-    """What has to be so for it: "rain is forecast for Leeds"."""
+    """On what it depends: "rain is forecast for Leeds"."""
 
 
 # -- what a tool does -------------------------------------------------------------------------------------
@@ -190,12 +189,11 @@ class Part:
 
 
 _NO_VERB = re.compile(r"(?:an?|the|my|some)\b|[A-Z\d]")
+
+
 _HAPPENS = re.compile(
     r"\w+\s(?:\S+\s)?(?:gets?|has|is|needs?|wants?|was|were|have|will|must|should|weighs?|\w+ed)\b"
 )
-
-_DOES = re.compile(r"[A-Z][a-z]+(?:ate|ise|ize|ify)\s|[A-Z][a-z]+\s(?:an?|the|my|me|our|up|off|on|out)\b")
-"""Begins as an order does, with a verb that no list has."""
 
 
 @lru_cache(maxsize=1024)
@@ -220,7 +218,7 @@ def _read(text: str) -> Part:
         return Part(text, "want")
     if not bare or _TELLS.match(bare) or _HAPPENS.match(bare):
         return Part(text, "tell")
-    return Part(text, "order", bare) if _DOES.match(bare) else Part(text, "name")
+    return Part(text, "name")
 
 
 def _is_verb(text: str) -> bool:
@@ -271,11 +269,8 @@ def _begins(hit: re.Match[str], request: str) -> bool:
     is_noun = re.match(r"[\w-]+(?:\s*(?:[,;.!?:]|$)|\s+(?:by|of|at|for|from|in|on|with)\b)", after)
     is_two = re.match(r"(?:turn|switch|put|call|set|log|pick)\b", after)
     if _is_verb(after) and (is_two or not is_noun):
-        return not hit.group("next") or bool(_TO_WHAT.match(after))
+        return True
     return bool(hit.group("verb") and _ASKED.match(after))
-
-
-_TO_WHAT = re.compile(r"[\w-]+\s(?:a|an|the|my|me|it|him|her|us|them|our|[A-Z\d])")
 
 
 # -- which tool serves it ---------------------------------------------------------------------------------
@@ -290,10 +285,7 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     found: list[Goal] = []
     for part in asking:
         goal = _goal(part, request, working, alone=len(asking) == 1 and not part.condition)
-        if part.condition:  # what it depends on is looked up first
-            found.append(_goal(Part(part.condition, "ask"), request, working, alone=False))
-        if not (found and _belongs(part, goal, found[-1])):
-            found.append(goal)
+        found.append(goal)
     if not any(goal.tool for goal in found):
         told = [_goal(part, request, working, alone=False) for part in parts if part not in asking]
         found = [goal for goal in told if goal.tool][:1] or found
@@ -308,7 +300,7 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
     text = part
     if part.manner == "ask" and not [word for word in words.words(part.text) if word not in COMMON]:
         text = Part(request[:LONGEST], part.manner)  # "Where are they?"
-    fitting = [one for one in tools if not (part.manner == "ask" and acts(one)) and not _undoes(part, one)]
+    fitting = [one for one in tools if not (part.manner == "ask" and acts(one))]
     fitting = sorted(fitting, key=lambda tool: -_shared(text, tool))[:MOST_WEIGHED]
     if able := [one for one in fitting if part.manner != "order" or does(first_word(part.asked), one)]:
         encode(
@@ -322,29 +314,6 @@ def _goal(part: Part, request: str, tools: Sequence[ToolSpec], *, alone: bool) -
         return Goal(part.text, tied[0][1], "", part.condition)
     verb = first_word(part.asked) if part.manner == "order" else ""
     return Goal(part.text, None, verb, part.condition)
-
-
-def _belongs(part: Part, goal: Goal, before: Goal) -> bool:
-    """Say whether a part only says more of the wish before it: "deliver to ...", "call it ..."."""
-    is_same = bool(goal.tool and before.tool and goal.tool.name == before.tool.name)
-    is_own = goal.tool is not None and not re.match(r"\w+ (?:it|them)\b", part.asked)
-    if not before.tool or is_same or is_own:
-        return False
-    own = known_stems(before.tool)
-    alone = fill(before.tool.params, before.clause, own)
-    both = fill(before.tool.params, f"{before.clause}\n{part.text}", own)
-    return both.args != alone.args and len(both.missing) <= len(alone.missing)
-
-
-def _undoes(part: Part, tool: ToolSpec) -> bool:
-    """Say whether a part asks for the opposite of what the tool does."""
-    asked = set(words.words(part.asked or part.text))
-    told = {*verbs_of(tool), *words.words(spoken(tool.name))}
-    return any(
-        one in asked and other not in asked and other in told and one not in told
-        for pair in _OPPOSITES
-        for one, other in (pair, pair[::-1])
-    )
 
 
 def score(part: Part, request: str, tool: ToolSpec, tools: Sequence[ToolSpec]) -> float:

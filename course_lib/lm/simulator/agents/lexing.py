@@ -13,21 +13,21 @@ from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.quantities import NAMES
 
 GRAMMAR = words.data("grammar.json")
 PREPOSITIONS = {word: frozenset(map(words.stem, of.split())) for word, of in GRAMMAR["prepositions"].items()}
 """The small words before a phrase, and the stems of argument names that such a phrase is for."""
+_MONTH_S = 2_629_800
 UNITS: dict[str, tuple[str, float, str]] = {
-    words.stem(spelled): (dimension, float(factor), name)
-    for dimension, units in GRAMMAR["units"].items()
-    for name, (factor, spellings) in units.items()
-    for spelled in [name, *spellings.split()]
+    words.stem(spelled): ("time", size * _MONTH_S, name) if kind == "months" else (kind, size, name)
+    for spelled, (kind, name, size) in NAMES.items()
+    if kind not in ("money", "bits", "count")
 }
-"""What a stem measures, in how many of the dimension's first unit, and under which symbol."""
+"""What a stem measures, in how many of the dimension's first unit, and what the unit is called."""
 SPELLINGS = {
-    name: (name, *spellings.split())
-    for units in GRAMMAR["units"].values()
-    for name, (_, spellings) in units.items()
+    name: [spelled for spelled, (_, other, _) in NAMES.items() if other == name]
+    for _, _, name in UNITS.values()
 }
 CODES = {name: code for code, names in GRAMMAR["codes"].items() for name in names.split()}
 """What people say, and the code for it: of a currency or a language."""
@@ -162,10 +162,7 @@ def _tokens(text: str) -> list[_Token]:
     while match := _TOKEN.search(text, at):
         kind = "word" if match.group() in ("sun", "sat", "wed", "mon") else match.lastgroup or ""
         token = _Token(kind, match.group(), match.start(), match.end())
-        if token.kind == "date" and found and found[-1].word in _CALLED:
-            name = _NAMED_SO.match(text, token.start)
-            token = replace(token, kind="name", text=name.group(), end=name.end()) if name else token
-        elif token.kind == "name":
+        if token.kind == "name":
             token = _proper(token, found, text)
         if token.kind == "word" and token.text.endswith(("'s", "\u2019s")) and token.word not in _BEING:
             token = replace(token, text=token.text[:-2], end=token.end - 2)
@@ -176,7 +173,6 @@ def _tokens(text: str) -> list[_Token]:
     return found
 
 
-_NAMED_SO = re.compile(rf"{_NAME}(?:\s{_NAME})*")
 _ACTS = re.compile(
     rf"'s\b|,\s[A-Z]\w+(?:,|\s(?:and|or)\b)|\s(?:\w+ed|is|has|was|wants?|needs?|gets?|got|will|can|and\s[A-Z]|{'|'.join(GRAMMAR['past'].values())})\b"
     r"|\s[a-z]{2,}[^\Wsui]s(?:\s(?:the|an?|my|his|her|at|in|on|for|from|to|[A-Z]\w|\d)|[.,!?])"
@@ -231,12 +227,8 @@ def _before(tokens: Sequence[_Token], at: int) -> tuple[str, tuple[str, ...], bo
             if not is_joined or label or tokens[at].kind not in (token.kind, "word"):
                 break  # but "from Rome and Oslo", "2 or 3 people"
         elif lead := _lead(tokens, place, at):
-            is_of_all = lead not in PREPOSITIONS and lead != "called"
-            own = _own_words(tokens[max(place - 4, 0) : place])[
-                : 3 if is_of_all else 1 if lead in ("of", "called") else 0
-            ]
-            return lead, tuple([*label, *own][:3]), is_joined
-        elif token.kind == "stop" or token.word in PREPOSITIONS or _is_counted(tokens, place):
+            return lead, tuple(label[:3]), is_joined
+        elif token.kind == "stop" or token.word in PREPOSITIONS:
             break
         elif token.word not in _ARTICLES and token.word not in words.STOP:
             label.append(words.stem(token.word))
@@ -253,35 +245,16 @@ def _lead(tokens: Sequence[_Token], place: int, at: int) -> str:
     return "called" if word in _CALLED else word if word in PREPOSITIONS or word == ":" else ""
 
 
-def _is_counted(tokens: Sequence[_Token], at: int) -> bool:
-    """Say whether a token is the unit of the number before it: "5 minutes and 12"."""
-    stem = words.stem(tokens[at].word.strip("-"))
-    return stem in UNITS and at > 0 and tokens[at - 1].kind == "number"
-
-
-def _own_words(tokens: Sequence[_Token]) -> list[str]:
-    """Return the stems of the content words at the end of some tokens, the last first."""
-    stems: list[str] = []
-    for token in reversed(tokens[-4:]):
-        if token.kind != "word" or token.word in PREPOSITIONS or token.word in _JOINTS:
-            break
-        if token.word == "we":
-            stems.append("peopl")
-        elif token.word not in words.STOP:
-            stems.append(words.stem(token.word))
-    return stems
-
-
-_MEASURED = {"wide": "width", "high": "height", "tall": "height", "deep": "depth", "long": "length"}
-"""What "20 cm wide" is the measure of."""
+SPELLED_OUT = {
+    "dr": "doctor", "prof": "professor", "long": "length", "wide": "width", "tall": "height",
+    "high": "height", "deep": "depth", "heavy": "weight", "weighs": "weight", "old": "age", "aged": "age",
+    "cost": "price", "costs": "price",
+}  # fmt: skip
+"""Words, and the nouns that fields and arguments are named after."""
 
 
 def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
     stems: list[str] = []
-    if [one.word for one in tokens[at + 1 : at + 2]] in (["x"], ["\u00d7"], ["or"], ["to"]) and _is_number(
-        tokens, at + 2
-    ):
-        return _noun(tokens, at + 2)  # "40 x 30 cm"
     for token in tokens[at + 1 : at + 5]:
         is_unit = words.stem(token.word.strip("-°")) in UNITS
         if token.text == "-" and not stems:
@@ -289,14 +262,10 @@ def _noun(tokens: Sequence[_Token], at: int) -> tuple[str, ...]:
         if token.kind not in ("word", "name") or token.word in PREPOSITIONS or token.word in _JOINTS | _BEING:
             break
         if token.word not in words.STOP:
-            stems.append(words.stem(_MEASURED.get(token.word, token.word.strip("-°"))))
+            stems.append(words.stem(SPELLED_OUT.get(token.word, token.word.strip("-°"))))
         if is_unit:
             break
     return tuple(stems[:3])
-
-
-def _is_number(tokens: Sequence[_Token], at: int) -> bool:
-    return at < len(tokens) and tokens[at].kind == "number"
 
 
 def _units(tokens: Sequence[_Token]) -> Iterator[Mention]:
@@ -454,21 +423,8 @@ def _phrases(tokens: Sequence[_Token], text: str) -> Iterator[Mention]:
             continue
         if trimmed := _trimmed(tokens, run):
             yield from _phrase(tokens, trimmed, text)
-            if rest := _following(tokens, at + 1) if token.word == "of" else []:
-                yield from _phrase(tokens, [*trimmed, at, *rest], text)
-        run = []
-
-
-def _following(tokens: Sequence[_Token], at: int) -> list[int]:
-    """Return the places of the words that belong to an "of" before them, if there are any."""
-    rest: list[int] = []
-    for place in range(at, min(at + 4, len(tokens))):
-        token = tokens[place]
-        is_word = token.kind in ("name", "code") or (token.kind == "word" and token.word not in _ENDING)
-        if not is_word and (rest or token.word not in _ARTICLES):
-            break
-        rest.append(place)
-    return rest if rest and tokens[rest[-1]].word not in _ARTICLES else []
+        behind = [one for one in tokens[at + 1 : at + 2] if one.kind == "word" and one.word not in _ENDING]
+        run = [*trimmed, at] if trimmed and token.word == "of" and behind else []  # "bags of soil"
 
 
 _ENDING = {*PREPOSITIONS, *_JOINTS, *_CALLED, *_BEING, *_ARTICLES, *GRAMMAR["pronouns"].split()}

@@ -58,6 +58,15 @@ def words_of(name: str) -> list[str]:
     return words.words(re.sub(r"([a-z])([A-Z])", r"\1 \2", name).replace("_", " ").replace("-", " "))
 
 
+def singular(name: str) -> str:
+    """Return the name of a list as that of one of its items."""
+    if name == "people":
+        return "person"
+    if name.endswith(("sses", "ches", "shes", "xes")):
+        return name[:-2]
+    return f"{name[:-3]}y" if name.endswith("ies") else re.sub(r"(?<=[a-z])s$", "", name)
+
+
 def plain(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
     """Return the schema without references, and without null where it is one of two."""
     schema = resolve(schema, definitions)
@@ -105,28 +114,22 @@ def slot_of(path: tuple[str, ...], schema: Schema, desc: str, required: bool) ->
     kind = _kind(schema, name, told)
     above = {words.stem(word) for part in path[:-1] for word in words_of(part)}
     own = stems | (above if stems & {"nam", "id", "email", "phon"} else frozenset())
-    roles = _roles(name, stems, own, kind)
+    roles = _roles(name, own, kind)
     roles |= {told[-1]} & PREPOSITIONS.keys() if told else frozenset()
     shape = _shape_of(schema, desc) if kind in ("id", "thing", "unit", "place", "title", "person") else ""
     return Slot(path, schema, desc, required, kind, stems, about, roles, _unit(name, told, kind), shape)
 
 
-def _roles(name: Sequence[str], stems: frozenset[str], own: frozenset[str], kind: str) -> frozenset[str]:
-    """Return the prepositions that introduce an argument; at one end of a way, none of the other end."""
+def _roles(name: Sequence[str], own: frozenset[str], kind: str) -> frozenset[str]:
+    """Return the prepositions that introduce an argument."""
     if pair := next((pair for pair in _ENDS if pair[0] in name), None):
         return frozenset(pair)
     roles = frozenset(lead for lead, of in PREPOSITIONS.items() if of & own or lead in name)
-    starts, ends = stems & _STARTS, stems & _GOALS
-    roles |= {"from", "at"} if starts else {"to", "until", "till"} if ends else set()
-    if kind in ("date", "time"):
-        return roles if starts or ends else roles | {"on", "at", "for"}
-    return roles - ({"to", "in", "on", "into", "as"} if starts else {"from", "in", "on"} if ends else set())
+    return roles | {"on", "at", "for"} if kind in ("date", "time") else roles
 
 
 _ENDS = (("from", "since", "between"), ("to", "into", "in", "until", "as"))
 """The prepositions of the two ends of a change or a way, where the argument is named after one of them."""
-_STARTS = frozenset(("origin", "start", "begin", "sourc", "departur", "old", "bas"))
-_GOALS = frozenset(("destination", "end", "target", "arriv", "arrival", "quot"))
 
 
 def _unit(name: Sequence[str], told: Sequence[str], kind: str) -> tuple[str, float, str]:

@@ -136,9 +136,14 @@ def _from_tag(block: str, name: str) -> Schema | None:
 def from_response_format(wanted: Any) -> tuple[Field, ...]:
     """Return the output fields that an OpenAI `response_format` with a JSON schema lays down."""
     holder = wanted.get("json_schema") if isinstance(wanted, Mapping) else None
-    schema = types.clean(holder.get("schema") if isinstance(holder, Mapping) else None)
+    return tuple(types_of(holder.get("schema") if isinstance(holder, Mapping) else None))
+
+
+def types_of(schema: Any) -> list[Field]:
+    """Return the properties of a JSON schema as fields."""
+    schema = types.clean(schema)
     shared: Schema = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-    return tuple(
+    return [
         Field(name=name, schema={**shared, **part}, desc=part.get("description", ""), type_name="")
         for name, part in schema.get("properties", {}).items()
-    )
+    ]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from course_lib.lm.simulator.prompts import schema as types
+from course_lib.lm.simulator.prompts.fields import types_of
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.prompts.task import Field
 from course_lib.lm.simulator.prompts.values import read_json
@@ -150,29 +152,16 @@ _LISTS = (
 # -- a picture of the object -------------------------------------------------------------------------------
 
 
-_ONE_OF = re.compile(r"\b(?:one of|either)\s*:?\s*((?:[\"'][^\"']*[\"'](?:\s*,\s*(?:or )?|\s+or\s+)?){2,})")
-
-
 def _pictured(text: str) -> list[Field]:
     """Return the fields of the first JSON object, or schema, that a text shows as the form of the reply."""
     for start in (match.start() for match in re.finditer(r"\{\s*[\"'\w]", text)):
-        block = _ONE_OF.sub(
-            lambda found: found.group(1).replace(",", " |"), text[start : _closing(text, start)]
-        )
-        whole = parsed(block)
+        block = re.sub(r"//[^\n]*", "", text[start : _closing(text, start)])
+        whole = parsed(block, types.literal(block))
         if isinstance(whole, dict) and isinstance(whole.get("properties"), dict):
-            cleaned = types.clean(whole)
-            shared: Schema = {key: cleaned[key] for key in ("$defs", "definitions") if key in cleaned}
-            return [
-                Field(name=name, schema={**shared, **part}, desc=str(part.get("description", "")))
-                for name, part in cleaned["properties"].items()
-            ]
-        shown = _shape(block, "")
+            return types_of(whole)
+        shown = _shape(whole, "") if isinstance(whole, dict) else types.from_baml(block)
         if shown.get("properties"):
-            return [
-                Field(name=name, schema=part, desc=part.get("description", ""))
-                for name, part in shown["properties"].items()
-            ]
+            return types_of(shown)
     return []
 
 
@@ -185,47 +174,26 @@ def _closing(text: str, start: int) -> int:
     return len(text)
 
 
-def _shape(shown: str, name: str) -> Schema:
-    """Return the type of a value as a picture shows it: by an example, a type's name, or alternatives."""
-    shown = re.sub(r"//[^\n]*|#[^\n\"]*$", "", shown.strip()).strip().rstrip(",")
-    if shown.startswith("{"):
-        parts = [part.partition(":") for part in types.split_top(shown[1:].removesuffix("}")) if ":" in part]
+def _shape(shown: Any, name: str) -> Schema:
+    """Return the type of a value of which an example is shown, or a word for its type, or alternatives."""
+    if isinstance(shown, dict):
         return {
             "type": "object",
-            "properties": {
-                key.strip(" \n\"'`"): _shape(value, key.strip(" \n\"'`")) for key, _, value in parts
-            },
+            "properties": {str(key): _shape(one, str(key)) for key, one in shown.items()},
         }
-    if shown.startswith("["):
-        items = types.split_top(shown[1:].removesuffix("]"))
-        return {
-            "type": "array",
-            "items": _shape(items[0], name.removesuffix("s")) if items else {"type": "string"},
-        }
-    if len(options := types.split_top(shown, "|")) > 1 or len(options := types.split_top(shown, " or ")) > 1:
-        kinds = [stated for option in options if (stated := _stated(option.strip("\"'")))]
-        return (
-            kinds[0]
-            if kinds
-            else {"enum": [types.literal(option) for option in options if option not in ("null", "None")]}
-        )
-    inside = shown.strip("\"'<> ")
-    if shown[:1] in "\"'" and len(choices := [part.strip() for part in inside.split("|")]) > 1:
-        return {"enum": choices}
-    if stated := _stated(inside):
+    if isinstance(shown, list):
+        item = _shape(shown[0], name.removesuffix("s")) if shown else {"type": "string"}
+        return {"type": "array", "items": item}
+    if not isinstance(shown, str):
+        kind = {bool: "boolean", int: "integer", float: "number"}.get(type(shown))
+        return {"type": kind} if kind else guessed(name)
+    options = [part.strip("\"'<> ") for part in shown.split("|")]
+    if stated := next(filter(None, map(_stated, options)), None):
         return stated
-    value = types.literal(shown)
-    if isinstance(value, bool | int | float):
-        return {
-            "type": "boolean"
-            if isinstance(value, bool)
-            else "integer"
-            if isinstance(value, int)
-            else "number"
-        }
-    said = inside if " " in inside else ""
-    guess = _listed_or_single(name) if not inside or inside == "..." else {"type": "string"}
-    return {**guess, "description": said} if said else guess
+    if len(options) > 1:
+        return {"enum": options}
+    guess = _listed_or_single(name) if options[0] in ("", "...") else {"type": "string"}
+    return {**guess, "description": options[0]} if " " in options[0] else guess
 
 
 # -- the text to work on -----------------------------------------------------------------------------------
@@ -273,22 +241,6 @@ _COMPLAINS = re.compile(
     r"|correct (?:the|your) (?:errors?|json|output|answer)|fix the errors?",
     re.IGNORECASE,
 )
-_SHOULD = (
-    (r"valid integer", {"type": "integer"}),
-    (r"valid number|valid decimal", {"type": "number"}),
-    (r"valid boolean", {"type": "boolean"}),
-    (r"valid list|valid array", {"type": "array", "items": {"type": "string"}}),
-    (r"valid date", {"type": "string", "format": "date"}),
-    (r"valid string", {"type": "string"}),
-)
-_BOUND = (
-    (r"greater than or equal to (-?[\d.]+)", "minimum"),
-    (r"greater than (-?[\d.]+)", "exclusiveMinimum"),
-    (r"less than or equal to (-?[\d.]+)", "maximum"),
-    (r"less than (-?[\d.]+)", "exclusiveMaximum"),
-    (r"at least (\d+) character", "minLength"),
-    (r"at most (\d+) character", "maxLength"),
-)
 
 
 def is_complaint(message: str) -> bool:
@@ -309,11 +261,11 @@ def _asked(name: str, message: str) -> Schema:
     )
     if not said:
         return {}
-    asked: Schema = next((dict(kind) for pattern, kind in _SHOULD if re.search(pattern, said.group())), {})
     if among := re.search(r"should be ('[^\n\[]+')", said.group()):
         return {"enum": re.findall(r"'([^']*)'", among.group(1))}
-    for pattern, keyword in _BOUND:
-        if bound := re.search(pattern, said.group()):
-            asked[keyword] = types.literal(bound.group(1))
-            break
+    kind = re.search(r"\bvalid (\w+)", said.group())
+    asked: Schema = (_stated(kind[1]) if kind else None) or {}
+    for phrase, keyword in types.LIMITS.items():
+        if bound := re.search(rf"{phrase} (-?\d[\d.]*)", said.group()):
+            return {**asked, keyword: types.literal(bound.group(1))}
     return asked

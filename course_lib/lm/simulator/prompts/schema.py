@@ -176,7 +176,7 @@ def _choices(printed: str) -> list[Any]:
     return [int(text) for text in texts] if are_numbers else texts
 
 
-_LIMITS = {
+LIMITS = {
     "greater than or equal to": "minimum",
     "less than or equal to": "maximum",
     "greater than": "exclusiveMinimum",
@@ -184,7 +184,10 @@ _LIMITS = {
     "a multiple of the given number": "multipleOf",
     "minimum length": "minLength",
     "maximum length": "maxLength",
+    "at least": "minLength",
+    "at most": "maxLength",
 }
+"""How DSPy and pydantic say what limits a value."""
 
 
 def limits(line: str) -> Schema:
@@ -196,7 +199,7 @@ def limits(line: str) -> Schema:
     limits: Schema = {}
     for part in split_top(line):
         phrase, _, value = part.rpartition(":")
-        keyword, number = _LIMITS.get(phrase.strip()), literal(value.strip())
+        keyword, number = LIMITS.get(phrase.strip()), literal(value.strip())
         if keyword and isinstance(number, int | float) and abs(number) < 1e15:
             limits[keyword] = number
     return limits
@@ -224,7 +227,7 @@ def _baml(text: str) -> Schema:
         return {"type": "array", "items": _baml(text[1:-1].strip())}
     if text.startswith("{") and text.endswith("}"):
         pairs = [part.partition(":") for part in split_top(text[1:-1])]
-        properties = {name.strip(): _baml(kind.strip()) for name, _, kind in pairs}
+        properties = {name.strip(" \"'"): _baml(kind.strip()) for name, _, kind in pairs}
         return {"type": "object", "properties": properties}
     if text[:1] == '"' or re.fullmatch(r"-?\d+", text):
         return {"enum": [literal(text)]}

@@ -36,37 +36,31 @@ def strip_reminder(text: str) -> str:
 def read_inputs(text: str, names: tuple[str, ...]) -> dict[str, str]:
     """Return the input values in a user message, as text, in whichever format they are written."""
     text = strip_reminder(text)
-    if "[[ ## " in text and (values := _marked(text, names)):
-        return values
-    if any(f"<{name}>" in text for name in names) and (values := _tagged(text, names)):
-        return {name: value.strip("\n") for name, value in values.items()}
-    if text.lstrip().startswith(("{", "```")) and (record := read_json(text)) is not None:
-        return {
-            str(name): value if isinstance(value, str) else json.dumps(value)
-            for name, value in record.items()
-        }
-    if values := dict(labelled(text, names)):
-        return values
-    return {names[0] if names else "text": text.strip()}
+    values = _values(text, names) or {names[0] if names else "text": text.strip()}
+    return {str(key): one if isinstance(one, str) else json.dumps(one) for key, one in values.items()}
 
 
 def read_outputs(text: str, names: tuple[str, ...], layout: Layout) -> dict[str, Any]:
     """Return the output values in an assistant message; what a demo leaves out is left out here."""
-    if layout.kind == "json":
-        values: dict[str, Any] = read_json(text) or {}
-    elif layout.kind == "markers":
-        values = dict(_marked(text, names))
-    elif layout.kind == "xml":
-        values = {name: unescape(value.strip()) for name, value in _tagged(text, names).items()}
-    else:
-        values = dict(labelled(text, names)) or dict(_marked(text, names)) or read_json(text) or {}
-        if not values and len(names) == 1:
-            values = {names[0]: text.strip()}
+    values = _values(text, names) or ({names[0]: text.strip()} if len(names) == 1 else {})
+    if layout.kind == "xml":
+        values = {name: unescape(value) for name, value in values.items()}
     return {
         name: value.strip() if isinstance(value, str) else value
         for name, value in values.items()
         if not (isinstance(value, str) and _NOT_SUPPLIED in value)
     }
+
+
+def _values(text: str, names: tuple[str, ...]) -> Mapping[str, Any]:
+    """Return what is written behind markers, in tags, as JSON, or behind labels."""
+    if "[[ ## " in text and (values := _marked(text, names)):
+        return values
+    if any(f"<{name}>" in text for name in names) and (values := _tagged(text, names)):
+        return {name: value.strip("\n") for name, value in values.items()}
+    if text.lstrip().startswith(("{", "```")) and (record := read_json(text)) is not None:
+        return record
+    return labelled(text, names)
 
 
 def read_json(text: str) -> dict[str, Any] | None:

@@ -39,31 +39,24 @@ def kind_asked(question: str) -> str:
 
 def told(kind: str, question: str, sentence: str) -> tuple[str, ...]:
     """Return the pieces of a sentence that are of the kind asked for and that the question does not have."""
-    lowered = question.lower()
-    return (
-        tuple(piece for piece in _TOLD[kind](question, sentence) if piece.lower() not in lowered)
-        if kind in _TOLD
-        else ()
-    )
-
-
-_MONTHS_OR_YEARS = re.compile(
-    rf"\b{_MONTHS}(?: (?:and|to|until) {_MONTHS})?\b|(?<![-/.\d])(?:1\d|20)\d\d\b(?![-/])|\b(?:{_DAYS})(?:,? (?:and|to|or) (?:{_DAYS}))*\b"
-    r"|\bthe (?:following|next|previous) (?:year|day|week|month)\b|\bin the (?:morning|evening|afternoon)\b",
-    re.IGNORECASE,
-)
-_PLACES = frozenset("in at on from near behind under into inside above below to".split())  # noqa: SIM905
-_OFTEN = re.compile(r"\b(?:once|twice) an? \w+|\bevery \w+", re.IGNORECASE)
-_RELATIVES = re.compile(
-    r"\b(?:my|her|his|their|our|the) (?:\w+ )?(?:brother|sister|mother|father|son|daughter|owner|founder|teacher|boss|team)\b"
-)
+    if kind not in STRICT:
+        return ()
+    mentions = [one for one in lex(sentence) if _WANTED[kind](one, question, sentence)]
+    if kind == "where":
+        mentions.sort(key=lambda one: one.kind == "phrase")  # names of places first
+    found = [_in(sentence, one) for one in mentions]
+    others = [hit.group() for hit in _BESIDE[kind].finditer(sentence)] if kind in _BESIDE else []
+    found += [text for text in others if not any(text in longer for longer in found)]
+    if kind in ("when", "day") and _HABIT.search(question):
+        found = [text for text in found if not re.search(r"\d{4}", text)]  # no year is the time of a habit
+    return tuple(piece for piece in found if piece.lower() not in question.lower())
 
 
 def _in(sentence: str, one: Mention) -> str:
     """Return a mention as it is written, with the unit behind a number."""
     unit = (
         re.match(r"[ -]?(?:(?:working|business|square) )?[^\W\d]+", sentence[one.end :])
-        if one.noun and _measure(one)
+        if _measure(one)
         else None
     )
     return sentence[one.start : one.end + (unit.end() if unit else 0)]
@@ -73,87 +66,53 @@ def _measure(one: Mention) -> str:
     return next((UNITS[stem][0] for stem in one.noun if stem in UNITS), "")
 
 
-def _of(*kinds: str) -> Callable[[str, str], list[str]]:
-    return lambda _, sentence: [_in(sentence, one) for one in lex(sentence) if one.kind in kinds]
-
-
-def _measured(*dimensions: str) -> Callable[[str, str], list[str]]:
-    return lambda _, sentence: [
-        _in(sentence, one) for one in lex(sentence) if one.kind == "number" and _measure(one) in dimensions
-    ]
-
-
-def _count(question: str, sentence: str) -> list[str]:
-    """Return the numbers that stand before what is counted, as in `how many books`."""
+def _is_counted(one: Mention, question: str, _: str) -> bool:
+    """Say whether a number stands before what is counted, as in `how many books`."""
     asked = re.search(r"how many (\w+)(?: (\w+))?", question.lower())
     nouns = {words.stem(word) for word in asked.groups() if word} if asked else set()
-    return [
-        sentence[one.start : one.end] for one in lex(sentence) if one.kind == "number" and nouns & {*one.noun}
-    ]
+    return one.kind == "number" and bool(nouns & {*one.noun})
 
 
-def _age(_: str, sentence: str) -> list[str]:
-    return [
-        sentence[one.start : one.end]
-        for one in lex(sentence)
-        if one.kind == "number"
-        and (
-            re.match(r"[ -]years?[ -]old|\W*$", sentence[one.end :])
-            or re.search(r"\b(?:aged|turned|least) $", sentence[: one.start])
-        )
-    ]
+def _is_age(one: Mention, _: str, sentence: str) -> bool:
+    after = re.match(r"[ -]years?[ -]old|\W*$", sentence[one.end :])
+    return one.kind == "number" and bool(
+        after or re.search(r"\b(?:aged|turned|least) $", sentence[: one.start])
+    )
 
 
-def _when(question: str, sentence: str) -> list[str]:
-    is_habit = re.search(
-        r"\bwhen (?:does|do)\b|\bwhat time\b", question, re.IGNORECASE
-    )  # of which no year is the time
-    found = [(one.start, _in(sentence, one)) for one in lex(sentence) if one.kind in ("date", "time")]
-    spoken = [(hit.start(), hit.group()) for hit in _MONTHS_OR_YEARS.finditer(sentence)]
-    told = [text for _, text in found] + [
-        text for _, text in spoken if not any(text in longer for _, longer in found)
-    ]
-    return [text for text in told if not (is_habit and re.search(r"\d{4}", text))]
+def _is(*kinds: str, dimensions: tuple[str, ...] = ("",)) -> Callable[[Mention, str, str], bool]:
+    return lambda one, *_: one.kind in kinds and (dimensions == ("",) or _measure(one) in dimensions)
 
 
-def _who(_: str, sentence: str) -> list[str]:
-    names = [one for one in lex(sentence) if one.kind == "name" and one.lead not in _PLACES]
-    return [_in(sentence, one) for one in names] or [hit.group() for hit in _RELATIVES.finditer(sentence)]
-
-
-def _named(_: str, sentence: str) -> list[str]:
-    """Return what is in quotes, or is said to be a name."""
-    return [
-        _in(sentence, one) for one in lex(sentence) if one.kind == "quoted" or one.lead in ("called", "is")
-    ]
-
-
-def _where(_: str, sentence: str) -> list[str]:
-    """Return what stands where a place would, the names first."""
-    found = [
-        one
-        for one in lex(sentence)
-        if one.kind in ("name", "phrase", "street", "code") and one.lead in _PLACES - {"to"}
-    ]
-    found.sort(key=lambda one: one.kind == "phrase")
-    return [_in(sentence, one) for one in found if not _MONTHS_OR_YEARS.fullmatch(_in(sentence, one))]
-
-
-_TOLD: dict[str, Callable[[str, str], list[str]]] = {
-    "count": _count,
-    "money": lambda _, s: (
-        _of("money", "percent")("", s) + re.findall(r"\bfree\b|\bno (?:fee|charge|cost)\b", s)
-    ),
-    "age": _age,
-    "length": _measured("length", "mass", "volume", "temperature"),
-    "duration": lambda _, s: _measured("time", "length")("", s) + _OFTEN.findall(s),
-    "percent": _of("percent"),
-    "day": lambda q, s: _when(q, s),
-    "when": _when,
-    "who": _who,
-    "where": _where,
-    "name": _named,
-    "city": _of("name"),
+_PLACES = frozenset("in at on from near behind under into inside above below".split())  # noqa: SIM905
+_HABIT = re.compile(r"\bwhen (?:does|do)\b|\bwhat time\b", re.IGNORECASE)
+_WANTED: dict[str, Callable[[Mention, str, str], bool]] = {
+    "count": _is_counted,
+    "money": _is("money", "percent"),
+    "age": _is_age,
+    "length": _is("number", dimensions=("length", "mass", "volume", "temperature")),
+    "duration": _is("number", dimensions=("time", "length")),
+    "percent": _is("percent"),
+    "day": _is("date", "time"),
+    "when": _is("date", "time"),
+    "who": lambda one, *_: one.kind == "name" and one.lead not in _PLACES | {"to"},
+    "where": lambda one, *_: one.kind in ("name", "phrase", "street", "code") and one.lead in _PLACES,
+    "name": lambda one, *_: one.kind == "quoted" or one.lead in ("called", "is"),
+    "city": _is("name"),
 }
-STRICT = _TOLD.keys()
+"""Which mentions are of the kind that a question asks for."""
+_TIMES = re.compile(
+    rf"\b{_MONTHS}(?: (?:and|to|until) {_MONTHS})?\b|(?<![-/.\d])(?:1\d|20)\d\d\b(?![-/])|\b(?:{_DAYS})(?:,? (?:and|to|or) (?:{_DAYS}))*\b"
+    r"|\bthe (?:following|next|previous) (?:year|day|week|month)\b|\bin the (?:morning|evening|afternoon)\b",
+    re.IGNORECASE,
+)
+_BESIDE = {
+    "money": re.compile(r"\bfree\b|\bno (?:fee|charge|cost)\b"),
+    "duration": re.compile(r"\b(?:once|twice) an? \w+|\bevery \w+", re.IGNORECASE),
+    "day": _TIMES,
+    "when": _TIMES,
+    "who": re.compile(r"\b(?:my|her|his|their|our|the) (?:\w+ )?(?:brother|sister|mother|father|son|daughter|owner|founder|teacher|boss|team)\b"),
+}  # fmt: skip
+"""What else is of that kind, and is no mention."""
+STRICT = _WANTED.keys()
 """Kinds without which a sentence is no answer."""

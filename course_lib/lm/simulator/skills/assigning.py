@@ -5,7 +5,6 @@ Main path: labelled(slots, text) and assigned(slots, passage, taken); no place o
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -85,15 +84,17 @@ def _least(slot: Slot, fit: Fit, least: float) -> float:
 
 
 def _shared_out(rest: Sequence[Slot], offered: Pairs, passage: Passage, taken: Sequence[Span]) -> Pairs:
-    """Return what is left of a record for its open fields: each piece for one, or else what fits best."""
+    """Return what is left of a record for its open fields: a piece each in order, or what fits best."""
     pieces = list(_pieces(passage, taken))
-    if len(rest) == len(pieces) <= 4:
-        orders = [list(zip(rest, order, strict=True)) for order in itertools.permutations(pieces)]
-        best = max(
-            orders, key=lambda order: sum(_worth(slot, piece, offered, pieces[0]) for slot, piece in order)
-        )
-        return [(slot, _core(slot, piece, offered)) for slot, piece in best]
-    headed = [(slot, fit, fit.score + _headed(slot, fit, pieces[:1])) for slot, fit in offered]
+    if len(rest) == len(pieces):
+        return [(slot, _core(slot, piece, offered)) for slot, piece in zip(rest, pieces, strict=True)]
+    first = (
+        range(pieces[0].start, pieces[0].end) if pieces else range(0)
+    )  # records begin with what they are called
+    headed = [
+        (slot, fit, fit.score + NAMED * (bool(slot.stems & _HEADS) and fit.start in first))
+        for slot, fit in offered
+    ]
     found: list[tuple[Slot, Fit]] = []
     for slot, fit, score in sorted(headed, key=lambda one: (-one[2], one[1].start)):
         used = [*taken, *((one.start, one.end) for _, one in found)]
@@ -102,26 +103,13 @@ def _shared_out(rest: Sequence[Slot], offered: Pairs, passage: Passage, taken: S
     return found
 
 
+_HEADS = words.roots("0 name title item product")
+
+
 def _inside(slot: Slot, piece: Fit, offered: Pairs) -> list[Fit]:
     """Return what was offered to a slot inside a piece, the best first."""
     found = [fit for one, fit in offered if one is slot and piece.start <= fit.start < fit.end <= piece.end]
     return sorted(found, key=lambda fit: -fit.score)
-
-
-def _worth(slot: Slot, piece: Fit, offered: Pairs, first: Fit) -> float:
-    """Return how well a piece fits a slot."""
-    return max((fit.score for fit in _inside(slot, piece, offered)), default=0.0) + _headed(
-        slot, piece, [first]
-    )
-
-
-def _headed(slot: Slot, fit: Fit, first: Sequence[Fit]) -> float:
-    """Return what it is worth for a name to stand first: records begin with what they are called."""
-    is_first = any(one.start <= fit.start < one.end for one in first)
-    return NAMED * (is_first and bool(slot.stems & _HEADS))
-
-
-_HEADS = words.roots("0 name title item product")
 
 
 def _core(slot: Slot, piece: Fit, offered: Pairs) -> Fit:

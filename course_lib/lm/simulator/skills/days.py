@@ -13,13 +13,11 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any
 
-from course_lib.lm.simulator.agents.lexing import lex
+from course_lib.lm.simulator.agents.lexing import Mention, lex
 from course_lib.lm.simulator.skills.quantities import (
-    NUMBER,
     Quantity,
     in_figures,
     kind_of,
-    number,
     quantities,
     sizes,
 )
@@ -27,11 +25,6 @@ from course_lib.lm.simulator.skills.quantities import (
 _MONTH = "|".join(calendar.month_name[1:])
 _YEAR = re.compile(r"\b(?:1[5-9]|2\d)\d\d\b")
 _WEEKDAY = re.compile(rf"\b({'|'.join(calendar.day_name)})s?\b", re.IGNORECASE)
-_TIME = re.compile(
-    r"\b(?:([01]?\d|2[0-4])[:.h]([0-5]\d)(?::[0-5]\d)?\s*([ap]\.?m\b)?|(1[0-2]|[1-9])\s*([ap]\.?m\b)"
-    r"|(noon|midday|midnight)\b)",
-    re.IGNORECASE,
-)
 _BACK = re.compile(r"\b(?:before|earlier|ago|prior|back|previous)\b", re.IGNORECASE)
 _BETWEEN = re.compile(
     r"\b(?:between|from|until|till|to|since|lasts?|long|take|takes|elapsed?|pass|passes|apart|begins?"
@@ -39,7 +32,6 @@ _BETWEEN = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_TIME = re.compile(rf"\d|{_WEEKDAY.pattern}", re.IGNORECASE)
-_DAYS_ON = {"tomorrow": 1, "day after tomorrow": 2, "next week": 7}
 _SECONDS, _MONTHS = sizes("time"), sizes("months")
 
 
@@ -73,12 +65,21 @@ class Clock:
         return f"{hours % 12 or 12}:{minutes:02} {'am' if hours < 12 else 'pm'}"
 
 
-def clocks(text: str) -> list[Clock]:
-    """Return the times of day in a text, in order."""
-    return [_clock(match) for match in _TIME.finditer(text)]
+def clocks(text: str) -> list[tuple[Clock, Mention]]:
+    """Return the times of day in a text, in order, each with where it stands; bare hours are none."""
+    written = [(text[one.start : one.end], one) for one in lex(text) if one.kind == "time"]
+    return [
+        (Clock(_minutes_of(one.value), bool(_TWELVE.search(spelled))), one)
+        for spelled, one in written
+        if re.search(r"\W|[a-z]{2}", spelled)
+    ]
 
 
-_SPOKEN_TIME = re.compile(rf"\b(half|(?:a )?quarter) (past|to) ({NUMBER})\b", re.IGNORECASE)
+_TWELVE = re.compile(r"[ap]\.?m\b", re.IGNORECASE)
+
+
+def _minutes_of(clock: str) -> int:
+    return 60 * int(clock[:2]) + int(clock[3:5])
 
 
 def clocks_in_figures(text: str) -> str:
@@ -87,30 +88,11 @@ def clocks_in_figures(text: str) -> str:
     >>> clocks_in_figures("from half past eight to 6 pm")
     'from 8:30 to 18:00'
     """
-
-    def figures(match: re.Match[str]) -> str:
-        space = " " * match[0].endswith(" ")
-        return "{}:{:02}".format(*divmod(_clock(match).minutes, 60)) + space
-
-    return _TIME.sub(figures, _in_clocks(text))
-
-
-def _in_clocks(text: str) -> str:
-    def figures(match: re.Match[str]) -> str:
-        minutes = 30 if match[1].lower() == "half" else 15 if match[2].lower() == "past" else -15
-        return "{}:{:02}".format(*divmod(int(number(match[3])) * 60 + minutes, 60))
-
-    return _SPOKEN_TIME.sub(figures, text)
-
-
-def _clock(match: re.Match[str]) -> Clock:
-    hour, minute, half, alone, half_alone, named = match.groups()
-    if named:
-        return Clock(0 if named.lower() == "midnight" else 720, is_twelve=False)
-    hours, half = int(hour or alone), (half or half_alone or "").lower()[:1]
-    if half:
-        hours = hours % 12 + (12 if half == "p" else 0)
-    return Clock(hours * 60 + int(minute or 0), is_twelve=bool(half))
+    for clock, one in reversed(clocks(text)):
+        end = one.end - (text[one.end - 1] == ".")
+        if not text[:end].endswith("o'clock"):  # "10 o'clock" is the same as "at 10"
+            text = f"{text[: one.start]}{clock.minutes // 60}:{clock.minutes % 60:02}{text[end:]}"
+    return text
 
 
 class Question:
@@ -123,7 +105,7 @@ class Question:
             date.fromisoformat(one.value) for one in lex(text) if one.kind == "date" and _exists(one.value)
         ]
         self.is_iso = bool(re.search(r"\d{4}-\d{2}-\d{2}", text))
-        self.clocks = clocks(text)
+        self.clocks = [clock for clock, _ in clocks(text)]
         self.weekdays = [calendar.day_name[:].index(name.capitalize()) for name in _WEEKDAY.findall(text)]
         self.spans = [one for one in _spans(text) if one.unit]
 
@@ -152,7 +134,7 @@ def _exists(iso: str) -> bool:
 
 
 def _spans(text: str) -> list[Quantity]:
-    times = [match.span() for match in _TIME.finditer(text)]
+    times = [(one.start, one.end) for _, one in clocks(text)]
     return [
         one
         for one in quantities(text)
@@ -217,24 +199,6 @@ def _weekday(ask: Question) -> Moment | None:
     return Moment(name, f"{days} days from a {calendar.day_name[ask.weekdays[0]]} it is a {name}")
 
 
-_MEANT = re.compile(
-    rf"\b(?:(?:next|this|coming|following|on|until|by) ({'|'.join(calendar.day_name)})(?!,? \d)"
-    rf"|({'|'.join(_DAYS_ON)}))\b",
-    re.IGNORECASE,
-)
-
-
-def _meant(ask: Question) -> Moment | None:
-    """Return the date that `next Monday` or `tomorrow` means, where the text says what today is."""
-    said = _MEANT.search(ask.text)
-    if len(ask.dates) != 1 or ask.spans or not said or ("?" in ask.text and not ask.asks(r"\btoday\b")):
-        return None
-    if said[1]:
-        wanted = [name.lower() for name in calendar.day_name].index(said[1].lower())
-        return ask.day(ask.dates[0] + timedelta(days=(wanted - ask.dates[0].weekday() - 1) % 7 + 1))
-    return ask.day(ask.dates[0] + timedelta(days=_DAYS_ON[said[2].lower()]))
-
-
 def _days_between(ask: Question) -> Moment | None:
     if len(ask.dates) != 2 or ask.spans:
         return None
@@ -265,12 +229,6 @@ def _between_times(ask: Question) -> Moment | None:
     if len(ask.clocks) != 2 or not _BETWEEN.search(ask.text) or (ask.spans and not has_break):
         return None
     first, last = ask.clocks
-    if (
-        first.minutes > last.minutes
-        and ask.asks(r"\b(?:until|before|till)\b")
-        and ask.asks(r"\bit is\b|\bnow\b")
-    ):
-        first, last = last, first  # "how long is it until 9:00, if it is 8:20 now?"
     minutes = (last.minutes - first.minutes) % 1440 - round(_minutes(ask.spans))
     because = f"from {first.text} to {last.text} are {span_text(minutes)}"
     if ask.asks(r"\bhow many minutes\b|\bin minutes\b"):
@@ -296,15 +254,14 @@ def _time_later(ask: Question) -> Moment | None:
 
 
 _RULES: tuple[Rule, ...] = (
-    _age, _weekday, _days_between, _date_later, _meant, _between_times,
-    _time_later,
+    _age, _weekday, _days_between, _date_later, _between_times, _time_later,
 )  # fmt: skip
 
 
 @lru_cache(maxsize=512)
 def when(text: str) -> Moment | None:
     """Return the answer to a question about dates or times, or None if it is none, or not understood."""
-    text = in_figures(_in_clocks(text[:MOST]))
+    text = in_figures(text[:MOST])
     if not _ABOUT_TIME.search(text):
         return None
     if not _YEARLESS.search(text) or len(text) == MOST:

@@ -15,7 +15,7 @@ from typing import Any
 
 from course_lib.lm.simulator.agents.filling import Fit, fits, joined_parts, joined_runs
 from course_lib.lm.simulator.agents.lexing import PREPOSITIONS, Span
-from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, slot_of, slots
+from course_lib.lm.simulator.agents.slots import Slot, fields_of, plain, singular, slot_of, slots
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.loose import guessed
 from course_lib.lm.simulator.prompts.schema import Schema, is_only_named
@@ -25,13 +25,11 @@ from course_lib.lm.simulator.skills.choice import by_degree, choose, judges
 from course_lib.lm.simulator.skills.keywords import phrases_of
 from course_lib.lm.simulator.skills.limits import fallback, filled_up, resolve, validates
 from course_lib.lm.simulator.skills.offers import (
-    CLEAR,
     ENOUGH,
     STRICT,
     Passage,
     bare,
     offered,
-    singular,
     typed,
     whole_value,
 )
@@ -290,8 +288,6 @@ def _values(name: str, slot: Slot, scope: _Scope) -> list[Any]:
     passage = scope.passage
     if slot.kind in (*STRICT, "id") or "pattern" in slot.schema:
         found = [fit for fit in fits(slot, passage.text, passage.known) if fit.score >= ENOUGH]
-        if slot.kind == "street" and max((fit.score for fit in found), default=0.0) < CLEAR:
-            found = list(fits(replace(slot, kind="email"), passage.text, passage.known))
         return [fit.value for fit in _alike(found)]
     if known := [bare(part) for part in _listed(scope)] or phrases_of(name, passage.text):
         return known

@@ -10,14 +10,14 @@ import re
 from collections import Counter
 
 from course_lib.lm.encoder import encode
-from course_lib.lm.simulator.agents.lexing import Mention, lex
+from course_lib.lm.simulator.agents.lexing import lex
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.quantities import NUMBER, number
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
-TITLE_WORDS, MOST_WORDS, MOST_POINTS = 10, 5, 4
+TITLE_WORDS, MOST_WORDS, MOST_POINTS = 10, 5, 8
 SHORTEST = 12  # a text of fewer words is not shortened
 LEAD = 1.25  # how much more the first sentence counts: texts begin with what they are about
 _SUMMARY = re.compile(
@@ -74,13 +74,8 @@ def summarise(field: Field, work: Work) -> Result | None:
 
 def _most(said: str, things: str) -> int:
     """Return how many words or keywords are allowed at most, where it is said; 0 where it is not."""
-    found = re.search(
-        rf"(?P<below>fewer than |less than |under )?({NUMBER})(?:(?: to | ?[-\u2013] ?| or )({NUMBER}))?"
-        rf" (?:\w+ )?{things}\b",
-        said,
-        re.IGNORECASE,
-    )
-    return int(number(found[3] or found[2])) - bool(found["below"]) if found else 0
+    found = re.search(rf"({NUMBER})(?: (?:to|or) ({NUMBER}))? (?:\w+ )?{things}\b", said, re.IGNORECASE)
+    return int(number(found[2] or found[1])) if found else 0
 
 
 def shortened(name: str, text: str, work: Work, *, most: int = 0) -> str:
@@ -129,62 +124,21 @@ def phrases_of(name: str, text: str) -> list[str]:
     """Return the items of a list of texts that says something of the whole text: points or keywords."""
     if _KEYWORDS.fullmatch(name):
         return keywords(text)
-    if not _POINTS.fullmatch(name):
-        return []
-    listed = re.search(r":\s*([^:]+;[^:]+)$", text.strip())
-    if listed:
-        return [part.strip(" .") for part in listed.group(1).split(";") if part.strip(" .")]
+    lines = re.findall(r"^\s*(?:[-*\u2022]|\d+[.)])\s+(.+)$", text, re.MULTILINE)
     sentences = [one.rstrip(".") for one in words.sentences(text) if not _COURTESY.match(one)]
-    if re.search(r"questions?$", name):
-        return [one for one in sentences if one.endswith("?")]
-    lines = [
-        line.strip(" -*\u2022\t")
-        for line in re.findall(r"^\s*(?:[-*\u2022]|\d+[.)])\s+(.+)$", text, re.MULTILINE)
-    ]
-    return (
-        lines
-        or sentences[: MOST_POINTS if re.search(r"point|takeaway|highlight|finding|summary", name) else 8]
-    )
+    return (lines or sentences[:MOST_POINTS]) if _POINTS.fullmatch(name) else []
 
 
 def keywords(text: str, most: int = MOST_WORDS) -> list[str]:
     """Return the phrases that say best what a text is about: often said, and near to it in meaning."""
-    found = [one for one in lex(text) if one.kind in ("phrase", "name") and len(str(one.value)) > 2]
-    pieces = [noun for piece in found if (noun := _noun(piece, text))]
-    phrases = list({" ".join(words.stems(piece)): piece for piece in reversed(pieces)}.values())[::-1]
-    if not phrases:
-        return []
-    counts = Counter(words.stems(text))
-    often = [max((counts[stem] for stem in words.stems(phrase)), default=0) for phrase in phrases]
-    near = encode(phrases) @ encode([text])[0]
-    ranked = sorted(range(len(phrases)), key=lambda at: (-(float(near[at]) + 0.15 * min(often[at], 4)), at))
-    chosen: list[str] = []
-    for at in ranked:
-        phrase = phrases[at]
-        if not any(set(words.stems(phrase)) & set(words.stems(one)) for one in chosen):
-            chosen.append(phrase)
+    found = [
+        str(one.value) for one in lex(text) if one.kind in ("phrase", "name") and len(str(one.value)) > 2
+    ]
+    phrases = {" ".join(words.stems(one)): " ".join(one.split()[-3:]) for one in reversed(found)}
+    counts, chosen = Counter(words.stems(text)), list[str]()
+    near = dict(zip(phrases, encode([*phrases.values()]) @ encode([text])[0], strict=True))
+    often = {roots: max((counts[root] for root in roots.split()), default=0) for roots in phrases}
+    for roots in sorted(phrases, key=lambda roots: -(float(near[roots]) + 0.15 * min(often[roots], 4))):
+        if roots and not any({*roots.split()} & {*words.stems(one)} for one in chosen):
+            chosen.append(phrases[roots])
     return chosen[:most]
-
-
-_VERB_AFTER = re.compile(
-    r"\b(?:to|will|would|can|could|may|might|must|should|who|that|which|they|we|you|it|still|not|already)\s$",
-    re.IGNORECASE,
-)
-_VERB_BEFORE = re.compile(
-    rf"\s(?:the|an?|that|their|its|his|her|our|them|it|up|off|out|(?<=s\s){NUMBER})\b", re.IGNORECASE
-)
-
-
-def _noun(piece: Mention, text: str) -> str:
-    """Return a phrase without the verb that it seems to begin or to end with, three words of it at most."""
-    spoken = str(piece.value).split()
-    if _VERB_AFTER.search(text[: piece.start]):
-        spoken = spoken[1:]
-    if _VERB_BEFORE.match(text, piece.end):
-        spoken = spoken[:-1]
-    is_thing = (
-        spoken and len(spoken[-1]) > 2 and not re.search(r"ed$|er$", spoken[-1] if len(spoken) == 1 else "")
-    )
-    phrase = " ".join(spoken[-3:]) if is_thing else ""
-    is_first = re.search(r"(?:^|[.!?\n])\s*$", text[: piece.start])
-    return phrase[:1].lower() + phrase[1:] if is_first and not phrase[1:2].isupper() else phrase

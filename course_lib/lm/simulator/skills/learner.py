@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from course_lib.lm import encoder
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.polarity import degrees, direction, is_mixed, polarity, side
+from course_lib.lm.simulator.skills.polarity import degrees, direction, polarity, side
 from course_lib.lm.simulator.skills.rules import REST, Rule
 
 # Set on the desk's train and dev tickets and on two other small tasks, never on the desk's test tickets.
@@ -110,11 +110,6 @@ class Meaning:
         if self._feels:
             felt = np.clip([[polarity(text)] for text in texts], -1.0, 1.0)
             scores += FEELING * (self.sides * felt + (self.sides == 0) * (NEUTRAL - abs(felt)))
-            if "mixed" in self.labels:
-                scores[:, self.labels.index("mixed")] = [
-                    FEELING * (1.0 if is_mixed(text) else -NEUTRAL) + row.max()
-                    for text, row in zip(texts, scores, strict=True)
-                ]
         if self._degrees.size:
             scores += self._urgency(texts)
         return scores

@@ -15,7 +15,7 @@ from typing import Any
 
 from course_lib.lm.encoder import encode
 from course_lib.lm.simulator.agents.filling import ROLE, Fit, fits
-from course_lib.lm.simulator.agents.lexing import VERB_FORMS, lex
+from course_lib.lm.simulator.agents.lexing import SPELLED_OUT, VERB_FORMS, lex
 from course_lib.lm.simulator.agents.slots import Slot, words_of
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.limits import matching, within
@@ -66,15 +66,6 @@ def typed(slot: Slot, *, required: bool = True) -> Slot:
     return replace(
         slot, required=required, kind=kind, roles=roles or frozenset(("by",) if kind in PROPER else ())
     )
-
-
-def singular(name: str) -> str:
-    """Return the name of a list as that of one of its items."""
-    if name == "people":
-        return "person"
-    if name.endswith(("sses", "ches", "shes", "xes")):
-        return name[:-2]
-    return f"{name[:-3]}y" if name.endswith("ies") else re.sub(r"(?<=[a-z])s$", "", name)
 
 
 # -- what a text offers for it -----------------------------------------------------------------------------
@@ -215,7 +206,10 @@ def _introduced(slot: Slot, fit: Fit, passage: Passage) -> float:
     if re.match(r"\sof\s", after):
         return -COUNTED  # of "bags of soil", all is meant
     if re.match(r"[^\W\d_a-z]\D*$", str(fit.value)):
-        return _as_name(slot, fit, passage) + _addressed(slot, before)
+        is_quoted = text[fit.start : fit.start + 1] in _QUOTES
+        named = slot.stems <= NAMES or (slot.kind in ("title", "thing") and is_quoted)
+        least = ARTICLE if passage.whole else NAMED
+        return NAMED * named - least * (slot.kind == "thing" and not is_quoted) + _addressed(slot, before)
     if slot.kind == "title" and (
         _WANTED.search(before) or re.match(r"\s(?:that\s|which\s)?(?:I|we)\s", after)
     ):
@@ -262,60 +256,30 @@ _SIGNED = re.compile(
 )
 
 
-def _as_name(slot: Slot, fit: Fit, passage: Passage) -> float:
-    """Return what it is worth to be a name: good for a name, bad for a thing; in quotes good for a title."""
-    inside = BESIDE * any(_is_akin(word, slot) for word in words.words(str(fit.value)))
-    is_quoted = passage.text[fit.start : fit.start + 1] in _QUOTES
-    if slot.kind == "thing" and not is_quoted:
-        return inside - (ARTICLE if passage.whole else NAMED)
-    return inside + NAMED * (slot.stems <= NAMES or (slot.kind in ("title", "thing") and is_quoted))
-
-
 NAMES = frozenset(("nam", "full"))
 _QUOTES = ('"', "\u201c", "\u00ab", "'")
 
 
 def _beside(slot: Slot, fit: Fit, text: str) -> float:
     """Return how near the words of the field's name, or of their family, stand in the sentence."""
-    before = re.split(r"[.!?;]\s|\n", text[max(fit.start - 80, 0) : fit.start])[-1]
-    after = re.split(r"[.!?;]\s|\n", text[fit.end : fit.end + 50])[0]
-    acts = 1.0 if before.endswith("by ") else 0.4
-    found = [_nearest(_spoken(before, 1)[::-1], slot, 1.0, acts), _nearest(_spoken(after), slot, 0.5, 1.0)]
-    return BESIDE * max(found)
-
-
-def _nearest(side: Sequence[str], slot: Slot, named: float, acts: float) -> float:
-    """Return how near a word stands that names the field, or a verb of which it is the subject."""
-    best = 0.0
-    for distance, word in enumerate(side):
-        is_passive = acts == 1.0 and side[distance - 1 : distance] in (["was"], ["were"], ["is"], ["been"])
-        if _is_akin(word, slot) and not is_passive:
-            best = max(best, (named if words.stem(word) in slot.stems else acts) / (1 + distance / 2))
-    return best
-
-
-def _spoken(text: str, last: int = 0) -> list[str]:
-    """Return the words of a text in lower case, with nothing for a name in it, but for the `last`."""
-    found = re.findall(r"[^\W_]+(?:'\w+)?", text)
-    begins = not found[1:2] or found[1].islower()
-    counted = {len(found) - last, *([0] if begins else [])}
-    return [word.lower() if word.islower() or at in counted else "" for at, word in enumerate(found)]
+    before = words.words(re.split(r"[.!?;]\s|\n", _before(fit, text))[-1])[::-1]
+    after = words.words(re.split(r"[.!?;]\s|\n", text[fit.end : fit.end + 50])[0])
+    sides = ((1.0, before), (0.5, after))
+    near = [
+        worth / (1 + at / 2) for worth, side in sides for at, word in enumerate(side) if _is_akin(word, slot)
+    ]
+    return BESIDE * max(near, default=0.0)
 
 
 def _is_akin(word: str, slot: Slot) -> bool:
     """Say whether a word is one that the field is named after, or of its family: "won" and winner."""
-    stem = words.stem(VERB_FORMS.get(word, _SPELLED_OUT.get(word, word)))
+    stem = words.stem(VERB_FORMS.get(word, SPELLED_OUT.get(word, word)))
     own = (slot.stems - _GENERAL - words.STOP) or slot.stems
-    is_alike = len(stem) > 4 and any(stem[:5] == one[:5] for one in own if len(one) > 4)
+    is_alike = any(words.are_akin(stem, one) for one in own)
     acts = any(f"{stem}{ending}" in own for ending in ("er", "or", f"{stem[-1:]}er"))
-    return stem in own or is_alike or acts or (stem in slot.about and word not in words.COMMON_WORDS)
+    return is_alike or acts or (stem in slot.about and word not in words.COMMON_WORDS)
 
 
-_SPELLED_OUT = {
-    "dr": "doctor", "prof": "professor", "long": "length", "wide": "width", "tall": "height",
-    "high": "height", "deep": "depth", "heavy": "weight", "weighs": "weight", "old": "age", "aged": "age",
-    "cost": "price", "costs": "price",
-}  # fmt: skip
 _GENERAL = words.roots("date time name number id code full day amount city place")
 """Words of a field's name that say of which kind it is, and not which one."""
 

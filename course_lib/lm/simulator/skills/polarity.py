@@ -72,12 +72,6 @@ def by_words(text: str) -> float:
     return sum(_of_parts(text))
 
 
-def is_mixed(text: str) -> bool:
-    """Say whether one part of a text praises and another blames."""
-    said = _of_parts(text)
-    return max(said) > 0 > min(said)
-
-
 def _of_parts(text: str) -> list[float]:
     """Return the polarity of each phrase and clause; what stands behind "but" counts more."""
     plain = text.lower().replace("\u2019", "'")

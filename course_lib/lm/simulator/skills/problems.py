@@ -219,12 +219,10 @@ def _percent(problem: Problem) -> Amount | None:
         return None
     base, percent = terms[0], _of(problem.percents[0])
     part = percent / _plain(100) * base
-    clause, question, asked = problem.clause(percent.start), problem.question, problem.asked
+    clause, question = problem.clause(percent.start), problem.question
     is_share = re.search(r"(?:%|percent) of\b", clause) or (
         kind_of(base.unit) != "money" and _HOLDS.search(clause)
     )
-    if is_share and asked and not kind_of(asked) and not asked & (unit_of(clause) | base.unit):
-        return base - part  # "55% are girls. How many boys are there?"
     if (problem.asks(_PARTS) and not problem.asks(_WHOLES)) or (is_share and not _LEFT.search(question)):
         return part
     is_up = _RAISED.search(clause) and not _CUT.search(clause)

@@ -45,13 +45,16 @@ NUMBER = (
     r"|\b(?:an?|the)(?=\s(?:year|month|week|day|hour|minute)s?\s(?:after|before|later|ago|earlier|prior"
     r"|from)\b))"
 )
-_TABLE = words.data("units.json")
-_NAMES = {
-    spelled: (kind, name, factor)
-    for kind, units in _TABLE.items()
-    for name, (factor, spellings) in units.items()
+_UNITS = words.data("units.json")
+NAMES: dict[str, tuple[str, str, float]] = {
+    spelled: (kind, name, size)
+    for kind, units in _UNITS.items()
+    for name, (size, spellings) in units.items()
     for spelled in spellings.split()
 }
+"""How a unit is written: what it measures, what it is called, and its size in the kind's first unit."""
+_TABLE = {kind: units for kind, units in _UNITS.items() if kind not in ("temperature", "percent", "people")}
+_NAMES = {spelled: unit for spelled, unit in NAMES.items() if unit[0] in _TABLE}
 _SIGN = r"us\$|[$€£¥]|\b(?:eur|usd|gbp|chf)\b"
 _PER = r"\s*(?:(?:in|on|to|for|from)(?:to)? (?=each|every))?(?:/|\b(?:per|an?|each|every|apiece)\b)\s*"
 _NOUN = r"[A-Za-z\u00c0-\u024f][\w'\u00b0-]*"

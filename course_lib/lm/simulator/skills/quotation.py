@@ -364,7 +364,7 @@ def _has(feature: str, text: Mapping[str, float]) -> float:
     """Say whether a text has a word, or nearly: another of the same family (`designer`, `designed`)."""
     if feature in text or len(feature) < 6:
         return float(feature in text)
-    return 0.7 * any(other.startswith(feature[:5]) for other in text)
+    return 0.7 * any(words.are_akin(feature, other) for other in text)
 
 
 def _covering(passages: Sequence[Chunk], question: str) -> Quote:

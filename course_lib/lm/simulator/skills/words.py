@@ -64,6 +64,11 @@ def stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1] in "eyi" else word
 
 
+def are_akin(one: str, other: str) -> bool:
+    """Say whether two stems are the same, or begin alike: `designer`, `designed`."""
+    return one == other or (len(one) > 4 and one[:5] == other[:5])
+
+
 def roots(listed: str) -> frozenset[str]:
     """Return the stems of the words that are listed."""
     return frozenset(map(stem, words(listed)))
