@@ -21,7 +21,7 @@
 | FileHead, RedisHead, Head | where the end of its chain is kept, outside the database |
 | Verified, Broken | what `Audit.verify` says |
 | Customers, Erasure | a customer exported, or erased everywhere (exercise 5.6) |
-| Place, Person, Cache, Collector, Lines, trace_of | where a customer may be, beside the database |
+| Place, Person, Cache, Lines, trace_of | where a customer may be, beside the database |
 | DEMANDS, Demand | what regulations ask, the control here, the test that shows it |
 """
 

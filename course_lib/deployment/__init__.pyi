@@ -4,7 +4,7 @@ from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verifie
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
 from .compliance import DEMANDS, Demand
 from .config import ApiKey, ConfigError, DeploymentConfig
-from .customers import Cache, Collector, Customers, Erasure, Lines, Person, Place, trace_of
+from .customers import Cache, Customers, Erasure, Lines, Person, Place, trace_of
 from .database import MigrationChanged, StoreError, StoreUnavailable
 from .gateway import GatewayError, Replica, routes
 from .problems import Problem
@@ -24,7 +24,6 @@ __all__ = [
     "Cache",
     "Caller",
     "Callers",
-    "Collector",
     "ConfigError",
     "Conflict",
     "Customers",

@@ -22,7 +22,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -32,7 +32,7 @@ from typing import LiteralString, NamedTuple, Protocol, Self
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, Row, StoreError
+from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, StoreError
 from course_lib.deployment.store import new_id
 from course_lib.errors import CourseError
 from course_lib.files import FileError, lock_folder, write_whole
@@ -45,13 +45,14 @@ START = "0" * 64
 _AT_ONCE = ("admin.", "privacy.")
 _EVERY_S = 0.5
 _BATCH = 500
-_PAGE = 5_000
 _IDENTIFIER = re.compile(r"[\w.:/=-]{0,128}", re.ASCII)
-_COLUMNS: LiteralString = "SELECT seq, id, tenant, actor, action, target, detail, at, hash FROM audit"
-_INSERT: LiteralString = """
-INSERT INTO audit (seq, id, tenant, actor, action, target, detail, at, hash)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-"""
+_SELECT: LiteralString = "SELECT seq, id, tenant, actor, action, target, detail, at, hash FROM audit"
+_PAGE_AFTER: LiteralString = f"{_SELECT} WHERE seq > %(after)s ORDER BY seq LIMIT 5000"
+_NEWEST: LiteralString = f"""{_SELECT} WHERE tenant = %(tenant)s
+    AND (%(before)s::bigint IS NULL OR seq < %(before)s) ORDER BY seq DESC LIMIT %(limit)s"""
+_INSERT: LiteralString = """INSERT INTO audit (seq, id, tenant, actor, action, target, detail, at, hash)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_REDIS_NAME = "service:audit-head"
 _PUT_HEAD = """
 local old = tonumber(redis.call('HGET', KEYS[1], 'seq') or '-1')
 if tonumber(ARGV[1]) > old then redis.call('HSET', KEYS[1], 'seq', ARGV[1], 'hash', ARGV[2]) end
@@ -63,10 +64,10 @@ class AuditError(CourseError):
     """A record that cannot be taken: it holds what no record may hold, or too many wait to be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A record of the log."""
 
+    id: str
     tenant: str
     actor: str
     """The name of the key or the service that acted."""
@@ -76,8 +77,7 @@ class Entry:
     """An id, or a pseudonym."""
     detail: str
     """Canonical JSON."""
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    id: str = field(default_factory=lambda: new_id("audit"))
+    at: datetime
 
 
 class Head(NamedTuple):
@@ -96,9 +96,7 @@ class Verified:
     """Without a head, records that were cut off at the end would not be noticed."""
 
     def __str__(self) -> str:
-        end = (
-            "" if self.has_head else "; there is no head, so records cut off at the end would not be noticed"
-        )
+        end = "; there is no head, so records cut off at the end would not be noticed" * (not self.has_head)
         return f"verified: {self.records} records are as they were written{end}"
 
 
@@ -152,18 +150,17 @@ class FileHead:
 class RedisHead:
     """The head in Redis, for replicas that share no disk; a Redis that evicts keys may lose it."""
 
-    def __init__(self, url: str, name: str = "service:audit-head") -> None:
+    def __init__(self, url: str) -> None:
         self._client = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_timeout=2)
-        self._name = name
 
     async def read(self) -> Head | None:
         """Return the last head; None before the first."""
-        seq, digest = await self._client.hmget(self._name, "seq", "hash")
+        seq, digest = await self._client.hmget(_REDIS_NAME, "seq", "hash")
         return Head(int(seq), str(digest)) if seq and digest else None
 
     async def write(self, head: Head) -> None:
         """Keep a head, unless a later one is there."""
-        await self._client.eval(_PUT_HEAD, 1, self._name, str(head.seq), head.hash)
+        await self._client.eval(_PUT_HEAD, 1, _REDIS_NAME, str(head.seq), head.hash)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -176,14 +173,7 @@ class Audit:
     def __init__(
         self, database: Database, key: bytes, head: HeadKeeper | None = None, *, most_waiting: int = 10_000
     ) -> None:
-        """Begin with an empty queue.
-
-        Args:
-            database: where the log is.
-            key: the service's signing key.
-            head: where the chain's head is kept; without it a cut end is not noticed.
-            most_waiting: so many records wait in memory at most while the database is away.
-        """
+        """Take the service's signing key, and how many records may wait while the database is away."""
         self._database, self._head = database, head
         self._key = hmac.digest(key, b"audit", "sha256")
         self._most_waiting = most_waiting
@@ -217,22 +207,15 @@ class Audit:
             AuditError: too many wait, since the database is away; or a value is no id, number or pseudonym.
             StoreUnavailable: an action that is written at once was not written; it stays in the queue.
         """
-        for name, value in {
-            "tenant": tenant,
-            "actor": actor,
-            "action": action,
-            "target": target,
-            **detail,
-        }.items():
+        names = {"tenant": tenant, "actor": actor, "action": action, "target": target}
+        for name, value in (names | detail).items():
             if isinstance(value, str) and not _IDENTIFIER.fullmatch(value):
-                raise AuditError(
-                    f"{name} of {action!r:.80} is no id, number or pseudonym: the log holds nothing personal"
-                )
+                what = f"{name} of {action!r:.80}"
+                raise AuditError(f"{what} is no id, number or pseudonym: the log holds nothing personal")
         if len(self._waiting) >= self._most_waiting:
-            raise AuditError(
-                f"{len(self._waiting)} records wait for the database; no more is taken till then"
-            )
-        self._waiting.append(Entry(tenant, actor, action, target, _canonical(detail)))
+            raise AuditError(f"{self.waiting} records wait for the database; no more is taken till then")
+        entry = Entry(new_id("audit"), tenant, actor, action, target, _canonical(detail), datetime.now(UTC))
+        self._waiting.append(entry)
         if action.startswith(_AT_ONCE):
             await self.flush()
 
@@ -254,21 +237,18 @@ class Audit:
         self, tenant: str, *, before: int | None = None, limit: int = 100
     ) -> list[tuple[int, Entry]]:
         """Return a tenant's records with their sequence numbers, newest first."""
-        query: LiteralString = f"""{_COLUMNS} WHERE tenant = %(tenant)s
-            AND (%(before)s::bigint IS NULL OR seq < %(before)s) ORDER BY seq DESC LIMIT %(limit)s"""
-        rows = await self._database.rows(tenant, query, {"before": before, "limit": limit})
-        return [(row[0], _entry(row)) for row in rows]
+        rows = await self._database.rows(tenant, _NEWEST, {"before": before, "limit": limit})
+        return [(seq, Entry(*fields)) for seq, *fields, _ in rows]
 
     async def verify(self) -> Verified | Broken:
         """Read the whole log, and compare it with its hashes and its head."""
         head, last = self._head and await self._head.read(), Head(0, START)
-        query: LiteralString = f"{_COLUMNS} WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s"
-        while rows := await self._database.rows(EVERY_TENANT, query, {"after": last.seq, "limit": _PAGE}):
-            for row in rows:
-                expected = self._next(last, _entry(row))
-                if row[0] != expected.seq:
+        while rows := await self._database.rows(EVERY_TENANT, _PAGE_AFTER, {"after": last.seq}):
+            for seq, *fields, digest in rows:
+                expected = self._next(last, Entry(*fields))
+                if seq != expected.seq:
                     return Broken(expected.seq, f"record {expected.seq} is missing")
-                if not hmac.compare_digest(row[-1], expected.hash):
+                if not hmac.compare_digest(digest, expected.hash):
                     return Broken(expected.seq, f"record {expected.seq} was changed, added or put elsewhere")
                 if head and head.seq == expected.seq and head.hash != expected.hash:
                     return Broken(expected.seq, f"record {expected.seq} is not the one that the head names")
@@ -287,14 +267,14 @@ class Audit:
         for entry in batch:
             if (entry.id,) not in written:
                 head = self._next(head, entry)
-                rows.append((head.seq, *_texts(entry), entry.at, head.hash))
+                rows.append((head.seq, *entry, head.hash))
         if rows:
             await cursor.executemany(_INSERT, rows)
         return head
 
     def _next(self, last: Head, entry: Entry) -> Head:
         """Return the head of a chain that has this record behind `last`."""
-        text = last.hash + _canonical([last.seq + 1, *_texts(entry), entry.at.astimezone(UTC).isoformat()])
+        text = last.hash + _canonical([last.seq + 1, *entry[:-1], entry.at.astimezone(UTC).isoformat()])
         return Head(last.seq + 1, hmac.new(self._key, text.encode(), "sha256").hexdigest())
 
     async def _keep(self, head: Head) -> None:
@@ -309,15 +289,6 @@ class Audit:
             await asyncio.sleep(_EVERY_S)
             with suppress(StoreError):  # they stay in the queue, which has a bound
                 await self.flush()
-
-
-def _texts(entry: Entry) -> tuple[str, ...]:
-    return entry.id, entry.tenant, entry.actor, entry.action, entry.target, entry.detail
-
-
-def _entry(row: Row) -> Entry:
-    _, identity, tenant, actor, action, target, detail, at, _ = row
-    return Entry(tenant, actor, action, target, detail, at, identity)
 
 
 def _canonical(value: object) -> str:
@@ -336,17 +307,14 @@ async def verify_log(head_file: Path | None) -> Verified | Broken:
         missing = "COURSE_SERVICE_SIGNING_KEY" if url else "DATABASE_URL"
         raise AuditError(f"{missing} is not set; set it to what the service has")
     redis_url = os.environ.get("REDIS_URL")
+    in_redis = RedisHead(redis_url) if redis_url and head_file is None else None
+    head = in_redis if head_file is None else FileHead(head_file)
     async with Database(url, size=1, deadline_s=60.0) as database:
-        if head_file is not None:
-            return await Audit(database, key.encode(), FileHead(head_file)).verify()
-        if not redis_url:
-            return await Audit(database, key.encode()).verify()
-        head = RedisHead(redis_url)
         try:
             return await Audit(database, key.encode(), head).verify()
         except RedisError as error:
-            raise AuditError(
-                f"Redis, which has the log's head, does not answer: {type(error).__name__}"
-            ) from None
+            what = f"Redis, which has the log's head, does not answer: {type(error).__name__}"
+            raise AuditError(what) from None
         finally:
-            await head.close()
+            if in_redis is not None:
+                await in_redis.close()

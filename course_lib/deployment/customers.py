@@ -4,9 +4,11 @@ Main path: await customers.erase(tenant, customer, actor=...) -> the database's 
 the pseudonym itself -> Erasure, which says what went from where. The audit log has it under the pseudonym.
 
 An erasure that is cut off, or finds a place away, is not lost: the pseudonym stays marked, and asking again,
-or `resume()`, goes on. A span that is written under a pseudonym after all is about nobody any more.
+or `resume()`, goes on.
 
-The queue holds ids of jobs alone, and the jobs' rows are emptied, so erasing the rows erases the queue.
+The queue holds ids of jobs alone, and the jobs' rows are emptied, so erasing the rows erases the queue. A
+trace viewer, to which spans are sent, has no word for erasing: it has the pseudonym and no content, as long
+as the Tracer's `content` is off, and what a forgotten pseudonym did is about nobody.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +29,7 @@ from course_lib.deployment.store import Store
 from course_lib.files import lock_folder
 
 Record = dict[str, Any]
+Group = Callable[[Record], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +90,15 @@ class Customers:
         held: Record = {"customer": customer, "database": await self._store.held(tenant, customer)}
         return held | {place.name: await place.export(person) for place in self._places}
 
-    async def erase(self, tenant: str, customer: str, *, actor: str) -> Erasure:
+    async def erase(self, tenant: str, customer: str, *, actor: str, resumes: bool = False) -> Erasure:
         """Erase all that is held about a customer; what fails at one place hinders no other.
+
+        With `resumes`, only what an erasure that was cut off has left.
 
         Raises:
             StoreUnavailable: the database is away, or the audit log cannot be written.
         """
         checked_name("customer", customer)
-        return await self._erase(tenant, customer, actor=actor, resumes=False)
-
-    async def _erase(self, tenant: str, customer: str, *, actor: str, resumes: bool) -> Erasure:
         known = await self._store.subjects(tenant, customer)
         await self._audit.record(tenant, actor, "privacy.erase", _shown(known))
         subjects, rows = await self._store.begin_erasure(tenant, customer, resumes=resumes)
@@ -118,16 +121,15 @@ class Customers:
         What such a customer has asked since then is not erased.
         """
         unfinished = await self._store.unfinished_erasures()
-        return [await self._erase(*who, actor="service", resumes=True) for who in unfinished]
+        return [await self.erase(*who, actor="service", resumes=True) for who in unfinished]
 
 
 class Cache:
-    """Answers in memory and Redis, which a function erases; they are copies of what the database exports."""
+    """Answers in memory and Redis, which a function erases: `Answering.forget`."""
 
     name = "cache"
 
     def __init__(self, forget: Callable[[str, str], Awaitable[int]]) -> None:
-        """Take what forgets: `Answering.forget`, or one that calls `TieredCache.invalidate`."""
         self._forget = forget
 
     async def export(self, _: Person) -> list[Any]:
@@ -140,24 +142,6 @@ class Cache:
         return sum([await self._forget(person.tenant, name) for name in names])
 
 
-class Collector:
-    """A trace viewer, to which spans are sent: OpenTelemetry's protocol has no word for erasing.
-
-    It has the pseudonym and no content, as long as the Tracer's `content` is off; when the pseudonym is
-    forgotten, its spans are about nobody. Content goes with the viewer's own retention alone.
-    """
-
-    name = "collector"
-
-    async def export(self, _: Person) -> list[Any]:
-        """Return nothing: there are names of calls and times under the pseudonym alone."""
-        return []
-
-    async def erase(self, _: Person) -> int:
-        """Erase nothing."""
-        return 0
-
-
 class Lines:
     """Files of JSON lines: logs, spans, recordings.
 
@@ -168,20 +152,11 @@ class Lines:
     """
 
     def __init__(
-        self,
-        name: str,
-        folder: Path,
-        pattern: str = "*.jsonl",
-        *,
-        group: Callable[[Record], object] = lambda _: None,
+        self, name: str, folder: Path, pattern: str = "*.jsonl", *, group: Group = lambda _: None
     ) -> None:
-        """Say which files.
+        """Name the place and its files, with those that were rotated: `service.log*`.
 
-        Args:
-            name: of the place, such as `logs`.
-            folder: where the files are; nothing below it.
-            pattern: their names, with those that were rotated: `service.log*`.
-            group: returns what the lines of one request have in common; None if nothing.
+        `group` returns what the lines of one request have in common; None if nothing.
         """
         self.name, self._folder, self._pattern, self._group = name, folder, pattern, group
 
@@ -195,22 +170,21 @@ class Lines:
 
     def _export(self, person: Person) -> list[Any]:
         is_theirs = self._chooser(person)
-        return [_record(line) for path in self._paths() for line in _lines(path) if is_theirs(line)]
+        return [_record(line) for line in self._lines() if is_theirs(line)]
 
     def _erase(self, person: Person) -> int:
         if not self._folder.is_dir():
             return 0
         with lock_folder(self._folder):
-            is_theirs = self._chooser(person)
-            return sum(
-                _rewrite(path, is_theirs)
-                for path in self._paths()
-                if any(is_theirs(line) for line in _lines(path))
-            )
+            is_theirs, paths = self._chooser(person), self._paths()
+            return sum(_rewrite(path, is_theirs) for path in paths if any(map(is_theirs, _lines(path))))
 
     def _paths(self) -> list[Path]:
         found = self._folder.glob(self._pattern)
         return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+    def _lines(self) -> Iterator[bytes]:
+        return chain.from_iterable(map(_lines, self._paths()))
 
     def _chooser(self, person: Person) -> Callable[[bytes], bool]:
         """Return what tells whether a line is about the person, alone or by its group."""
@@ -220,13 +194,8 @@ class Lines:
             named = (record.get("tenant"), record.get("customer"))
             return any(mark in line for mark in marks) or named == (person.tenant, person.customer)
 
-        groups = set()
-        for path in self._paths():
-            for line in _lines(path):
-                record = _record(line)
-                if names(line, record):
-                    groups.add(self._group(record))
-        groups.discard(None)
+        records = ((line, _record(line)) for line in self._lines())
+        groups = {self._group(record) for line, record in records if names(line, record)} - {None}
 
         def is_theirs(line: bytes) -> bool:
             record = _record(line)

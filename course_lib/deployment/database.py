@@ -17,6 +17,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString, Self, TypeVar
 
@@ -41,15 +42,12 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _ATTEMPT_S = 1.0
 _SEE_TENANT = "SELECT set_config('course.tenant', %s, true)"  # until the transaction ends
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATIONS_TABLE = """
-CREATE TABLE IF NOT EXISTS migrations (
+_MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS migrations (
     name text PRIMARY KEY, sha256 text NOT NULL, applied timestamptz NOT NULL DEFAULT now()
-)
-"""
+)"""
+_APPLIED = "INSERT INTO migrations (name, sha256) VALUES (%s, %s)"
 
-logging.getLogger("psycopg.pool").addHandler(
-    logging.NullHandler()
-)  # the caller gets an error that says the same
+logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())  # the caller gets an error that says it
 
 
 class StoreError(CourseError):
@@ -88,10 +86,7 @@ class Database:
     async def open(cls, url: str, *, size: int = 8, deadline_s: float = 2.0) -> Self:
         """Connect, and apply the migrations that this database lacks; replicas may do so at once.
 
-        Args:
-            url: PostgreSQL's address.
-            size: the most connections at a time.
-            deadline_s: how long a call may wait for the database.
+        Of `size` connections at most; a call waits `deadline_s` for the database.
 
         Raises:
             StoreUnavailable: the database does not answer.
@@ -119,12 +114,7 @@ class Database:
 
     async def migrate(self, folder: Path = _MIGRATIONS) -> list[str]:
         """Apply the migrations of a folder that are missing, in order, and return their names."""
-
-        async def apply() -> list[str]:
-            async with await AsyncConnection.connect(self._url, connect_timeout=2) as connection:
-                return await _migrate(connection, folder)
-
-        return await self._patiently(apply)
+        return await self._patiently(partial(_migrate, self._url, folder))
 
     async def run(self, tenant: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
         """Return what `work` makes of a cursor that sees this tenant's rows: in one transaction.
@@ -135,30 +125,19 @@ class Database:
             StoreUnavailable: the database has not answered within the deadline.
             StoreError: the tenant has no such name as tenants have.
         """
-        _check_tenant(tenant)
 
         async def attempt() -> T:
-            async with (
-                self._connection() as connection,
-                connection.transaction(),
-                connection.cursor() as cursor,
-            ):
+            async with self._connection(tenant) as line, line.transaction(), line.cursor() as cursor:
                 await cursor.execute(_SEE_TENANT, [tenant])
                 return await work(cursor)
 
         return await self._patiently(attempt)
 
     async def rows(self, tenant: str, query: LiteralString, values: Mapping[str, Any]) -> list[Row]:
-        """Return the rows of one statement, a transaction of its own; `%(tenant)s` is among its values.
-
-        Raises:
-            StoreUnavailable: as of `run`.
-            StoreError: as of `run`.
-        """
-        _check_tenant(tenant)
+        """Return the rows of one statement, as `run` does; `%(tenant)s` is among its values."""
 
         async def attempt() -> list[Row]:
-            async with self._connection() as connection, connection.cursor() as cursor:
+            async with self._connection(tenant) as connection, connection.cursor() as cursor:
                 async with connection.pipeline():  # one round trip, and one transaction, for both statements
                     await connection.execute(_SEE_TENANT, [tenant])
                     await cursor.execute(query, {"tenant": tenant, **values})
@@ -167,7 +146,9 @@ class Database:
         return await self._patiently(attempt)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
+    async def _connection(self, tenant: str) -> AsyncIterator[Connection]:
+        if tenant != EVERY_TENANT:
+            checked_name("tenant", tenant)
         try:
             async with self._pool.connection(timeout=min(_ATTEMPT_S, self.deadline_s)) as connection:
                 yield connection
@@ -193,8 +174,8 @@ class Database:
                 self._left.add(call)
                 call.add_done_callback(self._left.discard)
         raise StoreUnavailable(
-            f"PostgreSQL did not do it within {self.deadline_s:g} s: {said}. "
-            "What was under way is kept whole or not at all; start the server again, or ask for less at once"
+            f"PostgreSQL did not do it within {self.deadline_s:g} s: {said}. What was under way is kept "
+            "whole or not at all; start the server again, or ask for less at once"
         )
 
 
@@ -209,15 +190,9 @@ def checked_name(what: str, name: str) -> str:
         StoreError: it is not of the form that such names have.
     """
     if not _NAME.fullmatch(name):
-        raise StoreError(
-            f"{name!r:.80} cannot be the name of a {what}: 1 to 64 letters A-Z or a-z, digits and _.:-"
-        )
+        form = "1 to 64 letters A-Z or a-z, digits and _.:-"
+        raise StoreError(f"{name!r:.80} cannot be the name of a {what}: {form}")
     return name
-
-
-def _check_tenant(tenant: str) -> None:
-    if tenant != EVERY_TENANT:
-        checked_name("tenant", tenant)
 
 
 async def _enter_role(connection: Connection) -> None:
@@ -225,25 +200,23 @@ async def _enter_role(connection: Connection) -> None:
     await connection.execute("SET ROLE course_service")
 
 
-async def _migrate(connection: Connection, folder: Path) -> list[str]:
-    await connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtext('migrations'))"
-    )  # to the transaction's end
-    await connection.execute(_MIGRATIONS_TABLE)
-    rows = await (await connection.execute("SELECT name, sha256 FROM migrations")).fetchall()
-    applied, done = dict(rows), []
-    for path in sorted(folder.glob("*.sql")):  # noqa: ASYNC240  (a few small files, at the start)
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        if applied.get(path.name, digest) != digest:
-            raise MigrationChanged(
-                f"the migration {path.name} is not the one that was applied to this database; "
-                "put it back as it was, and write the change as a new migration"
-            )
-        if path.name not in applied:
-            await connection.execute(content)
-            await connection.execute(
-                "INSERT INTO migrations (name, sha256) VALUES (%s, %s)", [path.name, digest]
-            )
-            done.append(path.name)
-    return done
+async def _migrate(url: str, folder: Path) -> list[str]:
+    async with await AsyncConnection.connect(url, connect_timeout=2) as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtext('migrations'))")  # until the commit
+        await connection.execute(_MIGRATIONS_TABLE)
+        rows = await (await connection.execute("SELECT name, sha256 FROM migrations")).fetchall()
+        applied: dict[str, str] = dict(rows)
+        done = []
+        for path in sorted(folder.glob("*.sql")):  # noqa: ASYNC240  (a few small files, at the start)
+            content = path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            if applied.get(path.name, digest) != digest:
+                raise MigrationChanged(
+                    f"the migration {path.name} is not the one that was applied to this database; "
+                    "put it back as it was, and write the change as a new migration"
+                )
+            if path.name not in applied:
+                await connection.execute(content)
+                await connection.execute(_APPLIED, [path.name, digest])
+                done.append(path.name)
+        return done

@@ -11,12 +11,13 @@ another one. What was delivered is never sent twice. What a replica tells of its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from course_lib.deployment.config import PROGRAMS, DeploymentConfig
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from course_lib.deployment.config import PROGRAMS, DeploymentConfig, Program, Version
 from course_lib.errors import CourseError
 
 VERSION_HEADER = "X-Program-Version"
@@ -25,8 +26,7 @@ HEALTH_PATH = "/health/ready"
 them, so it is told there, and no reason to leave one out."""
 NOTICE_S = 2.5
 """So long a replica that is to end says so and goes on: longer than the gateway's pause between two looks."""
-_URL = re.compile(r"https?://[\w.-]+(?::\d{1,5})?|https?://\[[\da-fA-F:]+\](?::\d{1,5})?")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
+_URL = r"^https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d{1,5})?$"
 _PATHS = {
     "answer": "PathPrefix(`/v1/answers`)",
     "triage": "PathPrefix(`/v1/triage`)",
@@ -36,25 +36,17 @@ _STREAM = "Path(`/v1/answers/stream`)"
 
 
 class GatewayError(CourseError):
-    """These replicas and weights make no routes."""
+    """These weights make no routes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One process of the service: where it is, and what it answers."""
+    """One process of the service: where it is, and what it answers; ValueError where it cannot be so."""
 
-    url: str
+    url: Annotated[str, Field(pattern=_URL)]
     """http://host:port"""
-    version: str = "1"
-    programs: tuple[str, ...] = PROGRAMS
-
-    def __post_init__(self) -> None:
-        if not _URL.fullmatch(self.url):
-            raise GatewayError(f"a replica's address is {self.url!r}; it must be http://host:port")
-        if not _VERSION.fullmatch(self.version):
-            raise GatewayError(f"a version is {self.version!r}; it has letters, digits, `.` and `-`")
-        if unknown := set(self.programs) - set(PROGRAMS):
-            raise GatewayError(f"{sorted(unknown)} are no programs; known: {', '.join(PROGRAMS)}")
+    version: Version = "1"
+    programs: tuple[Program, ...] = PROGRAMS
 
 
 def routes(
@@ -70,7 +62,7 @@ def routes(
         replicas: all that may run.
         weights: of each version, whole numbers; versions without one have 0. None: all versions the same.
         config: its largest body (what is larger gets 413) and the gateway's deadline (then 504).
-        health_every_s: how often each replica is asked whether it lives.
+        health_every_s: seconds between two health checks of a replica.
 
     Raises:
         GatewayError: a weight is of no use: of no replica, no whole number, or all are 0.
@@ -100,14 +92,17 @@ def routes(
         if shares:
             services[program] = {"weighted": {"services": shares, "healthCheck": {}}}
             routers.update(_routers(program, rule, program))
-    return {
-        "http": {
-            "routers": routers,
-            "services": services,
-            "middlewares": _middlewares(config),
-            "serversTransports": {"replicas": _transport(config)},
-        }
+    plain = {"customRequestHeaders": {"Forwarded": ""}, "customResponseHeaders": {"Server": ""}}
+    middlewares = {
+        "size": {"buffering": {"maxRequestBodyBytes": config.max_body_bytes}},
+        "again": {"retry": {"attempts": 3, "initialInterval": "10ms"}},  # only what could not be delivered
+        "plain": {"headers": plain},  # X-Forwarded-For is written anew, and the standard's own is not
     }
+    timeouts = {"dialTimeout": "1s", "responseHeaderTimeout": f"{config.gateway_deadline_s:g}s"}
+    timeouts["idleConnTimeout"] = "3s"  # a connection at rest is left before uvicorn ends it (5 s)
+    transports = {"replicas": {"forwardingTimeouts": timeouts, "maxIdleConnsPerHost": 100}}
+    http = {"routers": routers, "services": services, "middlewares": middlewares}
+    return {"http": {**http, "serversTransports": transports}}
 
 
 def _routers(service: str, rule: str, program: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -116,34 +111,11 @@ def _routers(service: str, rule: str, program: str) -> Iterator[tuple[str, dict[
     The body of what asks for a stream is limited by the replica alone.
     """
     priority = 10 * (program != "others") + 20 * (service != program) + 1
-    through = ["plain", "size", "again"]
-    yield service, {"rule": rule, "service": service, "priority": priority, "middlewares": through}
+    router = {"rule": rule, "service": service, "priority": priority}
+    yield service, {**router, "middlewares": ["plain", "size", "again"]}
     if program == "answer":
-        stream = f"({rule}) && {_STREAM}"
-        through = ["plain", "again"]
-        name = f"{service}-stream"
-        yield name, {"rule": stream, "service": service, "priority": priority + 5, "middlewares": through}
-
-
-def _middlewares(config: DeploymentConfig) -> dict[str, Any]:
-    return {
-        "size": {"buffering": {"maxRequestBodyBytes": config.max_body_bytes}},
-        "again": {"retry": {"attempts": 3, "initialInterval": "10ms"}},  # only what could not be delivered
-        # Traefik writes X-Forwarded-For anew, and lets the standard's own header through as it came.
-        "plain": {
-            "headers": {"customRequestHeaders": {"Forwarded": ""}, "customResponseHeaders": {"Server": ""}}
-        },
-    }
-
-
-def _transport(config: DeploymentConfig) -> dict[str, Any]:
-    """Return how replicas are reached; a connection at rest is left before uvicorn ends it (5 s)."""
-    timeouts = {
-        "dialTimeout": "1s",
-        "responseHeaderTimeout": f"{config.gateway_deadline_s:g}s",
-        "idleConnTimeout": "3s",
-    }
-    return {"forwardingTimeouts": timeouts, "maxIdleConnsPerHost": 100}
+        router |= {"rule": f"({rule}) && {_STREAM}", "priority": priority + 5}
+        yield f"{service}-stream", {**router, "middlewares": ["plain", "again"]}
 
 
 def longest_end_s(config: DeploymentConfig) -> float:

@@ -12,9 +12,11 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partialmethod
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 from pydantic_core import to_jsonable_python
 
@@ -23,18 +25,18 @@ from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, Store
 
 T = TypeVar("T")
 
-_JOB: LiteralString = (
-    "SELECT id, tenant, program, version, inputs, subject, status, attempts, error, created, updated"
-)
-_ANSWER: LiteralString = """
+_COLUMNS: LiteralString = "id, tenant, program, version, inputs, subject, status, attempts, error"
+_JOB: LiteralString = f"SELECT {_COLUMNS} FROM jobs WHERE tenant = %(tenant)s"  # noqa: S608  (no value)
+_NEW_JOB: LiteralString = """
+INSERT INTO jobs (tenant, id, subject, program, version, inputs, idempotency_key)
+VALUES (%(tenant)s, %(id)s, %(subject)s, %(program)s, %(version)s, %(inputs)s, %(key)s) ON CONFLICT DO NOTHING
+"""
+_HISTORY: LiteralString = """
 SELECT a.id, a.subject, a.program, a.version, a.question, a.answer, a.created, f.score, f.comment
 FROM answers a LEFT JOIN feedback f ON f.tenant = a.tenant AND f.answer_id = a.id
-WHERE a.tenant = %(tenant)s
-"""
-_OF_CUSTOMER: LiteralString = """
-AND a.subject IN (
+WHERE a.tenant = %(tenant)s AND (%(customer)s::text IS NULL OR a.subject IN (
     SELECT subject FROM subjects WHERE tenant = %(tenant)s AND customer = %(customer)s AND erasing IS NULL
-)
+)) ORDER BY a.created DESC, a.id LIMIT %(limit)s
 """
 _TAKE_KEY: LiteralString = """
 INSERT INTO idempotency_keys AS taken (tenant, key, body_sha256, owner, subject)
@@ -43,20 +45,24 @@ ON CONFLICT (tenant, key) DO UPDATE SET owner = excluded.owner, created = now()
 WHERE taken.status IS NULL AND taken.body_sha256 = excluded.body_sha256
     AND taken.created < now() - make_interval(secs => %(stale_s)s)
 """
-_DROP: dict[str, LiteralString] = {
-    "answers": "DELETE FROM answers WHERE created < now() - make_interval(secs => %s)",
-    "jobs": "DELETE FROM jobs WHERE created < now() - make_interval(secs => %s)",
-    "idempotency_keys": "DELETE FROM idempotency_keys WHERE created < now() - make_interval(secs => %s)",
-    "subjects": """
-        DELETE FROM subjects WHERE created < now() - make_interval(secs => %s) AND erasing IS NULL
-            AND (tenant, subject) NOT IN (
-                SELECT tenant, subject FROM answers WHERE subject IS NOT NULL
-                UNION SELECT tenant, subject FROM jobs WHERE subject IS NOT NULL
-                UNION SELECT tenant, subject FROM idempotency_keys WHERE subject IS NOT NULL
-            )
-    """,
-}
-"""In this order: a subject goes when nothing is about it. Feedback and results go with theirs."""
+_KEY: LiteralString = """
+SELECT body_sha256, owner, status, body FROM idempotency_keys WHERE tenant = %(tenant)s AND key = %(key)s
+"""
+_END_JOB: LiteralString = """
+UPDATE jobs SET status = %(status)s, error = %(error)s, updated = now()
+WHERE tenant = %(tenant)s AND id = %(id)s AND NOT has_ended RETURNING id
+"""
+_ERASE: LiteralString = """
+UPDATE subjects SET erasing = coalesce(erasing, now()) WHERE tenant = %(tenant)s AND customer = %(customer)s
+    AND (erasing IS NOT NULL OR NOT %(resumes)s) RETURNING subject
+"""
+_DROP: LiteralString = "DELETE FROM {} WHERE created < now() - make_interval(secs => 86400 * %s)"
+_UNUSED: LiteralString = """ AND erasing IS NULL AND (tenant, subject) NOT IN (
+    SELECT tenant, subject FROM answers WHERE subject IS NOT NULL
+    UNION SELECT tenant, subject FROM jobs WHERE subject IS NOT NULL
+    UNION SELECT tenant, subject FROM idempotency_keys WHERE subject IS NOT NULL
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +82,6 @@ class Job:
     """How often a worker has begun it."""
     error: str
     """Of the last failed attempt, without what a customer wrote."""
-    created: datetime
-    updated: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +163,8 @@ class Store(Database):
         answer_id: str | None = None,
     ) -> str | None:
         """Keep an answer and return its id; None, and nothing kept, if its subject was erased meanwhile."""
-        values = {
-            "id": answer_id or new_id("answer"),
-            "subject": subject,
-            "program": program,
-            "version": version,
-            "question": storable(question),
-            "answer": _json(answer),
-        }
+        values: dict[str, Any] = {"id": answer_id or new_id("answer"), "subject": subject, "program": program}
+        values |= {"version": version, "question": storable(question), "answer": _json(answer)}
         insert: LiteralString = """
             INSERT INTO answers (tenant, id, subject, program, version, question, answer)
             SELECT %(tenant)s, %(id)s, %(subject)s::text, %(program)s, %(version)s, %(question)s, %(answer)s
@@ -181,32 +179,15 @@ class Store(Database):
             return None
         return rows[0][0] if rows else None
 
-    async def answer(self, tenant: str, answer_id: str) -> StoredAnswer | None:
-        """Return one answer of this tenant; None if there is none."""
-        rows = await self.rows(tenant, _ANSWER + "AND a.id = %(id)s", {"id": storable(answer_id)})
-        return StoredAnswer(*rows[0]) if rows else None
-
     async def history(
         self, tenant: str, *, customer: str | None = None, limit: int = 50
     ) -> list[StoredAnswer]:
         """Return the tenant's answers, or those to one customer, newest first."""
-        query: LiteralString = _ANSWER + (_OF_CUSTOMER if customer is not None else "")
-        query += "ORDER BY a.created DESC, a.id LIMIT %(limit)s"
-        rows = await self.rows(tenant, query, {"customer": customer, "limit": limit})
+        rows = await self.rows(tenant, _HISTORY, {"customer": customer, "limit": limit})
         return [StoredAnswer(*row) for row in rows]
 
     async def feedback(self, tenant: str, answer_id: str, score: int, comment: str = "") -> bool:
-        """Keep what somebody thought of an answer; the last word counts.
-
-        Args:
-            tenant: whose answer it is.
-            answer_id: what `save_answer` returned.
-            score: from 1 to 5.
-            comment: redacted, for it may hold what a customer wrote.
-
-        Returns:
-            Whether the tenant has such an answer.
-        """
+        """Keep a score of 1 to 5 and a redacted comment; the last word counts. False: no such answer."""
         upsert: LiteralString = """
             INSERT INTO feedback (tenant, answer_id, score, comment)
             SELECT tenant, id, %(score)s, %(comment)s FROM answers WHERE tenant = %(tenant)s AND id = %(id)s
@@ -216,10 +197,7 @@ class Store(Database):
             RETURNING answer_id
         """
         values = {"id": storable(answer_id), "score": score, "comment": storable(comment)}
-        try:
-            return bool(await self.rows(tenant, upsert, values))
-        except (psycopg.errors.CheckViolation, psycopg.errors.NumericValueOutOfRange):
-            raise StoreError(f"a score is a whole number from 1 to 5, not {score!r}") from None
+        return bool(await self.rows(tenant, upsert, values))
 
     # Jobs
 
@@ -234,35 +212,20 @@ class Store(Database):
         idempotency_key: str | None = None,
     ) -> Job:
         """Keep a job to be done; the same idempotency key returns the job that it made before."""
-        values = {
-            "tenant": tenant,
-            "id": new_id("job"),
-            "program": program,
-            "version": version,
-            "inputs": _json(list(inputs)),
-            "key": idempotency_key,
-        }
+        values: dict[str, Any] = {"tenant": tenant, "id": new_id("job"), "program": program}
+        values |= {"version": version, "inputs": _json(list(inputs)), "key": idempotency_key}
 
         async def work(cursor: Cursor) -> Job:
             subject = await _subject(cursor, tenant, customer) if customer is not None else None
-            await cursor.execute(
-                "INSERT INTO jobs (tenant, id, subject, program, version, inputs, idempotency_key) VALUES "
-                "(%(tenant)s, %(id)s, %(subject)s, %(program)s, %(version)s, %(inputs)s, %(key)s) "
-                "ON CONFLICT DO NOTHING",
-                {**values, "subject": subject},
-            )
-            await cursor.execute(
-                f"{_JOB} FROM jobs WHERE tenant = %(tenant)s AND (id = %(id)s OR idempotency_key = %(key)s)",
-                values,
-            )
+            await cursor.execute(_NEW_JOB, {**values, "subject": subject})
+            await cursor.execute(f"{_JOB} AND (id = %(id)s OR idempotency_key = %(key)s)", values)
             return Job(*await cursor.fetchone() or ())
 
         return await self._unless_erased(tenant, work)
 
     async def job(self, tenant: str, job_id: str) -> Job | None:
         """Return one job of this tenant; None if there is none."""
-        query: LiteralString = f"{_JOB} FROM jobs WHERE tenant = %(tenant)s AND id = %(id)s"
-        rows = await self.rows(tenant, query, {"id": storable(job_id)})
+        rows = await self.rows(tenant, f"{_JOB} AND id = %(id)s", {"id": storable(job_id)})
         return Job(*rows[0]) if rows else None
 
     async def claim_job(self, job_id: str) -> Job | None:
@@ -271,10 +234,10 @@ class Store(Database):
         A job that was running is returned too: its worker may have been killed. The one method without a
         tenant, for a queue carries ids only; all that follows takes the tenant of the job.
         """
-        claim: LiteralString = f"""WITH claimed AS (
+        claim: LiteralString = f"""
             UPDATE jobs SET status = 'running', attempts = attempts + 1, updated = now()
-            WHERE id = %(id)s AND NOT has_ended RETURNING *
-        ) {_JOB} FROM claimed"""  # noqa: S608  (no value is in it)
+            WHERE id = %(id)s AND NOT has_ended RETURNING {_COLUMNS}
+        """  # noqa: S608  (no value is in it)
         rows = await self.rows(EVERY_TENANT, claim, {"id": storable(job_id)})
         return Job(*rows[0]) if rows else None
 
@@ -297,17 +260,15 @@ class Store(Database):
         """
         return [JobResult(*row) for row in await self.rows(tenant, query, {"id": storable(job_id)})]
 
-    async def finish_job(self, tenant: str, job_id: str) -> bool:
-        """Mark a job as done; False if it was at its end already (done, dead or erased)."""
-        return await self._move_job(tenant, job_id, "done", "")
+    async def _end_job(self, status: str, tenant: str, job_id: str, error: str = "") -> bool:
+        values = {"status": status, "id": job_id, "error": storable(error)}
+        return bool(await self.rows(tenant, _END_JOB, values))
 
-    async def fail_job(self, tenant: str, job_id: str, error: str) -> bool:
-        """Mark a job as failed, to be claimed again; False if it was at its end already."""
-        return await self._move_job(tenant, job_id, "failed", error)
-
-    async def dead_job(self, tenant: str, job_id: str, error: str) -> bool:
-        """Mark a job as failed for good; False if it was at its end already."""
-        return await self._move_job(tenant, job_id, "dead", error)
+    finish_job = partialmethod(_end_job, "done")
+    """Each of these returns False if the job was at its end already (done, dead or erased)."""
+    fail_job = partialmethod(_end_job, "failed")
+    """To be claimed again."""
+    dead_job = partialmethod(_end_job, "dead")
 
     async def revive_job(self, job_id: str) -> bool:
         """Mark a dead job as queued, its attempts forgotten; False if it is not dead. Then send it again."""
@@ -316,14 +277,6 @@ class Store(Database):
             WHERE id = %(id)s AND status = 'dead' RETURNING id
         """
         return bool(await self.rows(EVERY_TENANT, update, {"id": storable(job_id)}))
-
-    async def _move_job(self, tenant: str, job_id: str, status: str, error: str) -> bool:
-        update: LiteralString = """
-            UPDATE jobs SET status = %(status)s, error = %(error)s, updated = now()
-            WHERE tenant = %(tenant)s AND id = %(id)s AND NOT has_ended RETURNING id
-        """
-        values = {"id": job_id, "status": status, "error": storable(error)}
-        return bool(await self.rows(tenant, update, values))
 
     # Idempotency keys
 
@@ -334,16 +287,12 @@ class Store(Database):
 
         A request that has run for `stale_s` is taken for lost with its replica: its key is fresh again.
         """
-        owner = secrets.token_hex(8)
-        values = {"tenant": tenant, "key": key, "sha": body_sha256, "subject": subject, "owner": owner}
+        values = {"tenant": tenant, "key": key, "sha": body_sha256, "subject": subject, "stale_s": stale_s}
+        values["owner"] = owner = secrets.token_hex(8)
 
         async def work(cursor: Cursor) -> Begun:
-            await cursor.execute(_TAKE_KEY, {**values, "stale_s": stale_s})
-            await cursor.execute(
-                "SELECT body_sha256, owner, status, body FROM idempotency_keys "
-                "WHERE tenant = %(tenant)s AND key = %(key)s",
-                values,
-            )
+            await cursor.execute(_TAKE_KEY, values)
+            await cursor.execute(_KEY, values)
             sha, taken_by, status, body = await cursor.fetchone() or (body_sha256, "", None, None)
             if sha != body_sha256:
                 return Conflict()
@@ -388,12 +337,7 @@ class Store(Database):
         values = {"tenant": tenant, "customer": customer, "resumes": resumes}
 
         async def work(cursor: Cursor) -> tuple[list[str], int]:
-            await cursor.execute(
-                "UPDATE subjects SET erasing = coalesce(erasing, now()) "
-                "WHERE tenant = %(tenant)s AND customer = %(customer)s "
-                "AND (erasing IS NOT NULL OR NOT %(resumes)s) RETURNING subject",
-                values,
-            )
+            await cursor.execute(_ERASE, values)
             subjects = [subject for (subject,) in await cursor.fetchall()]
             await cursor.execute("SELECT delete_rows_of(%s, %s)", [tenant, subjects])
             return subjects, (await cursor.fetchone() or (0,))[0]
@@ -402,36 +346,32 @@ class Store(Database):
 
     async def finish_erasure(self, tenant: str, subjects: Sequence[str]) -> None:
         """Forget these pseudonyms, when no other place holds anything under them."""
+        delete: LiteralString = """
+            DELETE FROM subjects WHERE tenant = %s AND subject = ANY(%s) AND erasing IS NOT NULL
+        """
 
         async def work(cursor: Cursor) -> None:
-            # again, for what was written meanwhile
-            await cursor.execute("SELECT delete_rows_of(%s, %s)", [tenant, list(subjects)])
-            await cursor.execute(
-                "DELETE FROM subjects WHERE tenant = %s AND subject = ANY(%s) AND erasing IS NOT NULL",
-                [tenant, list(subjects)],
-            )
+            for each in ("SELECT delete_rows_of(%s, %s)", delete):  # first what was written meanwhile
+                await cursor.execute(each, [tenant, list(subjects)])
 
         await self.run(tenant, work)
 
     async def held(self, tenant: str, customer: str) -> dict[str, Any]:
         """Return all rows about a customer as JSON, table by table."""
-        ((rows,),) = await self.rows(
-            tenant, "SELECT rows_about(%(tenant)s, %(customer)s)", {"customer": customer}
-        )
-        return dict(rows)
+        query: LiteralString = "SELECT rows_about(%(tenant)s, %(customer)s)"
+        return dict((await self.rows(tenant, query, {"customer": customer}))[0][0])
 
     async def subjects(self, tenant: str, customer: str) -> list[str]:
         """Return a customer's pseudonyms; more than one only while an erasure of them is not finished."""
-        query: LiteralString = """
-            SELECT subject FROM subjects
-            WHERE tenant = %(tenant)s AND customer = %(customer)s ORDER BY created
-        """
-        return [subject for (subject,) in await self.rows(tenant, query, {"customer": customer})]
+        query: LiteralString = "SELECT subject FROM subjects WHERE tenant = %(tenant)s AND customer = %(who)s"
+        return [
+            subject for (subject,) in await self.rows(tenant, f"{query} ORDER BY created", {"who": customer})
+        ]
 
     async def unfinished_erasures(self) -> list[tuple[str, str]]:
         """Return tenant and customer of each erasure that was begun and cut off."""
         query: LiteralString = "SELECT DISTINCT tenant, customer FROM subjects WHERE erasing IS NOT NULL"
-        return [(tenant, customer) for tenant, customer in await self.rows(EVERY_TENANT, query, {})]
+        return [(row[0], row[1]) for row in await self.rows(EVERY_TENANT, query, {})]
 
     async def drop_older_than(self, days: float) -> dict[str, int]:
         """Delete what is older than `days`, of every tenant; return how many rows of each table went.
@@ -442,10 +382,11 @@ class Store(Database):
             raise StoreError(f"days must be above 0, not {days!r}: nothing was deleted")
 
         async def work(cursor: Cursor) -> dict[str, int]:
-            return {
-                table: (await cursor.execute(delete, [days * 86_400])).rowcount
-                for table, delete in _DROP.items()
-            }
+            gone = {}
+            for table in ("answers", "jobs", "idempotency_keys", "subjects"):  # what is about a subject first
+                query = SQL(_DROP + (_UNUSED if table == "subjects" else "")).format(Identifier(table))
+                gone[table] = (await cursor.execute(query, [days])).rowcount
+            return gone
 
         return await self.run(EVERY_TENANT, work)
 
@@ -456,9 +397,7 @@ async def _subject(cursor: Cursor, tenant: str, customer: str) -> str:
     query: LiteralString = """
         SELECT subject FROM subjects WHERE tenant = %(tenant)s AND customer = %(customer)s AND erasing IS NULL
     """
-    while not (
-        row := await (await cursor.execute(query, values)).fetchone()
-    ):  # rarely twice: erased just now
+    while not (row := await (await cursor.execute(query, values)).fetchone()):  # or it was erased just now
         await cursor.execute(
             "INSERT INTO subjects (tenant, subject, customer) VALUES (%(tenant)s, %(subject)s, %(customer)s) "
             "ON CONFLICT DO NOTHING",

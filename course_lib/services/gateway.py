@@ -91,9 +91,8 @@ class GatewayServer(Server):
         while not self._answers(path):
             if not self.pid or time.monotonic() > give_up_at:
                 log = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-2:]
-                raise self.error(
-                    f"the gateway did not take its routes; it wrote: {' | '.join(log) or 'nothing'}"
-                )
+                wrote = " | ".join(log) or "nothing"
+                raise self.error(f"the gateway did not take its routes; it wrote: {wrote}")
             time.sleep(_LOOK_EVERY_S)
 
     def _answers(self, path: str) -> bool:
@@ -107,25 +106,22 @@ class GatewayServer(Server):
 
 def _settings(port: int, routes: Path) -> dict[str, Any]:
     """Return what Traefik calls its static configuration."""
+    entry_point = {
+        "address": f"127.0.0.1:{port}",
+        # No address is trusted to say for whom it asks: X-Forwarded-For is written anew.
+        "forwardedHeaders": {"insecure": False, "trustedIPs": []},
+        "transport": {
+            "lifeCycle": {"graceTimeOut": "2s"},
+            "respondingTimeouts": {"readTimeout": "30s", "idleTimeout": "60s"},
+        },
+    }
+    file = {"filename": str(routes), "watch": True}
     return {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "log": {"level": "ERROR"},
-        "entryPoints": {
-            "web": {
-                "address": f"127.0.0.1:{port}",
-                # No address is trusted to say for whom it asks: X-Forwarded-For is written anew.
-                "forwardedHeaders": {"insecure": False, "trustedIPs": []},
-                "transport": {
-                    "lifeCycle": {"graceTimeOut": "2s"},
-                    "respondingTimeouts": {"readTimeout": "30s", "idleTimeout": "60s"},
-                },
-            }
-        },
+        "entryPoints": {"web": entry_point},
         "ping": {"entryPoint": "web"},
-        "providers": {
-            "providersThrottleDuration": "50ms",
-            "file": {"filename": str(routes), "watch": True},
-        },
+        "providers": {"providersThrottleDuration": "50ms", "file": file},
     }
 
 

@@ -16,7 +16,7 @@ import pytest
 from course_lib.caching import TieredCache, scope
 from course_lib.debugging import Recording, Tracer
 from course_lib.deployment.audit import Audit, AuditError
-from course_lib.deployment.customers import Cache, Collector, Customers, Lines, Person, trace_of
+from course_lib.deployment.customers import Cache, Customers, Lines, Person, trace_of
 from course_lib.deployment.database import StoreError, StoreUnavailable
 from course_lib.deployment.store import Store
 from course_lib.files import appending
@@ -32,7 +32,7 @@ def append(path: Path, fields: dict[str, Any]) -> None:
         file.write(f"{json.dumps(fields)}\n".encode())
 
 
-ERASED = {"database": 2, "cache": 1, "logs": 2, "traces": 2, "recordings": 1, "collector": 0}
+ERASED = {"database": 2, "cache": 1, "logs": 2, "traces": 2, "recordings": 1}
 
 
 class Everywhere:
@@ -51,7 +51,7 @@ class Everywhere:
             Lines("recordings", folder, "run*.jsonl"),
         )
         self.traces = Lines("traces", folder, "spans.jsonl", group=trace_of)
-        places = [Cache(self.forget), self.logs, self.traces, self.recordings, Collector()]
+        places = [Cache(self.forget), self.logs, self.traces, self.recordings]
         self.customers = Customers(store, self.audit, places)
         self.subjects: dict[tuple[str, str], str] = {}
 

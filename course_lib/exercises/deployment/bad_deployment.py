@@ -16,15 +16,13 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from course_lib.exercises.engine.checks import expect, expect_equal, without_error
+from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise
 
 DOCUMENTED = "shop-signing-key-0123456789-abcdefghij"
 """The key that stands in the documentation of the shop, as an example."""
-VARIABLES = tuple(
-    f"SHOP_{name}"
-    for name in ("PROFILE", "HOST", "DATABASE_URL", "SIGNING_KEY", "ORIGINS", "DEADLINE_S", "DRAIN_S")
-)
+_FIELDS = "PROFILE", "HOST", "DATABASE_URL", "SIGNING_KEY", "ORIGINS", "DEADLINE_S", "DRAIN_S"
+VARIABLES = tuple(f"SHOP_{name}" for name in _FIELDS)
 _HERE = "127.0.0.1", "localhost", "::1"
 
 
@@ -59,41 +57,35 @@ def _told(variables: dict[str, str]) -> str:
     return " ".join(f"{name}={text}" for name, text in variables.items()) or "no variable at all"
 
 
-def _made(settings_class: Any, variables: dict[str, str], hint: str = "") -> Any:
+def _made(settings_class: Any, variables: dict[str, str], hint: str = "A good one is let through.") -> Any:
     """Return the settings of a good deployment."""
     with _environment(variables):
-        words = {"expected": "settings", "hint": hint or "A good deployment is let through."}
-        return without_error(settings_class, f"the settings of {_told(variables)}", **words)
+        what = f"the settings of {_told(variables)}"
+        return without_error(settings_class, what, expected="settings", hint=hint)
 
 
 def _refusal(settings_class: Any, variables: dict[str, str], hint: str = "") -> Exception:
     """Return the BadSettings that a bad deployment raises."""
     with _environment(variables):
         try:
-            observed: object = f"it returned {settings_class()!r:.200}"
+            observed = f"it returned {settings_class()!r:.200}"
         except Exception as error:  # border: the learner's code may raise anything
             if type(error).__name__ == "BadSettings" and isinstance(getattr(error, "problems", None), list):
                 return error
             observed = f"it raised {type(error).__name__}: {error!s:.200}"
-    what = f"what is made of {_told(variables)}"
-    expect(False, what, observed=observed, expected="BadSettings, with its problems", hint=hint)
-    raise AssertionError
+    what, wanted = f"what is made of {_told(variables)}", "BadSettings, with its problems"
+    raise CheckFailed(what, observed=observed, expected=wanted, hint=hint)
 
 
 def _expect_problems(settings_class: Any, variables: dict[str, str], *names: str, hint: str = "") -> None:
     """Fail the check unless there is one problem for each name, and it says only variables of its own."""
-    error = _refusal(settings_class, variables, hint)
-    lines = [str(line) for line in getattr(error, "problems", [])]
-    left = list(lines)
+    lines = [str(line) for line in getattr(_refusal(settings_class, variables, hint), "problems", [])]
+    left, what = list(lines), f"problems of {_told(variables)}"
     for name in names:
         both = {"SHOP_DEADLINE_S", "SHOP_DRAIN_S"} if name == "SHOP_DRAIN_S" else {name}
-        named = [
-            line for line in left if (found := set(re.findall(r"SHOP_\w+", line))) and _is_of(found, both)
-        ]
-        what, wanted = f"problems of {_told(variables)}", f"one line that names {name}"
-        expect(len(named) == 1, what, observed=lines, expected=wanted, hint=hint)
+        named = [line for line in left if _is_of({*re.findall(r"SHOP_\w+", line)}, both)]
+        expect(len(named) == 1, what, observed=lines, expected=f"one line that names {name}", hint=hint)
         left.remove(named[0])
-    what = f"problems of {_told(variables)}"
     expect(not left, what, observed=lines, expected=f"{len(names)}, of {', '.join(names)}", hint=hint)
 
 
@@ -105,21 +97,15 @@ def _is_of(found: set[str], own: set[str]) -> bool:
 def reads_variables(settings_class: Any) -> None:
     """Each variable sets its field, anew at each call; one that is empty or not there leaves the default."""
     hint = "An empty variable is what compose files make of one that is not set: env_ignore_empty=True."
-    default: dict[str, object] = {
-        "profile": "development",
-        "host": "127.0.0.1",
-        "database_url": None,
-        "signing_key": None,
-    }
-    default |= {"origins": (), "deadline_s": 10.0, "drain_s": 15.0}
+    default: dict[str, object] = {"profile": "development", "host": "127.0.0.1", "origins": ()}
+    default |= {"database_url": None, "signing_key": None, "deadline_s": 10.0, "drain_s": 15.0}
     for variables in ({}, dict.fromkeys(VARIABLES, ""), {"SHOPPING": "1"}):
         made = _made(settings_class, variables, hint)
         got = {name: getattr(made, name, "not there") for name in default}
         expect_equal(got, default, f"fields for {_told(variables)}", hint=hint)
     for deadline_s in random.sample(range(1, 60), 3):
-        variables = _production(
-            DEADLINE_S=f"{deadline_s}.5", DRAIN_S="60.5", ORIGINS="https://a.b, https://c.d"
-        )
+        limits = {"DEADLINE_S": f"{deadline_s}.5", "DRAIN_S": "60.5"}
+        variables = _production(**limits, ORIGINS="https://a.b, https://c.d")
         made = _made(settings_class, variables)
         fields = (made.profile, made.host, made.origins, made.deadline_s, made.drain_s)
         want = ("production", variables["SHOP_HOST"], ("https://a.b", "https://c.d"), deadline_s + 0.5, 60.5)
@@ -137,8 +123,8 @@ def refuses_unreadable(settings_class: Any) -> None:
     for name, values in bad.items():
         for value in values:
             _expect_problems(settings_class, {name: value}, name, hint=hint)
+    hint = "pydantic-settings looks for what it knows; os.environ has the other names."
     for name in ("SHOP_DRAIN", "SHOP_SIGNINGKEY", "SHOP_DEADLINE_SECONDS", f"SHOP_{_secret(5).upper()}"):
-        hint = "pydantic-settings looks for what it knows; os.environ has the other names."
         _expect_problems(settings_class, {name: "1"}, name, hint=hint)
 
 
@@ -159,17 +145,22 @@ def guards_database(settings_class: Any) -> None:
     """In production a database on another machine is asked with sslmode=verify-full, which its query says."""
     hint = "urlsplit(url).hostname is where it goes, parse_qs(urlsplit(url).query) what is asked for."
     trick = f"{_secret(4)}sslmode=verify-full"
+    queries = (
+        "",
+        "?sslmode=require",
+        "?sslmode=disable",
+        "?sslmode=verify-full0",
+        "?options=sslmode=verify-full",
+    )
     for url in (
-        *(_url("db.example", query) for query in ("", "?sslmode=require", "?sslmode=disable")),
-        *(_url("db.example", query) for query in ("?sslmode=verify-full0", "?options=sslmode=verify-full")),
-        _url("db.example", "", trick),
+        *(_url("db.example", query) for query in queries),
+        *(_url("db.example", "", trick), "postgresql://db.example/127.0.0.1"),
         *(_url(f"{host}.evil.example", "") for host in ("localhost", "127.0.0.1")),
-        *("postgresql://localhost@db.example/desk", "postgresql://db.example/127.0.0.1"),
+        "postgresql://localhost@db.example/desk",
     ):
         _expect_problems(settings_class, _production(DATABASE_URL=url), "SHOP_DATABASE_URL", hint=hint)
     here = [_url(host, "") for host in ("127.0.0.1", "localhost:5432", "[::1]:5432", "127.0.0.1:6000")]
-    good = [_url("db.example", f"?{query}") for query in ("connect_timeout=3&sslmode=verify-full",)]
-    for other in (*here, *good, None):
+    for other in (*here, _url("db.example", "?connect_timeout=3&sslmode=verify-full"), None):
         _made(settings_class, _production(DATABASE_URL=other), "On this machine nothing can listen in.")
     _made(settings_class, {"SHOP_DATABASE_URL": _url("db.example", "")}, "In development it may be.")
 

@@ -74,26 +74,22 @@ class _Fuse:
 def _fused(fuse: _Fuse, url: str, schema: str) -> tuple[psycopg.Connection[Any], redis.Redis]:
     """Return connections to both servers, over which a call fails when the fuse says so."""
 
-    class Cursor(psycopg.Cursor[Any]):
-        def execute(self, *args: Any, **named: Any) -> Any:
-            fuse.burn(psycopg.OperationalError("the line dropped"))
-            return super().execute(*args, **named)
+    def cut(kind: Any, error: type[Exception], *names: str) -> Any:
+        def cut_call(name: str) -> Callable[..., Any]:
+            def call(self: Any, *args: Any, **named: Any) -> Any:
+                fuse.burn(error("the line dropped"))
+                return getattr(kind, name)(self, *args, **named)
 
-        def executemany(self, *args: Any, **named: Any) -> Any:
-            fuse.burn(psycopg.OperationalError("the line dropped"))
-            return super().executemany(*args, **named)
+            return call
+
+        return type("Cut", (kind,), {name: cut_call(name) for name in names})
 
     cache = redis.Redis.from_url(running_redis().url, decode_responses=True, retry=None)
-    kind: Any = cache.connection_pool.connection_class
-
-    class Line(kind):  # type: ignore[misc]
-        def send_packed_command(self, *args: Any, **named: Any) -> Any:
-            fuse.burn(redis.ConnectionError("the line dropped"))
-            return super().send_packed_command(*args, **named)
-
-    cache.connection_pool.connection_class = Line
+    pool: Any = cache.connection_pool
+    pool.connection_class = cut(pool.connection_class, redis.ConnectionError, "send_packed_command")
+    cursor = cut(psycopg.Cursor, psycopg.OperationalError, "execute", "executemany")
     options = f"-c search_path={schema} -c client_min_messages=warning"
-    return psycopg.connect(url, autocommit=True, cursor_factory=Cursor, options=options), cache
+    return psycopg.connect(url, autocommit=True, cursor_factory=cursor, options=options), cache
 
 
 class _Stand:
@@ -131,17 +127,11 @@ class _Stand:
             log += [_line(event="answered", subject=subject, note=choice(_NOTES)) for _ in range(many["log"])]
             log += [_line(event="sold", article=subject)]  # which is no pseudonym, and only looks like one
             for trace in (uuid4().hex, uuid4().hex):
-                spans += [_line(trace_id=trace, name="request", attributes={"subject": subject})]
-                spans += [
-                    _line(trace_id=trace, name=name, attributes={"tokens": 7}) for name in ("lm", "tool")
-                ]
+                names = {"request": {"subject": subject}, "lm": {"tokens": 7}, "tool": {"tokens": 7}}
+                spans += [_line(trace_id=trace, name=name, attributes=names[name]) for name in names]
             if who == self.who:
                 self.counts = {**many, "jobs": 3, "traces": 6}
-        spans += [
-            _line(name="alone", attributes=None),
-            _line(name="alone", attributes={}),
-            _line(name="bare"),
-        ]
+        spans += [_line(name="none", attributes=None), _line(name="empty", attributes={}), _line(name="bare")]
         with places.database.cursor() as cursor:
             for table, each in rows.items():
                 values = ", ".join(["%s"] * len(each[0]))
@@ -172,18 +162,15 @@ class _Stand:
         held, theirs = self.held(), self.subjects[self.who]
         gone = {*self.keys[self.who]}
         traces = {_of(line).get("trace_id") for line in held["traces.jsonl"] if _subject(_of(line)) == theirs}
+        tag, spans, lines = _tag(self.who), held["traces.jsonl"], held["log.jsonl"]
+        cache = {key: None if key in gone else value for key, value in held["cache"].items()} | {tag: set()}
         return {
             "subjects": [row for row in held["subjects"] if row[2] != theirs],
             "answers": [row for row in held["answers"] if row[0] != theirs],
             "jobs": [(row[0], None, "erased", []) if row[1] == theirs else row for row in held["jobs"]],
-            "cache": {
-                key: (set() if key == _tag(self.who) else None if key in gone else value)
-                for key, value in held["cache"].items()
-            },
-            "log.jsonl": [line for line in held["log.jsonl"] if _of(line).get("subject") != theirs],
-            "traces.jsonl": [
-                line for line in held["traces.jsonl"] if (_of(line).get("trace_id") or "") not in traces
-            ],
+            "cache": cache,
+            "log.jsonl": [line for line in lines if _of(line).get("subject") != theirs],
+            "traces.jsonl": [line for line in spans if (_of(line).get("trace_id") or "") not in traces],
         }
 
 
@@ -240,9 +227,8 @@ def _expect_same(got: dict[str, Any], want: dict[str, Any], when: str, *, hint: 
     for place, wanted in want.items():
         expect_equal(got.get(place), wanted, f"what is in {place} {when}", hint=hint)
     others = sorted({*got} - {*want})
-    expect(
-        not others, f"files {when}", observed=others, expected="no other file", hint="Nothing is left beside."
-    )
+    hint = "Nothing is left beside."
+    expect(not others, f"files {when}", observed=others, expected="no other file", hint=hint)
 
 
 def erases_everything(erase: Callable[..., Any]) -> None:
@@ -264,15 +250,13 @@ def may_be_repeated(erase: Callable[..., Any]) -> None:
             counts = without_error(
                 partial(stand.erase, erase, stand.tenant, customer), f"{told}, is no error"
             )
-            expect_equal(
-                counts, zeros, f"what {told}, returned", hint="Texts go to the database as parameters."
-            )
+            hint = "Texts go to the database as parameters."
+            expect_equal(counts, zeros, f"what {told}, returned", hint=hint)
             _expect_same(stand.held(), want, f"after {told}")
         want = stand.wanted()
         stand.erase(erase)
-        expect_equal(
-            without_error(partial(stand.erase, erase), "erasing again is no error"), zeros, "what it returned"
-        )
+        counts = without_error(partial(stand.erase, erase), "erasing again is no error")
+        expect_equal(counts, zeros, "what it returned")
         _expect_same(stand.held(), want, "after erasing twice")
 
 
@@ -281,29 +265,22 @@ def replaces_files_whole(erase: Callable[..., Any]) -> None:
     with _stand() as stand, ExitStack() as held:
         paths = (stand.places.log, stand.places.traces)
         before = {path: (held.enter_context(path.open("rb")), path.read_bytes()) for path in paths}
-        with _leaving(paths) as left:
+        left: list[str] = []
+
+        def note(name: str, path: Any) -> None:
+            if Path(path) in paths:
+                left.append(f"{Path(path).name} is gone for a moment: os.{name}")
+
+        with _before(("unlink", "remove", "rename", "replace"), note):
             stand.erase(erase)
-        hint = "Write a new file beside it, then os.replace(new, old): that is one step."
-        expect(
-            not left, "what is done to a file", observed=left, expected="another takes its place", hint=hint
+        what, hint = (
+            "what is done to a file",
+            "Write a new file beside it, then os.replace: that is one step.",
         )
+        expect(not left, what, observed=left, expected="another takes its place", hint=hint)
         for path, (old, content) in before.items():
-            is_whole = old.read() == content
             told, want = f"{path.name} was changed where it stood", "another takes its place in one step"
-            expect(is_whole, "what is done to a file", observed=told, expected=want, hint=hint)
-
-
-@contextmanager
-def _leaving(paths: tuple[Path, ...]) -> Iterator[list[str]]:
-    """Note what takes one of these files away from its place."""
-    left: list[str] = []
-
-    def note(name: str, path: Any) -> None:
-        if Path(path) in paths:
-            left.append(f"{Path(path).name} is gone for a moment: os.{name}")
-
-    with _before(("unlink", "remove", "rename", "replace"), note):
-        yield left
+            expect(old.read() == content, what, observed=told, expected=want, hint=hint)
 
 
 @contextmanager
@@ -333,13 +310,10 @@ def goes_on_after_a_cut(erase: Callable[..., Any]) -> None:
                     ended = f"with {type(error).__name__}"
             is_cut, fuse.left, fuse.away = bool(fuse.away), None, None
             if is_cut:
-                expect(
-                    ended.startswith("with "), f"how erase ended {told}", observed=ended, expected="an error"
-                )
+                is_told = ended.startswith("with ")
+                expect(is_told, f"how erase ended {told}", observed=ended, expected="an error")
                 without_error(partial(stand.erase, erase), f"erasing again, {told}, is no error", hint=_AGAIN)
-            held = {
-                name: what for name, what in stand.held().items() if name in want
-            }  # not what the kill left
+            held = {name: what for name, what in stand.held().items() if name in want}  # not what a kill left
             _expect_same(held, want, f"after erasing again, {told}", hint=_AGAIN)
             if not is_cut:
                 return
