@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 import dspy
@@ -34,7 +35,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
-from course_lib.debugging import MetricsCollector, Tracer
+from course_lib.debugging import MetricsCollector
 from course_lib.deployment.answering import Answering, Kept
 from course_lib.deployment.audit import Audit, AuditError, RedisHead, Verified
 from course_lib.deployment.callers import Callers
@@ -45,8 +46,10 @@ from course_lib.deployment.guard import OPEN, PROGRAM_PATHS, Guard, Seen, of_req
 from course_lib.deployment.problems import SCHEMA, Problem, documented, invalid, problem_of
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.quotas import Quotas
+from course_lib.deployment.records import Records
 from course_lib.deployment.store import Store
 from course_lib.errors import CourseError
+from course_lib.notes import note
 
 T = TypeVar("T")
 
@@ -55,7 +58,7 @@ MOST_UNWRITTEN = 10_000
 """So many audit records may wait for the database."""
 _AGAIN_S, _PING_S, _START_S = 0.5, 1.0, 10.0
 _HEARTBEAT_S = 10.0
-_KEPT_SPANS = 1_000
+_DAY_S, _LATER_S, _LONG_S = 86_400.0, 60.0, 600.0
 _log = logging.getLogger("course_lib.deployment")
 
 
@@ -66,9 +69,8 @@ class Service:
         self.config = config
         self.callers, self.quotas = Callers(config), Quotas(config)
         self.metrics = MetricsCollector()
-        self.tracer = Tracer(
-            collector=config.otlp_endpoint, content=config.trace_content, kept=_KEPT_SPANS, service="desk"
-        )
+        self.records = Records(config)
+        self.tracer = self.records.tracer
         self.answering = Answering(config, self.tracer, self.metrics, keep=self.keep)
         self.store: Store | None = None
         self.queue: JobQueue | None = None
@@ -89,8 +91,9 @@ class Service:
         async with AsyncExitStack() as stack:
             await self.quotas.open()
             stack.push_async_callback(self.quotas.close)
-            stack.callback(self.tracer.close)
-            works = self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()
+            await stack.enter_async_context(self.records.running(lambda: self.store))
+            works = [self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()]
+            works.append(self._keep_house())
             await stack.enter_async_context(self.answering)
             tasks = [asyncio.create_task(work) for work in works]
             try:
@@ -120,10 +123,34 @@ class Service:
             stack.push_async_callback(head.close)
         secret = key.get_secret_value().encode() if key else secrets.token_bytes(32)
         self.audit = await stack.enter_async_context(Audit(store, secret, head))
-        self.customers = Customers(store, self.audit, [Cache(self.answering.forget)])
+        self.customers = Customers(store, self.audit, [Cache(self.answering.forget), *self.records.places])
         self.store = store
-        with suppress(StoreError):  # the next erasure, or start, goes on with it
-            await self.customers.resume()
+
+    async def _keep_house(self) -> None:
+        """Go on with erasures and drop what is old: at the start and daily, in one process at a time."""
+        while url := self.config.database_url:
+            wait_s = _AGAIN_S
+            try:
+                if self.customers is not None:
+                    async with Store(url.get_secret_value(), size=2, deadline_s=_LONG_S) as store:
+                        wait_s = await self._kept_house(store, self.customers)
+            except Exception as error:  # border: whatever it was, it is tried again
+                wait_s = _LATER_S
+                note("housekeeping.failed", error=type(error).__name__)
+                _log.warning("housekeeping is tried again: %s", type(error).__name__)
+            await asyncio.sleep(wait_s)
+
+    async def _kept_house(self, store: Store, customers: Customers) -> float:
+        """Do it, unless another process does, and return when to do it again, in seconds."""
+        async with store.alone("housekeeping") as is_alone:
+            if not is_alone:
+                return _LATER_S
+            erasures = await customers.resume()
+            if days := self.config.retention_days:
+                await store.drop_older_than(days)
+                for place in self.records.places:
+                    await place.drop_before(datetime.now(UTC) - timedelta(days))
+        return _DAY_S if all(each.is_complete for each in erasures) else _LATER_S
 
     async def _connect_queue(self, stack: AsyncExitStack) -> None:
         while url := self.config.queue_url:
@@ -168,6 +195,11 @@ class Service:
             subject=subject,
             answer_id=said.id,
         )
+
+    async def name(self, seen: Seen, customer: str | None) -> None:
+        """Let the span and the log's line of a request have its customer's pseudonym, unless that waits."""
+        if customer and self.store and self._pinged.get("database") != "does not answer":
+            seen.subject = await self.records.subject(self.store, seen.caller.tenant, customer)
 
     # -- the audit log -----------------------------------------------------------------------------------
 
@@ -431,6 +463,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             """Answer one question as events: token, citation, status, heartbeat, final, error, done."""
             seen = of_request(request.scope)
             await quotas.check_tokens(seen.caller)
+            await service.name(seen, asked.customer)
             events, finished = answering.stream(
                 "answer",
                 asked.question,
@@ -473,6 +506,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             customer=asked.customer,
             idempotency_key=seen.idempotency_key,
         )
+        await service.name(seen, asked.customer)
         if job.status == "dead":  # it could not be queued the first time
             await store.revive_job(job.id)
         try:

@@ -132,6 +132,10 @@ class DeploymentConfig(BaseSettings):
     gateway_deadline_s: Seconds = 30.0
     drain_s: Seconds = 10.0
     trace_content: bool = False
+    records_folder: DirectoryPath | None = None
+    """Where all replicas and workers of a machine write a log of requests, and spans; None: nowhere."""
+    retention_days: int = Field(90, ge=0)
+    """0: nothing is dropped because it is old."""
     docs: bool = False
     cors_origins: Words = ()
 

@@ -20,12 +20,14 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from opentelemetry.trace import SpanKind
 
 from course_lib.deployment.answering import Answering
 from course_lib.deployment.app import Service, create_app
 from course_lib.deployment.config import ConfigError, DeploymentConfig
 from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.problems import problem_of
+from course_lib.deployment.records import Records
 from course_lib.deployment.store import Store
 from course_lib.deployment.worker import Worker, run_until_told
 from course_lib.services.child import STOP, next_word
@@ -95,15 +97,26 @@ async def work(config: DeploymentConfig) -> None:
         tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
     ) -> Mapping[str, Any]:
         text = given[answering.input(program)]
+        about: dict[str, Any] = {"user.id": customer} if customer else {}
         try:
-            said = await answering.answer(program, text, tenant=tenant, customer=customer, version=version)
+            with records.tracer.span("job input", kind=SpanKind.CONSUMER, **about):
+                said = await answering.answer(
+                    program, text, tenant=tenant, customer=customer, version=version
+                )
         except Exception as error:  # border: what a later attempt cannot cure is this input's result
             if (code := problem_of(error).code) in ("invalid", "not_found"):
                 return {"error": code}
             raise
+        finally:
+            records.check(customer)
         return said.outputs
 
-    async with Answering(config) as answering, await Store.open(url, deadline_s=30.0) as store:
+    records = Records(config)
+    async with (
+        Answering(config, records.tracer) as answering,
+        await Store.open(url, deadline_s=30.0) as store,
+        records.running(lambda: store),
+    ):
         await run_until_told(Worker(queue_url, store, answer, drain_s=config.drain_s))
 
 

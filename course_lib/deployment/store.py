@@ -9,7 +9,7 @@ A customer's own id is in the table `subjects` alone; all other rows have its ps
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partialmethod
@@ -372,6 +372,13 @@ class Store(Database):
         """Return tenant and customer of each erasure that was begun and cut off."""
         query: LiteralString = "SELECT DISTINCT tenant, customer FROM subjects WHERE erasing IS NOT NULL"
         return [(row[0], row[1]) for row in await self.rows(EVERY_TENANT, query, {})]
+
+    async def living(self, subjects: Iterable[str]) -> set[str]:
+        """Return those of these pseudonyms, of any tenant, that are not erased and not being erased."""
+        query: LiteralString = """
+            SELECT subject FROM subjects WHERE subject = ANY(%(subjects)s) AND erasing IS NULL
+        """
+        return {row[0] for row in await self.rows(EVERY_TENANT, query, {"subjects": [*subjects]})}
 
     async def drop_older_than(self, days: float) -> dict[str, int]:
         """Delete what is older than `days`, of every tenant; return how many rows of each table went.
