@@ -91,13 +91,13 @@ class Service:
         async with AsyncExitStack() as stack:
             await self.quotas.open()
             stack.push_async_callback(self.quotas.close)
-            await stack.enter_async_context(self.records.running(lambda: self.store))
             works = [self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()]
             works.append(self._keep_house())
             await stack.enter_async_context(self.answering)
             tasks = [asyncio.create_task(work) for work in works]
             try:
-                yield
+                async with self.records.running(lambda: self.store):
+                    yield
             finally:
                 for task in tasks:
                     task.cancel()
