@@ -17,8 +17,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import jwt
-
 from course_lib.deployment.config import NAME, ROLES, ApiKey, DeploymentConfig
 from course_lib.errors import CourseError
 
@@ -93,6 +91,8 @@ class Callers:
         if self._secret is None or len(token) > MAX_TOKEN_CHARS:
             why = "is too long" if self._secret else "cannot be read, since no jwt_secret is set"
             raise Unauthorized(f"the token {why}; send an API key or a token of this service")
+        import jwt  # with the first token: it brings megabytes of cryptography that HS256 does not need
+
         try:
             claims = jwt.decode(
                 token,
@@ -126,6 +126,8 @@ def make_token(
     """
     if config.jwt_secret is None:
         raise ValueError("a token needs jwt_secret (COURSE_SERVICE_JWT_SECRET); set it")
+    import jwt
+
     caller, now = _caller(tenant, name, list(roles)), time.time()
     claims = {
         "sub": caller.tenant,
