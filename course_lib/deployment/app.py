@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
 from course_lib.debugging import MetricsCollector
-from course_lib.deployment.answering import Answering, Kept
+from course_lib.deployment.answering import Answered, Answering, Asked
 from course_lib.deployment.audit import Audit, AuditError, RedisHead, Verified
 from course_lib.deployment.callers import Callers
 from course_lib.deployment.config import DeploymentConfig
@@ -180,17 +180,17 @@ class Service:
         """Return the store, or raise as needed() does."""
         return self.needed(self.store, "database")
 
-    async def keep(self, kept: Kept) -> None:
+    async def keep(self, asked: Asked, said: Answered) -> None:
         """Write an answer into the history."""
         if not self.config.database_url:
             return
-        store, said = self.needed_store(), kept.answered
-        subject = await store.subject(kept.tenant, kept.customer) if kept.customer else None
+        store = self.needed_store()
+        subject = await store.subject(asked.tenant, asked.customer) if asked.customer else None
         await store.save_answer(
-            kept.tenant,
-            program=kept.program,
+            asked.tenant,
+            program=asked.program,
             version=said.version,
-            question=kept.question,
+            question=asked.text,
             answer=said.outputs,
             subject=subject,
             answer_id=said.id,
@@ -198,8 +198,9 @@ class Service:
 
     async def name(self, seen: Seen, customer: str | None) -> None:
         """Let the span and the log's line of a request have its customer's pseudonym, unless that waits."""
-        if customer and self.store and self._pinged.get("database") != "does not answer":
+        if customer and self.records.folder and self.store and self._pinged["database"] == "ok":
             seen.subject = await self.records.subject(self.store, seen.caller.tenant, customer)
+            self.records.mark(seen.subject)
 
     # -- the audit log -----------------------------------------------------------------------------------
 

@@ -14,15 +14,15 @@ it was written, and its lines are erased then: it is in a file for a second at m
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import orjson
 from cachetools import LRUCache
 
 from course_lib.debugging import Tracer
@@ -35,8 +35,8 @@ from course_lib.files import append_lines, appending, lock_folder
 
 MOST_BYTES = 32 * 1024 * 1024
 """Of a file, of which there are two of each kind at most; a write may go beyond."""
-_EVERY_S, _LOOK_UP_S, _CLOSE_S = 0.5, 0.25, 1.0
-_MOST_WAITING, _KNOWN, _KEPT_SPANS = 50_000, 8_192, 1_000
+_EVERY_S, _LOOK_UP_S, _CLOSE_S = 0.5, 1.0, 1.0
+_MOST_WAITING, _KNOWN, _KEPT_SPANS = 50_000, 2_048, 256
 _log = logging.getLogger("course_lib.deployment")
 
 
@@ -88,19 +88,20 @@ class Records:
             self._unchecked.add(subject)
 
     async def subject(self, store: Store, tenant: str, customer: str) -> str | None:
-        """Return a customer's pseudonym, and say it of the span that is open; None if it takes too long."""
-        if not self.folder:
-            return None
+        """Return a customer's pseudonym; None if it takes too long."""
         if (found := self._subjects.get((tenant, customer))) is None:
             try:
                 found = await asyncio.wait_for(store.subject(tenant, customer), _LOOK_UP_S)
             except (StoreError, TimeoutError):  # a request is answered without the database too
                 return None
             self._subjects[tenant, customer] = found
-        call = self.tracer.current()
-        if call is not None and isinstance(call.data, Span):
-            call.data.set_attribute("user.id", found)
         return found
+
+    def mark(self, subject: str | None) -> None:
+        """Say of the span that is open, if one is, whom it is about."""
+        call = self.tracer.current() if subject else None
+        if call is not None and isinstance(call.data, Span):
+            call.data.set_attribute("user.id", subject)
 
     @asynccontextmanager
     async def running(self, store: Callable[[], Store | None]) -> AsyncIterator[None]:
@@ -130,7 +131,7 @@ class Records:
             subjects = self._unchecked | {each.subject for each in waiting if each.subject}
             self._unchecked = set()
             try:
-                await asyncio.to_thread(self._append, [_line(each) for each in waiting])
+                await asyncio.to_thread(self._append, waiting)
                 gone = subjects - await store.living(subjects) if store and subjects else set()
                 for known in [key for key, subject in self._subjects.items() if subject in gone]:
                     del self._subjects[known]
@@ -140,11 +141,11 @@ class Records:
                 self._unchecked |= subjects
                 _log.warning("the log of requests is not whole: %s", type(error).__name__)
 
-    def _append(self, lines: list[str]) -> None:
+    def _append(self, waiting: list[Ended]) -> None:
         assert self.folder
         self.tracer.flush(file_alone=True)
-        if lines:
-            append_lines(self.folder / "requests.jsonl", "".join(lines))
+        if waiting:
+            append_lines(self.folder / "requests.jsonl", "".join(map(_line, waiting)))
         for path in (self.folder / "requests.jsonl", self.folder / "spans.jsonl"):
             if path.exists() and path.stat().st_size > MOST_BYTES:
                 with lock_folder(self.folder), appending(path) as file:  # no erasure is between the two
@@ -153,7 +154,7 @@ class Records:
 
 
 def _line(ended: Ended) -> str:
-    fields = {
+    fields: dict[str, Any] = {
         "@timestamp": datetime.fromtimestamp(ended.at_s, UTC).isoformat(timespec="milliseconds"),
         "event.duration": round(ended.took_s * 1e9),  # nanoseconds
         "http.request.id": ended.request_id,
@@ -164,4 +165,5 @@ def _line(ended: Ended) -> str:
         "service.name": "desk",
         "url.path": ended.route,
     }
-    return json.dumps(fields | ({"user.id": ended.subject} if ended.subject else {})) + "\n"
+    fields |= {"user.id": ended.subject} if ended.subject else {}
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE).decode()

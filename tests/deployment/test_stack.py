@@ -110,8 +110,12 @@ def test_a_customer_is_erased_from_the_files_of_all_processes_and_nobody_else_is
         """Return the pseudonyms of both, once each process has written of them."""
         lines = [json.loads(line) for line in records(stack).get("requests.jsonl", "").splitlines()]
         found = [line["user.id"] for line in lines if "user.id" in line]
-        jobs = [line for line in records(stack)["spans.jsonl"].splitlines() if '"job input"' in line]
-        return [*dict.fromkeys(found)] if len(found) == 10 and len(jobs) >= 2 else []
+        jobs = [
+            line
+            for line in records(stack)["spans.jsonl"].splitlines()
+            if "job input" in line and "user.id" in line
+        ]
+        return [*dict.fromkeys(found)] if len(found) == 10 and len(jobs) == 2 else []
 
     until(subjects)
     anna, bert = subjects()
