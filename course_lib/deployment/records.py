@@ -137,7 +137,10 @@ class Records:
                     del self._subjects[known]
                 for place in self.places if gone else ():
                     await place.erase(Person("", "", tuple(gone)))
-            except (OSError, StoreError) as error:
+            except asyncio.CancelledError:
+                self._unchecked |= subjects
+                raise
+            except Exception as error:  # border: a full disk, a database that is away
                 self._unchecked |= subjects
                 _log.warning("the log of requests is not whole: %s", type(error).__name__)
 
