@@ -166,14 +166,13 @@ class Guard:
             scope["route"] = self._service.routes[path]
             key = self._keys.get(seen.digest)
             said = await self._answering.found(key) if key else None
-            if said is not None:
+            if said is None:
+                scope["course_asked"] = name, text, options = self._read(seen, path, body)
+                said = await self._answering.at_once(name, text, **options)
+            if said is not None:  # this tenant's before, or it would not be in memory
+                self._keys[seen.digest] = said.key
                 self._service.repeat(seen, PROGRAM_PATHS[path])
                 await _send(send, 200, reply(said, seen.request_id), _JSON)
-                return
-            scope["course_asked"] = name, text, options = self._read(seen, path, body)
-            said = await self._answering.at_once(name, text, **options)
-            if said is not None:
-                await self._reply(said, seen, send)
                 return
         await self._traced(scope, _again(body, receive), send)
 
@@ -187,7 +186,9 @@ class Guard:
         said = await self._answering.ask(name, text, **options)
         if said.tokens:
             await self._quotas.charge_tokens(seen.caller, said.tokens)
-        await self._reply(said, seen, send)
+        self._keys[seen.digest] = said.key
+        await self._service.record(seen, "answer", said.id, cached=said.is_cached)
+        await _send(send, 200, reply(said, seen.request_id), _JSON)
 
     def _read(self, seen: Seen, path: str, body: bytes) -> tuple[str, str, dict[str, Any]]:
         """Return what is asked of which program, by whom about whom.
@@ -204,11 +205,6 @@ class Guard:
             ) from None
         options = {"tenant": seen.caller.tenant, "customer": asked.customer, "version": seen.version}
         return name, getattr(asked, self._answering.input(name)), options
-
-    async def _reply(self, said: Answered, seen: Seen, send: Send) -> None:
-        self._keys[seen.digest] = said.key
-        await self._service.record(seen, "answer", said.id, cached=said.is_cached)
-        await _send(send, 200, reply(said, seen.request_id), _JSON)
 
     async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
         """Return the body, which is JSON of a bounded size.
