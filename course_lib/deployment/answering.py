@@ -28,6 +28,7 @@ import dspy
 import orjson
 from cachetools import LRUCache
 from dspy.adapters import utils as adapter_utils
+from dspy.clients import model_metadata
 from dspy.signatures.signature import SignatureMeta
 from pydantic import TypeAdapter
 
@@ -47,8 +48,8 @@ from course_lib.measure.usage import UsageTracker, usage_of
 from course_lib.redaction import redact
 from course_lib.resilience import CircuitBreaker, Deadline
 
-MEMORY_BYTES = 8 * 1024 * 1024
-"""Room for answers in a replica, and for what its models said: some 2,000 of each. Redis has the rest."""
+MEMORY_BYTES = 6 * 1024 * 1024
+"""Room for answers in a replica, and for what its models said: some 1,500 of each. Redis has the rest."""
 _KNOWN = 2_048
 _MOST_WAITING = 10_000
 _EVERY_S = 0.05
@@ -243,6 +244,7 @@ class Answering:
         model = lm.connect(config.model) if "/" not in config.model else dspy.LM(config.model)
         self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
+        model_metadata._data = None  # noqa: SLF001  (7 MB about all models there are; ours are known now)
         self._at_once = _AtOnce.__new__(_AtOnce)
         self._at_once.__dict__.update(self.lm.__dict__)
         self._listeners = [*listeners, self.cache.watcher]

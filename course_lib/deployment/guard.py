@@ -175,19 +175,18 @@ class Guard:
         seen, path = of_request(scope), scope["path"]
         if path in self._service.asked and scope["method"] == "POST":
             scope["route"] = self._service.routes[path]
-            key = self._keys.get(seen.digest)
-            said = await self._answering.found(key[0]) if key else None
-            if key is not None and said is not None:
-                if key[1] and self._logs:
-                    await self._service.name(seen, key[1])
+            key, customer = self._keys.get(seen.digest) or ("", None)
+            said = await self._answering.found(key) if key else None
+            if said is None:
+                scope["course_asked"] = name, text, options = self._read(seen, path, body)
+                customer = options["customer"]
+                said = await self._answering.at_once(name, text, **options)
+            if customer and self._logs:
+                await self._service.name(seen, customer)
+            if said is not None:  # this tenant's before, or it would not be in memory
+                self._keys[seen.digest] = said.key, customer
                 self._service.repeat(seen, PROGRAM_PATHS[path])
                 await _send(send, 200, reply(said, seen.request_id), _JSON)
-                return
-            scope["course_asked"] = name, text, options = self._read(seen, path, body)
-            await self._service.name(seen, options["customer"])
-            said = await self._answering.at_once(name, text, **options)
-            if said is not None:
-                await self._reply(said, seen, options["customer"], send)
                 return
         await self._traced(scope, _again(body, receive), send)
 
@@ -202,7 +201,9 @@ class Guard:
         said = await self._answering.ask(name, text, **options)
         if said.tokens:
             await self._quotas.charge_tokens(seen.caller, said.tokens)
-        await self._reply(said, seen, options["customer"], send)
+        self._keys[seen.digest] = said.key, options["customer"]
+        await self._service.record(seen, "answer", said.id, cached=said.is_cached)
+        await _send(send, 200, reply(said, seen.request_id), _JSON)
 
     def _read(self, seen: Seen, path: str, body: bytes) -> tuple[str, str, dict[str, Any]]:
         """Return what is asked of which program, by whom about whom.
@@ -219,11 +220,6 @@ class Guard:
             ) from None
         options = {"tenant": seen.caller.tenant, "customer": asked.customer, "version": seen.version}
         return name, getattr(asked, self._answering.input(name)), options
-
-    async def _reply(self, said: Answered, seen: Seen, customer: str | None, send: Send) -> None:
-        self._keys[seen.digest] = said.key, customer
-        await self._service.record(seen, "answer", said.id, cached=said.is_cached)
-        await _send(send, 200, reply(said, seen.request_id), _JSON)
 
     async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
         """Return the body, which is JSON of a bounded size.
