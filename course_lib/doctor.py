@@ -260,24 +260,21 @@ def gateway() -> str:
 
 
 def message_queue() -> str:
-    """RabbitMQ starts where it is installed, else NATS; or the queue that AMQP_URL names answers."""
+    """NATS starts, which is used where RabbitMQ is not installed; or the queue that AMQP_URL names answers."""
     from course_lib.services import running_queue
+    from course_lib.services.queue import RABBITMQ
 
     is_own = not os.environ.get("AMQP_URL")
     started = time.perf_counter()
     try:
-        with running_queue(Path(tempfile.gettempdir()) if is_own else None) as server:
-            name, is_rabbitmq = server.name, server.kind == "rabbitmq"
+        with running_queue(*([Path(tempfile.gettempdir())] if is_own else []), kind="nats") as server:
+            name = server.name
     except CourseError as error:
-        if is_own and "RabbitMQ" in str(error):
-            raise WrongError(
-                str(error), "remove RabbitMQ, and NATS is used: apt-get remove rabbitmq-server"
-            ) from error
         raise WrongError(str(error), "" if is_own else "unset AMQP_URL, or mend it") from error
     if not is_own:
         return f"{name}, AMQP_URL"
-    note = "installed here" if is_rabbitmq else "from its package; RabbitMQ, where installed, is used instead"
-    return f"{name}, {note}, in {time.perf_counter() - started:.1f} s"
+    note = "RabbitMQ is installed and used instead" if RABBITMQ.exists() else "RabbitMQ is not installed"
+    return f"{name}, from its package, in {time.perf_counter() - started:.1f} s; {note}"
 
 
 CHECKS: dict[Callable[[], str], str] = {

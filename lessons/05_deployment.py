@@ -250,7 +250,7 @@ DOCUMENTED = "shop-signing-key-0123456789-abcdefghij"
 HERE = ("127.0.0.1", "localhost", "::1")
 
 
-class BadSettings(Exception):  # noqa: N818
+class BadSettings(Exception):
     """What is wrong with the settings, in `problems`: one line each."""
 
     def __init__(self, problems):

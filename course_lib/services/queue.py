@@ -26,7 +26,7 @@ from course_lib.services.server import Connection, Server, ServerError, share
 Kind = Literal["rabbitmq", "nats"]
 
 _USER = "course"
-_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # not the one on the PATH, which changes the user
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # not the one on the PATH, which changes the user
 _ALONE = "-start_epmd false -dist_listen false -erl_epmd_port 1"
 """No port, nor a search for one. In ERL_ZFLAGS it holds also for the Erlang that RabbitMQ runs each minute to
 start epmd."""
@@ -101,7 +101,7 @@ class _RabbitMQ(QueueServer):
             "ERL_EPMD_PORT": "1",  # where nobody listens: an epmd of this machine's is not told of the node
         }
         environment = [f"{name}={value}" for name, value in values.items()]
-        return [["/usr/bin/env", "-i", *environment, str(_RABBITMQ)]]
+        return [["/usr/bin/env", "-i", *environment, str(RABBITMQ)]]
 
     @staticmethod
     def ping(url: str) -> None:
@@ -161,8 +161,8 @@ def running_queue(folder: Path | None = None, *, kind: Kind | None = None) -> Qu
     chosen = "" if folder else os.environ.get(QueueServer.variable, "")
     if chosen:
         kind = "nats" if chosen.startswith(("nats://", "tls://")) else "rabbitmq"
-    made = {"rabbitmq": _RabbitMQ, "nats": _Nats}[kind or ("rabbitmq" if _RABBITMQ.exists() else "nats")]
-    if made is _RabbitMQ and not chosen and not _RABBITMQ.exists():
+    made = {"rabbitmq": _RabbitMQ, "nats": _Nats}[kind or ("rabbitmq" if RABBITMQ.exists() else "nats")]
+    if made is _RabbitMQ and not chosen and not RABBITMQ.exists():
         raise QueueServerError('RabbitMQ is not installed (apt-get install rabbitmq-server); kind="nats" is')
     return cast("QueueServer", share(made, folder))
 

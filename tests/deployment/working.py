@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from course_lib.paths import ROOT
-from course_lib.services.queue import _RABBITMQ
+from course_lib.services.queue import RABBITMQ
 
-needs_rabbitmq = pytest.mark.skipif(not _RABBITMQ.exists(), reason="RabbitMQ is not installed")
+needs_rabbitmq = pytest.mark.skipif(not RABBITMQ.exists(), reason="RabbitMQ is not installed")
 OFTEN = ["nats", pytest.param("rabbitmq", marks=[pytest.mark.soak, needs_rabbitmq])]
 """Kinds of queue. RabbitMQ takes four seconds of a core to start, and the worker is the same on both."""
 

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from course_lib.services import QueueServer, QueueServerError, running_queue
-from course_lib.services.queue import _RABBITMQ
+from course_lib.services.queue import RABBITMQ
 from tests.services.processes import happens, is_alive, user_of
 
-needs_rabbitmq = pytest.mark.skipif(not _RABBITMQ.exists(), reason="RabbitMQ is not installed")
+needs_rabbitmq = pytest.mark.skipif(not RABBITMQ.exists(), reason="RabbitMQ is not installed")
 KINDS = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]
 OFTEN = ["nats", pytest.param("rabbitmq", marks=[needs_rabbitmq, pytest.mark.soak])]
 """Each start of RabbitMQ takes four seconds of a core: one is shared, and one is an ordinary user's."""
