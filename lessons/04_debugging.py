@@ -1578,7 +1578,9 @@ def log_calls(program, write, redact):
 
     def write_line(began, inputs, outputs, words):
         try:
-            said = json.loads(json.dumps({"inputs": inputs, "outputs": outputs, "error": words}, default=text_of))
+            said = json.loads(
+                json.dumps({"inputs": inputs, "outputs": outputs, "error": words}, default=text_of)
+            )
             ids = {"call": uuid.uuid1().hex, "program": type(program).__name__}
             write(json.dumps(ids | {"ms": (time.perf_counter() - began) * 1e3} | texts_redacted(said)))
         except Exception as error:
@@ -4500,7 +4502,9 @@ async def ask(client, tracer, path, body):
 
 def handler(tracer, program):
     async def handle(request):
-        with tracer.span("answer", of=request.headers if "traceparent" in request.headers else None, kind=SpanKind.SERVER):
+        with tracer.span(
+            "answer", of=request.headers if "traceparent" in request.headers else None, kind=SpanKind.SERVER
+        ):
             prediction = await program.acall(**await request.json())
         return dict(prediction.items())
 
@@ -6522,8 +6526,6 @@ def taped(model, engine, async_engine):
     return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
 
 
-
-
 def recorded(model, tape):
     return taped(model, Recording(model, tape), AsyncRecording(model, tape))
 
@@ -6596,8 +6598,6 @@ def taped(model, engine, async_engine):
     settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
     engines = {"engine": engine, "async_engine": async_engine}
     return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
 
 
 def recorded(model, tape):
@@ -6674,8 +6674,6 @@ def taped(model, engine, async_engine):
     return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
 
 
-
-
 def recorded(model, tape):
     return taped(model, Recording(model, tape), AsyncRecording(model, tape))
 
@@ -6749,8 +6747,6 @@ def taped(model, engine, async_engine):
     settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
     engines = {"engine": engine, "async_engine": async_engine}
     return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
 
 
 def recorded(model, tape):
@@ -6830,8 +6826,6 @@ def taped(model, engine, async_engine):
     return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
 
 
-
-
 def recorded(model, tape):
     return taped(model, Recording(model, tape), AsyncRecording(model, tape))
 
@@ -6906,8 +6900,6 @@ def taped(model, engine, async_engine):
     return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
 
 
-
-
 def recorded(model, tape):
     return taped(model, Recording(model, tape), AsyncRecording(model, tape))
 
@@ -6980,8 +6972,6 @@ def taped(model, engine, async_engine):
     settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
     engines = {"engine": engine, "async_engine": async_engine}
     return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
-
-
 
 
 def recorded(model, tape):
@@ -8589,7 +8579,7 @@ write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
 
 def pay_back(order_id, amount_eur, reason, pay):
     """Pay an amount back for an order, once, and return a message to the customer."""
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):
         try:
             pay(order_id, amount_eur)
             break
