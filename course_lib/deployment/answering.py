@@ -19,7 +19,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -28,6 +28,8 @@ import dspy
 import orjson
 from cachetools import LRUCache
 from dspy.adapters import utils as adapter_utils
+from dspy.clients import model_metadata
+from dspy.signatures.signature import SignatureMeta
 from pydantic import TypeAdapter
 
 from course_lib import desk, lm
@@ -46,9 +48,9 @@ from course_lib.measure.usage import UsageTracker, usage_of
 from course_lib.redaction import redact
 from course_lib.resilience import CircuitBreaker, Deadline
 
-MEMORY_BYTES = 24 * 1024 * 1024
-"""Room for answers in a replica."""
-_KNOWN = 8_192
+MEMORY_BYTES = 6 * 1024 * 1024
+"""Room for answers in a replica, and for what its models said: some 1,500 of each. Redis has the rest."""
+_KNOWN = 2_048
 _MOST_WAITING = 10_000
 _EVERY_S = 0.05
 _STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
@@ -69,6 +71,16 @@ def _known_type_adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 adapter_utils.TypeAdapter = _known_type_adapter  # a quarter of a cached answer's time
+
+_fields_of = functools.lru_cache(maxsize=512)(SignatureMeta._get_fields_with_type)  # noqa: SLF001
+
+
+def _known_fields(signature: SignatureMeta, kind: str) -> dict[str, Any]:
+    """Return a signature's inputs or outputs, sorted out once: DSPy does it some twenty times an answer."""
+    return dict(_fields_of(signature, kind))
+
+
+SignatureMeta._get_fields_with_type = _known_fields  # noqa: SLF001  (a class of fields never changes)
 
 
 class Served(NamedTuple):
@@ -105,15 +117,18 @@ class Answered:
     """What the models asked for it used."""
 
 
-class Kept(NamedTuple):
-    """An answer that was given, on its way to where answers are kept."""
+class Asked(NamedTuple):
+    """What was asked, and how its answer is found."""
 
     tenant: str
     customer: str | None
     program: str
-    question: str
+    text: str
     """Redacted."""
-    answered: Answered
+    version: str
+    key: str
+    stamp: Any
+    """Which erasures were known when it was asked."""
 
 
 # -- programs in files -----------------------------------------------------------------------------------
@@ -202,7 +217,7 @@ class Answering:
         self,
         config: DeploymentConfig,
         *listeners: CallListener,
-        keep: Callable[[Kept], Awaitable[object]] | None = None,
+        keep: Callable[[Asked, Answered], Awaitable[object]] | None = None,
         served: Mapping[str, Served] | None = None,
         caches_answers: bool = True,
     ) -> None:
@@ -229,6 +244,7 @@ class Answering:
         model = lm.connect(config.model) if "/" not in config.model else dspy.LM(config.model)
         self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
+        model_metadata._data = None  # noqa: SLF001  (7 MB about all models there are; ours are known now)
         self._at_once = _AtOnce.__new__(_AtOnce)
         self._at_once.__dict__.update(self.lm.__dict__)
         self._listeners = [*listeners, self.cache.watcher]
@@ -241,7 +257,7 @@ class Answering:
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
         self._given: LRUCache[str, bool] = LRUCache(_KNOWN)
         self._keep = keep
-        self._waiting: deque[tuple[Kept, str, Any]] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[tuple[Asked, Answered]] = deque(maxlen=_MOST_WAITING)
         self._keeper: asyncio.Task[None] | None = None
         self._former: Any = None
 
@@ -295,23 +311,43 @@ class Answering:
             Problem: there is no such program or version here.
             DeadlineExceeded, dspy.LMError, AdapterParseError, ...: what problem_of() knows.
         """
-        version = version or self.version
-        program, text = self.program(name, version), self.redacted(text)
+        options: dict[str, Any] = {"tenant": tenant, "customer": customer, "version": version}
+        return await self.at_once(name, text, **options) or await self.ask(name, text, **options)
+
+    async def at_once(
+        self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
+    ) -> Answered | None:
+        """Return the answer if memory has it, or all that the program's models said for it.
+
+        The parameters and errors are those of answer().
+        """
         if not self.cache.is_fresh:
             await asyncio.to_thread(self.cache.refresh)
-        key = self.key(name, text, tenant=tenant, customer=customer, version=version)
-        if (found := await self.found(key)) is not None:
+        asked = self._asked(name, text, tenant, customer, version)
+        if (found := await self.found(asked.key)) is not None:
             return found
-        stamp, tokens = self.cache.stamp, 0
-        inputs = {self._served[name].input: text}
-        with scope(tenant=tenant, customer=self.tag(tenant, customer), version=version):
-            prediction = self._from_memory(program, inputs)
-            if prediction is None:
-                prediction, tokens = await self._from_model(program, inputs)
-        outputs = {field: prediction[field] for field in self._served[name].outputs}
-        said = Answered(self._id(key, outputs), outputs, version, not tokens, key, tokens)
-        self._remember(Kept(tenant, customer, name, text, said), key, stamp)
-        return said
+        with self._scoped(asked), dspy.context(lm=self._at_once, callbacks=[], **_LEAN):
+            try:
+                prediction = self.program(name, asked.version)(**self._inputs(asked))
+            except NotCached:
+                return None
+        return self._said(asked, prediction, tokens=0)
+
+    async def ask(
+        self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
+    ) -> Answered:
+        """Return the answer of the program, which asks its model or the slower tiers of the cache.
+
+        The parameters and errors are those of answer().
+        """
+        asked, used = self._asked(name, text, tenant, customer, version), UsageTracker()
+        with (
+            self._scoped(asked),
+            dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN),
+        ):
+            async with Deadline.after(self._deadline_s).held():
+                prediction = await self.program(name, asked.version).acall(**self._inputs(asked))
+        return self._said(asked, prediction, usage_of(used.entries).tokens)
 
     def stream(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
@@ -320,29 +356,47 @@ class Answering:
 
         The parameters are those of answer().
         """
-        version = version or self.version
-        program, served, text = self.program(name, version), self._served[name], self.redacted(text)
-        key = self.key(name, text, tenant=tenant, customer=customer, version=version)
-        shown = [field for field in served.outputs if field != "citations"]
-        sources = "citations" if "citations" in served.outputs else None
-        used, stamp = UsageTracker(), self.cache.stamp
+        asked, used = self._asked(name, text, tenant, customer, version), UsageTracker()
+        outputs = self._served[name].outputs
+        shown = [field for field in outputs if field != "citations"]
+        sources = "citations" if "citations" in outputs else None
         with (
-            scope(tenant=tenant, customer=self.tag(tenant, customer), version=version),
+            self._scoped(asked),
             dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN),
             Deadline.after(self._deadline_s).applied(),
         ):
-            options: dict[str, Any] = {"fields": shown, "citations": sources, served.input: text}
-            events = stream(program, **options)
+            options: dict[str, Any] = {"fields": shown, "citations": sources, **self._inputs(asked)}
+            events = stream(self.program(name, asked.version), **options)
 
         def finished(final: Final) -> Answered:
             tokens = usage_of(used.entries).tokens
-            outputs = {field: final.prediction[field] for field in served.outputs}
-            said = Answered(self._id(key, outputs), outputs, version, not tokens, key, tokens)
-            if not final.is_cut:
-                self._remember(Kept(tenant, customer, name, text, said), key, stamp)
-            return said
+            return self._said(asked, final.prediction, tokens, is_whole=not final.is_cut)
 
         return events, finished
+
+    def _asked(self, name: str, text: str, tenant: str, customer: str | None, version: str | None) -> Asked:
+        version = version or self.version
+        self.program(name, version)
+        text = self.redacted(text)
+        key = self.key(name, text, tenant=tenant, customer=customer, version=version)
+        return Asked(tenant, customer, name, text, version, key, self.cache.stamp)
+
+    def _scoped(self, asked: Asked) -> AbstractContextManager[object]:
+        customer = self.tag(asked.tenant, asked.customer)
+        return scope(tenant=asked.tenant, customer=customer, version=asked.version)
+
+    def _inputs(self, asked: Asked) -> dict[str, str]:
+        return {self._served[asked.program].input: asked.text}
+
+    def _said(self, asked: Asked, prediction: Any, tokens: int, *, is_whole: bool = True) -> Answered:
+        """Return an answer; it is kept soon if it is whole, unless it was a moment ago."""
+        outputs = {field: prediction[field] for field in self._served[asked.program].outputs}
+        answer_id = self._id(asked.key, outputs)
+        said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
+        if is_whole and answer_id not in self._given:
+            self._given[answer_id] = True
+            self._waiting.append((asked, said))
+        return said
 
     def program(self, name: str, version: str) -> dspy.Module:
         """Return a program.
@@ -407,12 +461,6 @@ class Answering:
         told = orjson.dumps([key, outputs], default=str)
         return f"ans_{hmac.new(self._key, told, 'sha256').hexdigest()[:24]}"
 
-    def _remember(self, kept: Kept, key: str, stamp: Any) -> None:
-        """Let an answer be kept soon, unless it was a moment ago."""
-        if kept.answered.id not in self._given:
-            self._given[kept.answered.id] = True
-            self._waiting.append((kept, key, stamp))
-
     async def _keep_all(self) -> None:
         while True:
             await asyncio.sleep(_EVERY_S)
@@ -425,36 +473,16 @@ class Answering:
     async def _keep_waiting(self) -> None:
         """Keep what was answered; what was asked before its customer was erased is not kept."""
         while self._waiting:
-            kept, key, stamp = self._waiting[0]
-            said = kept.answered
-            is_current = not self._caches_answers or await asyncio.to_thread(self._cached, kept, key, stamp)
+            asked, said = self._waiting[0]
+            is_current = not self._caches_answers or await asyncio.to_thread(self._cached, asked, said)
             if is_current and self._keep:
-                await self._keep(kept)
-            if self._waiting and self._waiting[0][0].answered is said:  # not forgotten meanwhile
+                await self._keep(asked, said)
+            if self._waiting and self._waiting[0][1] is said:  # not forgotten meanwhile
                 self._waiting.popleft()
 
-    def _cached(self, kept: Kept, key: str, stamp: Any) -> bool:
-        said = kept.answered
-        customer = self.tag(kept.tenant, kept.customer)
-        with scope(tenant=kept.tenant, customer=customer, version=said.version):
-            return self.cache.keep(key, [said.id, said.outputs, said.version], stamp)
-
-    # -- the program -------------------------------------------------------------------------------------
-
-    def _from_memory(self, program: dspy.Module, inputs: dict[str, str]) -> dspy.Prediction | None:
-        """Return the answer if every model call of the program is answered from memory."""
-        try:
-            with dspy.context(lm=self._at_once, callbacks=[], **_LEAN):
-                return program(**inputs)
-        except NotCached:
-            return None
-
-    async def _from_model(self, program: dspy.Module, inputs: dict[str, str]) -> tuple[dspy.Prediction, int]:
-        used = UsageTracker()
-        with dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN):
-            async with Deadline.after(self._deadline_s).held():
-                prediction = await program.acall(**inputs)
-        return prediction, usage_of(used.entries).tokens
+    def _cached(self, asked: Asked, said: Answered) -> bool:
+        with self._scoped(asked):
+            return self.cache.keep(asked.key, [said.id, said.outputs, said.version], asked.stamp)
 
 
 _LEAN: dict[str, Any] = {"disable_history": True, "max_trace_size": 0, "adapter": ChatAdapter()}

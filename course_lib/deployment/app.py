@@ -35,7 +35,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
 from course_lib.debugging import MetricsCollector, Tracer
-from course_lib.deployment.answering import Answering, Kept
+from course_lib.deployment.answering import Answered, Answering, Asked
 from course_lib.deployment.audit import Audit, AuditError, RedisHead, Verified
 from course_lib.deployment.callers import Callers
 from course_lib.deployment.config import DeploymentConfig
@@ -55,7 +55,7 @@ MOST_UNWRITTEN = 10_000
 """So many audit records may wait for the database."""
 _AGAIN_S, _PING_S, _START_S = 0.5, 1.0, 10.0
 _HEARTBEAT_S = 10.0
-_KEPT_SPANS = 1_000
+_KEPT_SPANS = 256
 _log = logging.getLogger("course_lib.deployment")
 
 
@@ -153,17 +153,17 @@ class Service:
         """Return the store, or raise as needed() does."""
         return self.needed(self.store, "database")
 
-    async def keep(self, kept: Kept) -> None:
+    async def keep(self, asked: Asked, said: Answered) -> None:
         """Write an answer into the history."""
         if not self.config.database_url:
             return
-        store, said = self.needed_store(), kept.answered
-        subject = await store.subject(kept.tenant, kept.customer) if kept.customer else None
+        store = self.needed_store()
+        subject = await store.subject(asked.tenant, asked.customer) if asked.customer else None
         await store.save_answer(
-            kept.tenant,
-            program=kept.program,
+            asked.tenant,
+            program=asked.program,
             version=said.version,
-            question=kept.question,
+            question=asked.text,
             answer=said.outputs,
             subject=subject,
             answer_id=said.id,

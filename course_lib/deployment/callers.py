@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import jwt
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
@@ -92,6 +91,8 @@ class Callers:
     def _by_token(self, token: str) -> Caller:
         if self._secret is None:
             raise Unauthorized("the token cannot be read, since no jwt_secret is set; send an API key")
+        import jwt  # with the first token: it brings megabytes of cryptography that HS256 does not need
+
         try:
             claims = jwt.decode(token, self._secret.get_secret_value(), **_RULES)
             return Caller(claims["sub"], claims.get("name", "token"), claims["roles"])
@@ -117,6 +118,8 @@ def make_token(
     """
     if config.jwt_secret is None:
         raise ValueError("a token needs jwt_secret (COURSE_SERVICE_JWT_SECRET); set it")
+    import jwt
+
     caller, now = Caller(tenant, name, frozenset(roles)), int(time.time())
     who = {"sub": caller.tenant, "name": caller.name, "roles": sorted(caller.roles)}
     claims = {**who, "aud": _AUDIENCE, "iss": _ISSUER, "iat": now, "exp": now + lifetime_s}

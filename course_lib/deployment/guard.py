@@ -5,7 +5,7 @@ request as before? -> a program, or a route of the application, with what is kno
 Source: plain ASGI 3. Starlette's BaseHTTPMiddleware runs each request in a task of its own, at half the rate;
 FastAPI's routing, dependencies and responses take as long as all of this, so it only documents these two.
 
-A span costs as much as a repeated answer, which has none: metrics count it, and the audit log.
+A span costs as much as a repeated answer. What memory answers has none: metrics count it, and the audit log.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Guard:
         self._callers: Callers = service.callers
         self._quotas: Quotas = service.quotas
         self._answering: Answering = service.answering
-        self._keys: LRUCache[bytes, str] = LRUCache(8_192)
+        self._keys: LRUCache[bytes, str] = LRUCache(2_048)
         labels, registry = ["route", "status"], service.metrics.registry
         self._requests = Counter("service_requests", "Requests answered", labels, registry=registry)
         self._seconds = Histogram(
@@ -160,47 +160,51 @@ class Guard:
             await self._answer(scope, receive, send, body)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
-        """Answer a repeated question at once; all else within a span."""
+        """Answer what memory has at once; all else within a span."""
         seen, path = of_request(scope), scope["path"]
         if path in self._service.asked and scope["method"] == "POST":
             scope["route"] = self._service.routes[path]
             key = self._keys.get(seen.digest)
             said = await self._answering.found(key) if key else None
-            if said is not None:
+            if said is None:
+                scope["course_asked"] = name, text, options = self._read(seen, path, body)
+                said = await self._answering.at_once(name, text, **options)
+            if said is not None:  # this tenant's before, or it would not be in memory
+                self._keys[seen.digest] = said.key
                 self._service.repeat(seen, PROGRAM_PATHS[path])
                 await _send(send, 200, reply(said, seen.request_id), _JSON)
                 return
-        scope["course_body"] = body
         await self._traced(scope, _again(body, receive), send)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Ask a program; let the application answer the rest."""
-        seen, path = of_request(scope), scope["path"]
-        if path not in self._service.asked or scope["method"] != "POST":
+        """Ask a program's model; let the application answer the rest."""
+        if "course_asked" not in scope:
             await self._app(scope, receive, send)
             return
-        said = await self._ask(path, seen, scope["course_body"])
+        seen, (name, text, options) = of_request(scope), scope["course_asked"]
+        await self._quotas.check_tokens(seen.caller)
+        said = await self._answering.ask(name, text, **options)
+        if said.tokens:
+            await self._quotas.charge_tokens(seen.caller, said.tokens)
         self._keys[seen.digest] = said.key
         await self._service.record(seen, "answer", said.id, cached=said.is_cached)
         await _send(send, 200, reply(said, seen.request_id), _JSON)
 
-    async def _ask(self, path: str, seen: Seen, body: bytes) -> Answered:
-        """Ask a program."""
-        name, model = PROGRAM_PATHS[path], self._service.asked[path]
+    def _read(self, seen: Seen, path: str, body: bytes) -> tuple[str, str, dict[str, Any]]:
+        """Return what is asked of which program, by whom about whom.
+
+        Raises:
+            Problem: the body is nothing that the program can be asked.
+        """
+        name = PROGRAM_PATHS[path]
         try:
-            asked = model.model_validate_json(body)
+            asked = self._service.asked[path].model_validate_json(body)
         except ValidationError as error:
             raise invalid(
                 error.errors(include_url=False, include_context=False, include_input=False)
             ) from None
-        await self._quotas.check_tokens(seen.caller)
-        tenant, text, version = seen.caller.tenant, getattr(asked, self._answering.input(name)), seen.version
-        said = await self._answering.answer(
-            name, text, tenant=tenant, customer=asked.customer, version=version
-        )
-        if said.tokens:
-            await self._quotas.charge_tokens(seen.caller, said.tokens)
-        return said
+        options = {"tenant": seen.caller.tenant, "customer": asked.customer, "version": seen.version}
+        return name, getattr(asked, self._answering.input(name)), options
 
     async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
         """Return the body, which is JSON of a bounded size.

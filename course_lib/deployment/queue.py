@@ -1,8 +1,8 @@
 """The queue of jobs: the same on RabbitMQ (amqp://) and NATS JetStream (nats://).
 
 Main path: async with JobQueue(url) as queue: await queue.send(job_id); a Worker takes it from there.
-Source: taskiq 0.13 with taskiq-aio-pika 0.6 and taskiq-nats 0.7, which have no dead letters that one can
-list, and on NATS no delays: here those are queues with a time to live, and NATS's scheduled messages (2.12).
+Source: taskiq 0.13. rabbitmq.py and jetstream.py are its brokers, of which a process imports the one that it
+uses: client libraries take megabytes.
 
 A message holds a job's id and how often it failed, and nothing else: what a customer wrote is in the database
 alone. It is acknowledged late, so a job is delivered at least once, and more often after a crash.
@@ -13,24 +13,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any, Self
-
-import nats.errors
-from aio_pika import Message
-from aio_pika.abc import AbstractIncomingMessage
-from nats.aio.msg import Msg
-from nats.js.api import ConsumerConfig, RetentionPolicy, StreamConfig
-from nats.js.errors import NotFoundError
-from taskiq import AckableMessage, BrokerMessage, Context, TaskiqDepends
-from taskiq_aio_pika import AioPikaBroker, Exchange, Queue
-from taskiq_nats import PullBasedJetStreamBroker
+from typing import TYPE_CHECKING, Any, Self
 
 from course_lib.errors import CourseError
 from course_lib.services import shown
+
+if TYPE_CHECKING:
+    from taskiq import Context
+
+    from course_lib.deployment.jetstream import JetStream
+    from course_lib.deployment.rabbitmq import RabbitMQ
 
 Work = Callable[[str, int], Awaitable[None]]
 """Does the job of this id, which has failed so often; its message is acknowledged when it returns."""
@@ -38,8 +32,7 @@ Work = Callable[[str, int], Awaitable[None]]
 logging.getLogger("taskiq").addHandler(logging.NullHandler())  # what matters raises, or is noted
 
 _PATIENCE_S = 5.0
-_REST_S = 0.2
-_LATER, _DEAD = "later_s", "dead"  # labels of a message, for the brokers below
+_LATER, _DEAD = "later_s", "dead"  # labels of a message, for the brokers
 
 
 class QueueUnavailable(CourseError):  # noqa: N818  (it says what happened)
@@ -87,10 +80,9 @@ class JobQueue:
             raise QueueUnavailable(
                 f"no queue at {shown(url)}: the address is to begin with amqp:// or nats://"
             )
-        is_amqp = scheme.startswith("amqp")
-        self.kind = "rabbitmq" if is_amqp else "nats"
-        self.broker: _RabbitMQ | _Nats = (
-            _RabbitMQ(url, name, prefetch) if is_amqp else _Nats(url, name, ack_s)
+        self.kind = "rabbitmq" if scheme.startswith("amqp") else "nats"
+        self.broker: RabbitMQ | JetStream = (
+            _broker(url, name, prefetch) if self.kind == "rabbitmq" else _stream(url, name, ack_s)
         )
         self.broker.is_worker_process = work is not None
         self._task = self.broker.register_task(_task(work), task_name="run_job", ack_type="manual")
@@ -185,7 +177,21 @@ class JobQueue:
             ) from None
 
 
+def _broker(url: str, name: str, prefetch: int) -> RabbitMQ:
+    from course_lib.deployment.rabbitmq import RabbitMQ
+
+    return RabbitMQ(url, name, prefetch)
+
+
+def _stream(url: str, name: str, ack_s: float) -> JetStream:
+    from course_lib.deployment.jetstream import JetStream
+
+    return JetStream(url, name, ack_s)
+
+
 def _task(work: Work | None) -> Callable[..., Any]:
+    from taskiq import Context, TaskiqDepends
+
     async def run_job(job_id: str, failures: int, context: Context = TaskiqDepends()) -> None:  # noqa: B008
         if work is not None:
             await work(job_id, failures)
@@ -196,151 +202,3 @@ def _task(work: Work | None) -> Callable[..., Any]:
 
     run_job.__annotations__ = {"job_id": str, "failures": int, "context": Context, "return": None}
     return run_job
-
-
-class _RabbitMQ(AioPikaBroker):
-    """Quorum queues, which confirm what is on disk: `name.jobs`, `name.dead`, `name.later.1000` and so on."""
-
-    def __init__(self, url: str, name: str, prefetch: int) -> None:
-        self._jobs, self._dead, self._name = f"{name}.jobs", f"{name}.dead", name
-        super().__init__(
-            url,
-            qos=prefetch,
-            exchange=Exchange(name=name),
-            task_queues=[Queue(name=self._jobs)],
-            dead_letter_queue=Queue(name=self._dead),
-            reconnect_interval=_REST_S,
-        )
-
-    async def ping(self) -> None:
-        assert self.write_channel is not None, "open the queue first"
-        await self.write_channel.declare_queue(self._jobs, passive=True)
-
-    async def kick(self, message: BrokerMessage) -> None:
-        assert self.write_channel is not None, "open the queue first"
-        route = self._dead if _DEAD in message.labels else self._jobs
-        if wait_s := float(message.labels.get(_LATER, 0)):
-            # A queue for each wait: in one for all, a long wait would hold up the short ones behind it.
-            wait_ms = round(wait_s * 1000)
-            route = f"{self._name}.later.{wait_ms}"
-            arguments: dict[str, Any] = {
-                "x-queue-type": "quorum",
-                "x-message-ttl": wait_ms,
-                "x-dead-letter-exchange": "",
-                "x-dead-letter-routing-key": self._jobs,
-                "x-dead-letter-strategy": "at-least-once",
-                "x-overflow": "reject-publish",
-            }
-            await self.write_channel.declare_queue(route, durable=True, arguments=arguments)
-        body = Message(message.message, delivery_mode=2)
-        await self.write_channel.default_exchange.publish(body, routing_key=route)
-
-    async def dead(self) -> AsyncIterator[tuple[bytes, Callable[[], Awaitable[Any]]]]:
-        """Yield each dead letter and what removes it; what is not removed goes back."""
-        assert self.write_conn is not None, "open the queue first"
-        async with self.write_conn.channel() as channel:
-            queue = await channel.declare_queue(self._dead, passive=True)
-            seen: list[AbstractIncomingMessage] = []
-            while (one := await queue.get(fail=False)) is not None:
-                seen.append(one)
-            for each in seen:
-                yield each.body, each.ack
-            for each in reversed(seen):  # a letter goes back to the front
-                if not each.processed:
-                    await each.reject(requeue=True)
-
-
-class _Nats(PullBasedJetStreamBroker):
-    """A stream for what is to be done, now or later, and one for dead letters."""
-
-    def __init__(self, url: str, name: str, ack_s: float) -> None:
-        self._jobs, self._later, self._dead = f"{name}.jobs", f"{name}.later", f"{name}.dead"
-        self._stream, self._dead_stream, self._ack_s = f"{name}_jobs", f"{name}_dead", ack_s
-        self._held: dict[str, Msg] = {}  # by the address of their acknowledgement
-        self._beat: asyncio.Task[None] | None = None
-        super().__init__(
-            url,
-            subject=self._jobs,
-            stream_name=self._stream,
-            durable=f"{name}_workers",
-            stream_config=StreamConfig(
-                subjects=[self._jobs, f"{self._later}.*"],
-                retention=RetentionPolicy.WORK_QUEUE,
-                allow_msg_schedules=True,
-            ),
-            consumer_config=ConsumerConfig(
-                durable_name=f"{name}_workers", filter_subject=self._jobs, ack_wait=ack_s, max_ack_pending=-1
-            ),
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=_REST_S,
-            connect_timeout=2,
-            error_cb=_say_nothing,
-        )
-
-    async def startup(self) -> None:
-        await super().startup()
-        await self.js.add_stream(StreamConfig(name=self._dead_stream, subjects=[self._dead]))
-
-    async def shutdown(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-        for message in self._held.values():
-            with contextlib.suppress(nats.errors.Error):
-                await message.nak()
-        with contextlib.suppress(nats.errors.Error):
-            await self.client.flush(1)
-        await super().shutdown()
-
-    async def ping(self) -> None:
-        self._check()
-        await self.js.stream_info(self._stream)
-
-    async def kick(self, message: BrokerMessage) -> None:
-        self._check()
-        subject, headers = self._dead if _DEAD in message.labels else self._jobs, {}
-        if wait_s := float(message.labels.get(_LATER, 0)):
-            subject = f"{self._later}.{message.task_id}"
-            at = (datetime.now(UTC) + timedelta(seconds=wait_s)).isoformat(timespec="milliseconds")
-            headers = {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": self._jobs}
-        await self.js.publish(subject, message.message, headers=headers or None)
-
-    def _check(self) -> None:
-        if not self.client.is_connected:  # the client would keep the message, and send it some day
-            raise nats.errors.ConnectionClosedError
-
-    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Yield messages, and tell the server of each that is held that it is being worked on."""
-        self._beat = asyncio.create_task(self._keep_beating())
-        while True:
-            try:
-                for message in await self.consumer.fetch(1, timeout=1.0):
-                    self._held[message.reply] = message
-                    yield AckableMessage(data=message.data, ack=partial(self._ack, message))
-            except nats.errors.TimeoutError:
-                continue
-            except nats.errors.Error:
-                await asyncio.sleep(_REST_S)  # the server is away, or has just come back
-
-    async def _ack(self, message: Msg) -> None:
-        self._held.pop(message.reply, None)
-        await message.ack()
-
-    async def _keep_beating(self) -> None:
-        while True:
-            await asyncio.sleep(self._ack_s / 4)
-            for message in list(self._held.values()):
-                with contextlib.suppress(nats.errors.Error):
-                    await message.in_progress()
-
-    async def dead(self) -> AsyncIterator[tuple[bytes, Callable[[], Awaitable[Any]]]]:
-        """Yield each dead letter and what removes it."""
-        self._check()
-        state = (await self.js.stream_info(self._dead_stream)).state
-        for seq in range(max(state.first_seq, 1), state.last_seq + 1):
-            with contextlib.suppress(NotFoundError):
-                message = await self.js.get_msg(self._dead_stream, seq)
-                yield message.data or b"", partial(self.js.delete_msg, self._dead_stream, seq)
-
-
-async def _say_nothing(_: Exception) -> None:
-    """Take an error of the connection, which each call that needs it raises too."""

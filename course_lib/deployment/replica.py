@@ -27,7 +27,6 @@ from course_lib.deployment.config import ConfigError, DeploymentConfig
 from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.problems import problem_of
 from course_lib.deployment.store import Store
-from course_lib.deployment.worker import Worker, run_until_told
 from course_lib.services.child import STOP, next_word
 from course_lib.services.web import BoundedProtocol
 
@@ -89,6 +88,8 @@ async def work(config: DeploymentConfig) -> None:
     """
     if config.database_url is None or config.queue_url is None:
         raise ConfigError(["a worker needs database_url (DATABASE_URL) and queue_url (AMQP_URL); set both"])
+    from course_lib.deployment.worker import Worker, run_until_told  # a replica does not need it
+
     url, queue_url = config.database_url.get_secret_value(), config.queue_url.get_secret_value()
 
     async def answer(
