@@ -4360,7 +4360,7 @@ print("afterwards:", type(late).__name__)
 #
 # Two replicas serve version 1 of the programs, and one serves version 2, whose instructions somebody has improved.
 
-# %% name="stack" tags=["needs"]
+# %% name="stack"
 from course_lib.deployment import load_program, running_stack, save_program
 
 programs = folder / "programs"

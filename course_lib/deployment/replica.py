@@ -26,6 +26,7 @@ from course_lib.deployment.app import Service, create_app
 from course_lib.deployment.config import ConfigError, DeploymentConfig
 from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.problems import problem_of
+from course_lib.deployment.remembered import remember
 from course_lib.deployment.store import Store
 from course_lib.services.child import STOP, next_word
 from course_lib.services.web import BoundedProtocol
@@ -43,6 +44,7 @@ class ReplicaServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the application, then answer."""
+        remember()
         await super().startup(sockets)
         gc.collect()
         gc.freeze()  # what was imported stays in this process; looking through it took a third of the time
@@ -104,6 +106,7 @@ async def work(config: DeploymentConfig) -> None:
             raise
         return said.outputs
 
+    remember()
     async with Answering(config) as answering, await Store.open(url, deadline_s=30.0) as store:
         await run_until_told(Worker(queue_url, store, answer, drain_s=config.drain_s))
 
