@@ -260,7 +260,7 @@ def gateway() -> str:
 
 
 def message_queue() -> str:
-    """NATS starts, which is used where RabbitMQ is not installed; or the queue that AMQP_URL names answers."""
+    """NATS starts, used where RabbitMQ is not installed; or the queue that AMQP_URL names answers."""
     from course_lib.services import running_queue
     from course_lib.services.queue import RABBITMQ
 

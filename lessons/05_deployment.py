@@ -4360,7 +4360,7 @@ print("afterwards:", type(late).__name__)
 #
 # Two replicas serve version 1 of the programs, and one serves version 2, whose instructions somebody has improved.
 
-# %% name="stack" tags=["needs"]
+# %% name="stack"
 from course_lib.deployment import load_program, running_stack, save_program
 
 programs = folder / "programs"
@@ -4439,11 +4439,13 @@ await asyncio.to_thread(stack.start, "replica-1")
 
 # %% [markdown]
 # A few at most: those that were in its hands, which get a 502. A request that cannot be delivered goes to the other replica at once, since
-# nothing has happened yet; and the gateway asks each replica every second whether it lives (`/health/live`), and leaves a dead one out. What
+# nothing has happened yet; and the gateway asks each replica every second whether it is ready (`/health/ready`), and leaves out one that
+# does not answer. What
 # *was* delivered is never sent twice: it might have been a refund.
 #
-# Health and readiness are two questions. *Live?* asks whether the process should be restarted. *Ready?* says which parts are missed. A
-# replica without its database is alive, and restarting it would not help.
+# *Live?* and *ready?* are two questions. The first (`/health/live`) asks whether the process should be restarted. The second asks whether to
+# send requests here: a replica says no while it starts and while it drains. One that has lost its database says yes, for answers need the
+# model alone; it says that it is *degraded*, and names the part. Restarting it would not help.
 
 # %% name="ready"
 print((await client.get("/health/ready")).json())

@@ -27,10 +27,7 @@ from typing import Any, NamedTuple, Self
 import dspy
 import orjson
 from cachetools import LRUCache
-from dspy.adapters import utils as adapter_utils
 from dspy.clients import model_metadata
-from dspy.signatures.signature import SignatureMeta
-from pydantic import TypeAdapter
 
 from course_lib import desk, lm
 from course_lib.caching import CachedLM, TieredCache, scope
@@ -55,32 +52,6 @@ _MOST_WAITING = 10_000
 _EVERY_S = 0.05
 _STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
 _log = logging.getLogger("course_lib.deployment")
-
-
-@functools.lru_cache(maxsize=512)
-def _type_adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation)
-
-
-def _known_type_adapter(annotation: Any) -> TypeAdapter[Any]:
-    """Return pydantic's adapter of a type, made once: DSPy makes one for each value that it handles."""
-    try:
-        return _type_adapter(annotation)
-    except TypeError:  # a type that cannot be a key
-        return TypeAdapter(annotation)
-
-
-adapter_utils.TypeAdapter = _known_type_adapter  # a quarter of a cached answer's time
-
-_fields_of = functools.lru_cache(maxsize=512)(SignatureMeta._get_fields_with_type)  # noqa: SLF001
-
-
-def _known_fields(signature: SignatureMeta, kind: str) -> dict[str, Any]:
-    """Return a signature's inputs or outputs, sorted out once: DSPy does it some twenty times an answer."""
-    return dict(_fields_of(signature, kind))
-
-
-SignatureMeta._get_fields_with_type = _known_fields  # noqa: SLF001  (a class of fields never changes)
 
 
 class Served(NamedTuple):

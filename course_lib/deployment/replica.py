@@ -28,6 +28,7 @@ from course_lib.deployment.config import ConfigError, DeploymentConfig
 from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.problems import problem_of
 from course_lib.deployment.records import Records
+from course_lib.deployment.remembered import remember
 from course_lib.deployment.store import Store
 from course_lib.services.child import STOP, next_word
 from course_lib.services.web import BoundedProtocol
@@ -45,6 +46,7 @@ class ReplicaServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the application, then answer."""
+        remember()
         await super().startup(sockets)
         gc.collect()
         gc.freeze()  # what was imported stays in this process; looking through it took a third of the time
@@ -112,6 +114,7 @@ async def work(config: DeploymentConfig) -> None:
             records.check(customer)
         return said.outputs
 
+    remember()
     records = Records(config)
     async with (
         Answering(config, records.tracer) as answering,

@@ -248,8 +248,9 @@ def running_stack(
         for name in (*_SERVERS, "gateway"):
             servers[name] = _server(name, **({"kind": queue} if name == "queue" else {}))
             stack.callback(_end, servers[name])
-        folder = tempfile.TemporaryDirectory(prefix="course-records-", ignore_cleanup_errors=True)
-        config, key = _settings(servers, settings, Path(stack.enter_context(folder)))
+        records = servers["gateway"].folder / "records"  # goes with the gateway, whatever ends this process
+        records.mkdir()
+        config, key = _settings(servers, settings, records)
         ours = {
             f"replica-{number}": Process(f"replica-{number}", _of_version(config, version), listens=True)
             for number, version in enumerate(versions, start=1)

@@ -46,7 +46,11 @@ def test_a_key_is_its_caller_and_only_its_digest_is_kept():
     assert KEY.startswith("sk_web_")
 
 
-@pytest.mark.parametrize("key", ["", "sk_web_", f"{KEY}0", KEY[:-1], KEY.replace("web", "bew"), "ключ", "0"])
+@pytest.mark.parametrize(
+    "key",
+    ["", "sk_web_", f"{KEY}0", KEY[:-1], KEY.replace("web", "bew"), "ключ", "0"],
+    ids=["empty", "prefix", "longer", "shorter", "renamed", "cyrillic", "0"],
+)
 def test_another_key_is_nobody_in_the_same_words(key):
     assert refusal(api_key=key) == "the API key is not known; ask the operator for a new one"
 

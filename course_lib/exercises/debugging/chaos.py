@@ -61,7 +61,7 @@ class _Way:
     """So long it goes on after its deadline."""
     repeats_all: bool = False
     apology: str = ""
-    """What it sends where it got no answer."""
+    """What it sends where the model failed; of an answer that was cut it makes none."""
 
     def make_program(self, model: str, send: Send, deadline_s: float) -> Handle:
         """Return the program, as the task describes it."""
@@ -90,8 +90,8 @@ class _Way:
             context = "\n".join(desk.FindArticles()(question=ticket).context)
             try:
                 answer = await ask(f"Context:\n{context}\n\nQuestion: {ticket}\nAnswer:")
-            except dspy.LMError:
-                if not self.apology:
+            except dspy.LMError as error:
+                if not self.apology or error.status == 200:
                     raise
                 answer = self.apology
             send(answer)
