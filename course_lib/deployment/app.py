@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import dspy
 import orjson
+from dspy.clients import model_metadata
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
@@ -94,6 +95,7 @@ class Service:
             works = self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()
             await stack.enter_async_context(self.answering)
             tasks = [asyncio.create_task(work) for work in works]
+            model_metadata._data = None  # noqa: SLF001  (7 MB about all models there are; ours is known now)
             gc.collect()
             gc.freeze()  # what was imported stays; looking through it took a third of the time
             stack.callback(gc.unfreeze)
