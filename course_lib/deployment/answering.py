@@ -27,7 +27,6 @@ from typing import Any, NamedTuple, Self
 import dspy
 import orjson
 from cachetools import LRUCache
-from dspy.clients import model_metadata
 
 from course_lib import desk, lm
 from course_lib.caching import CachedLM, TieredCache, scope
@@ -215,7 +214,6 @@ class Answering:
         model = lm.connect(config.model) if "/" not in config.model else dspy.LM(config.model)
         self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
-        model_metadata._data = None  # noqa: SLF001  (7 MB about all models there are; ours are known now)
         self._at_once = _AtOnce.__new__(_AtOnce)
         self._at_once.__dict__.update(self.lm.__dict__)
         self._listeners = [*listeners, self.cache.watcher]

@@ -25,10 +25,8 @@ from course_lib.paths import ROOT
 from course_lib.services import running_queue
 from tests.deployment.working import needs_rabbitmq
 
-TEXTS = {
-    "What does shipping cost?": "Standard shipping",
-    "How long is the warranty on a tent?": "",
-}
+TEXTS = ["What does shipping cost?", "How long is the warranty on a tent?"]
+SHIPPING = "Standard shipping"
 
 
 QUEUES = ["nats", pytest.param("rabbitmq", marks=[pytest.mark.soak, needs_rabbitmq])]
@@ -64,11 +62,11 @@ def is_whole(client: httpx.Client) -> bool:
 
 def test_it_answers_through_the_gateway_and_does_jobs(client):
     answer = client.post("/v1/answers", json={"question": "What does shipping cost?"})
-    job = client.post("/v1/jobs", json={"program": "answer", "inputs": list(TEXTS)})
+    job = client.post("/v1/jobs", json={"program": "answer", "inputs": TEXTS})
     place = job.headers["location"]
     until(lambda: is_done(client, place))
 
-    assert answer.json()["answer"].startswith("Standard shipping")
+    assert answer.json()["answer"].startswith(SHIPPING)
     results = client.get(place).json()["results"]
     assert [each["index"] for each in results] == [0, 1]
     assert results[0]["answer"] == answer.json()["answer"]
@@ -94,15 +92,15 @@ def load(stack: Stack) -> Iterator[Counter]:
         with httpx.Client(base_url=stack.url, headers=stack.headers, timeout=30) as client:
             while not stop.is_set():
                 seen["asked"] += 1
-                question = f"What does shipping cost? ({number}.{seen['asked']})"
-                reply = client.post("/v1/answers", json={"question": question})
+                customer = f"c{number}.{seen['asked']}"  # of their own, so that a program answers each
+                reply = client.post("/v1/answers", json={"question": TEXTS[0], "customer": customer})
                 seen[f"answer {reply.status_code}"] += 1
                 told = reply.json()
-                if reply.status_code == 200 and not told["answer"]:
+                if reply.status_code == 200 and not told["answer"].startswith(SHIPPING):
                     seen["wrong"] += 1
                 elif reply.status_code != 200 and not told.get("code"):
                     seen["unclear"] += 1
-                queued = client.post("/v1/jobs", json={"program": "triage", "inputs": [question]})
+                queued = client.post("/v1/jobs", json={"program": "triage", "inputs": TEXTS[:1]})
                 seen[f"job {queued.status_code}"] += 1
                 if queued.status_code == 202:
                     jobs.append(queued.headers["location"])
