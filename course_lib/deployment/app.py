@@ -23,7 +23,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import dspy
 import orjson
-from dspy.clients import model_metadata
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
@@ -96,7 +95,6 @@ class Service:
             works.append(self._keep_house())
             await stack.enter_async_context(self.answering)
             tasks = [asyncio.create_task(work) for work in works]
-            model_metadata._data = None  # noqa: SLF001  (7 MB about all models there are; ours is known now)
             try:
                 async with self.records.running(lambda: self.store):
                     yield

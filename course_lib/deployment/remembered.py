@@ -11,6 +11,7 @@ import functools
 from typing import Any
 
 from dspy.adapters import utils as adapter_utils
+from dspy.clients import model_metadata
 from dspy.signatures.signature import SignatureMeta
 from pydantic import TypeAdapter
 
@@ -37,6 +38,7 @@ def _known_fields(signature: SignatureMeta, kind: str) -> dict[str, Any]:
 
 
 def remember() -> None:
-    """Let DSPy find these again in this process, from now on."""
+    """Let DSPy find these again in this process, from now on, and let go of what it does not need."""
+    model_metadata._data = None  # noqa: SLF001  (7 MB about all models there are; read again if asked for)
     adapter_utils.TypeAdapter = _known_type_adapter
     SignatureMeta._get_fields_with_type = _known_fields  # noqa: SLF001

@@ -46,8 +46,8 @@ class ReplicaServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the application, then answer."""
-        remember()
         await super().startup(sockets)
+        remember()
         gc.collect()
         gc.freeze()  # what was imported stays in this process; looking through it took a third of the time
 
