@@ -106,7 +106,7 @@ class Problem(CourseError):  # noqa: N818  (the word of RFC 9457)
 
 _AGAIN = "Send it again after Retry-After."
 _MAPPED: tuple[tuple[type[BaseException], str, str], ...] = (
-    (Forbidden, "forbidden", ""),
+    (Forbidden, "forbidden", "Use a key or token with the role that this address needs."),
     (QuotaExceeded, "quota", _AGAIN),
     (QueueUnavailable, "dependency", f"The queue does not answer. {_AGAIN}"),
     (StoreUnavailable, "dependency", f"The database does not answer. {_AGAIN}"),

@@ -59,7 +59,7 @@ class JobQueue:
         work: Work | None = None,
         prefetch: int = 8,
         name: str = "course",
-        ack_s: float = 10.0,
+        ack_s: float = 5.0,
     ) -> None:
         """Describe the queue; `open` connects.
 
