@@ -2268,21 +2268,23 @@ table([{"request": name, **told} for name, told in bad.items()])
 # *Concepts: problem details, stable codes, what an error must not say.*
 #
 # Write `answer_app(answer, deadline_s=1.0)`. It returns an ASGI application, of FastAPI, Starlette or plain, which answers `POST /answers` with
-# the body `{"question": "..."}` as JSON: status 200 and `{"answer": ...}` with what `await answer(question)` returns.
+# the body `{"question": "..."}` as JSON: status 200 and `{"answer": ...}` with what `await answer(question)` returns, any JSON value, as it is.
 #
 # | what happens | status | code |
 # | --- | --- | --- |
-# | the question is no text, has more than 500 characters or only spaces; the body is no JSON object with this one field | 422 | `invalid` |
+# | the question is no text (half of a surrogate pair is none), has more than 500 characters or only spaces; the body is no JSON object with this one field | 422 | `invalid` |
 # | the body is not declared as `application/json` | 415 | `unsupported_media_type` |
 # | the body has more than 4,096 bytes, however it is sent; it is not read to its end | 413 | `too_large` |
-# | another path; another method | 404; 405 | `not_found`; `method_not_allowed` |
+# | another path, `/answers/` too; another method | 404; 405 | `not_found`; `method_not_allowed` |
 # | `answer` raises `dspy.LMRateLimitError` | 503 | `model_busy` |
 # | ... `dspy.LMServerError` or `dspy.LMTransportError` | 503 | `model_down` |
 # | ... `dspy.AdapterParseError` | 502 | `bad_answer` |
 # | ... `TimeoutError` or `dspy.LMTimeoutError`, or gives no answer within `deadline_s`: then it is cancelled | 504 | `deadline` |
-# | ... anything else | 500 | `internal` |
+# | ... any other `Exception` | 500 | `internal` |
 #
-# - `answer` is called once for a good question, and not at all for a bad one. Several questions may be under way.
+# - A subclass of these errors counts as its class.
+# - `answer` is called once for each good question, with the question as it was sent, and not at all for a bad one. Many questions may be
+#   under way at once.
 # - A 503 has `Retry-After`: the error's `retry_after` in whole seconds, rounded up, and 1 where it is less or none.
 # - Every error is `application/problem+json` with `title`, `status`, `code` and `request_id`. Nothing in it is from the request's body, or from
 #   the text of an exception.
@@ -2330,7 +2332,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2393,6 +2395,7 @@ class Problem(Exception):
 
 
 TABLE = [
+    (dspy.LMRateLimitError, 503, "model_busy"),
     (dspy.LMServerError, 503, "model_down"),
     (dspy.LMTransportError, 503, "model_down"),
     (dspy.LMTimeoutError, 504, "deadline"),
@@ -2403,7 +2406,7 @@ STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def answer_app(answer, deadline_s=1.0):
-    api = FastAPI(openapi_url=None)
+    api = FastAPI(openapi_url=None, redirect_slashes=False)
 
     @api.middleware("http")
     async def identify(request, call_next):
@@ -2452,16 +2455,14 @@ def answer_app(answer, deadline_s=1.0):
             text = sent[name]
             assert name == "question" and type(sent) is dict and type(text) is str
             assert text.strip() and len(text) <= LONGEST and text.encode()
-        except (ValueError, TypeError, AssertionError, KeyError):
+        except (ValueError, TypeError, AssertionError, KeyError, RecursionError):
             raise Problem(422, "invalid") from None
         try:
             return {"answer": await asyncio.wait_for(answer(text), deadline_s)}
-        except dspy.LMRateLimitError as error:
-            raise Problem(503, "model_busy", error.retry_after or 1) from None
         except Exception as error:
             for kind, status, code in TABLE:
                 if isinstance(error, kind):
-                    raise Problem(status, code, 1 if status == 503 else None) from None
+                    raise Problem(status, code, error.retry_after or 1 if status == 503 else None) from None
             raise Problem(500, "internal") from None
 
     return api
@@ -2486,7 +2487,7 @@ def refusal_of(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2513,6 +2514,7 @@ class Desk:
     def __init__(self, answer, deadline_s):
         self.answer, self.deadline_s = answer, deadline_s
         self.routes = Starlette(routes=[Route("/answers", self.create, methods=["POST"])])
+        self.routes.router.redirect_slashes = False
         self.routes.add_exception_handler(StarletteHTTPException, self.no_route)
 
     async def __call__(self, scope, receive, send):
@@ -2535,7 +2537,6 @@ class Desk:
             done, _ = await asyncio.wait([answering], timeout=self.deadline_s)
             if not done:
                 answering.cancel()
-                await asyncio.wait([answering])
                 raise Refused(504, "deadline")
             return JSONResponse({"answer": answering.result()})
         except Exception as error:
@@ -2575,7 +2576,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2647,7 +2648,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2719,7 +2720,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2791,7 +2792,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2863,7 +2864,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2933,7 +2934,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3005,7 +3006,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3075,7 +3076,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3146,7 +3147,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3217,7 +3218,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3287,7 +3288,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3357,7 +3358,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3429,7 +3430,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3574,7 +3575,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
     return Refused(500, "internal")
@@ -3644,7 +3645,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3721,7 +3722,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3793,7 +3794,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3865,7 +3866,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3937,7 +3938,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4009,7 +4010,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4081,7 +4082,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4153,7 +4154,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4225,7 +4226,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4265,6 +4266,1054 @@ def answer_app(answer, deadline_s=1.0):
         except Exception as error:
             refused = refusal(error)
         told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status of an answer after 1.3 s"
+# The deadline is always one second.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(1.0):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how long a 504 takes"
+# No deadline is below one second.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(max(1.0, deadline_s)):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="questions are under way at once"
+# One question at a time.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    lock = asyncio.Lock()
+
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with lock, asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how often answer is called where it raises LMServerError"
+# Asked again where the server failed.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                try:
+                    given = await answer(question)
+                except dspy.LMServerError:
+                    given = await answer(question)
+                return JSONResponse({"answer": given})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="came 2 times"
+# A question that came before is answered from memory.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    known = {}
+
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                if question not in known:
+                    known[question] = await answer(question)
+                return JSONResponse({"answer": known[question]})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what answer was asked"
+# The question is stripped.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question.strip()
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status for a question of 500 characters"
+# The length is counted in bytes.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        question = Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+    if len(question.encode()) > LONGEST:
+        raise Refused(422, "invalid")
+    return question
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="POST /answers/"
+# A slash at the end makes no difference.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path.rstrip("/") != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Retry-After for retry_after=100.0 of LMServerError"
+# Only a rate limit says when to come back.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="answer returns ''"
+# An empty answer is a bad one.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                given = await answer(question)
+            if not given:
+                raise Refused(502, "bad_answer")
+            return JSONResponse({"answer": given})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="answer returns 0"
+# Any answer is made text.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": str(await answer(question))})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body b'[^a-z{]{4}"
+# What is nested too deeply for the parser is an internal error.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate(json.loads(body)).question
+    except ValueError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="SpecialLM"
+# The classes of the table alone, without those that are made from them.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    if (
+        type(error) not in (Refused, TimeoutError, dspy.AdapterParseError)
+        and type(error).__module__ != dspy.LMError.__module__
+    ):
+        return Refused(500, "internal")
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body in the answer to"
+# The problem quotes what was sent.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None, title=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+        self.title = title
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError as error:
+        raise Refused(422, "invalid", title=str(error)) from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {
+            "title": refused.title or HTTPStatus(refused.status).phrase,
+            "status": refused.status,
+            "code": refused.code,
+        }
         headers = {}
         if refused.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
