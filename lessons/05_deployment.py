@@ -224,26 +224,28 @@ table(
 # | --- | --- | --- |
 # | `SHOP_PROFILE` | `profile`: `"development"` or `"production"` | development |
 # | `SHOP_HOST` | `host`: the address to listen on | 127.0.0.1 |
-# | `SHOP_DATABASE_URL` | `database_url`: a `SecretStr`, `postgresql://user:password@host/name?...` | None |
+# | `SHOP_DATABASE_URL` | `database_url`: a `SecretStr`, an address `postgresql://...` with a host in it | None |
 # | `SHOP_SIGNING_KEY` | `signing_key`: a `SecretStr` | None |
 # | `SHOP_ORIGINS` | `origins`: a tuple, from words with commas between them | () |
 # | `SHOP_DEADLINE_S`, `SHOP_DRAIN_S` | `deadline_s`, `drain_s`: above 0 and finite | 10.0, 15.0 |
 #
-# - An empty variable counts as one that is not there. Each call reads anew.
-# - A value that its field cannot take is a problem, and so is a variable that begins with `SHOP_` and is not in the table.
+# - An empty variable counts as one that is not there, whatever its name. Each call reads anew, and leaves the environment as it is.
+# - A value that its field cannot take is a problem (an address that cannot be read is one), and so is a variable that begins with `SHOP_`
+#   and is not in the table, letter by letter: `SHOP_host` is not.
 # - In production these are problems: a signing key that is missing, has fewer than 32 characters, or is `DOCUMENTED`; an origin with `*`
 #   in it; a database on another machine (its host is not 127.0.0.1, localhost or ::1) without `sslmode=verify-full` in the query.
 # - In development a host other than those three is a problem. In both profiles, a `drain_s` below `deadline_s` is one.
 # - With a problem `Settings()` raises `BadSettings`, with a line for each, which names its variable and no other; it may suggest one for a
 #   variable that is not in the table. All rules that are broken, and all unknown variables, are told at once. (Where a value cannot be
-#   read, that may be told first.)
-# - No secret is shown by the settings (`repr`, `str`), nor by the error and its traceback, even if it was put into the wrong variable.
+#   read, that may be told first, and a time that cannot be read may also be told as a drain below the deadline.)
+# - The settings show neither the signing key nor the database's address (`repr`, `str`, JSON); other fields they may show. The error and its
+#   traceback show no secret at all, even if it was put into the wrong variable.
 
 # %% name="given-5-1" tags=["needs"]
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DOCUMENTED = "shop-signing-key-0123456789-abcdefghij"
@@ -268,6 +270,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -279,7 +293,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -287,7 +301,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -320,6 +335,8 @@ def broken_rules(settings):
 
 # %% tags=["right"] exercise="5.1"
 # Rules in a validator, which pydantic raises together; a function in front turns them into one error.
+import re
+
 from pydantic import field_validator, model_validator
 
 
@@ -341,6 +358,14 @@ class Typed(BaseSettings):
         return (
             tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
         )
+
+    @field_validator("database_url")
+    @classmethod
+    def reads(cls, secret):
+        text = secret.get_secret_value() if secret else "postgresql://localhost"
+        if re.match(r"postgresql://([^@/\s]*@)?(\[[\da-f:]+\]|[\w.-]+)(:\d+)?(/|$)", text) and urlsplit(text):
+            return secret
+        raise ValueError("no address")
 
     @model_validator(mode="after")
     def keep_rules(self):
@@ -367,7 +392,9 @@ class Typed(BaseSettings):
 def Settings():  # noqa: N802
     fields = {f"SHOP_{name.upper()}" for name in Typed.model_fields}
     problems = [
-        f"{name}: unknown" for name in sorted(os.environ) if name.startswith("SHOP_") and name not in fields
+        f"{name}: unknown"
+        for name in sorted(os.environ)
+        if name.startswith("SHOP_") and os.environ[name] and name not in fields
     ]
     made = None
     try:
@@ -405,10 +432,17 @@ def seconds(text):
     return number
 
 
+def address(text):
+    url = urlsplit(text)
+    if url.scheme != "postgresql" or not url.hostname:
+        raise ValueError
+    return SecretStr(text)
+
+
 READERS = {
     "profile": (one_of("development", "production"), "development"),
     "host": (str, "127.0.0.1"),
-    "database_url": (SecretStr, None),
+    "database_url": (address, None),
     "signing_key": (SecretStr, None),
     "origins": (lambda text: tuple(filter(None, map(str.strip, text.split(",")))), ()),
     "deadline_s": (seconds, 10.0),
@@ -419,8 +453,9 @@ READERS = {
 @dataclass
 class Settings:
     def __init__(self):
-        own = {name for name in os.environ if name[:5] == "SHOP_"}
-        problems = [f"{name}: there is no such setting" for name in own if name[5:].lower() not in READERS]
+        own = {name for name in os.environ if name[:5] == "SHOP_" and os.environ[name] != ""}
+        known = {f"SHOP_{field.upper()}" for field in READERS}
+        problems = [f"{name}: there is no such setting" for name in own - known]
         for name, (read, default) in READERS.items():
             text = os.environ.get("SHOP_" + name.upper(), "")
             try:
@@ -439,7 +474,7 @@ class Settings:
             and (place.hostname or "localhost") not in HERE
             and ("sslmode", ["verify-full"]) not in parse_qs(place.query).items(),
             "SHOP_HOST": not production and "PROFILE" not in unread and self.host not in HERE,
-            "SHOP_DRAIN_S": "_S: cannot" not in unread and self.drain_s < self.deadline_s,
+            "SHOP_DRAIN_S": "SHOP_DRAIN_S: cannot" not in unread and self.drain_s < self.deadline_s,
         }
         problems += [f"{name}: not like this" for name, is_broken in rules.items() if is_broken]
         if problems:
@@ -452,6 +487,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -463,7 +510,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -471,7 +518,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -506,6 +554,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -517,7 +577,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -525,7 +585,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -559,6 +620,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -570,7 +643,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -578,7 +651,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -612,6 +686,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -631,7 +717,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -665,6 +752,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -676,7 +775,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -690,7 +789,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -724,6 +824,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -735,7 +847,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -743,7 +855,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -777,6 +890,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -788,7 +913,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -828,6 +953,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -839,7 +976,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -847,7 +984,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [
             f"{name} is no setting" for name in unknown if not any(name[:8] == each[:8] for each in known)
         ]
@@ -883,6 +1021,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -894,7 +1044,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -902,7 +1052,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -936,6 +1087,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field()]
 
@@ -947,7 +1110,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -955,7 +1118,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -992,6 +1156,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -1003,7 +1179,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1011,7 +1187,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1045,6 +1222,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1056,7 +1245,7 @@ class Settings(BaseSettings):
 
     profile: str = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1064,7 +1253,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1098,6 +1288,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1109,7 +1311,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1117,7 +1319,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1151,6 +1354,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1162,7 +1377,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1170,7 +1385,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1204,6 +1420,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1215,7 +1443,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1223,7 +1451,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1257,6 +1486,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1268,7 +1509,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1276,7 +1517,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1310,6 +1552,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1321,7 +1575,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1329,7 +1583,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1366,6 +1621,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1377,7 +1644,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1385,7 +1652,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1422,6 +1690,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1433,7 +1713,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1441,7 +1721,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1479,6 +1760,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1490,7 +1783,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1498,7 +1791,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1536,6 +1830,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1547,7 +1853,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1555,7 +1861,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1589,6 +1896,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1600,7 +1919,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1608,7 +1927,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1642,6 +1962,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1653,7 +1985,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1661,7 +1993,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1695,6 +2028,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1706,7 +2051,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1714,7 +2059,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1748,6 +2094,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1759,7 +2117,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1767,7 +2125,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1801,6 +2160,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1812,7 +2183,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1820,7 +2191,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1854,6 +2226,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1865,7 +2249,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1873,7 +2257,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1907,6 +2292,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1918,7 +2315,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1926,7 +2323,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1960,6 +2358,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1971,7 +2381,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1979,7 +2389,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -2023,6 +2434,18 @@ def words(text):
     return text.split(",") if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -2034,7 +2457,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -2042,7 +2465,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -2076,6 +2500,150 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise ValueError(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the settings of SHOP_[A-Z0-9]*=;"
+# An empty variable that nobody knows is refused.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_DATABASE_URL=mysql"
+# Any text is an address.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -2095,7 +2663,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -2104,7 +2673,280 @@ class Settings(BaseSettings):
         else:
             problems += broken_rules(self)
         if problems:
-            raise ValueError(problems)
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        try:
+            url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        except ValueError:
+            url = urlsplit("")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_host="
+# The letters' case makes no difference.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name.upper() not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the environment after"
+# What nobody knows is taken out of the environment.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        for name in unknown:
+            del os.environ[name]
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="it raised ValueError"
+# An address that cannot be split raises an error of its own.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    text = settings.database_url.get_secret_value() if settings.database_url else "postgresql://localhost"
+    if urlsplit(text).scheme != "postgresql" or not urlsplit(text).hostname:
+        yield "SHOP_DATABASE_URL must be postgresql://user:password@host/name"
+        return
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="a secret in SHOP_DATABASE_URL"
+# What is wrong with an address is shown with it.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://, not " + secret.get_secret_value())
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
 
 
 def broken_rules(settings):
