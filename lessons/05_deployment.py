@@ -224,26 +224,28 @@ table(
 # | --- | --- | --- |
 # | `SHOP_PROFILE` | `profile`: `"development"` or `"production"` | development |
 # | `SHOP_HOST` | `host`: the address to listen on | 127.0.0.1 |
-# | `SHOP_DATABASE_URL` | `database_url`: a `SecretStr`, `postgresql://user:password@host/name?...` | None |
+# | `SHOP_DATABASE_URL` | `database_url`: a `SecretStr`, an address `postgresql://...` with a host in it | None |
 # | `SHOP_SIGNING_KEY` | `signing_key`: a `SecretStr` | None |
 # | `SHOP_ORIGINS` | `origins`: a tuple, from words with commas between them | () |
 # | `SHOP_DEADLINE_S`, `SHOP_DRAIN_S` | `deadline_s`, `drain_s`: above 0 and finite | 10.0, 15.0 |
 #
-# - An empty variable counts as one that is not there. Each call reads anew.
-# - A value that its field cannot take is a problem, and so is a variable that begins with `SHOP_` and is not in the table.
+# - An empty variable counts as one that is not there, whatever its name. Each call reads anew, and leaves the environment as it is.
+# - A value that its field cannot take is a problem (an address that cannot be read is one), and so is a variable that begins with `SHOP_`
+#   and is not in the table, letter by letter: `SHOP_host` is not.
 # - In production these are problems: a signing key that is missing, has fewer than 32 characters, or is `DOCUMENTED`; an origin with `*`
 #   in it; a database on another machine (its host is not 127.0.0.1, localhost or ::1) without `sslmode=verify-full` in the query.
 # - In development a host other than those three is a problem. In both profiles, a `drain_s` below `deadline_s` is one.
 # - With a problem `Settings()` raises `BadSettings`, with a line for each, which names its variable and no other; it may suggest one for a
 #   variable that is not in the table. All rules that are broken, and all unknown variables, are told at once. (Where a value cannot be
-#   read, that may be told first.)
-# - No secret is shown by the settings (`repr`, `str`), nor by the error and its traceback, even if it was put into the wrong variable.
+#   read, that may be told first, and a time that cannot be read may also be told as a drain below the deadline.)
+# - The settings show neither the signing key nor the database's address (`repr`, `str`, JSON); other fields they may show. The error and its
+#   traceback show no secret at all, even if it was put into the wrong variable.
 
 # %% name="given-5-1" tags=["needs"]
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DOCUMENTED = "shop-signing-key-0123456789-abcdefghij"
@@ -268,6 +270,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -279,7 +293,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -287,7 +301,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -320,6 +335,8 @@ def broken_rules(settings):
 
 # %% tags=["right"] exercise="5.1"
 # Rules in a validator, which pydantic raises together; a function in front turns them into one error.
+import re
+
 from pydantic import field_validator, model_validator
 
 
@@ -341,6 +358,14 @@ class Typed(BaseSettings):
         return (
             tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
         )
+
+    @field_validator("database_url")
+    @classmethod
+    def reads(cls, secret):
+        text = secret.get_secret_value() if secret else "postgresql://localhost"
+        if re.match(r"postgresql://([^@/\s]*@)?(\[[\da-f:]+\]|[\w.-]+)(:\d+)?(/|$)", text) and urlsplit(text):
+            return secret
+        raise ValueError("no address")
 
     @model_validator(mode="after")
     def keep_rules(self):
@@ -367,7 +392,9 @@ class Typed(BaseSettings):
 def Settings():  # noqa: N802
     fields = {f"SHOP_{name.upper()}" for name in Typed.model_fields}
     problems = [
-        f"{name}: unknown" for name in sorted(os.environ) if name.startswith("SHOP_") and name not in fields
+        f"{name}: unknown"
+        for name in sorted(os.environ)
+        if name.startswith("SHOP_") and os.environ[name] and name not in fields
     ]
     made = None
     try:
@@ -405,10 +432,17 @@ def seconds(text):
     return number
 
 
+def address(text):
+    url = urlsplit(text)
+    if url.scheme != "postgresql" or not url.hostname:
+        raise ValueError
+    return SecretStr(text)
+
+
 READERS = {
     "profile": (one_of("development", "production"), "development"),
     "host": (str, "127.0.0.1"),
-    "database_url": (SecretStr, None),
+    "database_url": (address, None),
     "signing_key": (SecretStr, None),
     "origins": (lambda text: tuple(filter(None, map(str.strip, text.split(",")))), ()),
     "deadline_s": (seconds, 10.0),
@@ -419,8 +453,9 @@ READERS = {
 @dataclass
 class Settings:
     def __init__(self):
-        own = {name for name in os.environ if name[:5] == "SHOP_"}
-        problems = [f"{name}: there is no such setting" for name in own if name[5:].lower() not in READERS]
+        own = {name for name in os.environ if name[:5] == "SHOP_" and os.environ[name] != ""}
+        known = {f"SHOP_{field.upper()}" for field in READERS}
+        problems = [f"{name}: there is no such setting" for name in own - known]
         for name, (read, default) in READERS.items():
             text = os.environ.get("SHOP_" + name.upper(), "")
             try:
@@ -439,7 +474,7 @@ class Settings:
             and (place.hostname or "localhost") not in HERE
             and ("sslmode", ["verify-full"]) not in parse_qs(place.query).items(),
             "SHOP_HOST": not production and "PROFILE" not in unread and self.host not in HERE,
-            "SHOP_DRAIN_S": "_S: cannot" not in unread and self.drain_s < self.deadline_s,
+            "SHOP_DRAIN_S": "SHOP_DRAIN_S: cannot" not in unread and self.drain_s < self.deadline_s,
         }
         problems += [f"{name}: not like this" for name, is_broken in rules.items() if is_broken]
         if problems:
@@ -452,6 +487,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -463,7 +510,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -471,7 +518,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -506,6 +554,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -517,7 +577,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -525,7 +585,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -559,6 +620,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -570,7 +643,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -578,7 +651,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -612,6 +686,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -631,7 +717,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -665,6 +752,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -676,7 +775,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -690,7 +789,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -724,6 +824,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -735,7 +847,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -743,7 +855,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -777,6 +890,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -788,7 +913,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -828,6 +953,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -839,7 +976,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -847,7 +984,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [
             f"{name} is no setting" for name in unknown if not any(name[:8] == each[:8] for each in known)
         ]
@@ -883,6 +1021,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -894,7 +1044,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -902,7 +1052,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -936,6 +1087,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field()]
 
@@ -947,7 +1110,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -955,7 +1118,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -992,6 +1156,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -1003,7 +1179,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1011,7 +1187,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1045,6 +1222,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1056,7 +1245,7 @@ class Settings(BaseSettings):
 
     profile: str = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1064,7 +1253,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1098,6 +1288,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1109,7 +1311,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1117,7 +1319,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1151,6 +1354,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1162,7 +1377,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1170,7 +1385,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1204,6 +1420,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1215,7 +1443,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1223,7 +1451,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1257,6 +1486,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1268,7 +1509,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1276,7 +1517,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1310,6 +1552,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1321,7 +1575,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1329,7 +1583,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1366,6 +1621,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1377,7 +1644,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1385,7 +1652,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1422,6 +1690,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1433,7 +1713,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1441,7 +1721,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1479,6 +1760,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1490,7 +1783,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1498,7 +1791,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1536,6 +1830,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1547,7 +1853,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1555,7 +1861,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1589,6 +1896,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1600,7 +1919,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1608,7 +1927,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1642,6 +1962,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1653,7 +1985,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1661,7 +1993,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1695,6 +2028,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1706,7 +2051,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1714,7 +2059,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1748,6 +2094,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1759,7 +2117,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1767,7 +2125,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1801,6 +2160,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1812,7 +2183,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1820,7 +2191,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1854,6 +2226,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1865,7 +2249,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1873,7 +2257,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1907,6 +2292,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1918,7 +2315,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1926,7 +2323,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -1960,6 +2358,18 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -1971,7 +2381,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -1979,7 +2389,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -2023,6 +2434,18 @@ def words(text):
     return text.split(",") if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -2034,7 +2457,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
-    database_url: SecretStr | None = None
+    database_url: Address | None = None
     signing_key: SecretStr | None = None
     origins: Words = ()
     deadline_s: Seconds = 10.0
@@ -2042,7 +2465,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -2076,6 +2500,150 @@ def words(text):
     return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
 
 
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise ValueError(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the settings of SHOP_[A-Z0-9]*=;"
+# An empty variable that nobody knows is refused.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_DATABASE_URL=mysql"
+# Any text is an address.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -2095,7 +2663,8 @@ class Settings(BaseSettings):
 
     def __init__(self):
         known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
-        unknown = [name for name in os.environ if name.startswith("SHOP_") and name not in known]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
         problems = [f"{name} is no setting" for name in unknown]
         try:
             super().__init__()
@@ -2104,7 +2673,280 @@ class Settings(BaseSettings):
         else:
             problems += broken_rules(self)
         if problems:
-            raise ValueError(problems)
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        try:
+            url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        except ValueError:
+            url = urlsplit("")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_host="
+# The letters' case makes no difference.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name.upper() not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the environment after"
+# What nobody knows is taken out of the environment.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        for name in unknown:
+            del os.environ[name]
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="it raised ValueError"
+# An address that cannot be split raises an error of its own.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: SecretStr | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    text = settings.database_url.get_secret_value() if settings.database_url else "postgresql://localhost"
+    if urlsplit(text).scheme != "postgresql" or not urlsplit(text).hostname:
+        yield "SHOP_DATABASE_URL must be postgresql://user:password@host/name"
+        return
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="a secret in SHOP_DATABASE_URL"
+# What is wrong with an address is shown with it.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://, not " + secret.get_secret_value())
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
 
 
 def broken_rules(settings):
@@ -2262,21 +3104,23 @@ table([{"request": name, **told} for name, told in bad.items()])
 # *Concepts: problem details, stable codes, what an error must not say.*
 #
 # Write `answer_app(answer, deadline_s=1.0)`. It returns an ASGI application, of FastAPI, Starlette or plain, which answers `POST /answers` with
-# the body `{"question": "..."}` as JSON: status 200 and `{"answer": ...}` with what `await answer(question)` returns.
+# the body `{"question": "..."}` as JSON: status 200 and `{"answer": ...}` with what `await answer(question)` returns, any JSON value, as it is.
 #
 # | what happens | status | code |
 # | --- | --- | --- |
-# | the question is no text, has more than 500 characters or only spaces; the body is no JSON object with this one field | 422 | `invalid` |
+# | the question is no text (half of a surrogate pair is none), has more than 500 characters or only spaces; the body is no JSON object with this one field | 422 | `invalid` |
 # | the body is not declared as `application/json` | 415 | `unsupported_media_type` |
 # | the body has more than 4,096 bytes, however it is sent; it is not read to its end | 413 | `too_large` |
-# | another path; another method | 404; 405 | `not_found`; `method_not_allowed` |
+# | another path, `/answers/` too; another method | 404; 405 | `not_found`; `method_not_allowed` |
 # | `answer` raises `dspy.LMRateLimitError` | 503 | `model_busy` |
 # | ... `dspy.LMServerError` or `dspy.LMTransportError` | 503 | `model_down` |
 # | ... `dspy.AdapterParseError` | 502 | `bad_answer` |
 # | ... `TimeoutError` or `dspy.LMTimeoutError`, or gives no answer within `deadline_s`: then it is cancelled | 504 | `deadline` |
-# | ... anything else | 500 | `internal` |
+# | ... any other `Exception` | 500 | `internal` |
 #
-# - `answer` is called once for a good question, and not at all for a bad one. Several questions may be under way.
+# - A subclass of these errors counts as its class.
+# - `answer` is called once for each good question, with the question as it was sent, and not at all for a bad one. Many questions may be
+#   under way at once.
 # - A 503 has `Retry-After`: the error's `retry_after` in whole seconds, rounded up, and 1 where it is less or none.
 # - Every error is `application/problem+json` with `title`, `status`, `code` and `request_id`. Nothing in it is from the request's body, or from
 #   the text of an exception.
@@ -2324,7 +3168,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2387,6 +3231,7 @@ class Problem(Exception):
 
 
 TABLE = [
+    (dspy.LMRateLimitError, 503, "model_busy"),
     (dspy.LMServerError, 503, "model_down"),
     (dspy.LMTransportError, 503, "model_down"),
     (dspy.LMTimeoutError, 504, "deadline"),
@@ -2397,7 +3242,7 @@ STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def answer_app(answer, deadline_s=1.0):
-    api = FastAPI(openapi_url=None)
+    api = FastAPI(openapi_url=None, redirect_slashes=False)
 
     @api.middleware("http")
     async def identify(request, call_next):
@@ -2446,16 +3291,14 @@ def answer_app(answer, deadline_s=1.0):
             text = sent[name]
             assert name == "question" and type(sent) is dict and type(text) is str
             assert text.strip() and len(text) <= LONGEST and text.encode()
-        except (ValueError, TypeError, AssertionError, KeyError):
+        except (ValueError, TypeError, AssertionError, KeyError, RecursionError):
             raise Problem(422, "invalid") from None
         try:
             return {"answer": await asyncio.wait_for(answer(text), deadline_s)}
-        except dspy.LMRateLimitError as error:
-            raise Problem(503, "model_busy", error.retry_after or 1) from None
         except Exception as error:
             for kind, status, code in TABLE:
                 if isinstance(error, kind):
-                    raise Problem(status, code, 1 if status == 503 else None) from None
+                    raise Problem(status, code, error.retry_after or 1 if status == 503 else None) from None
             raise Problem(500, "internal") from None
 
     return api
@@ -2480,7 +3323,7 @@ def refusal_of(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2507,6 +3350,7 @@ class Desk:
     def __init__(self, answer, deadline_s):
         self.answer, self.deadline_s = answer, deadline_s
         self.routes = Starlette(routes=[Route("/answers", self.create, methods=["POST"])])
+        self.routes.router.redirect_slashes = False
         self.routes.add_exception_handler(StarletteHTTPException, self.no_route)
 
     async def __call__(self, scope, receive, send):
@@ -2529,7 +3373,6 @@ class Desk:
             done, _ = await asyncio.wait([answering], timeout=self.deadline_s)
             if not done:
                 answering.cancel()
-                await asyncio.wait([answering])
                 raise Refused(504, "deadline")
             return JSONResponse({"answer": answering.result()})
         except Exception as error:
@@ -2569,7 +3412,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2641,7 +3484,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2713,7 +3556,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2785,7 +3628,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2857,7 +3700,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2927,7 +3770,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -2999,7 +3842,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3069,7 +3912,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3140,7 +3983,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3211,7 +4054,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3281,7 +4124,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3351,7 +4194,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3423,7 +4266,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3568,7 +4411,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
     return Refused(500, "internal")
@@ -3638,7 +4481,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3715,7 +4558,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3787,7 +4630,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3859,7 +4702,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -3931,7 +4774,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4003,7 +4846,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4075,7 +4918,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4147,7 +4990,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4219,7 +5062,7 @@ def refusal(error):
         case dspy.LMRateLimitError():
             return Refused(503, "model_busy", error.retry_after or 0)
         case dspy.LMServerError() | dspy.LMTransportError():
-            return Refused(503, "model_down", 0)
+            return Refused(503, "model_down", error.retry_after or 0)
         case TimeoutError() | dspy.LMTimeoutError():
             return Refused(504, "deadline")
         case dspy.AdapterParseError():
@@ -4259,6 +5102,1054 @@ def answer_app(answer, deadline_s=1.0):
         except Exception as error:
             refused = refusal(error)
         told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status of an answer after 1.3 s"
+# The deadline is always one second.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(1.0):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how long a 504 takes"
+# No deadline is below one second.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(max(1.0, deadline_s)):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="questions are under way at once"
+# One question at a time.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    lock = asyncio.Lock()
+
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with lock, asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how often answer is called where it raises LMServerError"
+# Asked again where the server failed.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                try:
+                    given = await answer(question)
+                except dspy.LMServerError:
+                    given = await answer(question)
+                return JSONResponse({"answer": given})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="came 2 times"
+# A question that came before is answered from memory.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    known = {}
+
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                if question not in known:
+                    known[question] = await answer(question)
+                return JSONResponse({"answer": known[question]})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what answer was asked"
+# The question is stripped.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question.strip()
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status for a question of 500 characters"
+# The length is counted in bytes.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        question = Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+    if len(question.encode()) > LONGEST:
+        raise Refused(422, "invalid")
+    return question
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="POST /answers/"
+# A slash at the end makes no difference.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path.rstrip("/") != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Retry-After for retry_after=100.0 of LMServerError"
+# Only a rate limit says when to come back.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="answer returns ''"
+# An empty answer is a bad one.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                given = await answer(question)
+            if not given:
+                raise Refused(502, "bad_answer")
+            return JSONResponse({"answer": given})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="answer returns 0"
+# Any answer is made text.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": str(await answer(question))})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body b'[^a-z{]{4}"
+# What is nested too deeply for the parser is an internal error.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate(json.loads(body)).question
+    except ValueError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="SpecialLM"
+# The classes of the table alone, without those that are made from them.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    if (
+        type(error) not in (Refused, TimeoutError, dspy.AdapterParseError)
+        and type(error).__module__ != dspy.LMError.__module__
+    ):
+        return Refused(500, "internal")
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body in the answer to"
+# The problem quotes what was sent.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None, title=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+        self.title = title
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError as error:
+        raise Refused(422, "invalid", title=str(error)) from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {
+            "title": refused.title or HTTPStatus(refused.status).phrase,
+            "status": refused.status,
+            "code": refused.code,
+        }
         headers = {}
         if refused.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
