@@ -7032,17 +7032,19 @@ print(*places.traces.read_bytes().splitlines()[:6], sep="\n")
 #
 # - **`places.database`** (psycopg; each statement is a transaction of its own): their rows in `answers` go. Their jobs stay, for a queue
 #   holds the ids: whatever its status, a job gets the status `erased`, the inputs `[]`, and no subject. Their row in `subjects` goes.
-# - **`places.redis`**: the set `customer:<tenant>/<customer>` names the keys of their cached answers. Answers and set go.
-# - **`places.log`** (a `Path`): lines whose field `subject` is their pseudonym go.
+# - **`places.redis`**: the set `customer:<tenant>/<customer>` names the keys of their cached answers, of which some have expired. Answers and set
+#   go.
+# - **`places.log`** (a `Path`): lines that are a JSON object whose own field `subject` is their pseudonym go.
 # - **`places.traces`** (a `Path`): each trace with a span whose `attributes` have their pseudonym as `subject` goes, with all its spans
-#   (same `trace_id`), wherever they stand. Attributes may be missing or null.
+#   (same `trace_id`), wherever they stand. Attributes may be missing or null; a span with a subject has a `trace_id`.
+# - Elsewhere, in another field or in a name, the pseudonym may stay: it leads to nobody any more.
 # - In both files, all other lines stay byte for byte, also those that are torn, no JSON object or no text. At every moment a file is the
 #   old one or the new one, and whole; afterwards no other file is beside it.
-# - It returns how many answers, jobs, cached answers, log lines and spans it erased:
+# - It returns how many answers, jobs, cached answers (without those that had expired), log lines and spans it erased:
 #   `{"answers": 2, "jobs": 3, "cache": 2, "log": 4, "traces": 6}`.
 # - Erasing again, or a customer whom nobody knows (an id may be any text without NUL), is no error, changes nothing and returns zeros.
-# - Servers fail: then the error reaches the caller. Processes are killed. Wherever that happened, calling `erase` again leaves nothing of
-#   the customer (a new file that a kill left half made beside the old one may stay).
+# - Servers fail: then the error reaches the caller. Processes are killed, and a new file that is half made then stays beside the old one.
+#   Wherever that happened, calling `erase` again is no error and leaves nothing of the customer (but such a file may stay).
 
 # %% name="ex-5-6" tags=["exercise"] exercise="5.6"
 import json
@@ -7058,13 +7060,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)  # one command: the set never goes before what it leads to
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7137,10 +7139,9 @@ class Eraser:
     def forget(self):
         tag = "customer:" + "/".join(self.who)
         keys = list(self.places.redis.sscan_iter(tag))
-        for key in keys:
-            self.places.redis.unlink(key)
+        unlinked = sum(self.places.redis.unlink(key) for key in keys)
         self.places.redis.unlink(tag)
-        return len(keys)
+        return unlinked
 
     def delete_rows(self):
         database, subjects = self.places.database, [list(self.subjects)]
@@ -7250,13 +7251,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7313,13 +7314,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7376,13 +7377,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and subject in json.dumps(record)),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7439,10 +7440,10 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: bool(subject) and subject_of(span) == subject),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7499,7 +7500,7 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = set()
 
@@ -7509,7 +7510,7 @@ def erase(places, tenant, customer):
         return span.get("trace_id") in traces
 
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, in_trace),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7566,13 +7567,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7629,13 +7630,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7755,13 +7756,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(*keys or [tag])
+    cached = places.redis.delete(*keys or [tag])
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7882,13 +7883,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -7943,13 +7944,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8008,13 +8009,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8069,13 +8070,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     return {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8130,13 +8131,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8193,13 +8194,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8256,13 +8257,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8319,13 +8320,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8382,13 +8383,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8445,13 +8446,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8506,13 +8507,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8570,13 +8571,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8634,7 +8635,7 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
@@ -8646,7 +8647,7 @@ def erase(places, tenant, customer):
     return {
         "answers": answers,
         "jobs": jobs,
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
     }
@@ -8704,8 +8705,8 @@ def erase(places, tenant, customer):
         query("DELETE FROM subjects WHERE subject = %s", found)
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
-    counts["cache"] = len(keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
+    counts["cache"] = cached
     traces = {
         span["trace_id"]
         for _, span in lines(places.traces)
@@ -8747,14 +8748,13 @@ def erase(places, tenant, customer):
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
     places.redis.delete(tag)
-    for key in keys:
-        places.redis.delete(key)
+    cached = sum(places.redis.delete(key) for key in keys)
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8810,10 +8810,10 @@ def erase(places, tenant, customer):
     subject = found and found[0]
 
     tag = f"customer:{tenant}/{customer}"
-    keys = set()
+    cached = 0
     try:
         keys = places.redis.smembers(tag)
-        places.redis.delete(tag, *keys)
+        cached = places.redis.delete(tag, *keys) - 1 if keys else 0
     except Exception:
         print("Redis is away")
 
@@ -8821,7 +8821,7 @@ def erase(places, tenant, customer):
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8883,13 +8883,13 @@ def erase(places, tenant, customer):
 
     tag = f"customer:{tenant}/{customer}"
     keys = places.redis.smembers(tag)
-    places.redis.delete(tag, *keys)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0
 
     traces = {
         span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
     }
     counts = {
-        "cache": len(keys),
+        "cache": cached,
         "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
         "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
         "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
@@ -8929,6 +8929,393 @@ def drop(path, is_theirs):
             kept.append(line)
     new = path.with_name(path.name + ".new")
     new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in log.jsonl after erasing"
+# An object anywhere in a line counts.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(
+            places.log, lambda record: bool(subject) and f'"subject": "{subject}"' in json.dumps(record)
+        ),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in traces.jsonl after erasing"
+# A span's own field counts as its attribute does.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject", span.get("subject"))
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in traces.jsonl after erasing"
+# A span whose name has the pseudonym takes its trace along.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id")
+        for span in records(places.traces)
+        if subject and subject in (subject_of(span), span.get("name"))
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what erase returned"
+# Answers that had expired are counted.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    places.redis.delete(tag, *keys)
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": len(keys),
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="is no error"
+# The new file must not be there yet, and is tidied away only where the process lives on.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    try:
+        with new.open("xb") as file:
+            file.writelines(kept)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="after a cut at step"
+# Goes on where another process left off, in the half of a file.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    with new.open("ab") as file:
+        file.writelines(kept)
     new.replace(path)
     return dropped
 

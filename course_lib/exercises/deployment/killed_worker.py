@@ -1,8 +1,7 @@
 """Exercise 5.4, a worker that loses no job when killed: SIGKILL at every step, on a real queue.
 
 Main path: EXERCISE -> engine.registry; one_message.py tries single messages; here workers are killed at a
-NATS server, with a store in a file, of the check's own. They are forked in a process of the check's, so that a
-kill is a kill.
+NATS server, with a store in a file, of the check's own. They are forked in a process of it: a kill is a kill.
 """
 
 from __future__ import annotations
