@@ -7034,7 +7034,8 @@ print(*places.traces.read_bytes().splitlines()[:6], sep="\n")
 #   holds the ids: whatever its status, a job gets the status `erased`, the inputs `[]`, and no subject. Their row in `subjects` goes.
 # - **`places.redis`**: the set `customer:<tenant>/<customer>` names the keys of their cached answers, of which some have expired. Answers and set
 #   go.
-# - **`places.log`** (a `Path`): lines that are a JSON object whose own field `subject` is their pseudonym go.
+# - **`places.log`** (a `Path`): lines that are a JSON object whose own field `subject` is their pseudonym go. Pseudonyms are texts, with
+#   letters or of digits alone.
 # - **`places.traces`** (a `Path`): each trace with a span whose `attributes` have their pseudonym as `subject` goes, with all its spans
 #   (same `trace_id`), wherever they stand. Attributes may be missing or null; a span with a subject has a `trace_id`.
 # - Elsewhere, in another field or in a name, the pseudonym may stay: it leads to nobody any more.
@@ -7043,7 +7044,7 @@ print(*places.traces.read_bytes().splitlines()[:6], sep="\n")
 # - It returns how many answers, jobs, cached answers (without those that had expired), log lines and spans it erased:
 #   `{"answers": 2, "jobs": 3, "cache": 2, "log": 4, "traces": 6}`.
 # - Erasing again, or a customer whom nobody knows (an id may be any text without NUL), is no error, changes nothing and returns zeros.
-# - Servers fail: then the error reaches the caller. Processes are killed, and a new file that is half made then stays beside the old one.
+# - Servers and disks fail: then the error reaches the caller. Processes are killed, and a new file that is half made then stays beside the old one.
 #   Wherever that happened, calling `erase` again is no error and leaves nothing of the customer (but such a file may stay).
 
 # %% name="ex-5-6" tags=["exercise"] exercise="5.6"
@@ -9316,6 +9317,135 @@ def drop(path, is_theirs):
     new = path.with_name(path.name + ".new")
     with new.open("ab") as file:
         file.writelines(kept)
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="how erase ended after a cut"
+# A file that cannot be replaced is left for another day, and the pseudonym goes.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    try:
+        new.replace(path)
+    except OSError:
+        dropped = 0
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in traces.jsonl after erasing"
+# A number is taken for a pseudonym of digits.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return str((span.get("attributes") or {}).get("subject"))
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
     new.replace(path)
     return dropped
 
