@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import asynccontextmanager
 
 import pytest
+import redis.asyncio
 
 from course_lib import lm
 from course_lib.deployment.database import StoreUnavailable
 from course_lib.services import running_queue
 from tests.deployment.serving import QUESTION, desk
+from tests.deployment.test_audit import change
 from tests.deployment.test_service import ASKED, assert_problem, until
 from tests.models import model  # noqa: F401  # fixture
 
@@ -20,7 +24,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def serving(redis_url, service_url):
     @asynccontextmanager
-    async def run(**settings):
+    async def run(redis_url=redis_url, **settings):
         async with desk(redis_url, database_url=service_url, **settings) as served:
             service = served.app.service
 
@@ -125,6 +129,40 @@ async def test_what_was_done_is_in_the_audit_log_which_verifies(serving):
     assert ("answer", answered["id"], "lantern") in actions
     assert "anna-1" not in log.text
     assert verified.json()["status"] == "verified"
+
+
+async def test_a_record_that_was_forged_is_shown_and_told_and_no_failure(serving, service_url):
+    async with serving() as served, served.client() as client:
+        await client.get("/v1/customers/c-1/export")
+        for detail in ("no JSON", "[1]", '{"a": "\\ud800"}'):
+            change(service_url, f"UPDATE audit SET detail = '{detail}', at = 'infinity'")
+            (entry,) = (await client.get("/v1/audit")).json()["entries"]
+            assert "was changed" in entry["detail"]["problem"]
+        assert (await client.post("/v1/audit/verify")).json()["status"] == "broken at record 1"
+
+
+async def test_a_log_whose_head_is_gone_is_not_called_verified_and_nothing_more(serving, redis_url):
+    async with serving() as served, served.client() as client:
+        await client.get("/v1/customers/c-1/export")
+        async with redis.asyncio.Redis.from_url(redis_url) as in_redis:
+            await in_redis.set("service:audit-head", "junk")
+        gone = await client.post("/v1/audit/verify")
+        await client.get("/v1/customers/c-1/export")
+        later = await client.post("/v1/audit/verify")
+
+    assert "there is no head" in gone.json()["status"]
+    assert "the head was gone before record 2" in later.json()["status"]
+
+
+async def test_a_redis_that_hangs_is_told_to_who_verifies(serving, own_redis):
+    """Takes some seconds: each call waits half a second for a Redis that hangs."""
+    async with serving(own_redis.url) as served, served.client() as client:
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        try:
+            reply = await client.post("/v1/audit/verify")
+        finally:
+            os.kill(own_redis.pid, signal.SIGCONT)
+    assert_problem(reply, 503, "dependency")
 
 
 async def test_a_customer_is_exported_and_erased_from_history_and_cache(serving):
