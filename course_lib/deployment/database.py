@@ -24,6 +24,7 @@ from typing import Any, LiteralString, Self, TypeVar
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.errors import ReadOnlySqlTransaction, UndefinedTable
+from psycopg.sql import Composed
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from course_lib.adapters.data.connections import DatabaseError, first_line, is_dropped, parts_of
@@ -154,7 +155,9 @@ class Database:
 
         return await self._patiently(attempt)
 
-    async def rows(self, tenant: str, query: LiteralString, values: Mapping[str, Any]) -> list[Row]:
+    async def rows(
+        self, tenant: str, query: LiteralString | Composed, values: Mapping[str, Any]
+    ) -> list[Row]:
         """Return the rows of one statement, as `run` does; `%(tenant)s` is among its values."""
 
         async def attempt() -> list[Row]:
