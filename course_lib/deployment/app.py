@@ -154,11 +154,18 @@ class Service:
         return self.needed(self.store, "database")
 
     async def keep(self, asked: Asked, said: Answered) -> None:
-        """Write an answer into the history."""
+        """Write an answer into the history, unless its customer was erased since it was asked.
+
+        An erasure drops what is cached first, and then the pseudonyms that there are. So what was not dropped
+        after its pseudonym was read is saved under one that the erasure finds.
+        """
         if not self.config.database_url:
             return
         store = self.needed_store()
         subject = await store.subject(asked.tenant, asked.customer) if asked.customer else None
+        if subject and await self.answering.is_forgotten(asked):
+            await store.drop_unused(asked.tenant, subject)
+            return
         await store.save_answer(
             asked.tenant,
             program=asked.program,
@@ -557,7 +564,11 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         "/v1/customers/{customer}", response_model=CustomerReply, responses=documented(*_ALWAYS, "invalid")
     )
     async def erase_customer(request: Request, customer: Id) -> Response:
-        """Erase all that is held about a customer, everywhere; 503 says that a place is away: ask again."""
+        """Erase all that is held about a customer, everywhere; 503 says that a place is away: ask again.
+
+        Till then another replica may give an answer that it has in memory. What is asked of this customer
+        while it is erased may be kept, under a new pseudonym.
+        """
         seen, customers = of_request(request.scope), service.needed(service.customers, "database")
         done = await customers.erase(seen.caller.tenant, customer, actor=seen.caller.name)
         if not done.is_complete:

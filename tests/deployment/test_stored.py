@@ -185,6 +185,51 @@ async def test_a_customer_is_exported_and_erased_from_history_and_cache(serving)
         assert len(await history_of(client, 2)) == 2
 
 
+@pytest.mark.parametrize("step", ["_keep", "subject"], ids=["about to be kept", "half kept"])
+async def test_an_answer_that_is_being_kept_while_its_customer_is_erased_is_gone(serving, monkeypatch, step):
+    async with serving() as served, served.client() as client:
+        service = served.app.service
+        owner = service.answering if step == "_keep" else service.store
+        begun, goes_on, real = asyncio.Event(), asyncio.Event(), getattr(owner, step)
+
+        async def slow(*given):
+            found = await real(*given) if step == "subject" else None
+            begun.set()
+            await goes_on.wait()
+            return found or await real(*given)
+
+        monkeypatch.setattr(owner, step, slow)
+        await client.post("/v1/answers", json={**ASKED, "customer": "c-1"})
+        await begun.wait()
+        erased = await client.delete("/v1/customers/c-1")
+        goes_on.set()
+        await client.post("/v1/answers", json=ASKED)  # is kept after the other
+        await history_of(client, 1)
+
+        assert erased.status_code == 200
+        assert (await client.get("/v1/answers", params={"customer": "c-1"})).json()["answers"] == []
+        assert await service.store.subjects("lantern", "c-1") == []
+
+
+async def test_a_customer_is_not_called_erased_while_redis_is_away(serving, own_redis):
+    """Takes some seconds: a Redis that was away is left alone for a moment."""
+    async with serving(own_redis.url) as served, served.client() as client:
+        await client.post("/v1/answers", json={**ASKED, "customer": "c-1"})
+        await history_of(client, 1)
+        own_redis.kill()
+        away = await client.delete("/v1/customers/c-1")
+        own_redis.start()
+
+        async def is_erased():
+            return (await client.delete("/v1/customers/c-1")).status_code == 200
+
+        await until(is_erased)
+        assert await served.app.service.store.subjects("lantern", "c-1") == []
+
+    assert_problem(away, 503, "dependency")
+    assert "cache" in away.json()["detail"]
+
+
 async def test_a_job_is_queued_and_its_location_tells_how_far_it_is(serving):
     queue = running_queue(kind="nats")
     async with serving(queue_url=queue.url) as served, served.client() as client:
