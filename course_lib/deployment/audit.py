@@ -6,9 +6,9 @@ elsewhere; await audit.verify() -> Verified, or Broken with the first record tha
 Each record's hash is an HMAC over the hash before it and the record, so whoever has the database alone can
 neither change a record nor add one. Records cut off at the end leave a chain that is whole: they are told by
 its head, kept in a file or in Redis. A log that does not end with its head goes on from the head, so that the
-gap is there for ever; and a head that is gone is told by a record of its own. Somebody who has the key, or
-can set both database and head back to an earlier day, is out of reach of this: keep the head where the
-database's administrator cannot write.
+gap is there for ever; and a head that is gone, and known to no process, is told by a record of its own.
+Somebody who has the key, or can set both database and head back to an earlier day, is out of reach of this:
+keep the head where the database's administrator cannot write.
 
 Nothing personal is in a record: names of keys, pseudonyms, ids and counts; `record` refuses other values.
 """
@@ -300,7 +300,7 @@ class Audit:
                 lost_at, last = (seq if fields[3] == _HEAD_LOST else lost_at), expected
         if head and head.seq > last.seq:
             return Broken(last.seq + 1, f"records {last.seq + 1} to {head.seq} were cut off at the end")
-        has_head = self._head is not None and head is not None and not kept.is_lost
+        has_head = self._head is not None and head is not None
         return Verified(last.seq, has_head=has_head, head_lost_at=lost_at)
 
     async def _append(self, batch: Sequence[Entry], kept: _Kept, cursor: Cursor) -> Head:
@@ -344,7 +344,7 @@ class Audit:
         except (RedisError, FileError, OSError) as error:
             return _Kept(self._last, is_lost=False, error=type(error).__name__)
         latest = max((head for head in (found, self._last) if head is not None), default=None)
-        return _Kept(latest, is_lost=found is None and self._head is not None)
+        return _Kept(latest, is_lost=latest is None and self._head is not None)
 
     async def _keep(self, head: Head) -> None:
         try:
@@ -365,7 +365,7 @@ class Audit:
 class _Kept(NamedTuple):
     head: Head | None
     is_lost: bool
-    """Whether its keeper answers, and has none."""
+    """Whether its keeper answers and has none, and this process wrote none either."""
     error: str = ""
     """Why its keeper could not be read."""
 

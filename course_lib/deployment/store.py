@@ -158,6 +158,10 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(12)}"
 
 
+class ErasedMeanwhile(StoreError):  # noqa: N818  (it says what happened)
+    """The customer of a request was erased while it came in."""
+
+
 class Store(Database):
     """The rows of the service."""
 
@@ -339,7 +343,9 @@ class Store(Database):
         try:
             return await self.run(tenant, work)
         except psycopg.errors.ForeignKeyViolation:
-            raise StoreError("this customer was erased while the request came in; send it again") from None
+            raise ErasedMeanwhile(
+                "this customer was erased as the request came in; send it again"
+            ) from None
 
     # Deleting
 

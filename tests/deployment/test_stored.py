@@ -146,12 +146,23 @@ async def test_a_log_whose_head_is_gone_is_not_called_verified_and_nothing_more(
         await client.get("/v1/customers/c-1/export")
         async with redis.asyncio.Redis.from_url(redis_url) as in_redis:
             await in_redis.set("service:audit-head", "junk")
+        known = await client.post("/v1/audit/verify")
+    async with serving() as served, served.client() as client:
         gone = await client.post("/v1/audit/verify")
         await client.get("/v1/customers/c-1/export")
         later = await client.post("/v1/audit/verify")
 
+    assert known.json()["status"] == "verified"  # the process that wrote it knows it
     assert "there is no head" in gone.json()["status"]
     assert "the head was gone before record 2" in later.json()["status"]
+
+
+async def test_a_customer_is_not_touched_while_the_log_takes_no_more(serving):
+    async with serving() as served, served.client() as client:
+        served.app.service.audit._most_waiting = 0
+
+        assert_problem(await client.get("/v1/customers/c-1/export"), 503, "dependency")
+        assert_problem(await client.delete("/v1/customers/c-1"), 503, "dependency")
 
 
 async def test_a_redis_that_hangs_is_told_to_who_verifies(serving, own_redis):
