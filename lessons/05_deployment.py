@@ -3028,6 +3028,7 @@ print("its model:", loaded.reply.lm, "| asks:", answered.answer[:60])
 #     C -- yes --> A([answer])
 #     C -- no --> M["program, deadline<br>502, 503, 504"] --> A
 #     M -.-> D[("history, audit log")]
+#     linkStyle default stroke:#808080
 # ```
 #
 # Nearly all of it you know: caches from notebook 02, deadlines, retries and the circuit breaker from 03, traces, metrics and redaction from
@@ -6235,12 +6236,12 @@ print("afterwards:", type(late).__name__)
 # ```mermaid
 # flowchart LR
 #     accDescr: Clients ask Traefik, which asks three replicas; these use the model, Redis, PostgreSQL and a queue with a worker
-#     C([clients]) --> T[Traefik] --> R1[replica 1] & R2[replica 2] & R3["replica 3<br>(canary)"]
-#     R1 & R2 & R3 --> M[(model)]
-#     R1 & R2 & R3 --> V[("Redis:<br>cache, limits")]
-#     R1 & R2 & R3 --> P[("PostgreSQL:<br>history, jobs, audit")]
-#     R1 & R2 & R3 --> Q[["queue"]] --> W[worker] --> P
-#     W --> M
+#     C([clients]) --> T[Traefik] --> R["replicas 1 and 2,<br>and 3, the canary"]
+#     R --> V[("Redis:<br>cache, limits")]
+#     R --> P[("PostgreSQL:<br>history, jobs, audit")]
+#     R --> Q[["queue"]] --> W[worker] --> P
+#     R & W --> M[(model)]
+#     linkStyle default stroke:#808080
 # ```
 #
 # Two replicas serve version 1 of the programs, and one serves version 2, whose instructions ask for shorter answers. The queue is NATS here,
@@ -11380,6 +11381,13 @@ table(
         for each in DEMANDS
     ]
 )
+
+# %% [markdown]
+# Which test shows a demand, the table of the library says, and a test of the project holds that each of those tests exists:
+
+# %% name="shown-by"
+for each in DEMANDS[:3]:
+    print(each.regulation, each.section, "->", each.test)
 
 
 # %% [markdown]

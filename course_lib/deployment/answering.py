@@ -418,13 +418,26 @@ class Answering:
         return Answered(answer_id, outputs, version, True, key)
 
     async def forget(self, tenant: str, customer: str) -> int:
-        """Drop all that is cached for a customer, here at once and elsewhere within half a second."""
+        """Drop all that is cached for a customer, here at once and elsewhere within half a second.
+
+        Raises:
+            NotReached: Redis does not answer; other replicas may go on with what they hold till it is told.
+        """
         mine = [each for each in self._waiting if each[0][:2] == (tenant, customer)]
         for each in mine:
             self._waiting.remove(each)
         self._given.clear()
         tag = self.tag(tenant, customer)
-        return await asyncio.to_thread(self.cache.invalidate, tenant=tenant, customer=tag)
+        return await asyncio.to_thread(self.cache.invalidate, tenant=tenant, customer=tag, everywhere=True)
+
+    async def is_forgotten(self, asked: Asked) -> bool:
+        """Return whether the customer was erased since this was asked, by any replica.
+
+        Raises:
+            NotReached: Redis does not answer, so nobody knows.
+        """
+        with self._scoped(asked):
+            return await asyncio.to_thread(self.cache.is_dropped, asked.stamp)
 
     def _id(self, key: str, outputs: dict[str, Any]) -> str:
         told = orjson.dumps([key, outputs], default=str)

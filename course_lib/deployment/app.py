@@ -37,7 +37,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
 from course_lib.debugging import MetricsCollector
 from course_lib.deployment.answering import Answered, Answering, Asked
-from course_lib.deployment.audit import Audit, AuditError, RedisHead, Verified
+from course_lib.deployment.audit import Audit, AuditError, Broken, RedisHead
 from course_lib.deployment.callers import Callers
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.customers import Cache, Customers
@@ -181,11 +181,18 @@ class Service:
         return self.needed(self.store, "database")
 
     async def keep(self, asked: Asked, said: Answered) -> None:
-        """Write an answer into the history."""
+        """Write an answer into the history, unless its customer was erased since it was asked.
+
+        An erasure drops what is cached first, and then the pseudonyms that there are. So what was not dropped
+        after its pseudonym was read is saved under one that the erasure finds.
+        """
         if not self.config.database_url:
             return
         store = self.needed_store()
         subject = await store.subject(asked.tenant, asked.customer) if asked.customer else None
+        if subject and await self.answering.is_forgotten(asked):
+            await store.drop_unused(asked.tenant, subject)
+            return
         await store.save_answer(
             asked.tenant,
             program=asked.program,
@@ -244,7 +251,7 @@ class Service:
         """Return how each part is: "ok", or what is wrong with it, at most a second ago."""
         state = self.answering.breaker.state
         found = {"model": "ok" if state == "closed" else f"its breaker is {state}", **self._pinged}
-        if self.audit is not None and self.audit.waiting >= MOST_UNWRITTEN:
+        if self.audit is not None and (self.audit.error or self.audit.waiting >= MOST_UNWRITTEN):
             found["audit"] = "cannot be written"
         return found
 
@@ -564,7 +571,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         found = await audit.entries(seen.caller.tenant, before=before, limit=limit)
         shown = ("actor", "action", "target", "at")
         entries = [
-            {"seq": seq, **{name: getattr(one, name) for name in shown}, "detail": json.loads(one.detail)}
+            {"seq": seq, **{name: getattr(one, name) for name in shown}, "detail": _detail(one.detail)}
             for seq, one in found
         ]
         return _json({"entries": entries, "request_id": seen.request_id})
@@ -573,9 +580,12 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
     async def verify_audit(request: Request) -> Response:
         """Say whether every record is as it was written, or which is the first that is not."""
         seen, audit = of_request(request.scope), service.needed(service.audit, "database")
-        await audit.flush()
-        found = await audit.verify()
-        status = "verified" if isinstance(found, Verified) else f"broken at record {found.seq}"
+        try:
+            await audit.flush()
+            found = await audit.verify()
+        except AuditError as error:
+            raise Problem("dependency", "What keeps the audit log's head does not answer.") from error
+        status = f"broken at record {found.seq}" if isinstance(found, Broken) else f"verified{found.doubt}"
         return _json({"status": status, "request_id": seen.request_id})
 
     @get("/v1/customers/{customer}/export", ("invalid",), response_model=CustomerReply)
@@ -589,7 +599,11 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         "/v1/customers/{customer}", response_model=CustomerReply, responses=documented(*_ALWAYS, "invalid")
     )
     async def erase_customer(request: Request, customer: Id) -> Response:
-        """Erase all that is held about a customer, everywhere; 503 says that a place is away: ask again."""
+        """Erase all that is held about a customer, everywhere; 503 says that a place is away: ask again.
+
+        Till then another replica may give an answer that it has in memory. What is asked of this customer
+        while it is erased may be kept, under a new pseudonym.
+        """
         seen, customers = of_request(request.scope), service.needed(service.customers, "database")
         done = await customers.erase(seen.caller.tenant, customer, actor=seen.caller.name)
         if not done.is_complete:
@@ -655,6 +669,15 @@ def _routes(method: Callable[..., Any], *usual: str) -> Callable[..., Any]:
 
 def _json(told: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(told), status, headers, "application/json")
+
+
+def _detail(text: str) -> dict[str, Any]:
+    """Return the detail of an audit record, which somebody may have changed in the database."""
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"problem": "this record was changed; verify the log"}
 
 
 def _job_told(job: Any, results: Any, seen: Seen) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What is held about one customer, wherever that is: exported as JSON, or erased.
 
-Main path: await customers.erase(tenant, customer, actor=...) -> the database's rows, then each Place, then
-the pseudonym itself -> Erasure, which says what went from where. The audit log has it under the pseudonym.
+Main path: await customers.erase(tenant, customer, actor=...) -> caches, so that no answer under way is kept,
+then the database's rows, each Place, and the pseudonym itself -> Erasure, which says what went from where.
+The audit log has it under the pseudonym.
 
 An erasure that is cut off, or finds a place away, is not lost: the pseudonym stays marked, and asking again,
 or `resume()`, goes on.
@@ -17,7 +18,7 @@ import asyncio
 import fcntl
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -102,14 +103,19 @@ class Customers:
         checked_name("customer", customer)
         known = await self._store.subjects(tenant, customer)
         await self._audit.record(tenant, actor, "privacy.erase", _shown(known))
-        subjects, rows = await self._store.begin_erasure(tenant, customer, resumes=resumes)
-        person = Person(tenant, customer, tuple(subjects))
-        erased, failed = {"database": rows}, {}
-        for place in self._places:
-            try:
-                erased[place.name] = await place.erase(person)
-            except Exception as error:  # border: a place is somebody else's
-                failed[place.name] = type(error).__name__
+        erased, failed = dict[str, int](), dict[str, str]()
+
+        async def erase_from(places: Iterable[Place], subjects: Sequence[str]) -> None:
+            for place in places:
+                try:
+                    count = await place.erase(Person(tenant, customer, tuple(subjects)))
+                    erased[place.name] = erased.get(place.name, 0) + count
+                except Exception as error:  # border: a place is somebody else's
+                    failed[place.name] = type(error).__name__
+
+        await erase_from((place for place in self._places if isinstance(place, Cache)), known)
+        subjects, erased["database"] = await self._store.begin_erasure(tenant, customer, resumes=resumes)
+        await erase_from(self._places, subjects)
         if not failed:
             await self._store.finish_erasure(tenant, subjects)
         outcome = "privacy.erase_incomplete" if failed else "privacy.erased"

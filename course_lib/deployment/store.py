@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partialmethod
@@ -55,6 +56,23 @@ WHERE tenant = %(tenant)s AND id = %(id)s AND NOT has_ended RETURNING id
 _ERASE: LiteralString = """
 UPDATE subjects SET erasing = coalesce(erasing, now()) WHERE tenant = %(tenant)s AND customer = %(customer)s
     AND (erasing IS NOT NULL OR NOT %(resumes)s) RETURNING subject
+"""
+_FEEDBACK: LiteralString = """'feedback',
+    (SELECT to_jsonb(f) FROM feedback f WHERE f.tenant = page.tenant AND f.answer_id = page.id)"""
+_RESULTS: LiteralString = """'results', (SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.index), '[]')
+    FROM job_results r WHERE r.tenant = page.tenant AND r.job_id = page.id)"""
+_HELD: dict[str, tuple[LiteralString, LiteralString, int]] = {
+    "answers": ("id", _FEEDBACK, 500),
+    "jobs": ("id", _RESULTS, 20),
+    "idempotency_keys": ("key", "", 500),
+}
+"""What is about a customer, by table: its key, what belongs to a row, and how many rows are read at once."""
+_PAGE: LiteralString = """
+WITH page AS (
+    SELECT * FROM {0} WHERE tenant = %(tenant)s AND subject = ANY(%(subjects)s)
+    AND (created, {1}) > (%(created)s::timestamptz, %(key)s) ORDER BY created, {1} LIMIT %(limit)s
+)
+SELECT created::text, {1}, to_jsonb(page) || jsonb_build_object({2}) FROM page ORDER BY created, {1}
 """
 _DROP: LiteralString = "DELETE FROM {} WHERE created < now() - make_interval(secs => 86400 * %s)"
 _UNUSED: LiteralString = """ AND erasing IS NULL AND (tenant, subject) NOT IN (
@@ -138,6 +156,10 @@ Begun = Fresh | Running | Done | Conflict
 def new_id(kind: str) -> str:
     """Return a random id that nobody can guess, such as `job_...`."""
     return f"{kind}_{secrets.token_hex(12)}"
+
+
+class ErasedMeanwhile(StoreError):  # noqa: N818  (it says what happened)
+    """The customer of a request was erased while it came in."""
 
 
 class Store(Database):
@@ -321,7 +343,9 @@ class Store(Database):
         try:
             return await self.run(tenant, work)
         except psycopg.errors.ForeignKeyViolation:
-            raise StoreError("this customer was erased while the request came in; send it again") from None
+            raise ErasedMeanwhile(
+                "this customer was erased as the request came in; send it again"
+            ) from None
 
     # Deleting
 
@@ -357,9 +381,19 @@ class Store(Database):
         await self.run(tenant, work)
 
     async def held(self, tenant: str, customer: str) -> dict[str, Any]:
-        """Return all rows about a customer as JSON, table by table."""
-        query: LiteralString = "SELECT rows_about(%(tenant)s, %(customer)s)"
-        return dict((await self.rows(tenant, query, {"customer": customer}))[0][0])
+        """Return all rows about a customer as JSON, table by table; each page has the usual deadline."""
+        subjects = await self.subjects(tenant, customer)
+        return {table: await self._held_in(table, tenant, subjects) for table in _HELD}
+
+    async def _held_in(self, table: str, tenant: str, subjects: list[str]) -> list[dict[str, Any]]:
+        key, more, limit = _HELD[table]
+        query = SQL(_PAGE).format(Identifier(table), Identifier(key), SQL(more))
+        values: dict[str, Any] = {"subjects": subjects, "limit": limit, "created": "-infinity", "key": ""}
+        found: list[dict[str, Any]] = []
+        while rows := await self.rows(tenant, query, values):
+            found += [row for *_, row in rows]
+            values["created"], values["key"], _ = rows[-1]
+        return found
 
     async def subjects(self, tenant: str, customer: str) -> list[str]:
         """Return a customer's pseudonyms; more than one only while an erasure of them is not finished."""
@@ -367,6 +401,12 @@ class Store(Database):
         return [
             subject for (subject,) in await self.rows(tenant, f"{query} ORDER BY created", {"who": customer})
         ]
+
+    async def drop_unused(self, tenant: str, subject: str) -> None:
+        """Forget a pseudonym that nothing is kept under."""
+        delete: LiteralString = "DELETE FROM subjects WHERE tenant = %(tenant)s AND subject = %(subject)s"
+        with suppress(psycopg.errors.ForeignKeyViolation):
+            await self.rows(tenant, f"{delete} AND erasing IS NULL", {"subject": subject})
 
     async def unfinished_erasures(self) -> list[tuple[str, str]]:
         """Return tenant and customer of each erasure that was begun and cut off."""

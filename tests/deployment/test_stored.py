@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import asynccontextmanager
 
 import pytest
+import redis.asyncio
 
 from course_lib import lm
 from course_lib.deployment.database import StoreUnavailable
 from course_lib.services import running_queue
 from tests.deployment.serving import QUESTION, desk
+from tests.deployment.test_audit import change
 from tests.deployment.test_service import ASKED, assert_problem, until
 from tests.models import model  # noqa: F401  # fixture
 
@@ -20,7 +24,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def serving(redis_url, service_url):
     @asynccontextmanager
-    async def run(**settings):
+    async def run(redis_url=redis_url, **settings):
         async with desk(redis_url, database_url=service_url, **settings) as served:
             service = served.app.service
 
@@ -127,6 +131,51 @@ async def test_what_was_done_is_in_the_audit_log_which_verifies(serving):
     assert verified.json()["status"] == "verified"
 
 
+async def test_a_record_that_was_forged_is_shown_and_told_and_no_failure(serving, service_url):
+    async with serving() as served, served.client() as client:
+        await client.get("/v1/customers/c-1/export")
+        for detail in ("no JSON", "[1]", '{"a": "\\ud800"}'):
+            change(service_url, f"UPDATE audit SET detail = '{detail}', at = 'infinity'")
+            (entry,) = (await client.get("/v1/audit")).json()["entries"]
+            assert "was changed" in entry["detail"]["problem"]
+        assert (await client.post("/v1/audit/verify")).json()["status"] == "broken at record 1"
+
+
+async def test_a_log_whose_head_is_gone_is_not_called_verified_and_nothing_more(serving, redis_url):
+    async with serving() as served, served.client() as client:
+        await client.get("/v1/customers/c-1/export")
+        async with redis.asyncio.Redis.from_url(redis_url) as in_redis:
+            await in_redis.set("service:audit-head", "junk")
+        known = await client.post("/v1/audit/verify")
+    async with serving() as served, served.client() as client:
+        gone = await client.post("/v1/audit/verify")
+        await client.get("/v1/customers/c-1/export")
+        later = await client.post("/v1/audit/verify")
+
+    assert known.json()["status"] == "verified"  # the process that wrote it knows it
+    assert "there is no head" in gone.json()["status"]
+    assert "the head was gone before record 2" in later.json()["status"]
+
+
+async def test_a_customer_is_not_touched_while_the_log_takes_no_more(serving):
+    async with serving() as served, served.client() as client:
+        served.app.service.audit._most_waiting = 0
+
+        assert_problem(await client.get("/v1/customers/c-1/export"), 503, "dependency")
+        assert_problem(await client.delete("/v1/customers/c-1"), 503, "dependency")
+
+
+async def test_a_redis_that_hangs_is_told_to_who_verifies(serving, own_redis):
+    """Takes some seconds: each call waits half a second for a Redis that hangs."""
+    async with serving(own_redis.url) as served, served.client() as client:
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        try:
+            reply = await client.post("/v1/audit/verify")
+        finally:
+            os.kill(own_redis.pid, signal.SIGCONT)
+    assert_problem(reply, 503, "dependency")
+
+
 async def test_a_customer_is_exported_and_erased_from_history_and_cache(serving):
     async with serving() as served, served.client() as client:
         mine = {**ASKED, "customer": "c-1"}
@@ -145,6 +194,51 @@ async def test_a_customer_is_exported_and_erased_from_history_and_cache(serving)
         assert other.json()["cached"]
         assert lm.ledger().requests == calls + 1
         assert len(await history_of(client, 2)) == 2
+
+
+@pytest.mark.parametrize("step", ["_keep", "subject"], ids=["about to be kept", "half kept"])
+async def test_an_answer_that_is_being_kept_while_its_customer_is_erased_is_gone(serving, monkeypatch, step):
+    async with serving() as served, served.client() as client:
+        service = served.app.service
+        owner = service.answering if step == "_keep" else service.store
+        begun, goes_on, real = asyncio.Event(), asyncio.Event(), getattr(owner, step)
+
+        async def slow(*given):
+            found = await real(*given) if step == "subject" else None
+            begun.set()
+            await goes_on.wait()
+            return found or await real(*given)
+
+        monkeypatch.setattr(owner, step, slow)
+        await client.post("/v1/answers", json={**ASKED, "customer": "c-1"})
+        await begun.wait()
+        erased = await client.delete("/v1/customers/c-1")
+        goes_on.set()
+        await client.post("/v1/answers", json=ASKED)  # is kept after the other
+        await history_of(client, 1)
+
+        assert erased.status_code == 200
+        assert (await client.get("/v1/answers", params={"customer": "c-1"})).json()["answers"] == []
+        assert await service.store.subjects("lantern", "c-1") == []
+
+
+async def test_a_customer_is_not_called_erased_while_redis_is_away(serving, own_redis):
+    """Takes some seconds: a Redis that was away is left alone for a moment."""
+    async with serving(own_redis.url) as served, served.client() as client:
+        await client.post("/v1/answers", json={**ASKED, "customer": "c-1"})
+        await history_of(client, 1)
+        own_redis.kill()
+        away = await client.delete("/v1/customers/c-1")
+        own_redis.start()
+
+        async def is_erased():
+            return (await client.delete("/v1/customers/c-1")).status_code == 200
+
+        await until(is_erased)
+        assert await served.app.service.store.subjects("lantern", "c-1") == []
+
+    assert_problem(away, 503, "dependency")
+    assert "cache" in away.json()["detail"]
 
 
 async def test_a_job_is_queued_and_its_location_tells_how_far_it_is(serving):
