@@ -15,8 +15,10 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from taskiq import AckableMessage
 from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
+from taskiq.utils import maybe_awaitable
 
 from course_lib.deployment.database import StoreUnavailable
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
@@ -90,8 +92,8 @@ class Worker:
             await asyncio.gather(*self._running, return_exceptions=True)
 
     def _receiver(self) -> Receiver:
-        return Receiver(
-            self.queue.broker,
+        return _Receiver(
+            self.queue,
             run_startup=False,
             max_async_tasks=self._jobs_at_once,
             ack_type=AcknowledgeType.MANUAL,
@@ -118,10 +120,8 @@ class Worker:
                 if job is not None:  # else it is done, dead or erased
                     await self._attempt(job, failures)
                 return
-            except (StoreUnavailable, QueueUnavailable) as error:
-                note(
-                    "job.waits", error=type(error).__name__
-                )  # no fault of the job's: it is kept, and counts nothing
+            except Exception as error:  # border: of database and queue, no fault of the job's
+                note("job.waits", error=type(error).__name__)  # it is kept, and counts nothing
                 await asyncio.sleep(min(self._waits_s, default=1.0))
 
     async def _attempt(self, job: Job, failures: int) -> None:
@@ -162,6 +162,23 @@ class Worker:
         else:
             await self._store.fail_job(job.tenant, job.id, error)
             await self.queue.send(job.id, failures=failures + 1, wait_s=self._waits_s[failures])
+
+
+class _Receiver(Receiver):
+    """taskiq's, which drops what is no job: never acknowledged, it would take a job's place for ever."""
+
+    def __init__(self, queue: JobQueue, **options: Any) -> None:
+        super().__init__(queue.broker, **options)
+        self._queue = queue
+
+    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:
+        """Do the job of one message."""
+        assert isinstance(message, AckableMessage)
+        if self._queue.is_job(message.data):
+            await super().callback(message, raise_err)
+        else:
+            note("queue.dropped", bytes=len(message.data))
+            await maybe_awaitable(message.ack())
 
 
 class TooManyAttempts(Exception):  # noqa: N818  (its name is what a dead letter says)

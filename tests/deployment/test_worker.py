@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import psycopg
 import pytest
+from taskiq import BrokerMessage
 
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.store import Store
@@ -81,6 +84,55 @@ async def test_a_message_holds_the_id_and_nothing_that_a_customer_wrote(server, 
 
     assert all(job_id.encode() in each and b"parcel" not in each for each in bodies)
     assert await queue.send_again(job_id)
+
+
+MESSAGE = {"task_id": "x", "task_name": "run_job", "labels": {"ack_type": "manual"}, "labels_types": None}
+FOREIGN: list[dict[str, object]] = [
+    {"args": [], "kwargs": {}},
+    {"args": ["job_1", "often"], "kwargs": {}},
+    {"args": ["job\0", 0], "kwargs": {}},
+    {"args": ["job_1", 0], "kwargs": {"job_id": "job_2"}},
+    {"args": ["job_1", 0], "kwargs": {}, "labels": {"ack_type": "never"}},
+    {"args": ["job_1", 0], "kwargs": {}, "labels": {"ack_type": "manual", "timeout": "0"}},
+]
+
+
+@pytest.mark.parametrize("server", BOTH, indirect=True)
+async def test_messages_that_are_no_jobs_are_dropped_and_stop_nothing(
+    server, store, queue, database_url, seed
+) -> None:
+    for each in [b"{", *(json.dumps({**MESSAGE, **each}).encode() for each in FOREIGN * 2)]:
+        for labels in ({}, {"dead": "x"}):
+            foreign = BrokerMessage(task_id="x", task_name="run_job", message=each, labels=labels)
+            await queue.broker.kick(foreign)
+
+    with worker(seed, server.url, database_url):  # hands over 8 messages that are not acknowledged, at most
+        job_id = await sent(store, queue, {"text": "tent"})
+
+        assert await reaches(store, job_id, "done")
+    assert await queue.dead_letters() == []
+    assert not await queue.send_again(job_id)
+
+
+@pytest.mark.parametrize("server", ["nats"], indirect=True)  # the database fails, not the queue
+async def test_a_job_waits_while_the_database_answers_with_an_error(
+    server, store, queue, database_url, seed
+) -> None:
+    async def is_held() -> bool:
+        info = await queue.broker.js.consumer_info("course_jobs", "course_workers")
+        return bool(info.num_ack_pending)
+
+    with worker(seed, server.url, database_url), psycopg.connect(database_url, autocommit=True) as line:
+        job_id = await sent(store, queue, {"text": "sent while it works"})
+        assert await reaches(store, job_id, "done")
+        job = await store.create_job("shop", "answer", "1", [{"text": "tent"}])
+        line.execute("ALTER TABLE jobs RENAME TO jobs_away")
+        await queue.send(job.id)
+        assert await comes(is_held)
+        await asyncio.sleep(0.3)  # it is told nowhere that the claim has failed
+        line.execute("ALTER TABLE jobs_away RENAME TO jobs")
+
+        assert await reaches(store, job.id, "done")
 
 
 async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
