@@ -465,13 +465,14 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             raise Problem("invalid", "There is no such program.", errors=[_NO_PROGRAM])
         answering.program(asked.program, seen.version)
         queue = service.needed(service.queue, "queue")
+        once = seen.idempotency_key and f"{seen.idempotency_key}:{seen.digest.hex()}"  # key and body: one job
         job = await store.create_job(
             seen.caller.tenant,
             asked.program,
             seen.version,
             answering.inputs(asked.program, asked.inputs),
             customer=asked.customer,
-            idempotency_key=seen.idempotency_key,
+            idempotency_key=once,
         )
         if job.status == "dead":  # it could not be queued the first time
             await store.revive_job(job.id)
@@ -623,13 +624,21 @@ def _json(told: Any, *, status: int = 200, headers: dict[str, str] | None = None
 
 
 def _job_told(job: Any, results: Any, seen: Seen) -> dict[str, Any]:
-    """Return what a tenant sees of a job."""
+    """Return what a tenant sees of a job; of a row that somebody else has written, that it is unreadable."""
     return {
         **{name: getattr(job, name) for name in ("id", "program", "version", "status", "attempts", "error")},
-        "inputs": len(job.inputs),
-        "results": [{"index": each.index, **each.result} for each in results],
+        "inputs": len(job.inputs) if isinstance(job.inputs, list) else 0,
+        "results": [{"index": each.index, **_readable(each.result)} for each in results],
         "request_id": seen.request_id,
     }
+
+
+def _readable(result: Any) -> dict[str, Any]:
+    try:
+        orjson.dumps(result)
+    except TypeError:  # such as a number of 400 digits
+        result = None
+    return result if isinstance(result, dict) else {"error": "unreadable"}
 
 
 async def _server_sent(events: Stream, told_at_end: Callable[[Final], Any]) -> AsyncIterator[bytes]:

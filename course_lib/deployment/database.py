@@ -23,6 +23,7 @@ from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from course_lib.adapters.data.connections import first_line, is_dropped
@@ -41,6 +42,7 @@ EVERY_TENANT = "*"
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _ATTEMPT_S = 1.0
 _SEE_TENANT = "SELECT set_config('course.tenant', %s, true)"  # until the transaction ends
+_READ_ONLY: LiteralString = "SELECT current_setting('transaction_read_only')"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS migrations (
     name text PRIMARY KEY, sha256 text NOT NULL, applied timestamptz NOT NULL DEFAULT now()
@@ -109,8 +111,9 @@ class Database:
         await self.close()
 
     async def ping(self) -> None:
-        """Raise StoreUnavailable unless the database answers."""
-        await self.rows(EVERY_TENANT, "SELECT 1", {})
+        """Raise StoreUnavailable unless the database answers, and takes what is to be kept."""
+        if await self.rows(EVERY_TENANT, _READ_ONLY, {}) != [("off",)]:
+            raise StoreUnavailable("PostgreSQL is read-only at the moment; let it take writes again")
 
     async def migrate(self, folder: Path = _MIGRATIONS) -> list[str]:
         """Apply the migrations of a folder that are missing, in order, and return their names."""
@@ -167,7 +170,7 @@ class Database:
             if call.done():
                 return call.result()
             said = "no answer"
-        except psycopg.OperationalError as error:  # also a full disk, or a server that is read-only for now
+        except (psycopg.OperationalError, ReadOnlySqlTransaction) as error:  # also a full disk
             said = hide_secrets(first_line(error))
         finally:
             if call.cancel():  # not waited for: psycopg asks a server that hangs to cancel, for 5 s

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
+import psycopg
 import pytest
 
 from course_lib import lm
 from course_lib.deployment.database import StoreUnavailable
+from course_lib.deployment.queue import QueueUnavailable
 from course_lib.services import running_queue
 from tests.deployment.serving import QUESTION, desk
 from tests.deployment.test_service import ASKED, assert_problem, until
@@ -175,3 +177,71 @@ async def test_a_database_that_is_away_is_told_where_it_is_needed_and_missed_now
         assert (await client.post("/v1/answers", json=ASKED)).status_code == 200
         monkeypatch.undo()
         await history_of(client, 1)
+
+
+JOB = {"program": "triage", "inputs": ["The stove leaks gas!"]}
+
+
+async def test_a_key_whose_job_was_not_queued_is_free_for_another_one(serving, monkeypatch):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+        headers, other = {"Idempotency-Key": "k-1"}, {**JOB, "inputs": ["Where is my order?"] * 2}
+
+        async def away(*_, **__):
+            raise QueueUnavailable("it is down")
+
+        monkeypatch.setattr(served.app.service.queue, "send", away)
+        failed = await client.post("/v1/jobs", json=JOB, headers=headers)
+        monkeypatch.undo()
+        another = await client.post("/v1/jobs", json=other, headers=headers)
+        reused = await client.post("/v1/jobs", json=JOB, headers=headers)
+
+    assert_problem(failed, 503, "dependency")
+    assert (another.status_code, another.json()["inputs"]) == (202, 2)
+    assert_problem(reused, 422, "key_reused")
+
+
+UNREADABLE = ["5", "null", '["x"]', '{"n": 1' + "0" * 400 + "}"]
+
+
+async def test_a_job_that_somebody_else_has_written_is_told_as_unreadable(serving, service_url):
+    async with serving() as served, served.client() as client:
+        store = served.app.service.store
+        job = await store.create_job("lantern", "answer", "1", [{}] * len(UNREADABLE))
+        with psycopg.connect(service_url) as line:
+            for number, each in enumerate(UNREADABLE):
+                values = [job.id, number, each]
+                line.execute("INSERT INTO job_results VALUES ('lantern', %s, %s, %s)", values)
+            line.execute("UPDATE jobs SET inputs = '7'")
+        reply = await client.get(f"/v1/jobs/{job.id}")
+
+    assert (reply.status_code, reply.json()["inputs"]) == (200, 0)
+    assert [each["error"] for each in reply.json()["results"]] == ["unreadable"] * len(UNREADABLE)
+
+
+def let_write(url: str, *, is_off: bool) -> None:
+    """Set whether the database takes writes, and end its connections, which would not notice."""
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as line:
+        line.execute("SET default_transaction_read_only = off")
+        line.execute(f"ALTER DATABASE service SET default_transaction_read_only = {is_off}")
+        line.execute(f"{others} AND datname = current_database()")
+
+
+async def test_a_database_that_takes_no_writes_is_a_part_that_does_not_answer(serving, service_url):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+
+        async def is_told():
+            return served.app.service.parts()["database"] == told
+
+        let_write(service_url, is_off=True)
+        try:
+            assert_problem(await client.post("/v1/jobs", json=JOB), 503, "dependency")
+            told = "does not answer"
+            await until(is_told)
+        finally:
+            let_write(service_url, is_off=False)
+        told = "ok"
+        await until(is_told)
+        assert (await client.post("/v1/jobs", json=JOB)).status_code == 202
