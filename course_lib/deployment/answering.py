@@ -19,6 +19,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ from course_lib.resilience import CircuitBreaker, Deadline
 MEMORY_BYTES = 6 * 1024 * 1024
 """Room for answers in a replica, and for what its models said: some 1,500 of each. Redis has the rest."""
 _KNOWN = 2_048
+_SHORT = 300
+"""Characters of a text that is redacted on the event loop, in 10 ms at most; a thread takes longer ones."""
 _MOST_WAITING = 10_000
 _EVERY_S = 0.05
 _STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
@@ -255,6 +258,7 @@ class Answering:
             for version, program in self._versions(name, config.programs_folder)
         }
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
+        self._redactor = ThreadPoolExecutor(1, "redact")
         self._given: LRUCache[str, bool] = LRUCache(_KNOWN)
         self._keep = keep
         self._waiting: deque[tuple[Asked, Answered]] = deque(maxlen=_MOST_WAITING)
@@ -300,6 +304,7 @@ class Answering:
             _log.error("%d answers are not in the history: %s", len(self._waiting), type(error).__name__)
         if vars(dspy).get("cache") is self.cache:
             dspy.cache = self._former
+        self._redactor.shutdown(wait=False)
         self.cache.close()
 
     async def answer(
@@ -323,7 +328,7 @@ class Answering:
         """
         if not self.cache.is_fresh:
             await asyncio.to_thread(self.cache.refresh)
-        asked = self._asked(name, text, tenant, customer, version)
+        asked = await self._asked(name, text, tenant, customer, version)
         if (found := await self.found(asked.key)) is not None:
             return found
         with self._scoped(asked), dspy.context(lm=self._at_once, callbacks=[], **_LEAN):
@@ -340,7 +345,7 @@ class Answering:
 
         The parameters and errors are those of answer().
         """
-        asked, used = self._asked(name, text, tenant, customer, version), UsageTracker()
+        asked, used = await self._asked(name, text, tenant, customer, version), UsageTracker()
         with (
             self._scoped(asked),
             dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN),
@@ -349,14 +354,14 @@ class Answering:
                 prediction = await self.program(name, asked.version).acall(**self._inputs(asked))
         return self._said(asked, prediction, usage_of(used.entries).tokens)
 
-    def stream(
+    async def stream(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
     ) -> tuple[Stream, Callable[[Final], Answered]]:
         """Return the stream of one answer, and what keeps it when it is whole.
 
         The parameters are those of answer().
         """
-        asked, used = self._asked(name, text, tenant, customer, version), UsageTracker()
+        asked, used = await self._asked(name, text, tenant, customer, version), UsageTracker()
         outputs = self._served[name].outputs
         shown = [field for field in outputs if field != "citations"]
         sources = "citations" if "citations" in outputs else None
@@ -374,10 +379,12 @@ class Answering:
 
         return events, finished
 
-    def _asked(self, name: str, text: str, tenant: str, customer: str | None, version: str | None) -> Asked:
+    async def _asked(
+        self, name: str, text: str, tenant: str, customer: str | None, version: str | None
+    ) -> Asked:
         version = version or self.version
         self.program(name, version)
-        text = self.redacted(text)
+        text = await self.redacted(text)
         key = self.key(name, text, tenant=tenant, customer=customer, version=version)
         return Asked(tenant, customer, name, text, version, key, self.cache.stamp)
 
@@ -413,16 +420,22 @@ class Answering:
         """Return the name of a program's input."""
         return self._served[name].input
 
-    def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
+    async def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
         """Return the inputs of a job as they are kept: redacted, under the name that the program has."""
-        return [{self._served[name].input: self.redacted(text)} for text in texts]
+        field = self._served[name].input
+        return [{field: await self._in_thread(text)} for text in texts]
 
-    def redacted(self, text: str) -> str:
+    async def redacted(self, text: str) -> str:
         """Return a text without personal data; what was found is remembered by a digest of the text."""
         digest = hashlib.sha256(text.encode(errors="replace")).digest()
         if (known := self._redacted.get(digest)) is None:
-            known = self._redacted[digest] = redact(text)
+            known = redact(text) if len(text) <= _SHORT else await self._in_thread(text)
+            self._redacted[digest] = known
         return known
+
+    async def _in_thread(self, text: str) -> str:
+        """Return a text redacted by the one thread for it: several would leave the event loop less time."""
+        return await asyncio.get_running_loop().run_in_executor(self._redactor, redact, text)
 
     # -- answers that were given -------------------------------------------------------------------------
 

@@ -431,7 +431,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             """Answer one question as events: token, citation, status, heartbeat, final, error, done."""
             seen = of_request(request.scope)
             await quotas.check_tokens(seen.caller)
-            events, finished = answering.stream(
+            events, finished = await answering.stream(
                 "answer",
                 asked.question,
                 tenant=seen.caller.tenant,
@@ -470,7 +470,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             seen.caller.tenant,
             asked.program,
             seen.version,
-            answering.inputs(asked.program, asked.inputs),
+            await answering.inputs(asked.program, asked.inputs),
             customer=asked.customer,
             idempotency_key=once,
         )
@@ -513,7 +513,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
     async def create_feedback(request: Request, given: FeedbackRequest) -> Response:
         """Keep what somebody thought of an answer; the last word counts."""
         seen, store = of_request(request.scope), service.needed_store()
-        comment = answering.redacted(given.comment)
+        comment = await answering.redacted(given.comment)
         if not await store.feedback(seen.caller.tenant, given.answer_id, given.score, comment):
             raise Problem("not_found", "No answer of yours has this id.")
         await service.record(seen, "feedback", given.answer_id, score=given.score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -13,7 +14,7 @@ from course_lib.deployment.database import StoreUnavailable
 from course_lib.deployment.queue import QueueUnavailable
 from course_lib.services import running_queue
 from tests.deployment.serving import QUESTION, desk
-from tests.deployment.test_service import ASKED, assert_problem, until
+from tests.deployment.test_service import ASKED, assert_problem, longest_pause_s, until
 from tests.models import model  # noqa: F401  # fixture
 
 pytestmark = pytest.mark.anyio
@@ -245,3 +246,16 @@ async def test_a_database_that_takes_no_writes_is_a_part_that_does_not_answer(se
         told = "ok"
         await until(is_told)
         assert (await client.post("/v1/jobs", json=JOB)).status_code == 202
+
+
+async def test_a_batch_that_takes_long_to_redact_holds_up_nobody_else(serving):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+        inputs = [f"{number} {'1-' * 150}" for number in range(50)]  # half a second's work
+        begun_s = time.perf_counter()
+        posted = asyncio.create_task(client.post("/v1/jobs", json={"program": "answer", "inputs": inputs}))
+        longest_s = await longest_pause_s(posted)
+        took_s = time.perf_counter() - begun_s
+
+    assert posted.result().status_code == 202
+    assert longest_s < took_s / 3
