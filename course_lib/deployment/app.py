@@ -459,12 +459,16 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
 
     @post("/v1/jobs", response_model=JobReply, status_code=202)
     async def create_job(request: Request, asked: JobRequest) -> Response:
-        """Take a batch of inputs, which a worker answers; Location says where its results will be."""
+        """Take a batch of inputs, which a worker answers; Location says where its results will be.
+
+        429: too many of the tenant's jobs are not done yet, or its tokens of this day are spent.
+        """
         seen, store = of_request(request.scope), service.needed_store()
         if asked.program not in config.programs:
             raise Problem("invalid", "There is no such program.", errors=[_NO_PROGRAM])
         answering.program(asked.program, seen.version)
         queue = service.needed(service.queue, "queue")
+        await quotas.check_tokens(seen.caller)
         once = seen.idempotency_key and f"{seen.idempotency_key}:{seen.digest.hex()}"  # key and body: one job
         job = await store.create_job(
             seen.caller.tenant,
@@ -473,6 +477,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             await answering.inputs(asked.program, asked.inputs),
             customer=asked.customer,
             idempotency_key=once,
+            most_waiting=config.max_waiting_jobs,
         )
         if job.status == "dead":  # it could not be queued the first time
             await store.revive_job(job.id)

@@ -20,6 +20,7 @@ from course_lib.deployment.callers import Forbidden, Unauthorized
 from course_lib.deployment.database import StoreUnavailable
 from course_lib.deployment.queue import QueueUnavailable
 from course_lib.deployment.quotas import QuotaExceeded
+from course_lib.deployment.store import TooManyJobs
 from course_lib.errors import CourseError
 from course_lib.resilience import BreakerOpen, BulkheadFull, DeadlineExceeded
 from course_lib.resilience.retries import asked_s
@@ -108,6 +109,7 @@ _AGAIN = "Send it again after Retry-After."
 _MAPPED: tuple[tuple[type[BaseException], str, str], ...] = (
     (Forbidden, "forbidden", ""),
     (QuotaExceeded, "quota", _AGAIN),
+    (TooManyJobs, "quota", f"As many of your jobs as may wait do so. {_AGAIN}"),
     (QueueUnavailable, "dependency", f"The queue does not answer. {_AGAIN}"),
     (StoreUnavailable, "dependency", f"The database does not answer. {_AGAIN}"),
     (DeadlineExceeded, "deadline", "The model took too long. Ask again, or ask less at once."),

@@ -259,3 +259,15 @@ async def test_a_batch_that_takes_long_to_redact_holds_up_nobody_else(serving):
 
     assert posted.result().status_code == 202
     assert longest_s < took_s / 3
+
+
+async def test_a_tenant_with_too_many_jobs_is_told_to_come_back_and_another_one_is_served(serving):
+    queue = running_queue(kind="nats")
+    settings = {"queue_url": queue.url, "max_waiting_jobs": 2}
+    async with serving(**settings) as served, served.client() as client, served.client("other") as other:
+        replies = [await client.post("/v1/jobs", json=JOB) for _ in range(3)]
+        others = await other.post("/v1/jobs", json=JOB)
+
+    assert [reply.status_code for reply in [*replies, others]] == [202, 202, 429, 202]
+    assert_problem(replies[-1], 429, "quota")
+    assert int(replies[-1].headers["retry-after"]) >= 10

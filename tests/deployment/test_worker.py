@@ -18,7 +18,7 @@ from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.store import Store
 from course_lib.paths import ROOT
 from course_lib.services import QueueServer, running_queue
-from tests.deployment.working import OFTEN, needs_rabbitmq, worker
+from tests.deployment.working import OFTEN, OPTIONS, needs_rabbitmq, worker
 
 BOTH = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]  # a start of RabbitMQ takes four seconds
 pytestmark = pytest.mark.anyio
@@ -133,6 +133,18 @@ async def test_a_job_waits_while_the_database_answers_with_an_error(
         line.execute("ALTER TABLE jobs_away RENAME TO jobs")
 
         assert await reaches(store, job.id, "done")
+
+
+@pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker sends it, not the queue
+async def test_a_job_that_the_queue_has_lost_is_sent_again(server, store, database_url, seed) -> None:
+    never = await store.create_job("shop", "answer", "1", [{"text": "never sent"}])
+    begun = await store.create_job("shop", "answer", "1", [{"text": "begun"}])
+    await store.claim_job(begun.id)
+
+    with worker(seed, server.url, database_url, options=f"{OPTIONS}, lost_after_s=0.5"):
+        assert await reaches(store, never.id, "done")
+        assert await reaches(store, begun.id, "done")
+    assert await store.lost_jobs(0.0) == []
 
 
 async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
