@@ -55,6 +55,7 @@ _KNOWN = 2_048
 _SHORT = 300
 """Characters of a text that is redacted on the event loop, in 10 ms at most; a thread takes longer ones."""
 _MOST_WAITING = 10_000
+_FIRST_TOKENS = 1_000  # of an answer, until one has told
 _EVERY_S = 0.05
 _STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
 _log = logging.getLogger("course_lib.deployment")
@@ -258,6 +259,7 @@ class Answering:
             for version, program in self._versions(name, config.programs_folder)
         }
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
+        self._usual_tokens = dict.fromkeys(self._served, _FIRST_TOKENS)
         self._redactor = ThreadPoolExecutor(1, "redact")
         self._given: LRUCache[str, bool] = LRUCache(_KNOWN)
         self._keep = keep
@@ -331,12 +333,16 @@ class Answering:
         asked = await self._asked(name, text, tenant, customer, version)
         if (found := await self.found(asked.key)) is not None:
             return found
+        prediction = self._from_memory(asked)
+        return None if prediction is None else self._said(asked, prediction, tokens=0)
+
+    def _from_memory(self, asked: Asked) -> Any:
+        """Return what the program says if memory has all that its models said; None otherwise."""
         with self._scoped(asked), dspy.context(lm=self._at_once, callbacks=[], **_LEAN):
             try:
-                prediction = self.program(name, asked.version)(**self._inputs(asked))
+                return self.program(asked.program, asked.version)(**self._inputs(asked))
             except NotCached:
                 return None
-        return self._said(asked, prediction, tokens=0)
 
     async def ask(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
@@ -356,10 +362,11 @@ class Answering:
 
     async def stream(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
-    ) -> tuple[Stream, Callable[[Final], Answered]]:
-        """Return the stream of one answer, and what keeps it when it is whole.
+    ) -> tuple[Stream, Callable[[Final], Answered], Callable[[], int]]:
+        """Return the stream of one answer, what keeps it when it is whole, and what it cost when it is not.
 
-        The parameters are those of answer().
+        A model reports its tokens at the end. So a stream that its reader has left costs as much as the last
+        whole answer of its program did, unless memory had it. The parameters are those of answer().
         """
         asked, used = await self._asked(name, text, tenant, customer, version), UsageTracker()
         outputs = self._served[name].outputs
@@ -377,7 +384,12 @@ class Answering:
             tokens = usage_of(used.entries).tokens
             return self._said(asked, final.prediction, tokens, is_whole=not final.is_cut)
 
-        return events, finished
+        def cost_when_left() -> int:
+            reported = usage_of(used.entries).tokens
+            is_free = not reported and self._from_memory(asked) is not None
+            return 0 if is_free else max(reported, self._usual_tokens[name])
+
+        return events, finished, cost_when_left
 
     async def _asked(
         self, name: str, text: str, tenant: str, customer: str | None, version: str | None
@@ -400,6 +412,8 @@ class Answering:
         outputs = {field: prediction[field] for field in self._served[asked.program].outputs}
         answer_id = self._id(asked.key, outputs)
         said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
+        if tokens:
+            self._usual_tokens[asked.program] = tokens
         if is_whole and answer_id not in self._given:
             self._given[answer_id] = True
             self._waiting.append((asked, said))

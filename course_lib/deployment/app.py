@@ -16,7 +16,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -33,7 +33,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
+from course_lib.concurrency.streaming import Error, Final, Stream, as_json, kind_of
 from course_lib.debugging import MetricsCollector, Tracer
 from course_lib.deployment.answering import Answered, Answering, Asked
 from course_lib.deployment.audit import Audit, AuditError, RedisHead, Verified
@@ -81,6 +81,7 @@ class Service:
         """Whether it is about to end; whether a part was not reached yet, for ten seconds at most."""
         urls = {"redis": config.redis_url, "database": config.database_url, "queue": config.queue_url}
         self._pinged = {name: "not asked yet" for name, url in urls.items() if url}
+        self._later: set[asyncio.Task[None]] = set()
         self._repeats: Counter[tuple[str, str, str]] = Counter()
 
     @asynccontextmanager
@@ -98,7 +99,9 @@ class Service:
             finally:
                 for task in tasks:
                     task.cancel()
-                await asyncio.wait(tasks, timeout=2 * _PING_S)  # a client library may keep its cancellation
+                await asyncio.wait(
+                    [*tasks, *self._later], timeout=2 * _PING_S
+                )  # a client library may keep its cancellation
                 await self._note_repeated()
                 await self.answering.close()  # while the database is still open
 
@@ -138,6 +141,12 @@ class Service:
                 stack.push_async_callback(queue.close)
                 self.queue = queue
                 return
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that a request which was cut off can no longer wait for."""
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     def needed(self, part: T | None, name: str) -> T:
         """Return a part.
@@ -431,7 +440,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             """Answer one question as events: token, citation, status, heartbeat, final, error, done."""
             seen = of_request(request.scope)
             await quotas.check_tokens(seen.caller)
-            events, finished = await answering.stream(
+            events, finished, cost_when_left = await answering.stream(
                 "answer",
                 asked.question,
                 tenant=seen.caller.tenant,
@@ -445,9 +454,16 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
                 await service.record(seen, "answer", said.id, cached=said.is_cached)
                 return {"id": said.id, "version": said.version, "request_id": seen.request_id}
 
+            async def left() -> None:
+                tokens = cost_when_left()
+                await quotas.charge_tokens(seen.caller, tokens)
+                await service.record(seen, "answer.left", seen.request_id, tokens=tokens)
+
             headers = {"cache-control": "no-store"}
             return StreamingResponse(
-                _server_sent(events, told), media_type="text/event-stream", headers=headers
+                _server_sent(events, told, lambda: service.later(left())),
+                media_type="text/event-stream",
+                headers=headers,
             )
 
     if "triage" in config.programs:
@@ -646,14 +662,25 @@ def _readable(result: Any) -> dict[str, Any]:
     return result if isinstance(result, dict) else {"error": "unreadable"}
 
 
-async def _server_sent(events: Stream, told_at_end: Callable[[Final], Any]) -> AsyncIterator[bytes]:
-    """Yield a stream's events as a browser's EventSource reads them."""
-    async with events, aclosing(events.follow(heartbeat_s=_HEARTBEAT_S)) as numbered:
-        async for number, event in numbered:
-            told = as_json(event)
-            if isinstance(event, Final):
-                told |= await told_at_end(event)
-            yield f"event: {kind_of(event)}\nid: {number}\ndata: {json.dumps(told)}\n\n".encode()
+async def _server_sent(
+    events: Stream, told_at_end: Callable[[Final], Any], left: Callable[[], object]
+) -> AsyncIterator[bytes]:
+    """Yield a stream's events as a browser's EventSource reads them; call `left` if its reader leaves early.
+
+    A stream whose model has failed costs nothing.
+    """
+    is_over = False
+    try:
+        async with events, aclosing(events.follow(heartbeat_s=_HEARTBEAT_S)) as numbered:
+            async for number, event in numbered:
+                is_over |= isinstance(event, Final | Error)
+                told = as_json(event)
+                if isinstance(event, Final):
+                    told |= await told_at_end(event)
+                yield f"event: {kind_of(event)}\nid: {number}\ndata: {json.dumps(told)}\n\n".encode()
+    finally:
+        if not is_over:
+            left()
 
 
 def _tell_problems(app: FastAPI) -> None:

@@ -23,9 +23,11 @@ import uvicorn
 
 from course_lib.deployment.answering import Answering
 from course_lib.deployment.app import Service, create_app
+from course_lib.deployment.callers import Caller
 from course_lib.deployment.config import ConfigError, DeploymentConfig
 from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.problems import problem_of
+from course_lib.deployment.quotas import Quotas
 from course_lib.deployment.store import Store
 from course_lib.services.child import STOP, next_word
 from course_lib.services.web import BoundedProtocol
@@ -95,17 +97,24 @@ async def work(config: DeploymentConfig) -> None:
     async def answer(
         tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
     ) -> Mapping[str, Any]:
-        text = given[answering.input(program)]
+        text, payer = given[answering.input(program)], Caller(tenant, "worker", frozenset({"ask"}))
         try:
+            await quotas.check_tokens(payer)  # what is left over when the budget is spent is told so
             said = await answering.answer(program, text, tenant=tenant, customer=customer, version=version)
         except Exception as error:  # border: what a later attempt cannot cure is this input's result
-            if (code := problem_of(error).code) in ("invalid", "not_found"):
+            if (code := problem_of(error).code) in ("invalid", "not_found", "quota"):
                 return {"error": code}
             raise
+        await quotas.charge_tokens(payer, said.tokens)
         return said.outputs
 
+    quotas = Quotas(config)
     async with Answering(config) as answering, await Store.open(url, deadline_s=30.0) as store:
-        await run_until_told(Worker(queue_url, store, answer, drain_s=config.drain_s))
+        await quotas.open()
+        try:
+            await run_until_told(Worker(queue_url, store, answer, drain_s=config.drain_s))
+        finally:
+            await quotas.close()
 
 
 def run_child(fd: int, *, owner: int) -> None:

@@ -271,3 +271,11 @@ async def test_a_tenant_with_too_many_jobs_is_told_to_come_back_and_another_one_
     assert [reply.status_code for reply in [*replies, others]] == [202, 202, 429, 202]
     assert_problem(replies[-1], 429, "quota")
     assert int(replies[-1].headers["retry-after"]) >= 10
+
+
+async def test_a_spent_budget_takes_no_job(serving):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url, tokens_per_day=1) as served, served.client() as client:
+        await client.post("/v1/answers", json=ASKED)
+
+        assert_problem(await client.post("/v1/jobs", json=JOB), 429, "quota")

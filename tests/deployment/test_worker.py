@@ -229,22 +229,26 @@ async def test_an_address_of_another_kind_and_a_server_that_is_not_there_are_tol
         assert "hunter2" not in str(told.value)
 
 
-async def test_course_worker_answers_with_the_desk_and_ends_at_sigterm(
+async def test_course_worker_answers_with_the_desk_while_tokens_are_left_and_ends_at_sigterm(
     store, database_url, redis_url
 ) -> None:
     server = running_queue(kind="nats")
     urls = {"AMQP_URL": server.url, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    budget = {"COURSE_SERVICE_TOKENS_PER_DAY": "1"}
     command = [sys.executable, "-m", "course_lib.cli", "worker"]  # it imports DSPy, which takes seconds
     async with JobQueue(server.url) as queue:
         job = await store.create_job(
             "shop", "triage", "1", [{"ticket": "My tent leaks. I want my money back."}]
         )
         await queue.send(job.id)
-        with subprocess.Popen(command, env={**os.environ, **urls}, cwd=ROOT) as process:  # noqa: ASYNC220
+        with subprocess.Popen(command, env={**os.environ, **urls, **budget}, cwd=ROOT) as process:  # noqa: ASYNC220
             try:
                 assert await reaches(store, job.id, "done")
+                late = await sent(store, queue, {"question": "Where is my order?"})
+                assert await reaches(store, late, "done")
                 process.send_signal(signal.SIGTERM)
                 assert await asyncio.to_thread(process.wait, 60) == 0
             finally:
                 process.kill()
     assert [set(each.result) for each in await store.results("shop", job.id)] == [{"category", "urgency"}]
+    assert [each.result for each in await store.results("shop", late)] == [{"error": "quota"}]
