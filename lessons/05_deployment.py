@@ -11365,7 +11365,7 @@ check("5.6", erase)
 # ### Deeper: what the auditors ask
 #
 # Four frameworks come up in every sale. What they ask of *this system* is less than it sounds, and each demand is worth what its test is
-# worth: so here is, for each, the control and the test that shows it. Much of them is about people and contracts, which no code fulfils;
+# worth: so here is, for each, the control. Much of them is about people and contracts, which no code fulfils;
 # that is said, too.
 
 # %% name="compliance"
