@@ -265,24 +265,27 @@ SLOW = "1-" * 1_900  # what takes longest to redact: some 80 ms
 
 
 async def longest_pause_s(task: asyncio.Task) -> float:
-    """Return for how long the event loop did one thing, at most, until the task was done."""
+    """Return how much work the event loop did at once, at most, until the task was done.
+
+    In processor time of its thread, which other processes and threads do not change.
+    """
     longest_s = 0.0
     while not task.done():
-        begun_s = time.perf_counter()
+        begun_s = time.thread_time()
         await asyncio.sleep(0)
-        longest_s = max(longest_s, time.perf_counter() - begun_s)
+        longest_s = max(longest_s, time.thread_time() - begun_s)
     return longest_s
 
 
 @pytest.mark.parametrize("path", ["/v1/answers", "/v1/answers/stream"])
 async def test_a_text_that_takes_long_to_redact_holds_up_nobody_else(path):
-    took_s = min(timeit.repeat(lambda: redact(SLOW), number=1, repeat=3))
+    took_s = min(timeit.repeat(lambda: redact(SLOW), timer=time.thread_time, number=1, repeat=3))
     async with desk() as served, served.client() as client:
         await client.post(path, json=ASKED)
         asked = [client.post(path, json={"question": f"{number} {SLOW}"}) for number in range(5)]
         pauses = [await longest_pause_s(asyncio.create_task(each)) for each in asked]
 
-    assert min(pauses) < took_s / 2  # another process may have had the core in some of them
+    assert min(pauses) < took_s / 2
 
 
 async def leave_after_the_first_event(served, question: str) -> None:
