@@ -136,7 +136,7 @@ async def test_a_job_waits_while_the_database_answers_with_an_error(
 
 
 @pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker sends it, not the queue
-async def test_a_job_that_the_queue_has_lost_is_sent_again(server, store, database_url, seed) -> None:
+async def test_a_job_that_the_queue_has_lost_is_sent_again(server, store, queue, database_url, seed) -> None:
     never = await store.create_job("shop", "answer", "1", [{"text": "never sent"}])
     begun = await store.create_job("shop", "answer", "1", [{"text": "begun"}])
     await store.claim_job(begun.id)
@@ -144,6 +144,10 @@ async def test_a_job_that_the_queue_has_lost_is_sent_again(server, store, databa
     with worker(seed, server.url, database_url, options=f"{OPTIONS}, lost_after_s=0.5"):
         assert await reaches(store, never.id, "done")
         assert await reaches(store, begun.id, "done")
+
+        await queue.broker.js.delete_stream("course_jobs")  # as a server that comes back without its data
+        lost = await store.create_job("shop", "answer", "1", [{"text": "lost"}])
+        assert await reaches(store, lost.id, "done")
     assert await store.lost_jobs(0.0) == []
 
 
