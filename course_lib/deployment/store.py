@@ -343,9 +343,7 @@ class Store(Database):
         try:
             return await self.run(tenant, work)
         except psycopg.errors.ForeignKeyViolation:
-            raise ErasedMeanwhile(
-                "this customer was erased as the request came in; send it again"
-            ) from None
+            raise ErasedMeanwhile("this customer was erased as the request came in; send it again") from None
 
     # Deleting
 
