@@ -19,6 +19,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,6 @@ from typing import Any, NamedTuple, Self
 import dspy
 import orjson
 from cachetools import LRUCache
-from dspy.adapters import utils as adapter_utils
-from dspy.clients import model_metadata
-from dspy.signatures.signature import SignatureMeta
-from pydantic import TypeAdapter
 
 from course_lib import desk, lm
 from course_lib.caching import CachedLM, TieredCache, scope
@@ -51,36 +48,13 @@ from course_lib.resilience import CircuitBreaker, Deadline
 MEMORY_BYTES = 6 * 1024 * 1024
 """Room for answers in a replica, and for what its models said: some 1,500 of each. Redis has the rest."""
 _KNOWN = 2_048
+_SHORT = 300
+"""Characters of a text that is redacted on the event loop, in 10 ms at most; a thread takes longer ones."""
 _MOST_WAITING = 10_000
+_FIRST_TOKENS = 1_000  # of an answer, until one has told
 _EVERY_S = 0.05
 _STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
 _log = logging.getLogger("course_lib.deployment")
-
-
-@functools.lru_cache(maxsize=512)
-def _type_adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation)
-
-
-def _known_type_adapter(annotation: Any) -> TypeAdapter[Any]:
-    """Return pydantic's adapter of a type, made once: DSPy makes one for each value that it handles."""
-    try:
-        return _type_adapter(annotation)
-    except TypeError:  # a type that cannot be a key
-        return TypeAdapter(annotation)
-
-
-adapter_utils.TypeAdapter = _known_type_adapter  # a quarter of a cached answer's time
-
-_fields_of = functools.lru_cache(maxsize=512)(SignatureMeta._get_fields_with_type)  # noqa: SLF001
-
-
-def _known_fields(signature: SignatureMeta, kind: str) -> dict[str, Any]:
-    """Return a signature's inputs or outputs, sorted out once: DSPy does it some twenty times an answer."""
-    return dict(_fields_of(signature, kind))
-
-
-SignatureMeta._get_fields_with_type = _known_fields  # noqa: SLF001  (a class of fields never changes)
 
 
 class Served(NamedTuple):
@@ -244,7 +218,6 @@ class Answering:
         model = lm.connect(config.model) if "/" not in config.model else dspy.LM(config.model)
         self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
-        model_metadata._data = None  # noqa: SLF001  (7 MB about all models there are; ours are known now)
         self._at_once = _AtOnce.__new__(_AtOnce)
         self._at_once.__dict__.update(self.lm.__dict__)
         self._listeners = [*listeners, self.cache.watcher]
@@ -255,6 +228,8 @@ class Answering:
             for version, program in self._versions(name, config.programs_folder)
         }
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
+        self._usual_tokens = dict.fromkeys(self._served, _FIRST_TOKENS)
+        self._redactor = ThreadPoolExecutor(1, "redact")
         self._given: LRUCache[str, bool] = LRUCache(_KNOWN)
         self._keep = keep
         self._waiting: deque[tuple[Asked, Answered]] = deque(maxlen=_MOST_WAITING)
@@ -300,6 +275,7 @@ class Answering:
             _log.error("%d answers are not in the history: %s", len(self._waiting), type(error).__name__)
         if vars(dspy).get("cache") is self.cache:
             dspy.cache = self._former
+        self._redactor.shutdown(wait=False)
         self.cache.close()
 
     async def answer(
@@ -323,15 +299,19 @@ class Answering:
         """
         if not self.cache.is_fresh:
             await asyncio.to_thread(self.cache.refresh)
-        asked = self._asked(name, text, tenant, customer, version)
+        asked = await self._asked(name, text, tenant, customer, version)
         if (found := await self.found(asked.key)) is not None:
             return found
+        prediction = self._from_memory(asked)
+        return None if prediction is None else self._said(asked, prediction, tokens=0)
+
+    def _from_memory(self, asked: Asked) -> Any:
+        """Return what the program says if memory has all that its models said; None otherwise."""
         with self._scoped(asked), dspy.context(lm=self._at_once, callbacks=[], **_LEAN):
             try:
-                prediction = self.program(name, asked.version)(**self._inputs(asked))
+                return self.program(asked.program, asked.version)(**self._inputs(asked))
             except NotCached:
                 return None
-        return self._said(asked, prediction, tokens=0)
 
     async def ask(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
@@ -340,7 +320,7 @@ class Answering:
 
         The parameters and errors are those of answer().
         """
-        asked, used = self._asked(name, text, tenant, customer, version), UsageTracker()
+        asked, used = await self._asked(name, text, tenant, customer, version), UsageTracker()
         with (
             self._scoped(asked),
             dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN),
@@ -349,14 +329,15 @@ class Answering:
                 prediction = await self.program(name, asked.version).acall(**self._inputs(asked))
         return self._said(asked, prediction, usage_of(used.entries).tokens)
 
-    def stream(
+    async def stream(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
-    ) -> tuple[Stream, Callable[[Final], Answered]]:
-        """Return the stream of one answer, and what keeps it when it is whole.
+    ) -> tuple[Stream, Callable[[Final], Answered], Callable[[], int]]:
+        """Return the stream of one answer, what keeps it when it is whole, and what it cost when it is not.
 
-        The parameters are those of answer().
+        A model reports its tokens at the end. So a stream that its reader has left costs as much as the last
+        whole answer of its program did, unless memory had it. The parameters are those of answer().
         """
-        asked, used = self._asked(name, text, tenant, customer, version), UsageTracker()
+        asked, used = await self._asked(name, text, tenant, customer, version), UsageTracker()
         outputs = self._served[name].outputs
         shown = [field for field in outputs if field != "citations"]
         sources = "citations" if "citations" in outputs else None
@@ -372,12 +353,19 @@ class Answering:
             tokens = usage_of(used.entries).tokens
             return self._said(asked, final.prediction, tokens, is_whole=not final.is_cut)
 
-        return events, finished
+        def cost_when_left() -> int:
+            reported = usage_of(used.entries).tokens
+            is_free = not reported and self._from_memory(asked) is not None
+            return 0 if is_free else max(reported, self._usual_tokens[name])
 
-    def _asked(self, name: str, text: str, tenant: str, customer: str | None, version: str | None) -> Asked:
+        return events, finished, cost_when_left
+
+    async def _asked(
+        self, name: str, text: str, tenant: str, customer: str | None, version: str | None
+    ) -> Asked:
         version = version or self.version
         self.program(name, version)
-        text = self.redacted(text)
+        text = await self.redacted(text)
         key = self.key(name, text, tenant=tenant, customer=customer, version=version)
         return Asked(tenant, customer, name, text, version, key, self.cache.stamp)
 
@@ -393,6 +381,8 @@ class Answering:
         outputs = {field: prediction[field] for field in self._served[asked.program].outputs}
         answer_id = self._id(asked.key, outputs)
         said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
+        if tokens:
+            self._usual_tokens[asked.program] = tokens
         if is_whole and answer_id not in self._given:
             self._given[answer_id] = True
             self._waiting.append((asked, said))
@@ -413,16 +403,22 @@ class Answering:
         """Return the name of a program's input."""
         return self._served[name].input
 
-    def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
+    async def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
         """Return the inputs of a job as they are kept: redacted, under the name that the program has."""
-        return [{self._served[name].input: self.redacted(text)} for text in texts]
+        field = self._served[name].input
+        return [{field: await self._in_thread(text)} for text in texts]
 
-    def redacted(self, text: str) -> str:
+    async def redacted(self, text: str) -> str:
         """Return a text without personal data; what was found is remembered by a digest of the text."""
         digest = hashlib.sha256(text.encode(errors="replace")).digest()
         if (known := self._redacted.get(digest)) is None:
-            known = self._redacted[digest] = redact(text)
+            known = redact(text) if len(text) <= _SHORT else await self._in_thread(text)
+            self._redacted[digest] = known
         return known
+
+    async def _in_thread(self, text: str) -> str:
+        """Return a text redacted by the one thread for it: several would leave the event loop less time."""
+        return await asyncio.get_running_loop().run_in_executor(self._redactor, redact, text)
 
     # -- answers that were given -------------------------------------------------------------------------
 

@@ -129,10 +129,16 @@ class DeploymentConfig(BaseSettings):
     max_body_bytes: int = Field(64 * 1024, ge=1_024)
     max_question_chars: int = Field(4_000, ge=1)
     max_batch: int = Field(200, ge=1)
+    max_waiting_jobs: int = Field(20, ge=1)
+    """Of a tenant, so that its jobs do not take all workers for long."""
     deadline_s: Seconds = 10.0
     gateway_deadline_s: Seconds = 30.0
     drain_s: Seconds = 10.0
     trace_content: bool = False
+    records_folder: DirectoryPath | None = None
+    """Where all replicas and workers of a machine write a log of requests, and spans; None: nowhere."""
+    retention_days: int = Field(90, ge=0)
+    """0: nothing is dropped because it is old."""
     docs: bool = False
     cors_origins: Words = ()
 

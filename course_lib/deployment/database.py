@@ -43,6 +43,7 @@ EVERY_TENANT = "*"
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _ATTEMPT_S = 1.0
 _SEE_TENANT = "SELECT set_config('course.tenant', %s, true)"  # until the transaction ends
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext(%s))"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS migrations (
     name text PRIMARY KEY, sha256 text NOT NULL, applied timestamptz NOT NULL DEFAULT now()
@@ -168,6 +169,13 @@ class Database:
                 return await cursor.fetchall() if cursor.description else []
 
         return await self._patiently(attempt)
+
+    @asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[bool]:
+        """Yield whether nobody else, in any process, is in such a block of this name; a kill ends it too."""
+        async with self._connection(EVERY_TENANT) as line, line.transaction():
+            row = await (await line.execute(_TRY_LOCK, [what])).fetchone()
+            yield bool(row and row[0])
 
     @asynccontextmanager
     async def _connection(self, tenant: str) -> AsyncIterator[Connection]:

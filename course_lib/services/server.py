@@ -207,7 +207,7 @@ class Server:
         """Make a private folder: where it was asked for, else in the temporary folder or one that will do."""
         problems = []
         usual = [Path(tempfile.gettempdir()).absolute(), Path("/tmp")]  # noqa: S108
-        for parent in [self._parent] if self._parent else usual:
+        for parent in [self._parent] if self._parent not in (None, usual[0]) else usual:
             try:
                 return self._folder_in(parent)
             except (OSError, ServerError) as error:

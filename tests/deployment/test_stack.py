@@ -5,6 +5,7 @@ One stack serves all tests of this file, since starting it takes some ten second
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -25,10 +26,8 @@ from course_lib.paths import ROOT
 from course_lib.services import running_queue
 from tests.deployment.working import needs_rabbitmq
 
-TEXTS = {
-    "What does shipping cost?": "Standard shipping",
-    "How long is the warranty on a tent?": "",
-}
+TEXTS = ["What does shipping cost?", "How long is the warranty on a tent?"]
+SHIPPING = "Standard shipping"
 
 
 QUEUES = ["nats", pytest.param("rabbitmq", marks=[pytest.mark.soak, needs_rabbitmq])]
@@ -64,11 +63,11 @@ def is_whole(client: httpx.Client) -> bool:
 
 def test_it_answers_through_the_gateway_and_does_jobs(client):
     answer = client.post("/v1/answers", json={"question": "What does shipping cost?"})
-    job = client.post("/v1/jobs", json={"program": "answer", "inputs": list(TEXTS)})
+    job = client.post("/v1/jobs", json={"program": "answer", "inputs": TEXTS})
     place = job.headers["location"]
     until(lambda: is_done(client, place))
 
-    assert answer.json()["answer"].startswith("Standard shipping")
+    assert answer.json()["answer"].startswith(SHIPPING)
     results = client.get(place).json()["results"]
     assert [each["index"] for each in results] == [0, 1]
     assert results[0]["answer"] == answer.json()["answer"]
@@ -84,6 +83,63 @@ def test_it_shows_addresses_and_no_secret_but_the_demo_key(stack):
         stack.kill("rabbit")
 
 
+def stream(client: httpx.Client, asked: dict) -> str:
+    return client.post("/v1/answers/stream", json=asked).text
+
+
+def records(stack: Stack) -> dict[str, str]:
+    return {path.name: path.read_text() for path in stack.config.records_folder.iterdir()}
+
+
+def test_a_customer_is_erased_from_the_files_of_all_processes_and_nobody_else_is(stack, client):
+    asked = {"question": "What does shipping cost? I am anna@example.com"}
+    for who in ("anna-0815", "bert-4711"):
+        for url in stack.replicas:  # each replica, whatever the gateway chooses
+            with httpx.Client(base_url=url, headers=stack.headers, timeout=30) as one:
+                answer = one.post("/v1/answers", json={**asked, "customer": who}).json()
+                assert "event: final" in stream(one, {**asked, "customer": who})
+        job = {"program": "answer", "inputs": [f"{asked['question']}, {who}"], "customer": who}
+        place = client.post("/v1/jobs", json=job).headers["location"]
+        until(lambda place=place: is_done(client, place))
+        given = {"answer_id": answer["id"], "score": 5, "comment": "anna@example.com"}
+        until(lambda given=given: client.post("/v1/feedback", json=given).status_code == 201)
+
+    def subjects() -> list[str]:
+        """Return the pseudonyms of both, once each process has written of them."""
+        lines = [json.loads(line) for line in records(stack).get("requests.jsonl", "").splitlines()]
+        found = [line["user.id"] for line in lines if "user.id" in line]
+        jobs = [
+            line
+            for line in records(stack)["spans.jsonl"].splitlines()
+            if "job input" in line and "user.id" in line
+        ]
+        return [*dict.fromkeys(found)] if len(found) == 10 and len(jobs) == 2 else []
+
+    until(subjects)
+    anna, bert = subjects()
+    before = records(stack)
+    lines = [json.loads(line) for line in before["requests.jsonl"].splitlines()]
+    assert len({line["process.pid"] for line in lines if line.get("user.id") == anna}) == 2
+    held = client.get("/v1/customers/anna-0815/export").json()["held"]
+    assert len(held["logs"]) == 5
+    assert {"job input", "POST /v1/answers", "POST /v1/answers/stream"} <= {
+        span["name"] for span in held["traces"]
+    }
+    for word in ("anna-0815", "bert-4711", "anna@", "shipping cost"):
+        assert word not in "".join(before.values())
+
+    erased = client.delete("/v1/customers/anna-0815").json()["held"]
+
+    assert erased["logs"] == 5
+    assert erased["traces"] >= 5
+    after = records(stack)
+    for name, text in before.items():
+        assert anna not in after[name]
+        theirs = [line for line in text.splitlines() if bert in line]
+        assert theirs
+        assert [line for line in after[name].splitlines() if bert in line] == theirs
+
+
 @contextmanager
 def load(stack: Stack) -> Iterator[Counter]:
     """Ask and queue without a pause; count what came back, and what was wrong in it."""
@@ -94,15 +150,15 @@ def load(stack: Stack) -> Iterator[Counter]:
         with httpx.Client(base_url=stack.url, headers=stack.headers, timeout=30) as client:
             while not stop.is_set():
                 seen["asked"] += 1
-                question = f"What does shipping cost? ({number}.{seen['asked']})"
-                reply = client.post("/v1/answers", json={"question": question})
+                customer = f"c{number}.{seen['asked']}"  # of their own, so that a program answers each
+                reply = client.post("/v1/answers", json={"question": TEXTS[0], "customer": customer})
                 seen[f"answer {reply.status_code}"] += 1
                 told = reply.json()
-                if reply.status_code == 200 and not told["answer"]:
+                if reply.status_code == 200 and not told["answer"].startswith(SHIPPING):
                     seen["wrong"] += 1
                 elif reply.status_code != 200 and not told.get("code"):
                     seen["unclear"] += 1
-                queued = client.post("/v1/jobs", json={"program": "triage", "inputs": [question]})
+                queued = client.post("/v1/jobs", json={"program": "triage", "inputs": TEXTS[:1]})
                 seen[f"job {queued.status_code}"] += 1
                 if queued.status_code == 202:
                     jobs.append(queued.headers["location"])

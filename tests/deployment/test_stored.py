@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from contextlib import asynccontextmanager
 
+import psycopg
 import pytest
 import redis.asyncio
 
 from course_lib import lm
 from course_lib.deployment.database import StoreUnavailable
+from course_lib.deployment.queue import QueueUnavailable
 from course_lib.services import running_queue
 from tests.deployment.serving import QUESTION, desk
 from tests.deployment.test_audit import change
-from tests.deployment.test_service import ASKED, assert_problem, until
+from tests.deployment.test_service import ASKED, assert_problem, longest_pause_s, until
 from tests.models import model  # noqa: F401  # fixture
 
 pytestmark = pytest.mark.anyio
@@ -269,3 +272,104 @@ async def test_a_database_that_is_away_is_told_where_it_is_needed_and_missed_now
         assert (await client.post("/v1/answers", json=ASKED)).status_code == 200
         monkeypatch.undo()
         await history_of(client, 1)
+
+
+JOB = {"program": "triage", "inputs": ["The stove leaks gas!"]}
+
+
+async def test_a_key_whose_job_was_not_queued_is_free_for_another_one(serving, monkeypatch):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+        headers, other = {"Idempotency-Key": "k-1"}, {**JOB, "inputs": ["Where is my order?"] * 2}
+
+        async def away(*_, **__):
+            raise QueueUnavailable("it is down")
+
+        monkeypatch.setattr(served.app.service.queue, "send", away)
+        failed = await client.post("/v1/jobs", json=JOB, headers=headers)
+        monkeypatch.undo()
+        another = await client.post("/v1/jobs", json=other, headers=headers)
+        reused = await client.post("/v1/jobs", json=JOB, headers=headers)
+
+    assert_problem(failed, 503, "dependency")
+    assert (another.status_code, another.json()["inputs"]) == (202, 2)
+    assert_problem(reused, 422, "key_reused")
+
+
+UNREADABLE = ["5", "null", '["x"]', '{"n": 1' + "0" * 400 + "}"]
+
+
+async def test_a_job_that_somebody_else_has_written_is_told_as_unreadable(serving, service_url):
+    async with serving() as served, served.client() as client:
+        store = served.app.service.store
+        job = await store.create_job("lantern", "answer", "1", [{}] * len(UNREADABLE))
+        with psycopg.connect(service_url) as line:
+            for number, each in enumerate(UNREADABLE):
+                values = [job.id, number, each]
+                line.execute("INSERT INTO job_results VALUES ('lantern', %s, %s, %s)", values)
+            line.execute("UPDATE jobs SET inputs = '7'")
+        reply = await client.get(f"/v1/jobs/{job.id}")
+
+    assert (reply.status_code, reply.json()["inputs"]) == (200, 0)
+    assert [each["error"] for each in reply.json()["results"]] == ["unreadable"] * len(UNREADABLE)
+
+
+def let_write(url: str, *, is_off: bool) -> None:
+    """Set whether the database takes writes, and end its connections, which would not notice."""
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as line:
+        line.execute("SET default_transaction_read_only = off")
+        line.execute(f"ALTER DATABASE service SET default_transaction_read_only = {is_off}")
+        line.execute(f"{others} AND datname = current_database()")
+
+
+async def test_a_database_that_takes_no_writes_is_a_part_that_does_not_answer(serving, service_url):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+
+        async def is_told():
+            return served.app.service.parts()["database"] == told
+
+        let_write(service_url, is_off=True)
+        try:
+            assert_problem(await client.post("/v1/jobs", json=JOB), 503, "dependency")
+            told = "does not answer"
+            await until(is_told)
+        finally:
+            let_write(service_url, is_off=False)
+        told = "ok"
+        await until(is_told)
+        assert (await client.post("/v1/jobs", json=JOB)).status_code == 202
+
+
+async def test_a_batch_that_takes_long_to_redact_holds_up_nobody_else(serving):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+        inputs = [f"{number} {'1-' * 150}" for number in range(50)]  # half a second's work
+        begun_s = time.perf_counter()
+        posted = asyncio.create_task(client.post("/v1/jobs", json={"program": "answer", "inputs": inputs}))
+        longest_s = await longest_pause_s(posted)
+        took_s = time.perf_counter() - begun_s
+
+    assert posted.result().status_code == 202
+    assert longest_s < took_s / 3
+
+
+async def test_a_tenant_with_too_many_jobs_is_told_to_come_back_and_another_one_is_served(serving):
+    queue = running_queue(kind="nats")
+    settings = {"queue_url": queue.url, "max_waiting_jobs": 2}
+    async with serving(**settings) as served, served.client() as client, served.client("other") as other:
+        replies = [await client.post("/v1/jobs", json=JOB) for _ in range(3)]
+        others = await other.post("/v1/jobs", json=JOB)
+
+    assert [reply.status_code for reply in [*replies, others]] == [202, 202, 429, 202]
+    assert_problem(replies[-1], 429, "quota")
+    assert int(replies[-1].headers["retry-after"]) >= 10
+
+
+async def test_a_spent_budget_takes_no_job(serving):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url, tokens_per_day=1) as served, served.client() as client:
+        await client.post("/v1/answers", json=ASKED)
+
+        assert_problem(await client.post("/v1/jobs", json=JOB), 429, "quota")
