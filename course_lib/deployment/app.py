@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import dspy
 import orjson
+from anyio import CancelScope
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
@@ -501,7 +502,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
                 await service.record(seen, "answer.left", seen.request_id, tokens=tokens)
 
             headers = {"cache-control": "no-store"}
-            return StreamingResponse(
+            return _ClosedStream(
                 _server_sent(events, told, lambda: service.later(left())),
                 media_type="text/event-stream",
                 headers=headers,
@@ -718,6 +719,17 @@ def _readable(result: Any) -> dict[str, Any]:
     except TypeError:  # such as a number of 400 digits
         result = None
     return result if isinstance(result, dict) else {"error": "unreadable"}
+
+
+class _ClosedStream(StreamingResponse):
+    """A response whose events end with it; left to the garbage collector, the model would go on."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with CancelScope(shield=True):
+                await self.body_iterator.aclose()  # type: ignore[attr-defined]
 
 
 async def _server_sent(
