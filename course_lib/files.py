@@ -32,6 +32,16 @@ def appending(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
                 return
 
 
+def append_lines(path: Path, lines: str) -> None:
+    """Append whole lines to a file that its owner alone reads, also after a line that is torn."""
+    with appending(path, mode=0o600) as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # a full disk, or a process that was killed, left half a line
+                lines = f"\n{lines}"
+        file.write(lines.encode())
+
+
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Keep out all others who lock this folder, of any process, until the block ends; a kill ends it too."""

@@ -51,6 +51,10 @@ class CacheMisuseError(CourseError):
     """The cache was asked for something that it does not do, or that would drop nothing."""
 
 
+class NotReached(CourseError):  # noqa: N818  (it says what happened)
+    """Redis, through which processes tell one another what was dropped, does not answer."""
+
+
 class TieredCache(Cache):
     """Memory, Redis and disk as one dspy.cache. Threads and tasks may share it.
 
@@ -225,7 +229,12 @@ class TieredCache(Cache):
         return sum(self.keep(key, record, self.stamp) for key, record in pairs)
 
     def invalidate(
-        self, *, tenant: str | None = None, customer: str | None = None, version: str | None = None
+        self,
+        *,
+        tenant: str | None = None,
+        customer: str | None = None,
+        version: str | None = None,
+        everywhere: bool = False,
     ) -> int:
         """Drop what was kept for a tenant, a customer or a version; of several named, what fits all of them.
 
@@ -234,13 +243,27 @@ class TieredCache(Cache):
 
         Raises:
             CacheMisuseError: nothing is named.
+            NotReached: with `everywhere`, Redis did not take all of it; call it again.
         """
         tags = tags_of(Scope(tenant, customer, version))
         if not tags:
             raise CacheMisuseError("invalidate() drops nothing: name a tenant, a customer or a version")
         tag = tags[-1]  # of all that is named
-        self._invalidations.add(tag)
-        return max(tier.drop_tag(tag) for tier in (self.memory, *self._lower))
+        is_told = self._invalidations.add(tag)
+        dropped = max(tier.drop_tag(tag) for tier in (self.memory, *self._lower))
+        if everywhere and not (is_told and (self.shared is None or not self.shared.last_error)):
+            raise NotReached("Redis did not take all of it, so other processes may serve it; call it again")
+        return dropped
+
+    def is_dropped(self, stamp: Stamp) -> bool:
+        """Return whether anything that concerns the current scope was dropped since `stamp`, in any process.
+
+        Raises:
+            NotReached: Redis does not answer now.
+        """
+        if not self._invalidations.look(now=True):
+            raise NotReached("Redis does not say what was dropped; ask again when it answers")
+        return not self._invalidations.is_valid(tags_of(current_scope()), stamp)
 
     # -- around it -------------------------------------------------------------------------------------
 

@@ -90,8 +90,8 @@ class Invalidations:
         is_earlier = (self._times.get(tag, NOTHING_KNOWN) <= stamp for tag in tags)
         return stamp >= self._complete_since and all(is_earlier)
 
-    def add(self, tag: str) -> None:
-        """Drop a tag: here at once, and elsewhere as soon as Redis answers."""
+    def add(self, tag: str) -> bool:
+        """Drop a tag: here at once, and elsewhere as soon as Redis answers; return whether it has."""
         with self._changing:
             known, here = self.stamp
             if self._shared is None:  # then the clock of this machine is that of all who share a disk
@@ -100,22 +100,27 @@ class Invalidations:
                 made = self._unsent[tag] = known, here + 1
             self._set(tag, made)
             self.stamp = made
-        self.look(now=True)
+        return self.look(now=True)
 
-    def look(self, *, now: bool = False) -> None:
-        """Tell Redis what waits and read what is new, if `now` or the last look is older than `lag_s`."""
+    def look(self, *, now: bool = False) -> bool:
+        """Tell Redis what waits and read what is new, if `now` or the last look is older than `lag_s`.
+
+        Returns:
+            False if Redis was asked and did not answer.
+        """
         if self._shared is None or (self.is_fresh and not now):
-            return
+            return True
         if not self._looking.acquire(blocking=now or not self.is_known):  # the first look is for all
-            return
+            return True
         try:
             if now or not self.is_fresh:
                 self._looked_s = time.monotonic()  # also when it fails: the breaker decides on the next
-                self._exchange(self._shared)
+                return self._exchange(self._shared)
+            return True
         finally:
             self._looking.release()
 
-    def _exchange(self, shared: RedisTier) -> None:
+    def _exchange(self, shared: RedisTier) -> bool:
         for tag, made in list(self._unsent.items()):
             time_us = self._send(shared, tag)
             if time_us is None:
@@ -128,10 +133,11 @@ class Invalidations:
         found = shared.attempt(lambda client: _read_since(client, f"{shared.prefix}invalidated", known), None)
         if found is not None and (not found or found[-1][1] < known):  # the set is gone, or as it was earlier
             if self._send(shared, "") is None:
-                return
+                return False
             found = shared.attempt(lambda client: _read_since(client, f"{shared.prefix}invalidated", 0), None)
         if found:
             self._take_in(found)
+        return found is not None and not self._unsent
 
     def _send(self, shared: RedisTier, tag: str) -> int | None:
         arguments = (f"{shared.prefix}invalidated", tag, self.stamp[0], MOST_TAGS)

@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from course_lib.debugging.spans import Span
 from course_lib.errors import CourseError
-from course_lib.files import appending
+from course_lib.files import append_lines
 from course_lib.resilience import forks
 
 MOST_QUEUED = 4_096
@@ -181,7 +181,7 @@ class JsonLines(SpanExporter):
         """
         self._path = Path(path)
         try:
-            self._append("")
+            append_lines(self._path, "")
         except OSError as error:
             raise ExporterError(
                 f"spans cannot be written to {self._path}: {error.strerror}; name a file in a folder that "
@@ -190,17 +190,8 @@ class JsonLines(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Append a batch in one write."""
-        self._append("".join(f"{span.to_json(indent=None)}\n" for span in spans))
+        append_lines(self._path, "".join(f"{span.to_json(indent=None)}\n" for span in spans))
         return SpanExportResult.SUCCESS
-
-    def _append(self, lines: str) -> None:
-        # for its owner alone: with content on, it holds what people wrote
-        with appending(self._path, mode=0o600) as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":  # a full disk, or a process that was killed, left half a line
-                    lines = f"\n{lines}"
-            file.write(lines.encode())
 
 
 class _Session(requests.Session):

@@ -103,9 +103,10 @@ class Tracer(CallListener):
         problems = [f"{each.name}: {each.last_error}" for each in self._batches if each.last_error]
         return "; ".join(problems)
 
-    def flush(self, within_s: float = 2.0) -> bool:
-        """Wait until every exporter has what has ended; False if one takes longer."""
-        are_done = [each.flush(within_s) for each in self._batches]
+    def flush(self, within_s: float = 2.0, *, file_alone: bool = False) -> bool:
+        """Wait until every exporter, or the file alone, has what has ended; False if one takes longer."""
+        to = [each for each in self._batches if not file_alone or each.name == self._file]
+        are_done = [each.flush(within_s) for each in to]
         return all(are_done)
 
     def close(self) -> None:
@@ -116,9 +117,7 @@ class Tracer(CallListener):
     def __exit__(self, *error: object) -> None:
         """Stop listening; a file is complete then, and a collector is not waited for."""
         super().__exit__(*error)
-        for each in self._batches:
-            if each.name == self._file:
-                each.flush(2.0)
+        self.flush(file_alone=True)
 
     # -- spans of one's own, and from elsewhere ------------------------------------------------------
 

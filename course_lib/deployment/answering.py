@@ -19,6 +19,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,10 @@ from course_lib.resilience import CircuitBreaker, Deadline
 MEMORY_BYTES = 6 * 1024 * 1024
 """Room for answers in a replica, and for what its models said: some 1,500 of each. Redis has the rest."""
 _KNOWN = 2_048
+_SHORT = 300
+"""Characters of a text that is redacted on the event loop, in 10 ms at most; a thread takes longer ones."""
 _MOST_WAITING = 10_000
+_FIRST_TOKENS = 1_000  # of an answer, until one has told
 _EVERY_S = 0.05
 _STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
 _log = logging.getLogger("course_lib.deployment")
@@ -224,6 +228,8 @@ class Answering:
             for version, program in self._versions(name, config.programs_folder)
         }
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
+        self._usual_tokens = dict.fromkeys(self._served, _FIRST_TOKENS)
+        self._redactor = ThreadPoolExecutor(1, "redact")
         self._given: LRUCache[str, bool] = LRUCache(_KNOWN)
         self._keep = keep
         self._waiting: deque[tuple[Asked, Answered]] = deque(maxlen=_MOST_WAITING)
@@ -269,6 +275,7 @@ class Answering:
             _log.error("%d answers are not in the history: %s", len(self._waiting), type(error).__name__)
         if vars(dspy).get("cache") is self.cache:
             dspy.cache = self._former
+        self._redactor.shutdown(wait=False)
         self.cache.close()
 
     async def answer(
@@ -292,15 +299,19 @@ class Answering:
         """
         if not self.cache.is_fresh:
             await asyncio.to_thread(self.cache.refresh)
-        asked = self._asked(name, text, tenant, customer, version)
+        asked = await self._asked(name, text, tenant, customer, version)
         if (found := await self.found(asked.key)) is not None:
             return found
+        prediction = self._from_memory(asked)
+        return None if prediction is None else self._said(asked, prediction, tokens=0)
+
+    def _from_memory(self, asked: Asked) -> Any:
+        """Return what the program says if memory has all that its models said; None otherwise."""
         with self._scoped(asked), dspy.context(lm=self._at_once, callbacks=[], **_LEAN):
             try:
-                prediction = self.program(name, asked.version)(**self._inputs(asked))
+                return self.program(asked.program, asked.version)(**self._inputs(asked))
             except NotCached:
                 return None
-        return self._said(asked, prediction, tokens=0)
 
     async def ask(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
@@ -309,7 +320,7 @@ class Answering:
 
         The parameters and errors are those of answer().
         """
-        asked, used = self._asked(name, text, tenant, customer, version), UsageTracker()
+        asked, used = await self._asked(name, text, tenant, customer, version), UsageTracker()
         with (
             self._scoped(asked),
             dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN),
@@ -318,14 +329,15 @@ class Answering:
                 prediction = await self.program(name, asked.version).acall(**self._inputs(asked))
         return self._said(asked, prediction, usage_of(used.entries).tokens)
 
-    def stream(
+    async def stream(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
-    ) -> tuple[Stream, Callable[[Final], Answered]]:
-        """Return the stream of one answer, and what keeps it when it is whole.
+    ) -> tuple[Stream, Callable[[Final], Answered], Callable[[], int]]:
+        """Return the stream of one answer, what keeps it when it is whole, and what it cost when it is not.
 
-        The parameters are those of answer().
+        A model reports its tokens at the end. So a stream that its reader has left costs as much as the last
+        whole answer of its program did, unless memory had it. The parameters are those of answer().
         """
-        asked, used = self._asked(name, text, tenant, customer, version), UsageTracker()
+        asked, used = await self._asked(name, text, tenant, customer, version), UsageTracker()
         outputs = self._served[name].outputs
         shown = [field for field in outputs if field != "citations"]
         sources = "citations" if "citations" in outputs else None
@@ -341,12 +353,19 @@ class Answering:
             tokens = usage_of(used.entries).tokens
             return self._said(asked, final.prediction, tokens, is_whole=not final.is_cut)
 
-        return events, finished
+        def cost_when_left() -> int:
+            reported = usage_of(used.entries).tokens
+            is_free = not reported and self._from_memory(asked) is not None
+            return 0 if is_free else max(reported, self._usual_tokens[name])
 
-    def _asked(self, name: str, text: str, tenant: str, customer: str | None, version: str | None) -> Asked:
+        return events, finished, cost_when_left
+
+    async def _asked(
+        self, name: str, text: str, tenant: str, customer: str | None, version: str | None
+    ) -> Asked:
         version = version or self.version
         self.program(name, version)
-        text = self.redacted(text)
+        text = await self.redacted(text)
         key = self.key(name, text, tenant=tenant, customer=customer, version=version)
         return Asked(tenant, customer, name, text, version, key, self.cache.stamp)
 
@@ -362,6 +381,8 @@ class Answering:
         outputs = {field: prediction[field] for field in self._served[asked.program].outputs}
         answer_id = self._id(asked.key, outputs)
         said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
+        if tokens:
+            self._usual_tokens[asked.program] = tokens
         if is_whole and answer_id not in self._given:
             self._given[answer_id] = True
             self._waiting.append((asked, said))
@@ -382,16 +403,22 @@ class Answering:
         """Return the name of a program's input."""
         return self._served[name].input
 
-    def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
+    async def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
         """Return the inputs of a job as they are kept: redacted, under the name that the program has."""
-        return [{self._served[name].input: self.redacted(text)} for text in texts]
+        field = self._served[name].input
+        return [{field: await self._in_thread(text)} for text in texts]
 
-    def redacted(self, text: str) -> str:
+    async def redacted(self, text: str) -> str:
         """Return a text without personal data; what was found is remembered by a digest of the text."""
         digest = hashlib.sha256(text.encode(errors="replace")).digest()
         if (known := self._redacted.get(digest)) is None:
-            known = self._redacted[digest] = redact(text)
+            known = redact(text) if len(text) <= _SHORT else await self._in_thread(text)
+            self._redacted[digest] = known
         return known
+
+    async def _in_thread(self, text: str) -> str:
+        """Return a text redacted by the one thread for it: several would leave the event loop less time."""
+        return await asyncio.get_running_loop().run_in_executor(self._redactor, redact, text)
 
     # -- answers that were given -------------------------------------------------------------------------
 
@@ -418,13 +445,26 @@ class Answering:
         return Answered(answer_id, outputs, version, True, key)
 
     async def forget(self, tenant: str, customer: str) -> int:
-        """Drop all that is cached for a customer, here at once and elsewhere within half a second."""
+        """Drop all that is cached for a customer, here at once and elsewhere within half a second.
+
+        Raises:
+            NotReached: Redis does not answer; other replicas may go on with what they hold till it is told.
+        """
         mine = [each for each in self._waiting if each[0][:2] == (tenant, customer)]
         for each in mine:
             self._waiting.remove(each)
         self._given.clear()
         tag = self.tag(tenant, customer)
-        return await asyncio.to_thread(self.cache.invalidate, tenant=tenant, customer=tag)
+        return await asyncio.to_thread(self.cache.invalidate, tenant=tenant, customer=tag, everywhere=True)
+
+    async def is_forgotten(self, asked: Asked) -> bool:
+        """Return whether the customer was erased since this was asked, by any replica.
+
+        Raises:
+            NotReached: Redis does not answer, so nobody knows.
+        """
+        with self._scoped(asked):
+            return await asyncio.to_thread(self.cache.is_dropped, asked.stamp)
 
     def _id(self, key: str, outputs: dict[str, Any]) -> str:
         told = orjson.dumps([key, outputs], default=str)

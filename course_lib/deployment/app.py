@@ -16,8 +16,9 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 import dspy
@@ -33,10 +34,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from course_lib.concurrency.streaming import Final, Stream, as_json, kind_of
-from course_lib.debugging import MetricsCollector, Tracer
+from course_lib.concurrency.streaming import Error, Final, Stream, as_json, kind_of
+from course_lib.debugging import MetricsCollector
 from course_lib.deployment.answering import Answered, Answering, Asked
-from course_lib.deployment.audit import Audit, AuditError, RedisHead, Verified
+from course_lib.deployment.audit import Audit, AuditError, Broken, RedisHead
 from course_lib.deployment.callers import Callers
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.customers import Cache, Customers
@@ -45,8 +46,10 @@ from course_lib.deployment.guard import OPEN, PROGRAM_PATHS, Guard, Seen, of_req
 from course_lib.deployment.problems import SCHEMA, Problem, documented, invalid, problem_of
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.quotas import Quotas
+from course_lib.deployment.records import Records
 from course_lib.deployment.store import Store
 from course_lib.errors import CourseError
+from course_lib.notes import note
 
 T = TypeVar("T")
 
@@ -55,7 +58,7 @@ MOST_UNWRITTEN = 10_000
 """So many audit records may wait for the database."""
 _AGAIN_S, _PING_S, _START_S = 0.5, 1.0, 10.0
 _HEARTBEAT_S = 10.0
-_KEPT_SPANS = 256
+_DAY_S, _LATER_S, _LONG_S = 86_400.0, 60.0, 600.0
 _log = logging.getLogger("course_lib.deployment")
 
 
@@ -66,9 +69,8 @@ class Service:
         self.config = config
         self.callers, self.quotas = Callers(config), Quotas(config)
         self.metrics = MetricsCollector()
-        self.tracer = Tracer(
-            collector=config.otlp_endpoint, content=config.trace_content, kept=_KEPT_SPANS, service="desk"
-        )
+        self.records = Records(config)
+        self.tracer = self.records.tracer
         self.answering = Answering(config, self.tracer, self.metrics, keep=self.keep)
         self.store: Store | None = None
         self.queue: JobQueue | None = None
@@ -81,6 +83,7 @@ class Service:
         """Whether it is about to end; whether a part was not reached yet, for ten seconds at most."""
         urls = {"redis": config.redis_url, "database": config.database_url, "queue": config.queue_url}
         self._pinged = {name: "not asked yet" for name, url in urls.items() if url}
+        self._later: set[asyncio.Task[None]] = set()
         self._repeats: Counter[tuple[str, str, str]] = Counter()
 
     @asynccontextmanager
@@ -89,16 +92,19 @@ class Service:
         async with AsyncExitStack() as stack:
             await self.quotas.open()
             stack.push_async_callback(self.quotas.close)
-            stack.callback(self.tracer.close)
-            works = self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()
+            works = [self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()]
+            works.append(self._keep_house())
             await stack.enter_async_context(self.answering)
             tasks = [asyncio.create_task(work) for work in works]
             try:
-                yield
+                async with self.records.running(lambda: self.store):
+                    yield
             finally:
                 for task in tasks:
                     task.cancel()
-                await asyncio.wait(tasks, timeout=2 * _PING_S)  # a client library may keep its cancellation
+                await asyncio.wait(
+                    [*tasks, *self._later], timeout=2 * _PING_S
+                )  # a client library may keep its cancellation
                 await self._note_repeated()
                 await self.answering.close()  # while the database is still open
 
@@ -120,10 +126,34 @@ class Service:
             stack.push_async_callback(head.close)
         secret = key.get_secret_value().encode() if key else secrets.token_bytes(32)
         self.audit = await stack.enter_async_context(Audit(store, secret, head))
-        self.customers = Customers(store, self.audit, [Cache(self.answering.forget)])
+        self.customers = Customers(store, self.audit, [Cache(self.answering.forget), *self.records.places])
         self.store = store
-        with suppress(StoreError):  # the next erasure, or start, goes on with it
-            await self.customers.resume()
+
+    async def _keep_house(self) -> None:
+        """Go on with erasures and drop what is old: at the start and daily, in one process at a time."""
+        while url := self.config.database_url:
+            wait_s = _AGAIN_S
+            try:
+                if self.customers is not None:
+                    async with Store(url.get_secret_value(), size=2, deadline_s=_LONG_S) as store:
+                        wait_s = await self._kept_house(store, self.customers)
+            except Exception as error:  # border: whatever it was, it is tried again
+                wait_s = _LATER_S
+                note("housekeeping.failed", error=type(error).__name__)
+                _log.warning("housekeeping is tried again: %s", type(error).__name__)
+            await asyncio.sleep(wait_s)
+
+    async def _kept_house(self, store: Store, customers: Customers) -> float:
+        """Do it, unless another process does, and return when to do it again, in seconds."""
+        async with store.alone("housekeeping") as is_alone:
+            if not is_alone:
+                return _LATER_S
+            erasures = await customers.resume()
+            if days := self.config.retention_days:
+                await store.drop_older_than(days)
+                for place in self.records.places:
+                    await place.drop_before(datetime.now(UTC) - timedelta(days))
+        return _DAY_S if all(each.is_complete for each in erasures) else _LATER_S
 
     async def _connect_queue(self, stack: AsyncExitStack) -> None:
         while url := self.config.queue_url:
@@ -138,6 +168,12 @@ class Service:
                 stack.push_async_callback(queue.close)
                 self.queue = queue
                 return
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that a request which was cut off can no longer wait for."""
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     def needed(self, part: T | None, name: str) -> T:
         """Return a part.
@@ -154,11 +190,18 @@ class Service:
         return self.needed(self.store, "database")
 
     async def keep(self, asked: Asked, said: Answered) -> None:
-        """Write an answer into the history."""
+        """Write an answer into the history, unless its customer was erased since it was asked.
+
+        An erasure drops what is cached first, and then the pseudonyms that there are. So what was not dropped
+        after its pseudonym was read is saved under one that the erasure finds.
+        """
         if not self.config.database_url:
             return
         store = self.needed_store()
         subject = await store.subject(asked.tenant, asked.customer) if asked.customer else None
+        if subject and await self.answering.is_forgotten(asked):
+            await store.drop_unused(asked.tenant, subject)
+            return
         await store.save_answer(
             asked.tenant,
             program=asked.program,
@@ -168,6 +211,12 @@ class Service:
             subject=subject,
             answer_id=said.id,
         )
+
+    async def name(self, seen: Seen, customer: str | None) -> None:
+        """Let the span and the log's line of a request have its customer's pseudonym, unless that waits."""
+        if customer and self.records.folder and self.store and self._pinged["database"] == "ok":
+            seen.subject = await self.records.subject(self.store, seen.caller.tenant, customer)
+            self.records.mark(seen.subject)
 
     # -- the audit log -----------------------------------------------------------------------------------
 
@@ -211,7 +260,7 @@ class Service:
         """Return how each part is: "ok", or what is wrong with it, at most a second ago."""
         state = self.answering.breaker.state
         found = {"model": "ok" if state == "closed" else f"its breaker is {state}", **self._pinged}
-        if self.audit is not None and self.audit.waiting >= MOST_UNWRITTEN:
+        if self.audit is not None and (self.audit.error or self.audit.waiting >= MOST_UNWRITTEN):
             found["audit"] = "cannot be written"
         return found
 
@@ -431,7 +480,8 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             """Answer one question as events: token, citation, status, heartbeat, final, error, done."""
             seen = of_request(request.scope)
             await quotas.check_tokens(seen.caller)
-            events, finished = answering.stream(
+            await service.name(seen, asked.customer)
+            events, finished, cost_when_left = await answering.stream(
                 "answer",
                 asked.question,
                 tenant=seen.caller.tenant,
@@ -445,9 +495,16 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
                 await service.record(seen, "answer", said.id, cached=said.is_cached)
                 return {"id": said.id, "version": said.version, "request_id": seen.request_id}
 
+            async def left() -> None:
+                tokens = cost_when_left()
+                await quotas.charge_tokens(seen.caller, tokens)
+                await service.record(seen, "answer.left", seen.request_id, tokens=tokens)
+
             headers = {"cache-control": "no-store"}
             return StreamingResponse(
-                _server_sent(events, told), media_type="text/event-stream", headers=headers
+                _server_sent(events, told, lambda: service.later(left())),
+                media_type="text/event-stream",
+                headers=headers,
             )
 
     if "triage" in config.programs:
@@ -459,20 +516,27 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
 
     @post("/v1/jobs", response_model=JobReply, status_code=202)
     async def create_job(request: Request, asked: JobRequest) -> Response:
-        """Take a batch of inputs, which a worker answers; Location says where its results will be."""
+        """Take a batch of inputs, which a worker answers; Location says where its results will be.
+
+        429: too many of the tenant's jobs are not done yet, or its tokens of this day are spent.
+        """
         seen, store = of_request(request.scope), service.needed_store()
         if asked.program not in config.programs:
             raise Problem("invalid", "There is no such program.", errors=[_NO_PROGRAM])
         answering.program(asked.program, seen.version)
         queue = service.needed(service.queue, "queue")
+        await quotas.check_tokens(seen.caller)
+        once = seen.idempotency_key and f"{seen.idempotency_key}:{seen.digest.hex()}"  # key and body: one job
         job = await store.create_job(
             seen.caller.tenant,
             asked.program,
             seen.version,
-            answering.inputs(asked.program, asked.inputs),
+            await answering.inputs(asked.program, asked.inputs),
             customer=asked.customer,
-            idempotency_key=seen.idempotency_key,
+            idempotency_key=once,
+            most_waiting=config.max_waiting_jobs,
         )
+        await service.name(seen, asked.customer)
         if job.status == "dead":  # it could not be queued the first time
             await store.revive_job(job.id)
         try:
@@ -512,7 +576,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
     async def create_feedback(request: Request, given: FeedbackRequest) -> Response:
         """Keep what somebody thought of an answer; the last word counts."""
         seen, store = of_request(request.scope), service.needed_store()
-        comment = answering.redacted(given.comment)
+        comment = await answering.redacted(given.comment)
         if not await store.feedback(seen.caller.tenant, given.answer_id, given.score, comment):
             raise Problem("not_found", "No answer of yours has this id.")
         await service.record(seen, "feedback", given.answer_id, score=given.score)
@@ -529,7 +593,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         found = await audit.entries(seen.caller.tenant, before=before, limit=limit)
         shown = ("actor", "action", "target", "at")
         entries = [
-            {"seq": seq, **{name: getattr(one, name) for name in shown}, "detail": json.loads(one.detail)}
+            {"seq": seq, **{name: getattr(one, name) for name in shown}, "detail": _detail(one.detail)}
             for seq, one in found
         ]
         return _json({"entries": entries, "request_id": seen.request_id})
@@ -538,9 +602,12 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
     async def verify_audit(request: Request) -> Response:
         """Say whether every record is as it was written, or which is the first that is not."""
         seen, audit = of_request(request.scope), service.needed(service.audit, "database")
-        await audit.flush()
-        found = await audit.verify()
-        status = "verified" if isinstance(found, Verified) else f"broken at record {found.seq}"
+        try:
+            await audit.flush()
+            found = await audit.verify()
+        except AuditError as error:
+            raise Problem("dependency", "What keeps the audit log's head does not answer.") from error
+        status = f"broken at record {found.seq}" if isinstance(found, Broken) else f"verified{found.doubt}"
         return _json({"status": status, "request_id": seen.request_id})
 
     @get("/v1/customers/{customer}/export", ("invalid",), response_model=CustomerReply)
@@ -554,7 +621,11 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         "/v1/customers/{customer}", response_model=CustomerReply, responses=documented(*_ALWAYS, "invalid")
     )
     async def erase_customer(request: Request, customer: Id) -> Response:
-        """Erase all that is held about a customer, everywhere; 503 says that a place is away: ask again."""
+        """Erase all that is held about a customer, everywhere; 503 says that a place is away: ask again.
+
+        Till then another replica may give an answer that it has in memory. What is asked of this customer
+        while it is erased may be kept, under a new pseudonym.
+        """
         seen, customers = of_request(request.scope), service.needed(service.customers, "database")
         done = await customers.erase(seen.caller.tenant, customer, actor=seen.caller.name)
         if not done.is_complete:
@@ -622,24 +693,52 @@ def _json(told: Any, *, status: int = 200, headers: dict[str, str] | None = None
     return Response(orjson.dumps(told), status, headers, "application/json")
 
 
+def _detail(text: str) -> dict[str, Any]:
+    """Return the detail of an audit record, which somebody may have changed in the database."""
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"problem": "this record was changed; verify the log"}
+
+
 def _job_told(job: Any, results: Any, seen: Seen) -> dict[str, Any]:
-    """Return what a tenant sees of a job."""
+    """Return what a tenant sees of a job; of a row that somebody else has written, that it is unreadable."""
     return {
         **{name: getattr(job, name) for name in ("id", "program", "version", "status", "attempts", "error")},
-        "inputs": len(job.inputs),
-        "results": [{"index": each.index, **each.result} for each in results],
+        "inputs": len(job.inputs) if isinstance(job.inputs, list) else 0,
+        "results": [{"index": each.index, **_readable(each.result)} for each in results],
         "request_id": seen.request_id,
     }
 
 
-async def _server_sent(events: Stream, told_at_end: Callable[[Final], Any]) -> AsyncIterator[bytes]:
-    """Yield a stream's events as a browser's EventSource reads them."""
-    async with events, aclosing(events.follow(heartbeat_s=_HEARTBEAT_S)) as numbered:
-        async for number, event in numbered:
-            told = as_json(event)
-            if isinstance(event, Final):
-                told |= await told_at_end(event)
-            yield f"event: {kind_of(event)}\nid: {number}\ndata: {json.dumps(told)}\n\n".encode()
+def _readable(result: Any) -> dict[str, Any]:
+    try:
+        orjson.dumps(result)
+    except TypeError:  # such as a number of 400 digits
+        result = None
+    return result if isinstance(result, dict) else {"error": "unreadable"}
+
+
+async def _server_sent(
+    events: Stream, told_at_end: Callable[[Final], Any], left: Callable[[], object]
+) -> AsyncIterator[bytes]:
+    """Yield a stream's events as a browser's EventSource reads them; call `left` if its reader leaves early.
+
+    A stream whose model has failed costs nothing.
+    """
+    is_over = False
+    try:
+        async with events, aclosing(events.follow(heartbeat_s=_HEARTBEAT_S)) as numbered:
+            async for number, event in numbered:
+                is_over |= isinstance(event, Final | Error)
+                told = as_json(event)
+                if isinstance(event, Final):
+                    told |= await told_at_end(event)
+                yield f"event: {kind_of(event)}\nid: {number}\ndata: {json.dumps(told)}\n\n".encode()
+    finally:
+        if not is_over:
+            left()
 
 
 def _tell_problems(app: FastAPI) -> None:

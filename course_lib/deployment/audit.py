@@ -5,8 +5,10 @@ elsewhere; await audit.verify() -> Verified, or Broken with the first record tha
 
 Each record's hash is an HMAC over the hash before it and the record, so whoever has the database alone can
 neither change a record nor add one. Records cut off at the end leave a chain that is whole: they are told by
-its head, kept in a file or in Redis. Somebody who has the key, or can set both database and head back to an
-earlier day, is out of reach of this: keep the head where the database's administrator cannot write.
+its head, kept in a file or in Redis. A log that does not end with its head goes on from the head, so that the
+gap is there for ever; and a head that is gone, and known to no process, is told by a record of its own.
+Somebody who has the key, or can set both database and head back to an earlier day, is out of reach of this:
+keep the head where the database's administrator cannot write.
 
 Nothing personal is in a record: names of keys, pseudonyms, ids and counts; `record` refuses other values.
 """
@@ -27,12 +29,14 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import LiteralString, NamedTuple, Protocol, Self
+from typing import Any, LiteralString, NamedTuple, Protocol, Self
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
 
-from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, StoreError
+from course_lib.deployment.database import EVERY_TENANT, Cursor, Database
 from course_lib.deployment.store import new_id
 from course_lib.errors import CourseError
 from course_lib.files import FileError, lock_folder, write_whole
@@ -46,16 +50,23 @@ _AT_ONCE = ("admin.", "privacy.")
 _EVERY_S = 0.5
 _BATCH = 500
 _IDENTIFIER = re.compile(r"[\w.:/=-]{0,128}", re.ASCII)
-_SELECT: LiteralString = "SELECT seq, id, tenant, actor, action, target, detail, at, hash FROM audit"
-_PAGE_AFTER: LiteralString = f"{_SELECT} WHERE seq > %(after)s ORDER BY seq LIMIT 5000"
+_SELECT: LiteralString = """SELECT seq, id, tenant, actor, action, target, detail,
+    CASE WHEN at BETWEEN '0002-01-01' AND '9998-12-31' THEN at ELSE '0002-01-01' END, hash FROM audit
+"""  # a time that somebody set which Python has not, such as infinity, is another time too
+_PAGE_AFTER: LiteralString = f"{_SELECT} WHERE seq > %(after)s ORDER BY seq LIMIT 1000"
 _NEWEST: LiteralString = f"""{_SELECT} WHERE tenant = %(tenant)s
     AND (%(before)s::bigint IS NULL OR seq < %(before)s) ORDER BY seq DESC LIMIT %(limit)s"""
 _INSERT: LiteralString = """INSERT INTO audit (seq, id, tenant, actor, action, target, detail, at, hash)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_ENDS: LiteralString = """
+SELECT seq, hash FROM audit WHERE seq = %s OR seq = (SELECT max(seq) FROM audit) ORDER BY seq
+"""
+_HEAD_LOST = "audit.head_lost"
 _REDIS_NAME = "service:audit-head"
 _PUT_HEAD = """
-local old = tonumber(redis.call('HGET', KEYS[1], 'seq') or '-1')
-if tonumber(ARGV[1]) > old then redis.call('HSET', KEYS[1], 'seq', ARGV[1], 'hash', ARGV[2]) end
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
+local old, seq = tonumber(redis.call('HGET', KEYS[1], 'seq') or '') or -1, tonumber(ARGV[1])
+if seq > old or old >= 1e15 then redis.call('HSET', KEYS[1], 'seq', ARGV[1], 'hash', ARGV[2]) end
 """
 _log = logging.getLogger("course_lib.deployment")
 
@@ -94,10 +105,18 @@ class Verified:
     records: int
     has_head: bool
     """Without a head, records that were cut off at the end would not be noticed."""
+    head_lost_at: int = 0
+    """The last record before which the head was gone, so that what was cut off then was not noticed."""
+
+    @property
+    def doubt(self) -> str:
+        """Why records cut off at the end would not be noticed; empty if they would."""
+        lost = f"the head was gone before record {self.head_lost_at}" if self.head_lost_at else ""
+        why = lost if self.has_head else "there is no head"
+        return f"; {why}, so records cut off at the end would not be noticed" if why else ""
 
     def __str__(self) -> str:
-        end = "; there is no head, so records cut off at the end would not be noticed" * (not self.has_head)
-        return f"verified: {self.records} records are as they were written{end}"
+        return f"verified: {self.records} records are as they were written{self.doubt}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +140,11 @@ class HeadKeeper(Protocol):
         """Keep a head, unless a later one is there."""
 
 
+def _head_of(seq: str, digest: str) -> Head | None:
+    is_head = seq.isdecimal() and len(seq) < 16 and digest  # a number that Redis can compare
+    return Head(int(seq), digest) if is_head else None
+
+
 class FileHead:
     """The head in a file, for replicas that share a disk."""
 
@@ -128,7 +152,7 @@ class FileHead:
         self._path = path
 
     async def read(self) -> Head | None:
-        """Return the last head; None before the first."""
+        """Return the last head; None before the first, and where something else stands in its place."""
         return await asyncio.to_thread(self._read)
 
     async def write(self, head: Head) -> None:
@@ -136,10 +160,8 @@ class FileHead:
         await asyncio.to_thread(self._write, head)
 
     def _read(self) -> Head | None:
-        if not self._path.exists():
-            return None
-        seq, digest = self._path.read_text("utf-8").split()
-        return Head(int(seq), digest)
+        words = self._path.read_text("utf-8", "replace").split() if self._path.exists() else []
+        return _head_of(*words) if len(words) == 2 else None
 
     def _write(self, head: Head) -> None:
         with lock_folder(self._path.parent):
@@ -151,12 +173,18 @@ class RedisHead:
     """The head in Redis, for replicas that share no disk; a Redis that evicts keys may lose it."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_timeout=2)
+        waits: dict[str, Any] = {"socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
+        self._client = redis.asyncio.Redis.from_url(url, decode_responses=True, **waits)
 
     async def read(self) -> Head | None:
-        """Return the last head; None before the first."""
-        seq, digest = await self._client.hmget(_REDIS_NAME, "seq", "hash")
-        return Head(int(seq), str(digest)) if seq and digest else None
+        """Return the last head; None before the first, and where something else stands in its place."""
+        try:
+            seq, digest = await self._client.hmget(_REDIS_NAME, "seq", "hash")
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return None
+        return _head_of(str(seq), str(digest or ""))
 
     async def write(self, head: Head) -> None:
         """Keep a head, unless a later one is there."""
@@ -178,6 +206,9 @@ class Audit:
         self._key = hmac.digest(key, b"audit", "sha256")
         self._most_waiting = most_waiting
         self._waiting: deque[Entry] = deque()
+        self._last: Head | None = None  # that this process wrote
+        self.error = ""
+        """The class of the error that the last attempt to write ended with; empty if it was written."""
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -192,8 +223,8 @@ class Audit:
                 await self._task
         try:
             await self.flush()
-        except StoreError:
-            _log.error("%d records of the audit log are lost: the database is away", len(self._waiting))
+        except Exception as error:  # border: a database may say anything
+            _log.error("%d records of the audit log are lost: %s", self.waiting, type(error).__name__)
 
     @property
     def waiting(self) -> int:
@@ -228,9 +259,15 @@ class Audit:
         async with self._writing:
             while self._waiting:
                 batch = tuple(islice(self._waiting, _BATCH))
-                head = await self._database.run(EVERY_TENANT, partial(self._append, batch))
+                kept = await self._kept()
+                try:
+                    head = await self._database.run(EVERY_TENANT, partial(self._append, batch, kept))
+                except Exception as error:
+                    self.error = type(error).__name__
+                    raise
                 for _ in batch:
                     self._waiting.popleft()
+                self._last, self.error = head, ""
                 await self._keep(head)
 
     async def entries(
@@ -241,8 +278,16 @@ class Audit:
         return [(seq, Entry(*fields)) for seq, *fields, _ in rows]
 
     async def verify(self) -> Verified | Broken:
-        """Read the whole log, and compare it with its hashes and its head."""
-        head, last = self._head and await self._head.read(), Head(0, START)
+        """Read the whole log, and compare it with its hashes and its head.
+
+        Raises:
+            AuditError: the head cannot be read, since what keeps it is away.
+            StoreUnavailable: the database is away.
+        """
+        kept, lost_at, last = await self._kept(), 0, Head(0, START)
+        if kept.error:
+            raise AuditError(f"what keeps the audit log's head does not answer ({kept.error}); ask again")
+        head = kept.head
         while rows := await self._database.rows(EVERY_TENANT, _PAGE_AFTER, {"after": last.seq}):
             for seq, *fields, digest in rows:
                 expected = self._next(last, Entry(*fields))
@@ -252,30 +297,54 @@ class Audit:
                     return Broken(expected.seq, f"record {expected.seq} was changed, added or put elsewhere")
                 if head and head.seq == expected.seq and head.hash != expected.hash:
                     return Broken(expected.seq, f"record {expected.seq} is not the one that the head names")
-                last = expected
+                lost_at, last = (seq if fields[3] == _HEAD_LOST else lost_at), expected
         if head and head.seq > last.seq:
             return Broken(last.seq + 1, f"records {last.seq + 1} to {head.seq} were cut off at the end")
-        return Verified(last.seq, has_head=head is not None)
+        has_head = self._head is not None and head is not None
+        return Verified(last.seq, has_head=has_head, head_lost_at=lost_at)
 
-    async def _append(self, batch: Sequence[Entry], cursor: Cursor) -> Head:
-        """Add a batch to the chain's end, which no other replica moves meanwhile."""
+    async def _append(self, batch: Sequence[Entry], kept: _Kept, cursor: Cursor) -> Head:
+        """Add a batch to the chain's end, which no other replica moves meanwhile.
+
+        Where the log is not as its head says, the chain goes on from the head, one number later at least: the
+        gap tells it for ever.
+        """
         await cursor.execute("SELECT pg_advisory_xact_lock(hashtext('audit'))")
         await cursor.execute("SELECT id FROM audit WHERE id = ANY(%s)", [[entry.id for entry in batch]])
         written = set(await cursor.fetchall())  # by an attempt whose connection was lost after its commit
-        await cursor.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
-        head, rows = Head(*(await cursor.fetchone() or (0, START))), []
-        for entry in batch:
-            if (entry.id,) not in written:
-                head = self._next(head, entry)
-                rows.append((head.seq, *entry, head.hash))
+        missing = [entry for entry in batch if (entry.id,) not in written]
+        if kept.is_lost:
+            kept = await self._kept()  # another replica has begun the log meanwhile, or it is really gone
+        await cursor.execute(_ENDS, [kept.head.seq if kept.head else 0])
+        ends = [Head(0, START), *(Head(*row) for row in await cursor.fetchall())]
+        end, rows = ends[-1], []
+        if kept.is_lost and end.seq and missing:
+            missing.insert(0, _of_service(_HEAD_LOST))
+        elif kept.is_lost:  # the log begins: from before its first record on there is a head
+            await self._keep(end)
+        if kept.head and kept.head not in ends and missing:
+            _log.error("the audit log does not end with its head: verify it")
+            end = Head(max(end.seq + 1, kept.head.seq), kept.head.hash)
+        for entry in missing:
+            end = self._next(end, entry)
+            rows.append((end.seq, *entry, end.hash))
         if rows:
             await cursor.executemany(_INSERT, rows)
-        return head
+        return end
 
     def _next(self, last: Head, entry: Entry) -> Head:
         """Return the head of a chain that has this record behind `last`."""
         text = last.hash + _canonical([last.seq + 1, *entry[:-1], entry.at.astimezone(UTC).isoformat()])
         return Head(last.seq + 1, hmac.new(self._key, text.encode(), "sha256").hexdigest())
+
+    async def _kept(self) -> _Kept:
+        """Return the latest head that is known, here or by its keeper."""
+        try:
+            found = None if self._head is None else await self._head.read()
+        except (RedisError, FileError, OSError) as error:
+            return _Kept(self._last, is_lost=False, error=type(error).__name__)
+        latest = max((head for head in (found, self._last) if head is not None), default=None)
+        return _Kept(latest, is_lost=latest is None and self._head is not None)
 
     async def _keep(self, head: Head) -> None:
         try:
@@ -287,8 +356,22 @@ class Audit:
     async def _flush_often(self) -> None:
         while True:
             await asyncio.sleep(_EVERY_S)
-            with suppress(StoreError):  # they stay in the queue, which has a bound
+            try:
                 await self.flush()
+            except Exception as error:  # border: a database may say anything; they wait, up to a bound
+                _log.warning("the audit log is not written at the moment: %s", type(error).__name__)
+
+
+class _Kept(NamedTuple):
+    head: Head | None
+    is_lost: bool
+    """Whether its keeper answers and has none, and this process wrote none either."""
+    error: str = ""
+    """Why its keeper could not be read."""
+
+
+def _of_service(action: str) -> Entry:
+    return Entry(new_id("audit"), EVERY_TENANT, "service", action, "audit", "{}", datetime.now(UTC))
 
 
 def _canonical(value: object) -> str:
@@ -312,9 +395,6 @@ async def verify_log(head_file: Path | None) -> Verified | Broken:
     async with Database(url, size=1, deadline_s=60.0) as database:
         try:
             return await Audit(database, key.encode(), head).verify()
-        except RedisError as error:
-            what = f"Redis, which has the log's head, does not answer: {type(error).__name__}"
-            raise AuditError(what) from None
         finally:
             if in_redis is not None:
                 await in_redis.close()

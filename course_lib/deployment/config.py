@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -30,6 +29,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 from redis.asyncio.connection import SSLConnection, parse_url
 
+from course_lib.adapters.data.connections import parts_of
 from course_lib.errors import CourseError
 from course_lib.services import shown
 from course_lib.services.web import LOOPBACK
@@ -67,6 +67,7 @@ _FORMS = {
     "queue_url": "amqps://user:password@host/ or tls://user:password@host",
     "otlp_endpoint": "https://collector.example",
 }
+_UNREADABLE = "is no address that its client can read"
 _ORIGIN = re.compile(r"https://[\w.-]+(?::\d+)?")
 _BYTES_A_CHAR = 4  # of UTF-8, at most
 
@@ -128,10 +129,16 @@ class DeploymentConfig(BaseSettings):
     max_body_bytes: int = Field(64 * 1024, ge=1_024)
     max_question_chars: int = Field(4_000, ge=1)
     max_batch: int = Field(200, ge=1)
+    max_waiting_jobs: int = Field(20, ge=1)
+    """Of a tenant, so that its jobs do not take all workers for long."""
     deadline_s: Seconds = 10.0
     gateway_deadline_s: Seconds = 30.0
     drain_s: Seconds = 10.0
     trace_content: bool = False
+    records_folder: DirectoryPath | None = None
+    """Where all replicas and workers of a machine write a log of requests, and spans; None: nowhere."""
+    retention_days: int = Field(90, ge=0)
+    """0: nothing is dropped because it is old."""
     docs: bool = False
     cors_origins: Words = ()
 
@@ -262,6 +269,9 @@ def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
     if config.profile == "development":
         if config.host not in LOOPBACK:
             yield "host", "is open to other machines in development; set it to 127.0.0.1, or set the profile"
+        url, form = _plain(config.database_url), _FORMS["database_url"]
+        if url and (text := _open_door("database_url", url, form)).startswith(_UNREADABLE):
+            yield "database_url", text
         return
     for origin in config.cors_origins:
         if not _ORIGIN.fullmatch(origin):
@@ -279,7 +289,7 @@ def _open_door(field: str, url: str, form: str) -> str:
     try:
         hosts, is_encrypted, password = _reached(field, url)
     except Exception:  # border: the clients' parsers raise many kinds, some with the address in them
-        return f"is no address that its client can read; its form is {form}"
+        return f"{_UNREADABLE}; its form is {form}"
     if all(not host or host in LOOPBACK or host.startswith("/") for host in hosts):
         return ""
     if not is_encrypted:
@@ -296,7 +306,7 @@ def _reached(field: str, url: str) -> tuple[list[str], bool, object]:
         is_checked = read.get("connection_class") is SSLConnection and read.get("ssl_cert_reqs") != "none"
         return [read.get("path") or read.get("host") or ""], is_checked, read.get("password")
     if field == "database_url":
-        read = conninfo_to_dict(url)
+        read = parts_of(url)
         hosts = str(read.get("hostaddr") or read.get("host") or "").split(",")
         return hosts, read.get("sslmode") in ("require", "verify-ca", "verify-full"), read.get("password")
     parts = urlsplit(url)

@@ -1,7 +1,8 @@
 """What is held about one customer, wherever that is: exported as JSON, or erased.
 
-Main path: await customers.erase(tenant, customer, actor=...) -> the database's rows, then each Place, then
-the pseudonym itself -> Erasure, which says what went from where. The audit log has it under the pseudonym.
+Main path: await customers.erase(tenant, customer, actor=...) -> caches, so that no answer under way is kept,
+then the database's rows, each Place, and the pseudonym itself -> Erasure, which says what went from where.
+The audit log has it under the pseudonym.
 
 An erasure that is cut off, or finds a place away, is not lost: the pseudonym stays marked, and asking again,
 or `resume()`, goes on.
@@ -17,8 +18,9 @@ import asyncio
 import fcntl
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,14 +103,19 @@ class Customers:
         checked_name("customer", customer)
         known = await self._store.subjects(tenant, customer)
         await self._audit.record(tenant, actor, "privacy.erase", _shown(known))
-        subjects, rows = await self._store.begin_erasure(tenant, customer, resumes=resumes)
-        person = Person(tenant, customer, tuple(subjects))
-        erased, failed = {"database": rows}, {}
-        for place in self._places:
-            try:
-                erased[place.name] = await place.erase(person)
-            except Exception as error:  # border: a place is somebody else's
-                failed[place.name] = type(error).__name__
+        erased, failed = dict[str, int](), dict[str, str]()
+
+        async def erase_from(places: Iterable[Place], subjects: Sequence[str]) -> None:
+            for place in places:
+                try:
+                    count = await place.erase(Person(tenant, customer, tuple(subjects)))
+                    erased[place.name] = erased.get(place.name, 0) + count
+                except Exception as error:  # border: a place is somebody else's
+                    failed[place.name] = type(error).__name__
+
+        await erase_from((place for place in self._places if isinstance(place, Cache)), known)
+        subjects, erased["database"] = await self._store.begin_erasure(tenant, customer, resumes=resumes)
+        await erase_from(self._places, subjects)
         if not failed:
             await self._store.finish_erasure(tenant, subjects)
         outcome = "privacy.erase_incomplete" if failed else "privacy.erased"
@@ -152,13 +159,21 @@ class Lines:
     """
 
     def __init__(
-        self, name: str, folder: Path, pattern: str = "*.jsonl", *, group: Group = lambda _: None
+        self,
+        name: str,
+        folder: Path,
+        pattern: str = "*.jsonl",
+        *,
+        group: Group = lambda _: None,
+        when: str = "@timestamp",
     ) -> None:
         """Name the place and its files, with those that were rotated: `service.log*`.
 
-        `group` returns what the lines of one request have in common; None if nothing.
+        `group` returns what the lines of one request have in common; None if nothing. The field `when` has
+        the time of a line, in UTC as ISO 8601 writes it.
         """
         self.name, self._folder, self._pattern, self._group = name, folder, pattern, group
+        self._when = when
 
     async def export(self, person: Person) -> list[Any]:
         """Return the lines about a customer."""
@@ -166,18 +181,30 @@ class Lines:
 
     async def erase(self, person: Person) -> int:
         """Replace each file that has such lines by one without: it is the old or the new one, never half."""
-        return await asyncio.to_thread(self._erase, person)
+        return await asyncio.to_thread(self._drop, lambda: self._chooser(person))
+
+    async def drop_before(self, moment: datetime) -> int:
+        """Drop the lines of before a moment, and return how many they were."""
+        before = moment.astimezone(UTC).isoformat()
+        is_old = lambda line: str(_record(line).get(self._when, before)) < before  # noqa: E731
+        return await asyncio.to_thread(self._drop, lambda: is_old)
 
     def _export(self, person: Person) -> list[Any]:
+        if not self._folder.is_dir():
+            return []
+        with lock_folder(self._folder):
+            return self._found(person)
+
+    def _found(self, person: Person) -> list[Any]:
         is_theirs = self._chooser(person)
         return [_record(line) for line in self._lines() if is_theirs(line)]
 
-    def _erase(self, person: Person) -> int:
+    def _drop(self, chooser: Callable[[], Callable[[bytes], bool]]) -> int:
         if not self._folder.is_dir():
             return 0
         with lock_folder(self._folder):
-            is_theirs, paths = self._chooser(person), self._paths()
-            return sum(_rewrite(path, is_theirs) for path in paths if any(map(is_theirs, _lines(path))))
+            is_one, paths = chooser(), self._paths()
+            return sum(_rewrite(path, is_one) for path in paths if any(map(is_one, _lines(path))))
 
     def _paths(self) -> list[Path]:
         found = self._folder.glob(self._pattern)

@@ -23,9 +23,11 @@ from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.errors import ReadOnlySqlTransaction, UndefinedTable
+from psycopg.sql import Composed
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
-from course_lib.adapters.data.connections import first_line, is_dropped
+from course_lib.adapters.data.connections import DatabaseError, first_line, is_dropped, parts_of
 from course_lib.errors import CourseError
 from course_lib.redaction.secrets import hide_secrets
 from course_lib.resilience.retries import retry
@@ -41,6 +43,7 @@ EVERY_TENANT = "*"
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _ATTEMPT_S = 1.0
 _SEE_TENANT = "SELECT set_config('course.tenant', %s, true)"  # until the transaction ends
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext(%s))"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS migrations (
     name text PRIMARY KEY, sha256 text NOT NULL, applied timestamptz NOT NULL DEFAULT now()
@@ -58,6 +61,10 @@ class StoreUnavailable(StoreError):  # noqa: N818  (it says what happened)
     """PostgreSQL did not answer in time; what was under way is kept whole or not at all."""
 
 
+class AddressUnreadable(StoreError):  # noqa: N818  (it says what happened)
+    """The database's address cannot be read; no part of it is in the message."""
+
+
 class MigrationChanged(StoreError):  # noqa: N818  (it says what happened)
     """A migration that was applied to this database is not the one that this program has."""
 
@@ -66,9 +73,18 @@ class Database:
     """A few connections to one database, for the event loop in which it was opened."""
 
     def __init__(self, url: str, *, size: int, deadline_s: float) -> None:
+        """Take an address; nothing is sent yet.
+
+        Raises:
+            AddressUnreadable: it is none, or a piece of its password may be taken for another part.
+        """
         self.deadline_s = deadline_s
         self._url = url
-        again = retry(is_retryable=is_dropped, attempts=None, deadline_s=deadline_s, first_wait_s=0.05)
+        try:
+            parts_of(url)
+        except DatabaseError as error:
+            raise AddressUnreadable(f"{error} (DATABASE_URL, if it came from there)") from None
+        again = retry(is_retryable=_may_pass, attempts=None, deadline_s=deadline_s, first_wait_s=0.05)
         self._again = again(_call)
         self._left: set[asyncio.Task[Any]] = set()
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -91,6 +107,7 @@ class Database:
         Raises:
             StoreUnavailable: the database does not answer.
             MigrationChanged: an applied migration was changed.
+            AddressUnreadable: as for the class.
         """
         store = cls(url, size=size, deadline_s=deadline_s)
         await store.migrate()
@@ -109,8 +126,14 @@ class Database:
         await self.close()
 
     async def ping(self) -> None:
-        """Raise StoreUnavailable unless the database answers."""
-        await self.rows(EVERY_TENANT, "SELECT 1", {})
+        """Raise StoreUnavailable unless the database answers and can be written to."""
+
+        async def work(cursor: Cursor) -> None:
+            await cursor.execute("SHOW transaction_read_only")
+            if await cursor.fetchone() == ("on",):
+                raise ReadOnlySqlTransaction("it is read-only for now")
+
+        await self.run(EVERY_TENANT, work)
 
     async def migrate(self, folder: Path = _MIGRATIONS) -> list[str]:
         """Apply the migrations of a folder that are missing, in order, and return their names."""
@@ -133,7 +156,9 @@ class Database:
 
         return await self._patiently(attempt)
 
-    async def rows(self, tenant: str, query: LiteralString, values: Mapping[str, Any]) -> list[Row]:
+    async def rows(
+        self, tenant: str, query: LiteralString | Composed, values: Mapping[str, Any]
+    ) -> list[Row]:
         """Return the rows of one statement, as `run` does; `%(tenant)s` is among its values."""
 
         async def attempt() -> list[Row]:
@@ -146,12 +171,23 @@ class Database:
         return await self._patiently(attempt)
 
     @asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[bool]:
+        """Yield whether nobody else, in any process, is in such a block of this name; a kill ends it too."""
+        async with self._connection(EVERY_TENANT) as line, line.transaction():
+            row = await (await line.execute(_TRY_LOCK, [what])).fetchone()
+            yield bool(row and row[0])
+
+    @asynccontextmanager
     async def _connection(self, tenant: str) -> AsyncIterator[Connection]:
         if tenant != EVERY_TENANT:
             checked_name("tenant", tenant)
         try:
             async with self._pool.connection(timeout=min(_ATTEMPT_S, self.deadline_s)) as connection:
-                yield connection
+                try:
+                    yield connection
+                except ReadOnlySqlTransaction:
+                    await connection.close()  # the next may reach a server that was promoted meanwhile
+                    raise
         except PoolClosed:
             raise StoreError("the store is closed; open a new one") from None
         except psycopg.OperationalError as error:
@@ -167,7 +203,7 @@ class Database:
             if call.done():
                 return call.result()
             said = "no answer"
-        except psycopg.OperationalError as error:  # also a full disk, or a server that is read-only for now
+        except (psycopg.OperationalError, ReadOnlySqlTransaction, UndefinedTable) as error:  # or a full disk
             said = hide_secrets(first_line(error))
         finally:
             if call.cancel():  # not waited for: psycopg asks a server that hangs to cancel, for 5 s
@@ -177,6 +213,10 @@ class Database:
             f"PostgreSQL did not do it within {self.deadline_s:g} s: {said}. What was under way is kept "
             "whole or not at all; start the server again, or ask for less at once"
         )
+
+
+def _may_pass(error: Exception) -> bool:
+    return is_dropped(error) or isinstance(error, ReadOnlySqlTransaction)
 
 
 async def _call(attempt: Callable[[], Awaitable[T]]) -> T:

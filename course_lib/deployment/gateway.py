@@ -95,7 +95,7 @@ def routes(
     plain = {"customRequestHeaders": {"Forwarded": ""}, "customResponseHeaders": {"Server": ""}}
     middlewares = {
         "size": {"buffering": {"maxRequestBodyBytes": config.max_body_bytes}},
-        "again": {"retry": {"attempts": 3, "initialInterval": "10ms"}},  # only what could not be delivered
+        "again": {"retry": {"attempts": 8, "initialInterval": "5ms"}},  # only what could not be delivered
         "plain": {"headers": plain},  # X-Forwarded-For is written anew, and the standard's own is not
     }
     timeouts = {"dialTimeout": "1s", "responseHeaderTimeout": f"{config.gateway_deadline_s:g}s"}

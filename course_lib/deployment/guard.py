@@ -31,6 +31,7 @@ from course_lib.deployment.callers import Caller, Callers
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem, invalid, problem_of
 from course_lib.deployment.quotas import Quotas
+from course_lib.deployment.records import Ended, Records
 from course_lib.deployment.store import Conflict, Done, Running, Store
 from course_lib.redaction import one_line
 
@@ -68,6 +69,8 @@ class Seen:
     digest: bytes = b""
     """Of tenant, path, version and body: the same for the same request."""
     idempotency_key: str | None = None
+    subject: str | None = None
+    """The pseudonym of the customer that it names."""
 
 
 def of_request(scope: Scope) -> Seen:
@@ -91,7 +94,9 @@ class Guard:
         self._callers: Callers = service.callers
         self._quotas: Quotas = service.quotas
         self._answering: Answering = service.answering
-        self._keys: LRUCache[bytes, str] = LRUCache(2_048)
+        self._records: Records = service.records
+        self._logs = self._records.folder is not None
+        self._keys: LRUCache[bytes, tuple[str, str | None]] = LRUCache(2_048)
         labels, registry = ["route", "status"], service.metrics.registry
         self._requests = Counter("service_requests", "Requests answered", labels, registry=registry)
         self._seconds = Histogram(
@@ -133,7 +138,13 @@ class Guard:
             await _send(sending, problem.status, problem.document(request_id), *raw)
         finally:
             route = getattr(scope.get("route"), "path", None) or _family(scope["path"])
-            self._count(route if route in OPEN or _family(route) in ROLES else "other", status, begun_s)
+            route = route if route in OPEN or _family(route) in ROLES else "other"
+            took_s = time.perf_counter() - begun_s
+            self._count(route, status, took_s)
+            if self._logs and (seen := scope.get("course")):  # nobody's requests are counted, not logged
+                who = seen.caller.tenant, seen.subject
+                ended = Ended(time.time(), took_s, request_id, scope["method"], route, status or 499, *who)
+                self._records.put(ended)
 
     async def _admit(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str
@@ -164,13 +175,16 @@ class Guard:
         seen, path = of_request(scope), scope["path"]
         if path in self._service.asked and scope["method"] == "POST":
             scope["route"] = self._service.routes[path]
-            key = self._keys.get(seen.digest)
+            key, customer = self._keys.get(seen.digest) or ("", None)
             said = await self._answering.found(key) if key else None
             if said is None:
                 scope["course_asked"] = name, text, options = self._read(seen, path, body)
+                customer = options["customer"]
                 said = await self._answering.at_once(name, text, **options)
+            if customer and self._logs:
+                await self._service.name(seen, customer)
             if said is not None:  # this tenant's before, or it would not be in memory
-                self._keys[seen.digest] = said.key
+                self._keys[seen.digest] = said.key, customer
                 self._service.repeat(seen, PROGRAM_PATHS[path])
                 await _send(send, 200, reply(said, seen.request_id), _JSON)
                 return
@@ -182,11 +196,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
         seen, (name, text, options) = of_request(scope), scope["course_asked"]
+        self._records.mark(seen.subject)
         await self._quotas.check_tokens(seen.caller)
         said = await self._answering.ask(name, text, **options)
         if said.tokens:
             await self._quotas.charge_tokens(seen.caller, said.tokens)
-        self._keys[seen.digest] = said.key
+        self._keys[seen.digest] = said.key, options["customer"]
         await self._service.record(seen, "answer", said.id, cached=said.is_cached)
         await _send(send, 200, reply(said, seen.request_id), _JSON)
 
@@ -264,13 +279,13 @@ class Guard:
         for message in captured:
             await send(message)
 
-    def _count(self, route: str, status: int, begun_s: float) -> None:
+    def _count(self, route: str, status: int, took_s: float) -> None:
         counted = self._counted.get((route, status))
         if counted is None:
             both = self._requests.labels(route, str(status or 499)), self._seconds.labels(route)
             counted = self._counted[route, status] = both
         counted[0].inc()
-        counted[1].observe(time.perf_counter() - begun_s)
+        counted[1].observe(took_s)
 
 
 async def _subject(store: Store, tenant: str, body: bytes) -> str | None:

@@ -54,7 +54,16 @@ class JetStream(PullBasedJetStreamBroker):
     async def startup(self) -> None:
         """Connect, and make the streams that are missing."""
         await super().startup()
+        await self._add_dead_stream()
+
+    async def _add_dead_stream(self) -> None:
         await self.js.add_stream(StreamConfig(name=self._dead_stream, subjects=[self._dead]))
+
+    async def _make_again(self) -> None:
+        """Make what is missing once more: a server may come back without its data."""
+        await self._add_or_reuse_stream()
+        await self._add_dead_stream()
+        await self._startup_consumer()
 
     async def shutdown(self) -> None:
         """Give back what is held, and disconnect."""
@@ -70,7 +79,10 @@ class JetStream(PullBasedJetStreamBroker):
     async def ping(self) -> None:
         """Raise unless the server answers."""
         self._check()
-        await self.js.stream_info(self._stream)
+        try:
+            await self.js.stream_info(self._stream)
+        except NotFoundError:
+            await self._make_again()
 
     async def kick(self, message: BrokerMessage) -> None:
         """Send a message; returns when the server has it on disk."""
@@ -98,6 +110,8 @@ class JetStream(PullBasedJetStreamBroker):
                 continue
             except nats.errors.Error:
                 await asyncio.sleep(_REST_S)  # the server is away, or has just come back
+                with contextlib.suppress(Exception):  # border: it is still away
+                    await self.ping()
 
     async def _ack(self, message: Msg) -> None:
         self._held.pop(message.reply, None)

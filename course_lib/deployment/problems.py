@@ -16,10 +16,12 @@ import orjson
 
 from course_lib.concurrency import HalfAnswer
 from course_lib.debugging import BudgetExceeded
+from course_lib.deployment.audit import AuditError
 from course_lib.deployment.callers import Forbidden, Unauthorized
 from course_lib.deployment.database import StoreUnavailable
 from course_lib.deployment.queue import QueueUnavailable
 from course_lib.deployment.quotas import QuotaExceeded
+from course_lib.deployment.store import ErasedMeanwhile, TooManyJobs
 from course_lib.errors import CourseError
 from course_lib.resilience import BreakerOpen, BulkheadFull, DeadlineExceeded
 from course_lib.resilience.retries import asked_s
@@ -106,9 +108,12 @@ class Problem(CourseError):  # noqa: N818  (the word of RFC 9457)
 
 _AGAIN = "Send it again after Retry-After."
 _MAPPED: tuple[tuple[type[BaseException], str, str], ...] = (
-    (Forbidden, "forbidden", ""),
+    (Forbidden, "forbidden", "Use a key or token with the role that this address needs."),
     (QuotaExceeded, "quota", _AGAIN),
+    (TooManyJobs, "quota", f"As many of your jobs as may wait do so. {_AGAIN}"),
     (QueueUnavailable, "dependency", f"The queue does not answer. {_AGAIN}"),
+    (AuditError, "dependency", f"The audit log cannot be written. {_AGAIN}"),
+    (ErasedMeanwhile, "dependency", f"The customer was erased meanwhile. {_AGAIN}"),
     (StoreUnavailable, "dependency", f"The database does not answer. {_AGAIN}"),
     (DeadlineExceeded, "deadline", "The model took too long. Ask again, or ask less at once."),
     (BreakerOpen, "model_down", f"It failed so often that it is not asked now. {_AGAIN}"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -33,6 +34,8 @@ logging.getLogger("taskiq").addHandler(logging.NullHandler())  # what matters ra
 
 _PATIENCE_S = 5.0
 _LATER, _DEAD = "later_s", "dead"  # labels of a message, for the brokers
+_LABELS = {_LATER, _DEAD, "ack_type"}
+_JOB_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 class QueueUnavailable(CourseError):  # noqa: N818  (it says what happened)
@@ -59,7 +62,7 @@ class JobQueue:
         work: Work | None = None,
         prefetch: int = 8,
         name: str = "course",
-        ack_s: float = 10.0,
+        ack_s: float = 5.0,
     ) -> None:
         """Describe the queue; `open` connects.
 
@@ -136,7 +139,8 @@ class JobQueue:
             QueueUnavailable: the server does not answer.
         """
         async with self._patience("show its dead letters"):
-            return [self._letter(data) async for data, _ in self.broker.dead()]
+            letters = [self._letter(data) async for data, _ in self.broker.dead()]
+            return [each for each in letters if each]
 
     async def send_again(self, job_id: str) -> bool:
         """Send a dead letter's job once more, as if it had never failed; False if there is no such letter.
@@ -149,16 +153,31 @@ class JobQueue:
         async with self._patience("send a dead letter again"):
             found = False
             async for data, remove in self.broker.dead():
-                if self._letter(data).job_id == job_id:
+                letter = self._letter(data)
+                if letter and letter.job_id == job_id:
                     if not found:
                         await self.send(job_id)
                     found = True
                     await remove()
             return found
 
-    def _letter(self, data: bytes) -> DeadLetter:
-        message = self.broker.formatter.loads(message=data)
-        return DeadLetter(message.args[0], message.args[1], str(message.labels.get(_DEAD, "")))
+    def is_job(self, data: bytes) -> bool:
+        """Return whether a message is one that `send` makes; a server takes others, too."""
+        return self._letter(data) is not None
+
+    def _letter(self, data: bytes) -> DeadLetter | None:
+        """Return a message's job; None for what `send` did not make."""
+        try:
+            message = self.broker.formatter.loads(message=data)
+            message.parse_labels()
+            job_id, failures = message.args
+        except Exception:  # border: a message may hold anything
+            return None
+        is_ours = message.task_name == "run_job" and not message.kwargs and message.labels.keys() <= _LABELS
+        if not is_ours or message.labels.get("ack_type") != "manual" or type(failures) is not int:
+            return None
+        is_id = isinstance(job_id, str) and _JOB_ID.fullmatch(job_id)
+        return DeadLetter(job_id, failures, str(message.labels.get(_DEAD, ""))) if is_id else None
 
     @contextlib.asynccontextmanager
     async def _patience(self, what: str) -> AsyncIterator[None]:

@@ -41,7 +41,17 @@ _PREFIX = "course:quota:"
 _SHARE = 4  # of what is left, one replica leases at most 1 / (_SHARE * replicas)
 _DAY_S = 86_400
 
-_LEASE = """
+_HEALED = """
+local function healed(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
+end
+"""
+"""Drops a key of another type, which somebody else has written: else no command on it would ever succeed."""
+_LEASE = (
+    _HEALED
+    + """
+healed(KEYS[1], 'hash')
 local limit, asked, share, slot_ms, slots = unpack(ARGV)
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -49,11 +59,11 @@ local slot = math.floor(now / slot_ms)
 local used, oldest = 0, slot
 local counts = redis.call('HGETALL', KEYS[1])
 for i = 1, #counts, 2 do
-  local each = tonumber(counts[i])
-  if each <= slot - slots or each > slot then
+  local each, count = tonumber(counts[i]), counts[i + 1]
+  if not each or not count:match('^%d+$') or each <= slot - slots or each > slot then
     redis.call('HDEL', KEYS[1], counts[i])
   else
-    used = used + counts[i + 1]
+    used = used + count
     oldest = math.min(oldest, each)
   end
 end
@@ -64,12 +74,18 @@ redis.call('HINCRBY', KEYS[1], slot, granted)
 redis.call('PEXPIRE', KEYS[1], slots * slot_ms)
 return {granted, (slot + 1) * slot_ms - now}
 """
+)
 """Returns how many requests are let through and for how many milliseconds; or 0, and those to wait."""
-_SPEND = """
-local total = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), tonumber(ARGV[2])) + ARGV[1]
+_SPEND = (
+    _HEALED
+    + """
+healed(KEYS[1], 'string')
+local known = (redis.call('GET', KEYS[1]) or ''):match('^%d+$') or 0
+local total = math.max(tonumber(known), tonumber(ARGV[2])) + ARGV[1]
 redis.call('SET', KEYS[1], total, 'EX', 172800)
 return total
 """
+)
 """Adds what was spent, to no less than was known before: a Redis that lost its data gives no budget back."""
 
 

@@ -20,12 +20,16 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from opentelemetry.trace import SpanKind
 
 from course_lib.deployment.answering import Answering
 from course_lib.deployment.app import Service, create_app
+from course_lib.deployment.callers import Caller
 from course_lib.deployment.config import ConfigError, DeploymentConfig
 from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.problems import problem_of
+from course_lib.deployment.quotas import Quotas
+from course_lib.deployment.records import Records
 from course_lib.deployment.remembered import remember
 from course_lib.deployment.store import Store
 from course_lib.services.child import STOP, next_word
@@ -97,18 +101,35 @@ async def work(config: DeploymentConfig) -> None:
     async def answer(
         tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
     ) -> Mapping[str, Any]:
-        text = given[answering.input(program)]
+        text, payer = given[answering.input(program)], Caller(tenant, "worker", frozenset({"ask"}))
+        about: dict[str, Any] = {"user.id": customer} if customer else {}
         try:
-            said = await answering.answer(program, text, tenant=tenant, customer=customer, version=version)
+            await quotas.check_tokens(payer)  # what is left over when the budget is spent is told so
+            with records.tracer.span("job input", kind=SpanKind.CONSUMER, **about):
+                said = await answering.answer(
+                    program, text, tenant=tenant, customer=customer, version=version
+                )
         except Exception as error:  # border: what a later attempt cannot cure is this input's result
-            if (code := problem_of(error).code) in ("invalid", "not_found"):
+            if (code := problem_of(error).code) in ("invalid", "not_found", "quota"):
                 return {"error": code}
             raise
+        finally:
+            records.check(customer)
+        await quotas.charge_tokens(payer, said.tokens)
         return said.outputs
 
     remember()
-    async with Answering(config) as answering, await Store.open(url, deadline_s=30.0) as store:
-        await run_until_told(Worker(queue_url, store, answer, drain_s=config.drain_s))
+    records, quotas = Records(config), Quotas(config)
+    async with (
+        Answering(config, records.tracer) as answering,
+        await Store.open(url, deadline_s=30.0) as store,
+        records.running(lambda: store),
+    ):
+        await quotas.open()
+        try:
+            await run_until_told(Worker(queue_url, store, answer, drain_s=config.drain_s))
+        finally:
+            await quotas.close()
 
 
 def run_child(fd: int, *, owner: int) -> None:

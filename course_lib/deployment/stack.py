@@ -248,7 +248,9 @@ def running_stack(
         for name in (*_SERVERS, "gateway"):
             servers[name] = _server(name, **({"kind": queue} if name == "queue" else {}))
             stack.callback(_end, servers[name])
-        config, key = _settings(servers, settings)
+        records = servers["gateway"].folder / "records"  # goes with the gateway, whatever ends this process
+        records.mkdir()
+        config, key = _settings(servers, settings, records)
         ours = {
             f"replica-{number}": Process(f"replica-{number}", _of_version(config, version), listens=True)
             for number, version in enumerate(versions, start=1)
@@ -294,8 +296,8 @@ def _server(name: str, **options: Any) -> Server:
     return start(None if os.environ.get(variable) else Path(tempfile.gettempdir()), **options)
 
 
-def _settings(servers: dict[str, Any], given: dict[str, Any]) -> tuple[DeploymentConfig, str]:
-    """Return the settings of all replicas, and the demo key; secrets that development lacks are made."""
+def _settings(servers: dict[str, Any], given: dict[str, Any], records: Path) -> tuple[DeploymentConfig, str]:
+    """Return the settings of all replicas, and the demo key; what development lacks is made."""
     urls = {f"{name}_url": servers[name].url for name in _SERVERS}
     config, key = DeploymentConfig(**{**urls, **given}), ""
     if config.profile == "development":
@@ -304,6 +306,7 @@ def _settings(servers: dict[str, Any], given: dict[str, Any]) -> tuple[Deploymen
             for field in ("jwt_secret", "signing_key")
             if getattr(config, field) is None
         }
+        made["records_folder"] = config.records_folder or records
         if not config.api_keys:
             key, entry = make_key("demo", "lantern", ROLES)
             made["api_keys"] = (entry,)

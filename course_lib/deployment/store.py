@@ -9,7 +9,8 @@ A customer's own id is in the table `subjects` alone; all other rows have its ps
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partialmethod
@@ -25,11 +26,21 @@ from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, Store
 
 T = TypeVar("T")
 
+
+class TooManyJobs(StoreError):  # noqa: N818  (it says what happened)
+    """As many jobs of a tenant as may wait do so."""
+
+    retry_after_s = 10.0
+
+
 _COLUMNS: LiteralString = "id, tenant, program, version, inputs, subject, status, attempts, error"
 _JOB: LiteralString = f"SELECT {_COLUMNS} FROM jobs WHERE tenant = %(tenant)s"  # noqa: S608  (no value)
 _NEW_JOB: LiteralString = """
 INSERT INTO jobs (tenant, id, subject, program, version, inputs, idempotency_key)
-VALUES (%(tenant)s, %(id)s, %(subject)s, %(program)s, %(version)s, %(inputs)s, %(key)s) ON CONFLICT DO NOTHING
+SELECT %(tenant)s, %(id)s, %(subject)s::text, %(program)s, %(version)s, %(inputs)s, %(key)s::text
+WHERE %(most)s::integer IS NULL
+    OR (SELECT count(*) FROM jobs WHERE tenant = %(tenant)s AND NOT has_ended) < %(most)s::integer
+ON CONFLICT DO NOTHING
 """
 _HISTORY: LiteralString = """
 SELECT a.id, a.subject, a.program, a.version, a.question, a.answer, a.created, f.score, f.comment
@@ -55,6 +66,23 @@ WHERE tenant = %(tenant)s AND id = %(id)s AND NOT has_ended RETURNING id
 _ERASE: LiteralString = """
 UPDATE subjects SET erasing = coalesce(erasing, now()) WHERE tenant = %(tenant)s AND customer = %(customer)s
     AND (erasing IS NOT NULL OR NOT %(resumes)s) RETURNING subject
+"""
+_FEEDBACK: LiteralString = """'feedback',
+    (SELECT to_jsonb(f) FROM feedback f WHERE f.tenant = page.tenant AND f.answer_id = page.id)"""
+_RESULTS: LiteralString = """'results', (SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.index), '[]')
+    FROM job_results r WHERE r.tenant = page.tenant AND r.job_id = page.id)"""
+_HELD: dict[str, tuple[LiteralString, LiteralString, int]] = {
+    "answers": ("id", _FEEDBACK, 500),
+    "jobs": ("id", _RESULTS, 20),
+    "idempotency_keys": ("key", "", 500),
+}
+"""What is about a customer, by table: its key, what belongs to a row, and how many rows are read at once."""
+_PAGE: LiteralString = """
+WITH page AS (
+    SELECT * FROM {0} WHERE tenant = %(tenant)s AND subject = ANY(%(subjects)s)
+    AND (created, {1}) > (%(created)s::timestamptz, %(key)s) ORDER BY created, {1} LIMIT %(limit)s
+)
+SELECT created::text, {1}, to_jsonb(page) || jsonb_build_object({2}) FROM page ORDER BY created, {1}
 """
 _DROP: LiteralString = "DELETE FROM {} WHERE created < now() - make_interval(secs => 86400 * %s)"
 _UNUSED: LiteralString = """ AND erasing IS NULL AND (tenant, subject) NOT IN (
@@ -140,6 +168,10 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(12)}"
 
 
+class ErasedMeanwhile(StoreError):  # noqa: N818  (it says what happened)
+    """The customer of a request was erased while it came in."""
+
+
 class Store(Database):
     """The rows of the service."""
 
@@ -210,16 +242,29 @@ class Store(Database):
         *,
         customer: str | None = None,
         idempotency_key: str | None = None,
+        most_waiting: int | None = None,
     ) -> Job:
-        """Keep a job to be done; the same idempotency key returns the job that it made before."""
+        """Keep a job to be done; the same idempotency key returns the job that it made before.
+
+        Raises:
+            TooManyJobs: so many jobs of this tenant wait, or are being done, already.
+        """
         values: dict[str, Any] = {"tenant": tenant, "id": new_id("job"), "program": program}
         values |= {"version": version, "inputs": _json(list(inputs)), "key": idempotency_key}
+        values["most"] = most_waiting
 
         async def work(cursor: Cursor) -> Job:
             subject = await _subject(cursor, tenant, customer) if customer is not None else None
+            if most_waiting is not None:  # two requests at once would each see room for one
+                await cursor.execute(
+                    "SELECT pg_advisory_xact_lock(hashtext('jobs of ' || %(tenant)s))", values
+                )
             await cursor.execute(_NEW_JOB, {**values, "subject": subject})
             await cursor.execute(f"{_JOB} AND (id = %(id)s OR idempotency_key = %(key)s)", values)
-            return Job(*await cursor.fetchone() or ())
+            row = await cursor.fetchone()
+            if row is None:
+                raise TooManyJobs(f"{most_waiting} jobs of {tenant!r} are not done; send this one later")
+            return Job(*row)
 
         return await self._unless_erased(tenant, work)
 
@@ -240,6 +285,22 @@ class Store(Database):
         """  # noqa: S608  (no value is in it)
         rows = await self.rows(EVERY_TENANT, claim, {"id": storable(job_id)})
         return Job(*rows[0]) if rows else None
+
+    async def lost_jobs(self, quiet_s: float) -> list[str]:
+        """Return up to 100 jobs of which nothing was heard for so long; of each once within that time.
+
+        Their messages may be gone with a queue that lost its data, so each is to be sent again.
+        """
+        take: LiteralString = """
+            UPDATE jobs SET updated = now() WHERE id IN (
+                SELECT id FROM jobs AS job WHERE NOT has_ended
+                    AND updated < now() - make_interval(secs => %(quiet_s)s) AND NOT EXISTS (
+                        SELECT FROM job_results WHERE tenant = job.tenant AND job_id = job.id
+                            AND created > now() - make_interval(secs => %(quiet_s)s)
+                    ) ORDER BY updated LIMIT 100 FOR UPDATE SKIP LOCKED
+            ) RETURNING id
+        """
+        return [row[0] for row in await self.rows(EVERY_TENANT, take, {"quiet_s": quiet_s})]
 
     async def save_result(self, tenant: str, job_id: str, index: int, result: Mapping[str, Any]) -> bool:
         """Keep the result of one input; False, and nothing changed, if there is one or the job has ended."""
@@ -321,7 +382,7 @@ class Store(Database):
         try:
             return await self.run(tenant, work)
         except psycopg.errors.ForeignKeyViolation:
-            raise StoreError("this customer was erased while the request came in; send it again") from None
+            raise ErasedMeanwhile("this customer was erased as the request came in; send it again") from None
 
     # Deleting
 
@@ -357,9 +418,19 @@ class Store(Database):
         await self.run(tenant, work)
 
     async def held(self, tenant: str, customer: str) -> dict[str, Any]:
-        """Return all rows about a customer as JSON, table by table."""
-        query: LiteralString = "SELECT rows_about(%(tenant)s, %(customer)s)"
-        return dict((await self.rows(tenant, query, {"customer": customer}))[0][0])
+        """Return all rows about a customer as JSON, table by table; each page has the usual deadline."""
+        subjects = await self.subjects(tenant, customer)
+        return {table: await self._held_in(table, tenant, subjects) for table in _HELD}
+
+    async def _held_in(self, table: str, tenant: str, subjects: list[str]) -> list[dict[str, Any]]:
+        key, more, limit = _HELD[table]
+        query = SQL(_PAGE).format(Identifier(table), Identifier(key), SQL(more))
+        values: dict[str, Any] = {"subjects": subjects, "limit": limit, "created": "-infinity", "key": ""}
+        found: list[dict[str, Any]] = []
+        while rows := await self.rows(tenant, query, values):
+            found += [row for *_, row in rows]
+            values["created"], values["key"], _ = rows[-1]
+        return found
 
     async def subjects(self, tenant: str, customer: str) -> list[str]:
         """Return a customer's pseudonyms; more than one only while an erasure of them is not finished."""
@@ -368,10 +439,23 @@ class Store(Database):
             subject for (subject,) in await self.rows(tenant, f"{query} ORDER BY created", {"who": customer})
         ]
 
+    async def drop_unused(self, tenant: str, subject: str) -> None:
+        """Forget a pseudonym that nothing is kept under."""
+        delete: LiteralString = "DELETE FROM subjects WHERE tenant = %(tenant)s AND subject = %(subject)s"
+        with suppress(psycopg.errors.ForeignKeyViolation):
+            await self.rows(tenant, f"{delete} AND erasing IS NULL", {"subject": subject})
+
     async def unfinished_erasures(self) -> list[tuple[str, str]]:
         """Return tenant and customer of each erasure that was begun and cut off."""
         query: LiteralString = "SELECT DISTINCT tenant, customer FROM subjects WHERE erasing IS NOT NULL"
         return [(row[0], row[1]) for row in await self.rows(EVERY_TENANT, query, {})]
+
+    async def living(self, subjects: Iterable[str]) -> set[str]:
+        """Return those of these pseudonyms, of any tenant, that are not erased and not being erased."""
+        query: LiteralString = """
+            SELECT subject FROM subjects WHERE subject = ANY(%(subjects)s) AND erasing IS NULL
+        """
+        return {row[0] for row in await self.rows(EVERY_TENANT, query, {"subjects": [*subjects]})}
 
     async def drop_older_than(self, days: float) -> dict[str, int]:
         """Delete what is older than `days`, of every tenant; return how many rows of each table went.

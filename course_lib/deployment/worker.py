@@ -15,8 +15,10 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from taskiq import AckableMessage
 from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
+from taskiq.utils import maybe_awaitable
 
 from course_lib.deployment.database import StoreUnavailable
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
@@ -49,6 +51,7 @@ class Worker:
         waits_s: Sequence[float] = (1.0, 5.0, 25.0),
         most_attempts: int = 20,
         drain_s: float = 10.0,
+        lost_after_s: float = 600.0,
         **options: Any,
     ) -> None:
         """Describe the worker.
@@ -63,12 +66,15 @@ class Worker:
             most_attempts: how often a job may be begun at all, counted by the store: one that kills its
                 worker fails nowhere, and would be delivered for ever.
             drain_s: how long a worker that stops may go on with what it has; then it gives it back.
+            lost_after_s: a job of which nothing was heard for so long is sent again, since a queue may lose
+                its data; one that is sent twice is still done once.
             options: of JobQueue.
         """
         self.queue = JobQueue(queue_url, work=self._work, prefetch=2 * jobs_at_once, **options)
         self._store, self._answer = store, answer
         self._jobs_at_once, self._inputs_at_once = jobs_at_once, inputs_at_once
         self._waits_s, self._most_attempts, self._drain_s = waits_s, most_attempts, drain_s
+        self._lost_after_s = lost_after_s
         self._running: set[asyncio.Task[Any]] = set()
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], object] = lambda: None) -> None:
@@ -79,19 +85,31 @@ class Worker:
         """
         async with self.queue:
             ready()
+            sweep = asyncio.create_task(self._send_lost())
             while not stop.is_set():
                 try:
                     await self._receiver().listen(stop)
                 except Exception as error:  # border: whatever ended it, the queue is listened to again
                     note("worker.listens_again", error=type(error).__name__)
                     await asyncio.sleep(_REST_S)
-            for task in self._running:
+            for task in (sweep, *self._running):
                 task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await asyncio.gather(sweep, *self._running, return_exceptions=True)
+
+    async def _send_lost(self) -> None:
+        """Send again, now and then, what the queue may have lost."""
+        while True:
+            try:
+                for job_id in await self._store.lost_jobs(self._lost_after_s):
+                    note("job.sent_again")
+                    await self.queue.send(job_id)
+            except Exception as error:  # border: database or queue are away; the next time, then
+                note("jobs.not_swept", error=type(error).__name__)
+            await asyncio.sleep(self._lost_after_s / 10)
 
     def _receiver(self) -> Receiver:
-        return Receiver(
-            self.queue.broker,
+        return _Receiver(
+            self.queue,
             run_startup=False,
             max_async_tasks=self._jobs_at_once,
             ack_type=AcknowledgeType.MANUAL,
@@ -118,10 +136,8 @@ class Worker:
                 if job is not None:  # else it is done, dead or erased
                     await self._attempt(job, failures)
                 return
-            except (StoreUnavailable, QueueUnavailable) as error:
-                note(
-                    "job.waits", error=type(error).__name__
-                )  # no fault of the job's: it is kept, and counts nothing
+            except Exception as error:  # border: of database and queue, no fault of the job's
+                note("job.waits", error=type(error).__name__)  # it is kept, and counts nothing
                 await asyncio.sleep(min(self._waits_s, default=1.0))
 
     async def _attempt(self, job: Job, failures: int) -> None:
@@ -162,6 +178,23 @@ class Worker:
         else:
             await self._store.fail_job(job.tenant, job.id, error)
             await self.queue.send(job.id, failures=failures + 1, wait_s=self._waits_s[failures])
+
+
+class _Receiver(Receiver):
+    """taskiq's, which drops what is no job: never acknowledged, it would take a job's place for ever."""
+
+    def __init__(self, queue: JobQueue, **options: Any) -> None:
+        super().__init__(queue.broker, **options)
+        self._queue = queue
+
+    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:
+        """Do the job of one message."""
+        assert isinstance(message, AckableMessage)
+        if self._queue.is_job(message.data):
+            await super().callback(message, raise_err)
+        else:
+            note("queue.dropped", bytes=len(message.data))
+            await maybe_awaitable(message.ack())
 
 
 class TooManyAttempts(Exception):  # noqa: N818  (its name is what a dead letter says)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis.asyncio
 from typer.testing import CliRunner
 
 from course_lib.cli import app
@@ -60,6 +61,7 @@ TAMPERED = {
     "another actor": ("UPDATE audit SET actor = 'key-2' WHERE seq = 4", 4, "was changed"),
     "another tenant": ("UPDATE audit SET tenant = 'other' WHERE seq = 3", 3, "was changed"),
     "another time": ("UPDATE audit SET at = at - interval '1 microsecond' WHERE seq = 10", 10, "was changed"),
+    "a time that Python has not": ("UPDATE audit SET at = 'infinity' WHERE seq = 10", 10, "was changed"),
     "two changed": ("UPDATE audit SET target = 'x' WHERE seq IN (9, 7)", 7, "was changed"),
     "removed": ("DELETE FROM audit WHERE seq = 4", 4, "is missing"),
     "the first removed": ("DELETE FROM audit WHERE seq = 1", 1, "is missing"),
@@ -217,6 +219,105 @@ async def test_a_head_never_goes_back(head, redis_url):
         await keeper.write(Head(6, "c"))
         assert await keeper.read() == Head(7, "b")
     await keeper.close()
+
+
+# Whoever cuts the end off and waits
+
+
+async def add(audit: Audit, count: int) -> None:
+    for n in range(count):
+        await audit.record("lantern", "key-1", "answers.create", f"more_{n}")
+    await audit.flush()
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["the same process", "after a restart"])
+async def test_a_log_that_was_cut_stays_broken_however_much_is_added(
+    log, store, head, service_url, is_restarted
+):
+    change(service_url, "DELETE FROM audit WHERE seq > 7")
+    audit = Audit(store, KEY, head) if is_restarted else log
+    await add(audit, 12)
+    await add(audit, 12)
+
+    found = await audit.verify()
+
+    assert isinstance(found, Broken)
+    assert (found.seq, found.why) == (8, "record 8 is missing")
+
+
+async def test_what_was_written_while_the_head_was_away_does_not_hide_a_cut(log, store, head, service_url):
+    change(service_url, "DELETE FROM audit WHERE seq > 7")
+    await add(Audit(store, KEY, AwayHead()), 3)  # as a replica that began while Redis was away
+    await add(Audit(store, KEY, head), 12)
+
+    assert isinstance(await Audit(store, KEY, head).verify(), Broken)
+
+
+class AwayHead:
+    """A keeper that cannot be reached."""
+
+    async def read(self) -> Head | None:
+        raise OSError("away")
+
+    async def write(self, head: Head) -> None:
+        raise OSError("away")
+
+
+async def test_a_cut_with_the_head_gone_is_found_by_who_wrote_it_and_told_as_unsure_by_others(
+    log, store, head, service_url, tmp_path
+):
+    (tmp_path / "audit.head").unlink()
+    assert "there is no head" in str(await Audit(store, KEY, head).verify())
+    change(service_url, "DELETE FROM audit WHERE seq > 7")
+    assert isinstance(await log.verify(), Broken)
+
+    await add(Audit(store, KEY, head), 3)
+
+    found = await Audit(store, KEY, head).verify()
+    assert found == Verified(11, has_head=True, head_lost_at=8)
+    assert "the head was gone before record 8" in str(found)
+
+
+@pytest.mark.parametrize("junk", ["junk", "1 2 3", "x y", f"{10**30} y"])
+async def test_a_head_that_is_junk_is_gone_and_a_new_one_is_kept(store, redis_url, tmp_path, junk):
+    (tmp_path / "audit.head").write_text(junk)
+    seq, *rest = junk.split()
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        if len(rest) == 1:
+            await client.hset("service:audit-head", mapping={"seq": seq, "hash": rest[0]})
+        else:
+            await client.set("service:audit-head", junk)
+    in_redis = RedisHead(redis_url)
+    await add(Audit(store, KEY), 1)
+
+    for keeper in (FileHead(tmp_path / "audit.head"), in_redis):
+        assert isinstance(await Audit(store, KEY, keeper).verify(), Verified)
+        await add(Audit(store, KEY, keeper), 1)
+        assert (await Audit(store, KEY, keeper).verify()).has_head
+    await in_redis.close()
+
+
+async def test_a_head_that_cannot_be_read_is_told(log, store):
+    with pytest.raises(AuditError, match="does not answer"):
+        await Audit(store, KEY, AwayHead()).verify()
+
+
+async def test_the_writer_outlives_whatever_the_database_says(store, service_url):
+    """Takes a second: records are written every half second."""
+    async with Audit(store, KEY) as audit:
+        change(service_url, "ALTER TABLE audit RENAME TO away")
+        try:
+            await audit.record("lantern", "key-1", "answers.create", "answer_1")
+            while not audit.error:  # noqa: ASYNC110  (a text has no event)
+                await asyncio.sleep(0.01)
+        finally:
+            change(service_url, "ALTER TABLE away RENAME TO audit")
+        await audit.record("lantern", "key-1", "answers.create", "answer_2")
+        while audit.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+        assert audit.error == ""
+        assert await audit.verify() == Verified(2, has_head=False)
 
 
 # course audit verify

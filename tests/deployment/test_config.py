@@ -121,6 +121,14 @@ def test_development_is_for_this_machine_alone():
     assert DeploymentConfig(redis_url="redis://far.example/0", cors_origins="*").cors_origins == ("*",)
 
 
+@pytest.mark.parametrize("url", [f"nonsense:{PASSWORD}", f"postgresql://bob:a@{PASSWORD}@127.0.0.1/x"])
+def test_a_database_that_is_no_address_is_refused_in_development_too(url):
+    (problem,) = problems(database_url=url)
+
+    assert "database_url (DATABASE_URL) is no address" in problem
+    assert PASSWORD not in problem
+
+
 def test_addresses_on_this_machine_need_no_password():
     here = {
         "redis_url": "unix:///tmp/r/s",

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from course_lib.caching import TieredCache, scope
@@ -198,6 +199,25 @@ async def test_an_erasure_that_was_cut_off_goes_on_and_leaves_what_came_later(ev
     assert len(await everywhere.store.history("lantern", customer="ada")) == 1
     new = Person("lantern", "ada", (everywhere.subjects["lantern", "ada"],))
     assert len(await everywhere.traces.export(new)) == 2
+
+
+async def test_a_customer_with_many_answers_is_exported_and_erased(everywhere, service_url):
+    """Takes some seconds: 25,000 answers have to be made, read and erased."""
+    subject = everywhere.subjects["lantern", "ada"]
+    with psycopg.connect(service_url) as owner:
+        owner.execute(
+            """INSERT INTO answers (tenant, id, subject, program, version, question, answer)
+            SELECT 'lantern', 'a' || n, %s, 'answer', '1', repeat('question ', 40), '{"answer": "yes"}'
+            FROM generate_series(1, 24999) n""",
+            [subject],
+        )
+    everywhere.store.deadline_s = 2.0
+
+    held = await everywhere.customers.export("lantern", "ada", actor="key-1")
+    erasure = await everywhere.customers.erase("lantern", "ada", actor="key-1")
+
+    assert len({answer["id"] for answer in held["database"]["answers"]}) == 25_000
+    assert erasure.erased["database"] == 25_001
 
 
 @pytest.mark.parametrize("what", ["export", "erase"])

@@ -34,7 +34,7 @@ async def test_replicas_that_start_at_once_migrate_once(database_url):
     stores = await asyncio.gather(*(Store.open(database_url, deadline_s=20) for _ in range(4)))
 
     assert [await store.migrate() for store in stores] == [[]] * 4
-    assert count(database_url, "migrations") == 3
+    assert count(database_url, "migrations") == 4
     for store in stores:
         await store.close()
 
@@ -145,6 +145,48 @@ async def test_the_address_is_in_no_error():
         await Database.open(url, deadline_s=0.3)
 
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://bob:hunt@er2@127.0.0.1/service",
+        "postgresql://bob:hunt/er2@127.0.0.1/service",
+        "postgresql://bob:12/er2@127.0.0.1/service",
+        "nonsense:hunter2",
+    ],
+)
+async def test_no_part_of_a_password_is_in_what_is_said_of_an_address(url):
+    with pytest.raises(StoreError, match="cannot be read") as error:
+        await Database.open(url, deadline_s=0.3)
+
+    assert "er2" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+async def test_a_database_that_is_read_only_for_now_is_told_and_written_to_again(service_url):
+    def make_read_only(word: str) -> None:
+        with psycopg.connect(service_url, autocommit=True) as owner:
+            owner.execute("SET default_transaction_read_only = off")
+            owner.execute(f"ALTER DATABASE service SET default_transaction_read_only = {word}".encode())
+
+    make_read_only("on")
+    try:
+        async with Store(service_url, size=2, deadline_s=0.5) as store:
+            for call in (store.ping(), store.subject("lantern", "ada")):
+                with pytest.raises(StoreUnavailable, match="read-only"):
+                    await call
+            make_read_only("off")
+            store.deadline_s = 10
+            await store.ping()
+            assert await store.subject("lantern", "ada")
+    finally:
+        make_read_only("off")
+
+
+async def test_a_table_that_is_away_is_told_as_a_database_that_is(service_url, store):
+    with pytest.raises(StoreUnavailable, match="does not exist"):
+        await store.rows("lantern", "SELECT * FROM nothing", {})
 
 
 async def test_a_closed_store_says_so(service_url):

@@ -9,6 +9,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+import redis.asyncio
 
 from course_lib.deployment import Caller, DeploymentConfig, QuotaExceeded, Quotas
 
@@ -175,3 +176,29 @@ async def test_without_an_address_one_process_has_the_whole_limit():
     async with replicas(None, 1, requests_per_minute=10) as (alone,):
         assert sum([await let_through(alone) for _ in range(20)]) == 10
         assert alone.last_error == ""
+
+
+POISON = {
+    "another type": ("r:lantern", lambda line, key: line.sadd(key, "x")),
+    "a field that is no slot": ("r:lantern", lambda line, key: line.hset(key, "x", 1)),
+    "a count that is none": ("r:lantern", lambda line, key: line.hset(key, str(int(time.time() / 600)), "x")),
+    "a total of another type": ("t:lantern", lambda line, key: line.sadd(key, "x")),
+    "a total that is none": ("t:lantern", lambda line, key: line.set(key, "x")),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+async def test_what_somebody_else_wrote_into_a_key_is_dropped_and_redis_is_not_taken_for_lost(
+    redis_url, name
+):
+    key, poison = POISON[name]
+    key = f"course:quota:{key}" + (f":{int(time.time() // 86_400)}" if key[0] == "t" else "")
+    async with redis.asyncio.Redis.from_url(redis_url) as line, replicas(redis_url) as (first, _):
+        await poison(line, key)
+        assert await line.exists(key)
+
+        await first.take_request(LANTERN)
+        await first.charge_tokens(LANTERN, 10)
+
+        assert first.last_error == ""
+        assert await line.type(key) == (b"hash" if key.startswith("course:quota:r") else b"string")

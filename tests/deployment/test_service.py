@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import timeit
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from course_lib import lm
 from course_lib.deployment.guard import OPEN, ROLES, _family
 from course_lib.deployment.problems import KINDS
+from course_lib.redaction import redact
 from tests.deployment.serving import QUESTION, desk
 from tests.models import model  # noqa: F401  # fixture
 
@@ -257,3 +259,76 @@ async def test_metrics_count_requests_by_route_and_name_nobody():
     assert 'service_requests_total{route="/v1/answers",status="200"} 1.0' in text
     assert 'dspy_requests_total{error="",program="Answer"} 1.0' in text
     assert "anna" not in text
+
+
+SLOW = "1-" * 1_900  # what takes longest to redact: some 80 ms
+
+
+async def longest_pause_s(task: asyncio.Task) -> float:
+    """Return how much work the event loop did at once, at most, until the task was done.
+
+    In processor time of its thread, which other processes and threads do not change.
+    """
+    longest_s = 0.0
+    while not task.done():
+        begun_s = time.thread_time()
+        await asyncio.sleep(0)
+        longest_s = max(longest_s, time.thread_time() - begun_s)
+    return longest_s
+
+
+@pytest.mark.parametrize("path", ["/v1/answers", "/v1/answers/stream"])
+async def test_a_text_that_takes_long_to_redact_holds_up_nobody_else(path):
+    took_s = min(timeit.repeat(lambda: redact(SLOW), timer=time.thread_time, number=1, repeat=3))
+    async with desk() as served, served.client() as client:
+        await client.post(path, json=ASKED)
+        asked = [client.post(path, json={"question": f"{number} {SLOW}"}) for number in range(5)]
+        pauses = [await longest_pause_s(asyncio.create_task(each)) for each in asked]
+
+    assert min(pauses) < took_s / 2
+
+
+async def leave_after_the_first_event(served, question: str) -> None:
+    """Ask for a stream, as a server does whose client goes away."""
+    body = {"type": "http.request", "body": json.dumps({"question": question}).encode(), "more_body": False}
+    has_seen, left = asyncio.Event(), [body]
+    headers = [(b"x-api-key", served.keys["lantern"].encode()), (b"content-type", b"application/json")]
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1"}
+    scope |= {"method": "POST", "path": "/v1/answers/stream", "query_string": b"", "headers": headers}
+
+    async def receive():
+        if left:
+            return left.pop()
+        await has_seen.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message.get("body"):
+            has_seen.set()
+            await asyncio.sleep(0)
+
+    await served.app(scope, receive, send)
+
+
+async def test_a_stream_that_is_left_costs_as_much_as_an_answer():
+    lm.profile("service-left", speed_p50_tokens_per_s=20.0)
+    settings = {"model": "sim-large@service-left", "tokens_per_day": 1_000}
+    async with desk(**settings) as served, served.client() as client:
+        await leave_after_the_first_event(served, QUESTION)
+
+        async def is_charged():
+            return served.app.service.quotas._usages["lantern"].pending
+
+        await until(is_charged)
+        assert_problem(await client.post("/v1/answers/stream", json=ASKED), 429, "quota")
+
+
+async def test_a_stream_that_is_left_is_free_when_memory_had_its_answer():
+    async with desk() as served, served.client() as client:
+        await client.post("/v1/answers", json=ASKED)
+        usage = served.app.service.quotas._usages["lantern"]
+        spent = usage.total + usage.pending
+        await leave_after_the_first_event(served, QUESTION)
+        await asyncio.gather(*served.app.service._later)
+
+        assert usage.total + usage.pending == spent > 0

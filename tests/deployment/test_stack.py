@@ -5,6 +5,7 @@ One stack serves all tests of this file, since starting it takes some ten second
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -80,6 +81,63 @@ def test_it_shows_addresses_and_no_secret_but_the_demo_key(stack):
         assert secret.get_secret_value() not in shown
     with pytest.raises(StackError, match="the parts are: redis"):
         stack.kill("rabbit")
+
+
+def stream(client: httpx.Client, asked: dict) -> str:
+    return client.post("/v1/answers/stream", json=asked).text
+
+
+def records(stack: Stack) -> dict[str, str]:
+    return {path.name: path.read_text() for path in stack.config.records_folder.iterdir()}
+
+
+def test_a_customer_is_erased_from_the_files_of_all_processes_and_nobody_else_is(stack, client):
+    asked = {"question": "What does shipping cost? I am anna@example.com"}
+    for who in ("anna-0815", "bert-4711"):
+        for url in stack.replicas:  # each replica, whatever the gateway chooses
+            with httpx.Client(base_url=url, headers=stack.headers, timeout=30) as one:
+                answer = one.post("/v1/answers", json={**asked, "customer": who}).json()
+                assert "event: final" in stream(one, {**asked, "customer": who})
+        job = {"program": "answer", "inputs": [f"{asked['question']}, {who}"], "customer": who}
+        place = client.post("/v1/jobs", json=job).headers["location"]
+        until(lambda place=place: is_done(client, place))
+        given = {"answer_id": answer["id"], "score": 5, "comment": "anna@example.com"}
+        until(lambda given=given: client.post("/v1/feedback", json=given).status_code == 201)
+
+    def subjects() -> list[str]:
+        """Return the pseudonyms of both, once each process has written of them."""
+        lines = [json.loads(line) for line in records(stack).get("requests.jsonl", "").splitlines()]
+        found = [line["user.id"] for line in lines if "user.id" in line]
+        jobs = [
+            line
+            for line in records(stack)["spans.jsonl"].splitlines()
+            if "job input" in line and "user.id" in line
+        ]
+        return [*dict.fromkeys(found)] if len(found) == 10 and len(jobs) == 2 else []
+
+    until(subjects)
+    anna, bert = subjects()
+    before = records(stack)
+    lines = [json.loads(line) for line in before["requests.jsonl"].splitlines()]
+    assert len({line["process.pid"] for line in lines if line.get("user.id") == anna}) == 2
+    held = client.get("/v1/customers/anna-0815/export").json()["held"]
+    assert len(held["logs"]) == 5
+    assert {"job input", "POST /v1/answers", "POST /v1/answers/stream"} <= {
+        span["name"] for span in held["traces"]
+    }
+    for word in ("anna-0815", "bert-4711", "anna@", "shipping cost"):
+        assert word not in "".join(before.values())
+
+    erased = client.delete("/v1/customers/anna-0815").json()["held"]
+
+    assert erased["logs"] == 5
+    assert erased["traces"] >= 5
+    after = records(stack)
+    for name, text in before.items():
+        assert anna not in after[name]
+        theirs = [line for line in text.splitlines() if bert in line]
+        assert theirs
+        assert [line for line in after[name].splitlines() if bert in line] == theirs
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from course_lib.deployment.database import StoreError
-from course_lib.deployment.store import Conflict, Done, Fresh, Job, Running, Store, new_id
+from course_lib.deployment.store import Conflict, Done, Fresh, Job, Running, Store, TooManyJobs, new_id
 
 pytestmark = pytest.mark.anyio
 
@@ -221,7 +221,7 @@ async def test_what_is_under_way_while_a_customer_is_erased_is_not_kept(store):
     )
     assert not await store.save_result("lantern", job.id, 0, {"answer": "yes"})
     await store.finish_erasure("lantern", [subject])
-    with pytest.raises(StoreError, match="erased while"):
+    with pytest.raises(StoreError, match="was erased"):
         await store.begin("lantern", "k", "sha", subject=subject)
 
 
@@ -274,3 +274,28 @@ async def test_what_is_old_is_dropped_and_what_is_new_stays(store, service_url):
 
 def test_ids_cannot_be_guessed():
     assert len({new_id("job") for _ in range(1_000)}) == 1_000
+
+
+async def test_a_tenant_has_no_more_jobs_waiting_than_it_may(store):
+    made = (job_of(store, most_waiting=3, idempotency_key=f"k-{number}") for number in range(8))
+    found = await asyncio.gather(*made, return_exceptions=True)
+    jobs = [each for each in found if isinstance(each, Job)]
+
+    assert len(jobs) == 3
+    assert all(isinstance(each, Job | TooManyJobs) for each in found)
+    await job_of(store, "other", most_waiting=3)
+    await store.finish_job("lantern", jobs[0].id)
+    await job_of(store, most_waiting=3, idempotency_key="k-new")
+    again = await job_of(store, most_waiting=3, idempotency_key="k-new")  # was made before
+    assert again.status == "queued"
+
+
+async def test_a_job_of_which_nothing_was_heard_is_lost_once_until_it_is_quiet_again(store):
+    job, done = await job_of(store), await job_of(store)
+    await store.finish_job("lantern", done.id)
+
+    assert await store.lost_jobs(600.0) == []
+    assert await store.lost_jobs(0.0) == [job.id]
+    await store.claim_job(job.id)
+    await store.save_result("lantern", job.id, 0, {})
+    assert await store.lost_jobs(600.0) == []

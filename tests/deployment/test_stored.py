@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from contextlib import asynccontextmanager
 
+import psycopg
 import pytest
+import redis.asyncio
 
 from course_lib import lm
 from course_lib.deployment.database import StoreUnavailable
+from course_lib.deployment.queue import QueueUnavailable
 from course_lib.services import running_queue
 from tests.deployment.serving import QUESTION, desk
-from tests.deployment.test_service import ASKED, assert_problem, until
+from tests.deployment.test_audit import change
+from tests.deployment.test_service import ASKED, assert_problem, longest_pause_s, until
 from tests.models import model  # noqa: F401  # fixture
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +27,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def serving(redis_url, service_url):
     @asynccontextmanager
-    async def run(**settings):
+    async def run(redis_url=redis_url, **settings):
         async with desk(redis_url, database_url=service_url, **settings) as served:
             service = served.app.service
 
@@ -127,6 +134,51 @@ async def test_what_was_done_is_in_the_audit_log_which_verifies(serving):
     assert verified.json()["status"] == "verified"
 
 
+async def test_a_record_that_was_forged_is_shown_and_told_and_no_failure(serving, service_url):
+    async with serving() as served, served.client() as client:
+        await client.get("/v1/customers/c-1/export")
+        for detail in ("no JSON", "[1]", '{"a": "\\ud800"}'):
+            change(service_url, f"UPDATE audit SET detail = '{detail}', at = 'infinity'")
+            (entry,) = (await client.get("/v1/audit")).json()["entries"]
+            assert "was changed" in entry["detail"]["problem"]
+        assert (await client.post("/v1/audit/verify")).json()["status"] == "broken at record 1"
+
+
+async def test_a_log_whose_head_is_gone_is_not_called_verified_and_nothing_more(serving, redis_url):
+    async with serving() as served, served.client() as client:
+        await client.get("/v1/customers/c-1/export")
+        async with redis.asyncio.Redis.from_url(redis_url) as in_redis:
+            await in_redis.set("service:audit-head", "junk")
+        known = await client.post("/v1/audit/verify")
+    async with serving() as served, served.client() as client:
+        gone = await client.post("/v1/audit/verify")
+        await client.get("/v1/customers/c-1/export")
+        later = await client.post("/v1/audit/verify")
+
+    assert known.json()["status"] == "verified"  # the process that wrote it knows it
+    assert "there is no head" in gone.json()["status"]
+    assert "the head was gone before record 2" in later.json()["status"]
+
+
+async def test_a_customer_is_not_touched_while_the_log_takes_no_more(serving):
+    async with serving() as served, served.client() as client:
+        served.app.service.audit._most_waiting = 0
+
+        assert_problem(await client.get("/v1/customers/c-1/export"), 503, "dependency")
+        assert_problem(await client.delete("/v1/customers/c-1"), 503, "dependency")
+
+
+async def test_a_redis_that_hangs_is_told_to_who_verifies(serving, own_redis):
+    """Takes some seconds: each call waits half a second for a Redis that hangs."""
+    async with serving(own_redis.url) as served, served.client() as client:
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        try:
+            reply = await client.post("/v1/audit/verify")
+        finally:
+            os.kill(own_redis.pid, signal.SIGCONT)
+    assert_problem(reply, 503, "dependency")
+
+
 async def test_a_customer_is_exported_and_erased_from_history_and_cache(serving):
     async with serving() as served, served.client() as client:
         mine = {**ASKED, "customer": "c-1"}
@@ -145,6 +197,51 @@ async def test_a_customer_is_exported_and_erased_from_history_and_cache(serving)
         assert other.json()["cached"]
         assert lm.ledger().requests == calls + 1
         assert len(await history_of(client, 2)) == 2
+
+
+@pytest.mark.parametrize("step", ["_keep", "subject"], ids=["about to be kept", "half kept"])
+async def test_an_answer_that_is_being_kept_while_its_customer_is_erased_is_gone(serving, monkeypatch, step):
+    async with serving() as served, served.client() as client:
+        service = served.app.service
+        owner = service.answering if step == "_keep" else service.store
+        begun, goes_on, real = asyncio.Event(), asyncio.Event(), getattr(owner, step)
+
+        async def slow(*given):
+            found = await real(*given) if step == "subject" else None
+            begun.set()
+            await goes_on.wait()
+            return found or await real(*given)
+
+        monkeypatch.setattr(owner, step, slow)
+        await client.post("/v1/answers", json={**ASKED, "customer": "c-1"})
+        await begun.wait()
+        erased = await client.delete("/v1/customers/c-1")
+        goes_on.set()
+        await client.post("/v1/answers", json=ASKED)  # is kept after the other
+        await history_of(client, 1)
+
+        assert erased.status_code == 200
+        assert (await client.get("/v1/answers", params={"customer": "c-1"})).json()["answers"] == []
+        assert await service.store.subjects("lantern", "c-1") == []
+
+
+async def test_a_customer_is_not_called_erased_while_redis_is_away(serving, own_redis):
+    """Takes some seconds: a Redis that was away is left alone for a moment."""
+    async with serving(own_redis.url) as served, served.client() as client:
+        await client.post("/v1/answers", json={**ASKED, "customer": "c-1"})
+        await history_of(client, 1)
+        own_redis.kill()
+        away = await client.delete("/v1/customers/c-1")
+        own_redis.start()
+
+        async def is_erased():
+            return (await client.delete("/v1/customers/c-1")).status_code == 200
+
+        await until(is_erased)
+        assert await served.app.service.store.subjects("lantern", "c-1") == []
+
+    assert_problem(away, 503, "dependency")
+    assert "cache" in away.json()["detail"]
 
 
 async def test_a_job_is_queued_and_its_location_tells_how_far_it_is(serving):
@@ -175,3 +272,104 @@ async def test_a_database_that_is_away_is_told_where_it_is_needed_and_missed_now
         assert (await client.post("/v1/answers", json=ASKED)).status_code == 200
         monkeypatch.undo()
         await history_of(client, 1)
+
+
+JOB = {"program": "triage", "inputs": ["The stove leaks gas!"]}
+
+
+async def test_a_key_whose_job_was_not_queued_is_free_for_another_one(serving, monkeypatch):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+        headers, other = {"Idempotency-Key": "k-1"}, {**JOB, "inputs": ["Where is my order?"] * 2}
+
+        async def away(*_, **__):
+            raise QueueUnavailable("it is down")
+
+        monkeypatch.setattr(served.app.service.queue, "send", away)
+        failed = await client.post("/v1/jobs", json=JOB, headers=headers)
+        monkeypatch.undo()
+        another = await client.post("/v1/jobs", json=other, headers=headers)
+        reused = await client.post("/v1/jobs", json=JOB, headers=headers)
+
+    assert_problem(failed, 503, "dependency")
+    assert (another.status_code, another.json()["inputs"]) == (202, 2)
+    assert_problem(reused, 422, "key_reused")
+
+
+UNREADABLE = ["5", "null", '["x"]', '{"n": 1' + "0" * 400 + "}"]
+
+
+async def test_a_job_that_somebody_else_has_written_is_told_as_unreadable(serving, service_url):
+    async with serving() as served, served.client() as client:
+        store = served.app.service.store
+        job = await store.create_job("lantern", "answer", "1", [{}] * len(UNREADABLE))
+        with psycopg.connect(service_url) as line:
+            for number, each in enumerate(UNREADABLE):
+                values = [job.id, number, each]
+                line.execute("INSERT INTO job_results VALUES ('lantern', %s, %s, %s)", values)
+            line.execute("UPDATE jobs SET inputs = '7'")
+        reply = await client.get(f"/v1/jobs/{job.id}")
+
+    assert (reply.status_code, reply.json()["inputs"]) == (200, 0)
+    assert [each["error"] for each in reply.json()["results"]] == ["unreadable"] * len(UNREADABLE)
+
+
+def let_write(url: str, *, is_off: bool) -> None:
+    """Set whether the database takes writes, and end its connections, which would not notice."""
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as line:
+        line.execute("SET default_transaction_read_only = off")
+        line.execute(f"ALTER DATABASE service SET default_transaction_read_only = {is_off}")
+        line.execute(f"{others} AND datname = current_database()")
+
+
+async def test_a_database_that_takes_no_writes_is_a_part_that_does_not_answer(serving, service_url):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+
+        async def is_told():
+            return served.app.service.parts()["database"] == told
+
+        let_write(service_url, is_off=True)
+        try:
+            assert_problem(await client.post("/v1/jobs", json=JOB), 503, "dependency")
+            told = "does not answer"
+            await until(is_told)
+        finally:
+            let_write(service_url, is_off=False)
+        told = "ok"
+        await until(is_told)
+        assert (await client.post("/v1/jobs", json=JOB)).status_code == 202
+
+
+async def test_a_batch_that_takes_long_to_redact_holds_up_nobody_else(serving):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+        inputs = [f"{number} {'1-' * 150}" for number in range(50)]  # half a second's work
+        begun_s = time.perf_counter()
+        posted = asyncio.create_task(client.post("/v1/jobs", json={"program": "answer", "inputs": inputs}))
+        longest_s = await longest_pause_s(posted)
+        took_s = time.perf_counter() - begun_s
+
+    assert posted.result().status_code == 202
+    assert longest_s < took_s / 3
+
+
+async def test_a_tenant_with_too_many_jobs_is_told_to_come_back_and_another_one_is_served(serving):
+    queue = running_queue(kind="nats")
+    settings = {"queue_url": queue.url, "max_waiting_jobs": 2}
+    async with serving(**settings) as served, served.client() as client, served.client("other") as other:
+        replies = [await client.post("/v1/jobs", json=JOB) for _ in range(3)]
+        others = await other.post("/v1/jobs", json=JOB)
+
+    assert [reply.status_code for reply in [*replies, others]] == [202, 202, 429, 202]
+    assert_problem(replies[-1], 429, "quota")
+    assert int(replies[-1].headers["retry-after"]) >= 10
+
+
+async def test_a_spent_budget_takes_no_job(serving):
+    queue = running_queue(kind="nats")
+    async with serving(queue_url=queue.url, tokens_per_day=1) as served, served.client() as client:
+        await client.post("/v1/answers", json=ASKED)
+
+        assert_problem(await client.post("/v1/jobs", json=JOB), 429, "quota")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import psycopg
 import pytest
+from taskiq import BrokerMessage
 
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.store import Store
 from course_lib.paths import ROOT
 from course_lib.services import QueueServer, running_queue
-from tests.deployment.working import OFTEN, needs_rabbitmq, worker
+from tests.deployment.working import OFTEN, OPTIONS, needs_rabbitmq, worker
 
 BOTH = ["nats", pytest.param("rabbitmq", marks=needs_rabbitmq)]  # a start of RabbitMQ takes four seconds
 pytestmark = pytest.mark.anyio
@@ -81,6 +84,71 @@ async def test_a_message_holds_the_id_and_nothing_that_a_customer_wrote(server, 
 
     assert all(job_id.encode() in each and b"parcel" not in each for each in bodies)
     assert await queue.send_again(job_id)
+
+
+MESSAGE = {"task_id": "x", "task_name": "run_job", "labels": {"ack_type": "manual"}, "labels_types": None}
+FOREIGN: list[dict[str, object]] = [
+    {"args": [], "kwargs": {}},
+    {"args": ["job_1", "often"], "kwargs": {}},
+    {"args": ["job\0", 0], "kwargs": {}},
+    {"args": ["job_1", 0], "kwargs": {"job_id": "job_2"}},
+    {"args": ["job_1", 0], "kwargs": {}, "labels": {"ack_type": "never"}},
+    {"args": ["job_1", 0], "kwargs": {}, "labels": {"ack_type": "manual", "timeout": "0"}},
+]
+
+
+@pytest.mark.parametrize("server", BOTH, indirect=True)
+async def test_messages_that_are_no_jobs_are_dropped_and_stop_nothing(
+    server, store, queue, database_url, seed
+) -> None:
+    for each in [b"{", *(json.dumps({**MESSAGE, **each}).encode() for each in FOREIGN * 2)]:
+        for labels in ({}, {"dead": "x"}):
+            foreign = BrokerMessage(task_id="x", task_name="run_job", message=each, labels=labels)
+            await queue.broker.kick(foreign)
+
+    with worker(seed, server.url, database_url):  # hands over 8 messages that are not acknowledged, at most
+        job_id = await sent(store, queue, {"text": "tent"})
+
+        assert await reaches(store, job_id, "done")
+    assert await queue.dead_letters() == []
+    assert not await queue.send_again(job_id)
+
+
+@pytest.mark.parametrize("server", ["nats"], indirect=True)  # the database fails, not the queue
+async def test_a_job_waits_while_the_database_answers_with_an_error(
+    server, store, queue, database_url, seed
+) -> None:
+    async def is_held() -> bool:
+        info = await queue.broker.js.consumer_info("course_jobs", "course_workers")
+        return bool(info.num_ack_pending)
+
+    with worker(seed, server.url, database_url), psycopg.connect(database_url, autocommit=True) as line:
+        job_id = await sent(store, queue, {"text": "sent while it works"})
+        assert await reaches(store, job_id, "done")
+        job = await store.create_job("shop", "answer", "1", [{"text": "tent"}])
+        line.execute("ALTER TABLE jobs RENAME TO jobs_away")
+        await queue.send(job.id)
+        assert await comes(is_held)
+        await asyncio.sleep(0.3)  # it is told nowhere that the claim has failed
+        line.execute("ALTER TABLE jobs_away RENAME TO jobs")
+
+        assert await reaches(store, job.id, "done")
+
+
+@pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker sends it, not the queue
+async def test_a_job_that_the_queue_has_lost_is_sent_again(server, store, queue, database_url, seed) -> None:
+    never = await store.create_job("shop", "answer", "1", [{"text": "never sent"}])
+    begun = await store.create_job("shop", "answer", "1", [{"text": "begun"}])
+    await store.claim_job(begun.id)
+
+    with worker(seed, server.url, database_url, options=f"{OPTIONS}, lost_after_s=0.5"):
+        assert await reaches(store, never.id, "done")
+        assert await reaches(store, begun.id, "done")
+
+        await queue.broker.js.delete_stream("course_jobs")  # as a server that comes back without its data
+        lost = await store.create_job("shop", "answer", "1", [{"text": "lost"}])
+        assert await reaches(store, lost.id, "done")
+    assert await store.lost_jobs(0.0) == []
 
 
 async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
@@ -165,22 +233,26 @@ async def test_an_address_of_another_kind_and_a_server_that_is_not_there_are_tol
         assert "hunter2" not in str(told.value)
 
 
-async def test_course_worker_answers_with_the_desk_and_ends_at_sigterm(
+async def test_course_worker_answers_with_the_desk_while_tokens_are_left_and_ends_at_sigterm(
     store, database_url, redis_url
 ) -> None:
     server = running_queue(kind="nats")
     urls = {"AMQP_URL": server.url, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    budget = {"COURSE_SERVICE_TOKENS_PER_DAY": "1"}
     command = [sys.executable, "-m", "course_lib.cli", "worker"]  # it imports DSPy, which takes seconds
     async with JobQueue(server.url) as queue:
         job = await store.create_job(
             "shop", "triage", "1", [{"ticket": "My tent leaks. I want my money back."}]
         )
         await queue.send(job.id)
-        with subprocess.Popen(command, env={**os.environ, **urls}, cwd=ROOT) as process:  # noqa: ASYNC220
+        with subprocess.Popen(command, env={**os.environ, **urls, **budget}, cwd=ROOT) as process:  # noqa: ASYNC220
             try:
                 assert await reaches(store, job.id, "done")
+                late = await sent(store, queue, {"question": "Where is my order?"})
+                assert await reaches(store, late, "done")
                 process.send_signal(signal.SIGTERM)
                 assert await asyncio.to_thread(process.wait, 60) == 0
             finally:
                 process.kill()
     assert [set(each.result) for each in await store.results("shop", job.id)] == [{"category", "urgency"}]
+    assert [each.result for each in await store.results("shop", late)] == [{"error": "quota"}]

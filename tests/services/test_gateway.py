@@ -61,8 +61,8 @@ def test_routes_hold_when_use_returns_and_after_a_crash(server):
     assert happens(lambda: status(server, "/is-up") == 200)
 
 
-def test_a_gateway_that_does_not_run_takes_no_routes(tmp_path):
-    with running_gateway(tmp_path) as server:
+def test_a_gateway_that_does_not_run_takes_no_routes(short_folder):
+    with running_gateway(short_folder) as server:
         server.stop()
 
         with pytest.raises(GatewayServerError, match="did not take its routes"):

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -173,14 +173,14 @@ def _grant_tables(connection: Connection, readable: Sequence[str]) -> None:
         connection.execute(sql.SQL(f"GRANT SELECT ON {{}} TO {NAME}").format(name))
 
 
-def url_for(owner_url: str) -> str:
-    """Return the address at which the model's role logs in to the same database.
+def parts_of(url: str) -> dict[str, Any]:
+    """Return the parts of a database's address.
 
     Raises:
         DatabaseError: a piece of the password may have been taken for another part; none is in the message.
     """
     try:
-        parts = conninfo_to_dict(owner_url)
+        parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         parts = {"host": "@"}
     others = "".join(str(value) for key, value in parts.items() if key not in ("user", "password"))
@@ -189,6 +189,16 @@ def url_for(owner_url: str) -> str:
             "the database's address cannot be read; write postgresql://user:password@host:port/name, and "
             "percent-encode what is neither letter nor digit in the password"
         )
+    return parts
+
+
+def url_for(owner_url: str) -> str:
+    """Return the address at which the model's role logs in to the same database.
+
+    Raises:
+        DatabaseError: as parts_of() does.
+    """
+    parts = parts_of(owner_url)
     password = _password(str(parts.get("password") or ""))
     return make_conninfo("", **parts | {"user": NAME, "password": password})
 

@@ -100,18 +100,3 @@ CREATE FUNCTION delete_rows_of(the_tenant text, the_subjects text[]) RETURNS big
     SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM keys) + (SELECT count(*) FROM results)
         + (SELECT count(*) FROM emptied);
 $$;
-
--- Return all that is held about a customer, as JSON.
-CREATE FUNCTION rows_about(the_tenant text, the_customer text) RETURNS jsonb LANGUAGE sql STABLE AS $$
-    WITH theirs AS (SELECT tenant, subject FROM subjects WHERE tenant = the_tenant AND customer = the_customer)
-    SELECT jsonb_build_object(
-        'answers', (SELECT coalesce(jsonb_agg(to_jsonb(a) || jsonb_build_object('feedback', to_jsonb(f))
-            ORDER BY a.created), '[]') FROM answers a NATURAL JOIN theirs
-            LEFT JOIN feedback f ON f.tenant = a.tenant AND f.answer_id = a.id),
-        'jobs', (SELECT coalesce(jsonb_agg(to_jsonb(j) || jsonb_build_object('results', (SELECT coalesce(
-            jsonb_agg(to_jsonb(r) ORDER BY r.index), '[]') FROM job_results r
-            WHERE r.tenant = j.tenant AND r.job_id = j.id)) ORDER BY j.created), '[]') FROM jobs j NATURAL JOIN theirs),
-        'idempotency_keys', (SELECT coalesce(jsonb_agg(to_jsonb(k) ORDER BY k.created), '[]')
-            FROM idempotency_keys k NATURAL JOIN theirs)
-    );
-$$;

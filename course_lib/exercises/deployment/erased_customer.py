@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from random import choice, randrange, shuffle
 from typing import Any
@@ -22,7 +24,13 @@ from uuid import uuid4
 import psycopg
 import redis
 
-from course_lib.exercises.engine.checks import expect, expect_equal, result_of, without_error
+from course_lib.exercises.engine.checks import (
+    expect,
+    expect_equal,
+    result_of,
+    shortened,
+    without_error,
+)
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.services import running_postgres, running_redis
 
@@ -38,6 +46,7 @@ _ODD = b'no JSON\n|[1]\n|"text"\n|42\n|null\n|\xff\xfe\r\n|\n|{"subject": 7}\n'.
 _TORN = b'{"subject": "'
 _NOBODY = ("nobody", "", "' OR '1'='1", "%", "*", "ada*", "a\\", "\u0130")
 _PLACES = ("answers", "jobs", "cache", "log", "traces")
+_SHOWN_CHARS = 200
 _AGAIN = "After a failure everything has to be found again: what leads to it goes last."
 
 
@@ -53,11 +62,11 @@ class Places:
 
 
 class _Killed(BaseException):
-    """The process ends here; no Exception, so that nothing is done about it."""
+    """The process ends here: whatever is done about it is undone by `_Stand.die`."""
 
 
 class _Fuse:
-    """Lets so many steps through; then what the next one needs is away: a server, or the process."""
+    """Lets so many steps through; then what the next one needs is away: server, disk or process."""
 
     def __init__(self) -> None:
         self.left: int | None = None
@@ -67,8 +76,8 @@ class _Fuse:
         if self.left is not None and self.away is None:
             self.left -= 1
             self.away = type(error) if self.left < 0 else None
-        if self.away is type(error):
-            raise error
+        if self.away in (type(error), _Killed):
+            raise _Killed if self.away is _Killed else error
 
 
 def _fused(fuse: _Fuse, url: str, schema: str) -> tuple[psycopg.Connection[Any], redis.Redis]:
@@ -95,17 +104,17 @@ def _fused(fuse: _Fuse, url: str, schema: str) -> tuple[psycopg.Connection[Any],
 class _Stand:
     """Places with some customers in them, and what should be there."""
 
-    def __init__(self, places: Places, fuse: _Fuse) -> None:
+    def __init__(self, places: Places, fuse: _Fuse, letter: str) -> None:
         self.places, self.fuse = places, fuse
         end = uuid4().hex[:8]
         self.tenant, self.customer = f"lantern-{end}", choice(("ada", "c-17", "Zoë [1]", "a.b"))
         self.who = self.tenant, self.customer
         number = randrange(10, 100)
         self.subjects = {  # one of the others' begins with theirs, and one begins it
-            self.who: f"s{number}1",
-            (self.tenant, f"{self.customer}2"): f"s{number}",
-            (self.tenant, self.customer[:-1]): f"s{number}10",
-            (f"{self.tenant}2", self.customer): f"s2{number}",
+            self.who: f"{letter}{number}1",
+            (self.tenant, f"{self.customer}2"): f"{letter}{number}",
+            (self.tenant, self.customer[:-1]): f"{letter}{number}10",
+            (f"{self.tenant}2", self.customer): f"{letter}2{number}",
             (f"other-{end}", self.customer): f"S{number}1",
         }
         self.keys: dict[tuple[str, str], list[str]] = {}
@@ -123,6 +132,7 @@ class _Stand:
             rows["jobs"] += [[job, subject, status, f'["{subject} asks"]'] for job, status in jobs]
             self.keys[who] = [f"answer:{uuid4().hex}" for _ in range(many["cache"])]
             places.redis.mset(dict.fromkeys(self.keys[who], f"for {subject}"))
+            self.keys[who].append(f"answer:{uuid4().hex}")  # which has expired
             places.redis.sadd(_tag(who), *self.keys[who])
             log += [_line(event="answered", subject=subject, note=choice(_NOTES)) for _ in range(many["log"])]
             log += [_line(event="sold", article=subject)]  # which is no pseudonym, and only looks like one
@@ -131,6 +141,15 @@ class _Stand:
                 spans += [_line(trace_id=trace, name=name, attributes=names[name]) for name in names]
             if who == self.who:
                 self.counts = {**many, "jobs": 3, "traces": 6}
+                continue
+            theirs = {"subject": self.subjects[self.who]}  # in a place that does not count
+            log.append(_line(event="merged", subject=subject, before=theirs, all=[theirs]))
+            attributes = {"subject": subject, "before": theirs}
+            spans.append(_line(trace_id=uuid4().hex, name="merge", attributes=attributes, **theirs))
+            spans.append(_line(trace_id=uuid4().hex, name=theirs["subject"], attributes={"n": 1}, **theirs))
+            for near in (f" {theirs['subject']}", int(theirs["subject"].lstrip("s"))):
+                log.append(_line(event="typed", subject=near))
+                spans.append(_line(trace_id=uuid4().hex, name="typed", attributes={"subject": near}))
         spans += [_line(name="none", attributes=None), _line(name="empty", attributes={}), _line(name="bare")]
         with places.database.cursor() as cursor:
             for table, each in rows.items():
@@ -143,6 +162,16 @@ class _Stand:
     def erase(self, function: Callable[..., Any], *who: str) -> Any:
         return result_of(function, self.places, *(who or self.who))
 
+    def die(self, at: dict[Path, bytes]) -> None:
+        """Have the files as they were when the process died; of a new one, half had been written."""
+        own = (self.places.log, self.places.traces)
+        for path, content in at.items():
+            path.write_bytes(content if path in own else content[: len(content) // 2])
+
+    def files(self) -> dict[Path, bytes]:
+        """Return the content of all files in the folder."""
+        return {path: path.read_bytes() for path in sorted(self.places.log.parent.iterdir())}
+
     def held(self) -> dict[str, Any]:
         """Return all that is in the places, in a form to compare."""
         query, places = self.places.database.execute, self.places
@@ -153,8 +182,7 @@ class _Stand:
         }
         cache = {key: places.redis.get(key) for keys in self.keys.values() for key in keys}
         tags = {_tag(who): {*places.redis.smembers(_tag(who))} for who in self.keys}
-        paths = sorted(places.log.parent.iterdir())
-        files = {path.name: path.read_bytes().splitlines(keepends=True) for path in paths}
+        files = {path.name: content.splitlines(keepends=True) for path, content in self.files().items()}
         return {**rows, "cache": {**cache, **tags}, **files}
 
     def wanted(self) -> dict[str, Any]:
@@ -198,7 +226,8 @@ def _subject(span: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def _stand() -> Iterator[_Stand]:
+def _stand(letter: str = "s") -> Iterator[_Stand]:
+    """Give places; pseudonyms begin with the letter, or are digits alone."""
     url, schema, fuse = running_postgres().url, f"exercise_5_6_{uuid4().hex}", _Fuse()
     with psycopg.connect(url, autocommit=True) as owner:
         owner.execute(f"CREATE SCHEMA {schema}; SET search_path TO {schema}; {_TABLES}")
@@ -207,7 +236,7 @@ def _stand() -> Iterator[_Stand]:
         try:
             with tempfile.TemporaryDirectory(prefix="erase-") as folder, database, cache:
                 log, traces = Path(folder, "log.jsonl"), Path(folder, "traces.jsonl")
-                stand = _Stand(Places(database, cache, log, traces), fuse)
+                stand = _Stand(Places(database, cache, log, traces), fuse, letter)
                 yield stand
         finally:
             with redis.Redis.from_url(running_redis().url) as ours:
@@ -225,16 +254,30 @@ def erasable() -> Iterator[tuple[Places, str, str]]:
 
 def _expect_same(got: dict[str, Any], want: dict[str, Any], when: str, *, hint: str = "") -> None:
     for place, wanted in want.items():
-        expect_equal(got.get(place), wanted, f"what is in {place} {when}", hint=hint)
+        is_same, observed = got.get(place) == wanted, _differences(got.get(place, ()), wanted)
+        expected = "theirs is gone, all else as it was"
+        expect(is_same, f"what is in {place} {when}", observed=observed, expected=expected, hint=hint)
     others = sorted({*got} - {*want})
     hint = "Nothing is left beside."
     expect(not others, f"files {when}", observed=others, expected="no other file", hint=hint)
 
 
+def _differences(got: Any, want: Any) -> str:
+    """Say what should not be in a place, and what should, by the first of each."""
+    there, wanted = (
+        Counter(map(repr, each.items() if isinstance(each, dict) else each)) for each in (got, want)
+    )
+    told = []
+    for kind, rows in (("should not be there", there - wanted), ("should be there", wanted - there)):
+        first = shortened(next(iter(rows), ""), _SHOWN_CHARS)
+        told += [f"{rows.total()} {kind}, the first {first}"] if rows else []
+    return "; ".join(told) or "the same in another order"
+
+
 def erases_everything(erase: Callable[..., Any]) -> None:
     """Nothing of the customer is left, and nothing of anybody else is touched."""
-    for _ in range(2):
-        with _stand() as stand:
+    for letter in ("s", ""):
+        with _stand(letter) as stand:
             want = stand.wanted()
             counts = stand.erase(erase)
             _expect_same(stand.held(), want, f"after erasing {stand.customer!r}, {stand.subjects[stand.who]}")
@@ -299,16 +342,10 @@ def _before(names: tuple[str, ...], note: Callable[[str, Any], None]) -> Iterato
 
 def goes_on_after_a_cut(erase: Callable[..., Any]) -> None:
     """Errors of servers reach the caller; after one, or a kill, erasing again leaves nothing."""
-    for cut in range(100):
+    for cut, at_files in product(range(100), (_Killed(), OSError(28, "No space left on device"))):
         with _stand() as stand:
-            want, fuse, ended = stand.wanted(), stand.fuse, "as if nothing had happened"
-            fuse.left, told = cut, f"after a cut at step {cut + 1}"
-            with _before(("rename", "replace"), lambda *_, fuse=fuse: fuse.burn(_Killed())):
-                try:
-                    stand.erase(erase)
-                except (Exception, _Killed) as error:  # border: the learner's code, on lines that drop
-                    ended = f"with {type(error).__name__}"
-            is_cut, fuse.left, fuse.away = bool(fuse.away), None, None
+            want, is_cut, ended = stand.wanted(), *_cut_off(stand, erase, cut, at_files)
+            told = f"after a cut at step {cut + 1}"
             if is_cut:
                 is_told = ended.startswith("with ")
                 expect(is_told, f"how erase ended {told}", observed=ended, expected="an error")
@@ -317,6 +354,32 @@ def goes_on_after_a_cut(erase: Callable[..., Any]) -> None:
             _expect_same(held, want, f"after erasing again, {told}", hint=_AGAIN)
             if not is_cut:
                 return
+
+
+def _cut_off(
+    stand: _Stand, erase: Callable[..., Any], steps: int, at_files: BaseException
+) -> tuple[bool, str]:
+    """Erase, with a failure after so many steps; return whether it came, and how erasing ended."""
+    fuse, ended = stand.fuse, "as if nothing had happened"
+    fuse.left, at = steps, dict[Path, bytes]()
+
+    def fail(name: str, _: object) -> None:
+        if name == "rename" and isinstance(at_files, OSError):
+            return  # shutil.move would take it for a file on another disk, and copy
+        try:
+            fuse.burn(at_files)
+        except _Killed:
+            at.update({} if at else stand.files())
+            raise
+
+    with _before(("rename", "replace"), fail):
+        try:
+            stand.erase(erase)
+        except (Exception, _Killed) as error:  # border: the learner's code, on lines that drop
+            ended = f"with {type(error).__name__}"
+    is_cut, fuse.left, fuse.away = bool(fuse.away), None, None
+    stand.die(at)
+    return is_cut, ended
 
 
 EXERCISE = Exercise(
@@ -329,7 +392,7 @@ EXERCISE = Exercise(
         "Read bytes, split after each newline, keep what json.loads refuses; write beside, then os.replace.",
     ),
     checks=(erases_everything, may_be_repeated, replaces_files_whole, goes_on_after_a_cut),
-    deadline_s=30.0,
+    deadline_s=15.0,
     why="What leads to the rest, the pseudonym and the set, goes last, so an erasure that is cut off can be "
     "asked for again, and each step may be repeated. Files are replaced in one step. Values are compared "
     "whole, as parameters: no id is taken for one that begins with it.",

@@ -1,7 +1,7 @@
 """Exercise 5.4, a worker that loses no job when killed: SIGKILL at every step, on a real queue.
 
-Main path: EXERCISE -> engine.registry; each check has a NATS server, and a store in a file, of its own.
-A worker is forked in a process of the check's, so that a kill is a kill.
+Main path: EXERCISE -> engine.registry; one_message.py tries single messages; here workers are killed at a
+NATS server, with a store in a file, of the check's own. They are forked in a process of it: a kill is a kill.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import nats
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, RetentionPolicy, StreamConfig
 
+from course_lib.exercises.deployment.one_message import keeps_the_rules
 from course_lib.exercises.engine.checks import expect, expect_equal, run
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import in_another_process
@@ -32,10 +33,8 @@ from course_lib.services import QueueServer, running_queue
 Dies = Callable[[str, str], None]
 """Is told of a job and where its worker is ("before save"), and may kill it."""
 
-DELIVERIES, WAIT_S = 3, 1
 _INPUTS, _HOUR_S, _TURNS = 3, 3600.0, 50
 _POINTS = "before answer", "after answer", "before save", "after save"
-_ERRORS = ValueError, KeyError, TimeoutError, OSError
 _TABLES = (
     "CREATE TABLE inputs (job TEXT, number INTEGER, text TEXT)",
     "CREATE TABLE answers (job TEXT, number INTEGER, text TEXT)",
@@ -119,7 +118,7 @@ class _Place:
             await client.close()
 
     async def send(self, jobs: dict[str, list[str]]) -> None:
-        """Put jobs into the store and the queue; one without texts was erased."""
+        """Put jobs into the store and the queue."""
         store = JobStore(self.path)
         for table in _TABLES:
             store.rows(table)
@@ -131,15 +130,12 @@ class _Place:
                     store.rows("INSERT INTO inputs VALUES (?, ?, ?)", job_id, number, text)
                 await queue.publish(self.name, job_id.encode())
 
-    async def work(
-        self, handle: Any, *, is_new: bool, dies: Dies = _nothing, fails: Any = _nothing, most: int = 99
-    ) -> None:
-        """Hand so many messages to `handle`, while there are some."""
+    async def work(self, handle: Any, dies: Dies) -> None:
+        """Hand messages to `handle`, while there are some."""
         store = JobStore(self.path, dies)
         async with self.queue() as queue:
-            taken = await _taken(queue, self.name, is_new=is_new)
-            while most and (await queue.stream_info(self.name)).state.messages:
-                most -= 1
+            taken = await _taken(queue, self.name)
+            while (await queue.stream_info(self.name)).state.messages:
                 message = Message((await taken.fetch(1, timeout=30))[0], store, dies)
 
                 async def answer(text: str, job_id: str = message.job_id) -> str:
@@ -147,7 +143,6 @@ class _Place:
                     store.step(job_id, "ask", text)
                     for _ in range(_TURNS):  # who answers several at once has saved the others by then
                         await asyncio.sleep(0)
-                    fails(store, job_id, text)
                     given = f"{text} {random.random()}"
                     store.step(job_id, "given", given)
                     dies(job_id, "after answer")
@@ -163,12 +158,12 @@ class _Place:
                     store.step(message.job_id, "ended", "it returned, and the message was left as it was")
                     break
 
-    def worker(self, handle: Any, **options: Any) -> bool:
+    def worker(self, handle: Any, dies: Dies) -> bool:
         """Run work() in a process of its own; return whether another one may take over from it."""
         pid = os.fork()
         if not pid:
             try:
-                asyncio.run(self.work(handle, **options))
+                asyncio.run(self.work(handle, dies))
             finally:
                 os._exit(0)
         os.waitpid(pid, 0)
@@ -184,13 +179,12 @@ class _Place:
         return {each: JobStore(self.path).rows(f"SELECT * FROM {each} ORDER BY rowid") for each in names}  # noqa: S608
 
 
-async def _taken(queue: Any, name: str, *, is_new: bool) -> Any:
+async def _taken(queue: Any, name: str) -> Any:
     """Return what hands over messages; a new consumer gets those that a killed worker held, at once."""
-    if is_new:
-        if await queue.consumers_info(name):
-            await queue.delete_consumer(name, "workers")
-        settings = ConsumerConfig(durable_name="workers", ack_wait=_HOUR_S, max_ack_pending=1)
-        await queue.add_consumer(name, settings)
+    if await queue.consumers_info(name):
+        await queue.delete_consumer(name, "workers")
+    settings = ConsumerConfig(durable_name="workers", ack_wait=_HOUR_S, max_ack_pending=1)
+    await queue.add_consumer(name, settings)
     return await queue.pull_subscribe_bind("workers", name)
 
 
@@ -228,7 +222,7 @@ def _killed(place: _Place, handle: Any, points: list[list[Any]]) -> dict[str, An
                 os.kill(os.getpid(), signal.SIGKILL)
 
     for _ in range(len(points) + 2):
-        if not place.worker(handle, is_new=True, dies=dies):
+        if not place.worker(handle, dies):
             break
     return place.seen()
 
@@ -240,43 +234,16 @@ def _ended(seen: dict[str, Any]) -> None:
     expect(not ended, what, observed=ended[:1], expected="ack() or back()", hint=hint)
 
 
-def _failing(place: _Place, handle: Any, error: int) -> dict[str, Any]:
-    """In a process of its own: deliver each message to a new worker."""
-
-    def fails(store: JobStore, job_id: str, text: str) -> None:
-        asked = store.rows("SELECT * FROM steps WHERE job = ? AND step = 'ask'", job_id)
-        if (job_id == "poison" and "bad" in text) or (job_id == "flaky" and len(asked) < DELIVERIES):
-            raise _ERRORS[error](f"cannot answer {text}")
-
-    for number in range(3 * DELIVERIES):
-        if not place.worker(handle, is_new=number == 0, most=1, fails=fails):
-            break
-    return place.seen()
-
-
-def _both(place: _Place, kills: list[Any], other: _Place, error: int, handle: Any) -> list[Any]:
-    """In a process of its own: what was seen of workers that are killed, then of a model that fails."""
-    seen = [_killed(place, handle, kills)]
-    if not any(step == "ended" for _, step, _ in seen[0]["steps"]):
-        seen.append(_failing(other, handle, error))
-    return seen
-
-
 def loses_no_job(handle: Any) -> None:
-    """A worker that is killed, or whose model fails, loses no job and does none twice."""
+    """A worker that is killed loses no job and does none twice."""
     kills = [(f"job-{n}", point, random.randint(2, _INPUTS)) for n, point in enumerate(_POINTS)]
     kills += [("job-ack", "before ack", 1), ("job-acked", "after ack", 1)]
     jobs = {job: _texts() for job, *_ in random.sample(kills, len(kills))} | {"job-calm": _texts()}
-    parcel, error = f"Where is parcel {random.randrange(10**6)}?", random.randrange(len(_ERRORS))
-    failing = {"poison": [parcel, f"bad {parcel}"], "flaky": [parcel], "erased": []}
     what, wanted = "the worker's process works", "a handle that can be sent to another process"
-    with _place() as place, _place() as other:
+    with _place() as place:
         run(place.send(jobs))
-        run(other.send(failing))
-        args = place, kills, other, error, handle
-        seen, *failed = in_another_process(_both, *args, what=what, expected=wanted)
+        seen = in_another_process(_killed, place, handle, kills, what=what, expected=wanted)
         _judge_kills(seen, jobs, dict(each[:2] for each in kills), run(place.left()))
-        _judge_failures(failed[0], _ERRORS[error].__name__, run(other.left()))
 
 
 def _judge_kills(seen: dict[str, Any], jobs: dict[str, list[str]], points: dict[str, str], left: int) -> None:
@@ -320,54 +287,6 @@ def _paid_once(where: str, texts: list[str], steps: list[tuple[str, str]]) -> No
             expect(not again, told, observed=[what], expected="none", hint=hint)
 
 
-def _judge_failures(seen: dict[str, Any], error: str, left: int) -> None:
-    _ended(seen)
-    asked = Counter((job, what) for job, step, what in seen["steps"] if step == "ask")
-    bad = [asked[job, text] for job, _, text in seen["inputs"] if text.startswith("bad")]
-    flaky = [asked[job, text] for job, _, text in seen["inputs"] if job == "flaky"]
-    waits = sorted({what for _, step, what in seen["steps"] if step == "back"})
-    done = sorted((job, number) for job, number, _ in seen["answers"])
-    counts = "message.deliveries counts, in whichever process: under three, back(1); then give_up and ack."
-    name = "type(error).__name__: what an error says may quote a customer. No other job is given up."
-    gone = "What is done, given up or erased is acknowledged."
-    for observed, expected, what, hint in (
-        (bad, [DELIVERIES], "how often an input is asked for that always fails", counts),
-        (flaky, [DELIVERIES], "how often an input is asked for that fails twice", counts),
-        (waits, [f"{WAIT_S}"], "the waits, in s, with which failed jobs were given back", counts),
-        (seen["given_up"], [["poison", error]], "the jobs given up, with the class of their error", name),
-        (done, [("flaky", 0), ("poison", 0)], "the answers that are saved", counts),
-        (left, 0, "messages left in the queue at the end", gone),
-    ):
-        expect_equal(observed, expected, what, hint=hint)
-
-
-async def gives_back(handle: Any) -> None:
-    """Told to stop, a worker gives its message back at once, and ends."""
-    with _place() as place:
-        await place.send({"slow": _texts()})
-        begun = asyncio.Event()
-
-        async def slow(*_: object) -> str:
-            begun.set()
-            return await asyncio.Event().wait() and ""
-
-        store = JobStore(place.path)
-        async with place.queue() as queue:
-            taken = await _taken(queue, place.name, is_new=True)
-            message = Message((await taken.fetch(1, timeout=30))[0], store, _nothing)
-            task = asyncio.ensure_future(handle(message, store, slow))
-            await asyncio.wait([task, asyncio.ensure_future(begun.wait())], return_when="FIRST_COMPLETED")
-            task.cancel()
-            await asyncio.wait([task])
-        steps = [(step, what) for _, step, what in place.seen()["steps"]]
-    hint = "CancelledError is no Exception: catch it by its name, give back with no wait, and raise it again."
-    what = "what became of the message of a worker that was told to stop"
-    expect_equal(steps, [("back", "0")], what, hint=hint)
-    expect_equal(task.cancelled(), True, "whether handle ended as one that was cancelled", hint=hint)
-    given_up = store.rows("SELECT * FROM given_up")
-    expect_equal(given_up, [], "the jobs given up by a worker that stops", hint=hint)
-
-
 EXERCISE = Exercise(
     title="A worker that loses no job when killed",
     minutes=20,
@@ -377,7 +296,7 @@ EXERCISE = Exercise(
         "Around it a try. `except Exception as error`: back(1) and return while deliveries are under three.",
         "Before that one, `except asyncio.CancelledError`: back(0), then raise.",
     ),
-    checks=(loses_no_job, gives_back),
+    checks=(keeps_the_rules, loses_no_job),
     why="Late acknowledgement means delivered at least once; looking at what is saved makes the effect "
     "happen once. One without the other loses jobs, or does them twice. The library's Worker keeps these "
     "rules on RabbitMQ and NATS, and its database refuses a second answer to an input.",
