@@ -6455,7 +6455,8 @@ stack.start("redis")
 # - The clocks of replicas may differ.
 # - `take` takes two seconds at most, also where many ask at once, and raises nothing for Redis' sake.
 # - While Redis is down or stands still, each replica lets `limit // replicas` requests of a tenant through in a window, by itself, whatever
-#   Redis let through before. Such a window ends and is told like the shared one. When Redis is back, the shared limit soon holds again.
+#   Redis let through before. Such a window ends and is told like the shared one. Some three seconds after Redis is back, the shared limit
+#   holds again.
 
 # %% name="given-5-3" tags=["needs"]
 import time
