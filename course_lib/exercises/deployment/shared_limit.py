@@ -28,6 +28,8 @@ from course_lib.services import Server, running_redis
 Check = Callable[[Any, Server, Any], Awaitable[None]]
 
 _LONG_S, _TAKE_S, _BACK_S = 3_600, 4.0, 3.0
+_MOST_S = 2.2
+"""Two seconds for a take, and what a busy machine adds; `_TAKE_S` is when a check no longer waits."""
 _TRIES, _SLOW_S = 6, 0.2
 _took_s: list[float] = []  # of each take
 
@@ -104,6 +106,19 @@ _PAIRS = [
 ]
 
 
+async def _apart_from_keys(other: Any, tenant: str, limit: int, ours: Any) -> None:
+    """Fail the check if a tenant with the name of another one's second key gets less than its own."""
+    await _let_through([other], tenant, 1)
+    for name in {key.removeprefix(b"limit:").decode(errors="replace") for key in ours.scan_iter()}:
+        if name.startswith(tenant) and name != tenant and not name.endswith(tuple(b for _, b in _PAIRS)):
+            got = await _let_through([other], name, limit + 1)
+            what, hint = (
+                f"let through for {name!r}, which is a key of {tenant!r}",
+                "limit:a:end is also a:end's.",
+            )
+            expect_equal(got, limit, what, hint=hint)
+
+
 @_unhurried
 async def keeps_apart(limit_class: Any, server: Server, ours: Any) -> None:
     """A tenant never spends another one's requests."""
@@ -115,6 +130,7 @@ async def keeps_apart(limit_class: Any, server: Server, ours: Any) -> None:
         got = await _let_through([other], mark + second, limit + 1)
         what = f"let through for {mark + second!r} after {mark + first!r} spent its {limit}"
         expect_equal(got, limit, what, hint="The key in Redis has the whole name in it, as it is.")
+        await _apart_from_keys(other, mark + first, limit, ours)
     keys = [key for key in ours.scan_iter() if not key.startswith(b"limit:")]
     expect_equal(keys, [], "keys in Redis that do not begin with limit:")
 
@@ -122,20 +138,37 @@ async def keeps_apart(limit_class: Any, server: Server, ours: Any) -> None:
 @_unhurried
 async def tells_wait(limit_class: Any, server: Server, _: Any) -> None:
     """A refusal tells the seconds until requests get through again, and does not put that moment off."""
+    await _expect_waits(lambda window_s: _replicas(limit_class, server.url, 2, window_s), 2, "")
+
+
+@_on_redis
+async def tells_own_wait(limit_class: Any, server: Server, _: Any) -> None:
+    """Without Redis a replica's own window ends and is told like the shared one."""
+    server.kill()
+
+    def replicas(window_s: float) -> list[Any]:
+        return _replicas(limit_class, server.url, 2, window_s)[:1] * 2  # each lets one through
+
+    await _expect_waits(replicas, 1, ", while Redis is down")
+
+
+async def _expect_waits(replicas: Callable[[float], list[Any]], most: int, when: str) -> None:
+    """Fail the check unless a window of `most` requests ends when each refusal says so."""
     for window_s in (random.uniform(100, 900), random.uniform(5, 9) + 0.5):
         before_s = time.monotonic()
-        limit = limit_class(server.url, 2, window_s, 2)
-        await _let_through([limit], f"{window_s}", 2)
+        limit = replicas(window_s)[0]
+        await _let_through([limit], f"{window_s}", most)
         after_s = time.monotonic()
         await asyncio.sleep(0.15)
         least_s = time.monotonic() - after_s
         wait_s = await _take(limit, f"{window_s}")
         low_s, high_s = window_s - (time.monotonic() - before_s) - 0.05, window_s - least_s + 0.05
-        what = f"seconds to wait, {least_s:.2f} s after the requests of a window of {window_s:.2f} s"
+        what = f"seconds to wait, {least_s:.2f} s after the requests of a window of {window_s:.2f} s{when}"
         wanted, hint = f"{low_s:.2f} to {high_s:.2f}", "PTTL says what is left, in milliseconds."
+        hint = "The end of the window, less the time now." if when else hint
         expect(low_s <= wait_s <= high_s, what, observed=wait_s, expected=wanted, hint=hint)
-    one, other = _replicas(limit_class, server.url, 2, 0.7)
-    await _let_through([one], "u", 2)
+    one, other = replicas(0.7)
+    await _let_through([one], "u", most)
     for _ in range(20):  # more than once where the machine stood still for a window
         if wait_s := await _take(other, "u"):
             break
@@ -144,7 +177,7 @@ async def tells_wait(limit_class: Any, server: Server, _: Any) -> None:
         await asyncio.sleep(min(0.1, left_s))
         if until_s - time.monotonic() > 0.1:
             await _take(one, "u")
-    what = f"seconds to wait after the {wait_s:.2f} s that a refusal told, with refusals meanwhile"
+    what = f"seconds to wait after the {wait_s:.2f} s that a refusal told, with refusals meanwhile{when}"
     hint = "Only the first request of a window sets its end."
     expect_equal(await _take(other, "u"), 0.0, what, hint=hint)
 
@@ -218,7 +251,7 @@ async def goes_on(limit_class: Any, server: Server, _: Any) -> None:
         server.start()
         replicas = _replicas(limit_class, server.url, limit, count=count)
         if number:
-            await _let_through(replicas, "before", 1)
+            await _let_through(replicas, "t", 1)
         server.kill()
         for each in replicas:
             got = await _let_through([each], "t", limit + 2, "take while Redis is down")
@@ -231,14 +264,37 @@ async def goes_on(limit_class: Any, server: Server, _: Any) -> None:
 @_on_redis
 async def never_hangs(limit_class: Any, server: Server, _: Any) -> None:
     """While Redis stands still, take comes back within two seconds, and lets a first request through."""
-    (limit, *_), pid = _replicas(limit_class, server.url, 10), server.pid
-    await _take(limit, "t")
+    (*others, last), pid = _replicas(limit_class, server.url, 40, count=4), server.pid
+    await _let_through([*others, last], "t", 1)
+    took_s, now = _TAKE_S, "while Redis stands still"
     os.kill(pid, signal.SIGSTOP)
     try:
-        wait_s = await _take(limit, "v", "take while Redis stands still")
+        for each in others:  # the first that is in time counts, since the machine may be busy
+            begun_s = time.monotonic()
+            wait_s = await _take(each, "v", f"take {now}")
+            expect_equal(wait_s, 0.0, f"seconds to wait of a first request {now}")
+            took_s = min(took_s, time.monotonic() - begun_s)
+            if took_s <= _MOST_S:
+                break
+        what, hint = f"how long take takes {now}", "Connecting, waiting and trying again count together."
+        expect(took_s <= _MOST_S, what, observed=f"{took_s:.1f} s", expected="two seconds at most", hint=hint)
+        await asyncio.gather(*(_take(last, f"w{each}", f"take, ten at once, {now}") for each in range(10)))
     finally:
         os.kill(pid, signal.SIGCONT)
-    expect_equal(wait_s, 0.0, "seconds to wait of a first request while Redis stands still")
+
+
+@_on_redis
+async def keeps_connections(limit_class: Any, server: Server, ours: Any) -> None:
+    """A replica opens no new connection for each request."""
+    limit, count = limit_class(server.url, 100, _LONG_S, 2), 60
+    before = ours.info("stats")["total_connections_received"]
+    await _let_through([limit], "t", count)
+    opened = ours.info("stats")["total_connections_received"] - before
+    what, hint = (
+        f"connections that Redis got for {count} requests, one by one",
+        "from_url belongs in __init__.",
+    )
+    expect(opened <= count / 2, what, observed=opened, expected="a few", hint=hint)
 
 
 @_unhurried
@@ -290,9 +346,9 @@ EXERCISE = Exercise(
     ),
     checks=(
         *(shares_limit, keeps_apart, survives_cuts, ignores_clocks, goes_on, comes_back),
-        *(forgets, tells_wait, never_hangs, is_shared),
+        *(forgets, tells_wait, tells_own_wait, never_hangs, keeps_connections, is_shared),
     ),
-    deadline_s=90.0,
+    deadline_s=30.0,
     why="One script counts and sets the end, so nothing can come between, and whoever dies leaves no count "
     "without an end. Quotas does the same for leases of many requests, so that a request costs a "
     "microsecond and no round trip; its windows slide, and Redis is left alone for a moment after a failure.",
