@@ -161,14 +161,14 @@ table(await asyncio.gather(*(bad_day(plain_urls[name], name, texts) for name, te
 from pydantic_settings import BaseSettings
 
 
-class Settings(BaseSettings):
+class PlainSettings(BaseSettings):
     database_url: str = "postgresql://localhost/desk"
     jwt_secret: str = "change-me"
     deadline_s: float = 10.0
 
 
 os.environ |= {"DATABASE_URL": "postgresql://desk:an-invented-password@db.internal/desk", "DEADLINES_S": "2"}
-print(Settings())
+print(PlainSettings())
 del os.environ["DATABASE_URL"], os.environ["DEADLINES_S"]
 
 # %% [markdown]
@@ -4612,7 +4612,7 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what POST /answers with"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what POST /answers with|an end within"
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 

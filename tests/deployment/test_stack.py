@@ -35,7 +35,7 @@ QUEUES = ["nats", pytest.param("rabbitmq", marks=[pytest.mark.soak, needs_rabbit
 
 @pytest.fixture(scope="module", params=QUEUES)
 def stack(request) -> Iterator[Stack]:
-    with running_stack(queue=request.param) as running:
+    with running_stack(queue=request.param, max_waiting_jobs=1_000) as running:
         yield running
 
 

@@ -69,13 +69,20 @@ def clocks(text: str) -> list[tuple[Clock, Mention]]:
     """Return the times of day in a text, in order, each with where it stands; bare hours are none."""
     written = [(text[one.start : one.end], one) for one in lex(text) if one.kind == "time"]
     return [
-        (Clock(_minutes_of(one.value), bool(_TWELVE.search(spelled))), one)
+        (
+            Clock(
+                _minutes_of(one.value) % (720 if _SPOKEN.search(spelled) else 1440),
+                bool(_TWELVE.search(spelled)),
+            ),
+            one,
+        )
         for spelled, one in written
         if re.search(r"\W|[a-z]{2}", spelled)
     ]
 
 
 _TWELVE = re.compile(r"[ap]\.?m\b", re.IGNORECASE)
+_SPOKEN = re.compile(r"\b(?:past|to)\b(?!.*\b[ap]\.?m\b)", re.IGNORECASE)  # "half past eight": in the morning
 
 
 def _minutes_of(clock: str) -> int:
