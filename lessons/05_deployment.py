@@ -451,7 +451,7 @@ READERS = {
 
 
 @dataclass
-class Settings:
+class Settings:  # of plain Python
     def __init__(self):
         own = {name for name in os.environ if name[:5] == "SHOP_" and os.environ[name] != ""}
         known = {f"SHOP_{field.upper()}" for field in READERS}
