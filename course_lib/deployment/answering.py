@@ -324,8 +324,7 @@ class Answering:
             events = stream(self.program(asked.program, asked.version), **options)
 
         def finished(final: Final) -> Answered:
-            tokens = usage_of(used.entries).tokens
-            return self._said(asked, final.prediction, tokens, is_whole=not final.is_cut)
+            return self._said(asked, final.prediction, usage_of(used.entries).tokens)
 
         def cost_when_left() -> int:
             reported = usage_of(used.entries).tokens
@@ -341,14 +340,14 @@ class Answering:
     def _inputs(self, asked: Asked) -> dict[str, str]:
         return {SERVED[asked.program].input: asked.text}
 
-    def _said(self, asked: Asked, prediction: Any, tokens: int, *, is_whole: bool = True) -> Answered:
-        """Return an answer; it is kept soon if it is whole, unless it was a moment ago."""
+    def _said(self, asked: Asked, prediction: Any, tokens: int) -> Answered:
+        """Return an answer; it is kept soon, unless it was a moment ago."""
         outputs = {field: prediction[field] for field in SERVED[asked.program].outputs}
         answer_id = self._id(asked.key, outputs)
         said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
         if tokens:
             self._usual_tokens[asked.program] = tokens
-        if is_whole and answer_id not in self._given:
+        if answer_id not in self._given:
             self._given[answer_id] = True
             self._waiting.append((asked, said))
         return said

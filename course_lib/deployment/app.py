@@ -28,6 +28,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.concurrency.streaming import Error, Final, Stream, as_json, kind_of
+from course_lib.concurrency.streaming.events import error_of
 from course_lib.deployment.audit import AuditError, Broken
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.guard import OPEN, PROGRAM_PATHS, Guard
@@ -379,17 +380,16 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
 
     @get("/v1/admin/status")
     async def read_status(request: Request) -> Response:
-        """Tell the state of the service's parts, its cache and its settings, without secrets."""
-        told = {"parts": service.parts(), "cache": str(answering.cache.stats()).splitlines()}
-        versions = [list(each) for each in answering.programs]
-        return _json(
-            {
-                **told,
-                "versions": versions,
-                "settings": config.shown(),
-                "request_id": of_request(request.scope).request_id,
-            }
-        )
+        """Tell the state of the service's parts, its cache and its settings; of keys the tenant's own."""
+        seen = of_request(request.scope)
+        own_keys = [key.name for key in config.api_keys if key.tenant == seen.caller.tenant]
+        told = {
+            "parts": service.parts(),
+            "cache": str(answering.cache.stats()).splitlines(),
+            "versions": [list(each) for each in answering.programs],
+            "settings": {**config.shown(), "api_keys": ",".join(own_keys)},
+        }
+        return _json({**told, "request_id": seen.request_id})
 
     @get("/metrics", text=True)
     async def read_metrics() -> Response:
@@ -481,12 +481,15 @@ async def _server_sent(
 ) -> AsyncIterator[bytes]:
     """Yield a stream's events as a browser's EventSource reads them; call `left` if its reader leaves early.
 
-    A stream whose model has failed costs nothing.
+    A stream whose model has failed costs nothing. An answer that broke off where it could still be read is a
+    failure too: nobody is to take it for whole.
     """
     is_over = False
     try:
         async with events, aclosing(events.follow(heartbeat_s=_HEARTBEAT_S)) as numbered:
             async for number, event in numbered:
+                if isinstance(event, Final) and event.is_cut:
+                    event = error_of("stream_assembly", partial=event.fields)
                 is_over |= isinstance(event, Final | Error)
                 told = as_json(event)
                 if isinstance(event, Final):

@@ -129,9 +129,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         caller = self._callers.identify(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
-        if (role := ROLES.get(_family(path))) is not None:
-            caller.require(role)
         await self._quotas.take_request(caller)
+        if (role := ROLES.get(family := _family(path))) is not None and role not in caller.roles:
+            self._service.count(caller, "forbidden", family)
+            caller.require(role)
         version = _text(headers, b"x-program-version") or self._answering.version
         seen = scope["course"] = Seen(request_id, caller, version)
         if scope["method"] not in _WITH_BODY:
@@ -162,7 +163,7 @@ class Guard:
                 await self._service.name(seen, customer)
             if said is not None:  # this tenant's before, or it would not be in memory
                 self._keys[seen.digest] = said.key, customer
-                self._service.repeat(seen, PROGRAM_PATHS[path])
+                self._service.count(seen.caller, "answer.repeated", PROGRAM_PATHS[path])
                 await _send(send, 200, reply(said, seen.request_id), _JSON)
                 return
         await self._traced(scope, _again(body, receive), send)

@@ -88,7 +88,7 @@ class Service:
         urls = {"redis": config.redis_url, "database": config.database_url, "queue": config.queue_url}
         self._pinged = {name: "not asked yet" for name, url in urls.items() if url}
         self._later: set[asyncio.Task[None]] = set()
-        self._repeats: Counter[tuple[str, str, str]] = Counter()
+        self._counted: Counter[tuple[str, str, str, str]] = Counter()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -96,7 +96,7 @@ class Service:
         async with AsyncExitStack() as stack:
             await self.quotas.open()
             stack.push_async_callback(self.quotas.close)
-            works = [self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()]
+            works = [self._connect(stack), self._connect_queue(stack), self._note_counts(), self._watch()]
             works.append(self._keep_house())
             await stack.enter_async_context(self.answering)
             tasks = [asyncio.create_task(work) for work in works]
@@ -109,7 +109,7 @@ class Service:
                 await asyncio.wait(
                     [*tasks, *self._later], timeout=2 * _PING_S
                 )  # a client library may keep its cancellation
-                await self._note_repeated()
+                await self._note_counted()
                 await self.answering.close()  # while the database is still open
 
     async def _connect(self, stack: AsyncExitStack) -> None:
@@ -236,27 +236,27 @@ class Service:
             except AuditError as error:
                 raise Problem("dependency", "The audit log cannot be written.") from error
 
-    def repeat(self, seen: Seen, program: str) -> None:
-        """Note a repeated answer: those of a key and a second are one record, with their number.
+    def count(self, caller: Caller, action: str, target: str) -> None:
+        """Note what may be done very often: those of a key and a second are one record, with their number.
 
         Raises:
             Problem: as record().
         """
         if self.audit is not None and self.audit.waiting >= MOST_UNWRITTEN:
             raise Problem("dependency", "The audit log cannot be written.")
-        self._repeats[seen.caller.tenant, seen.caller.name, program] += 1
+        self._counted[caller.tenant, caller.name, action, target] += 1
 
-    async def _note_repeats(self) -> None:
+    async def _note_counts(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            await self._note_repeated()
+            await self._note_counted()
 
-    async def _note_repeated(self) -> None:
-        repeats, self._repeats = self._repeats, Counter()
-        for (tenant, actor, program), count in repeats.items():
+    async def _note_counted(self) -> None:
+        counted, self._counted = self._counted, Counter()
+        for names, count in counted.items():
             if self.audit is not None:
                 with suppress(AuditError):  # the database is away for long; requests are refused by now
-                    await self.audit.record(tenant, actor, "answer.repeated", program, count=count)
+                    await self.audit.record(*names, count=count)
 
     # -- how the parts are -------------------------------------------------------------------------------
 
