@@ -44,8 +44,8 @@ from course_lib.measure.usage import UsageTracker, usage_of
 from course_lib.redaction import redact
 from course_lib.resilience import CircuitBreaker, Deadline
 
-MEMORY_BYTES = 6 * 1024 * 1024
-"""Room for answers in a replica, and for what its models said: some 1,500 of each. Redis has the rest."""
+MEMORY_BYTES = 2 * 1024 * 1024
+"""Room for answers in a replica, and for what its models said: some 500 of each. Redis has the rest."""
 _KNOWN = 2_048
 _SHORT = 300
 """Characters of a text that is redacted on the event loop, in 10 ms at most; a thread takes longer ones."""
