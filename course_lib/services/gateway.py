@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import signal
-import socket
 import sysconfig
 import time
 from collections.abc import Mapping
@@ -22,7 +20,7 @@ from typing import Any, cast
 import yaml
 
 from course_lib.files import write_whole
-from course_lib.services.server import Connection, Server, ServerError, share
+from course_lib.services.server import PortServer, ServerError, share
 
 _ROUTES = "routes.yml"
 _FOLLOWS_S = 30.0
@@ -34,29 +32,15 @@ class GatewayServerError(ServerError):
     """The gateway cannot be started, stopped or reached, or does not take its routes."""
 
 
-class GatewayServer(Server):
+class GatewayServer(PortServer):
     """A gateway, without routes at first."""
 
     name = "the gateway"
     variable = ""  # none: the routes of another gateway are not ours to write
     error = GatewayServerError
     socket = _ROUTES
-    url_form = ""
-    chosen_form = ""
     probe = b"GET /ping HTTP/1.0\r\n\r\n"
     ready = b"HTTP/1.0 200"
-    stop_signals = (signal.SIGTERM,)
-    leftover = "address already in use"
-
-    def __init__(self, parent: Path | None, *, chosen: str = "") -> None:
-        super().__init__(parent, chosen=chosen)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
-
-    @property
-    def url(self) -> str:
-        """The address that callers ask."""
-        return f"http://127.0.0.1:{self._port}"
 
     def commands(self) -> list[list[str]]:
         """Write its own settings, keep routes that are there, and return what to run."""
@@ -67,12 +51,8 @@ class GatewayServer(Server):
         routes, settings = self.folder / self.socket, self.folder / "settings.yml"
         if not routes.exists():
             write_whole(routes, _NO_ROUTES)
-        write_whole(settings, yaml.safe_dump(_settings(self._port, routes), sort_keys=False))
+        write_whole(settings, yaml.safe_dump(_settings(self.port, routes), sort_keys=False))
         return [[program, f"--configFile={settings}"]]
-
-    def connected(self) -> Connection:
-        """Return a connection to its port."""
-        return socket.create_connection(("127.0.0.1", self._port), timeout=1.0)
 
     def use(self, routes: Mapping[str, Any]) -> None:
         """Write these routes (what Traefik calls dynamic configuration), and wait until they hold.

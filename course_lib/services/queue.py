@@ -14,14 +14,12 @@ import asyncio
 import os
 import secrets
 import shutil
-import signal
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import ClassVar, Literal, cast
 
-from course_lib.services.server import Connection, Server, ServerError, share
+from course_lib.services.server import PortServer, ServerError, share
 
 Kind = Literal["rabbitmq", "nats"]
 
@@ -36,39 +34,24 @@ class QueueServerError(ServerError):
     """The queue server cannot be started, stopped or reached."""
 
 
-class QueueServer(Server):
+class QueueServer(PortServer):
     """A message queue."""
 
     variable = "AMQP_URL"
     error = QueueServerError
     socket = "settings.conf"
     chosen_form = "amqp://user:password@host:port/ or nats://user:password@host:port"
-    stop_signals = (signal.SIGTERM,)
-    leftover = "address already in use"
     kind: ClassVar[Kind]
     scheme: ClassVar[str]
 
     def __init__(self, parent: Path | None, *, chosen: str = "") -> None:
         super().__init__(parent, chosen=chosen)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
         self._password = secrets.token_hex(16)
 
     @property
     def url(self) -> str:
         """The address that its client library takes; it holds a password, so print the server instead."""
-        return self._chosen or f"{self.scheme}://{_USER}:{self._password}@127.0.0.1:{self._port}"
-
-    def connected(self) -> Connection:
-        """Return a connection to its port."""
-        return socket.create_connection(("127.0.0.1", self._port), timeout=1.0)
-
-    def _settings(self, text: str) -> str:
-        """Write the settings where only this user can read them, and return the path."""
-        path = self.folder / self.socket
-        path.touch(mode=0o600)
-        path.write_text(text, "utf-8")
-        return str(path)
+        return self._chosen or f"{self.scheme}://{_USER}:{self._password}@127.0.0.1:{self.port}"
 
 
 class _RabbitMQ(QueueServer):
@@ -79,9 +62,10 @@ class _RabbitMQ(QueueServer):
     ready = b"\x01\0\0"  # it begins the conversation on channel 0
 
     def commands(self) -> list[list[str]]:
-        settings = self._settings(
-            f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
-            f"default_user = {_USER}\ndefault_pass = {self._password}\nlog.console.level = warning\n"
+        settings = self.write(
+            self.socket,
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            f"default_user = {_USER}\ndefault_pass = {self._password}\nlog.console.level = warning\n",
         )
         (self.folder / "plugins").write_text("[].\n")
         values = {
@@ -121,12 +105,13 @@ class _Nats(QueueServer):
     ready = b"INFO"
 
     def commands(self) -> list[list[str]]:
-        settings = self._settings(
-            f"host: 127.0.0.1\nport: {self._port}\nlogtime: false\n"
+        settings = self.write(
+            self.socket,
+            f"host: 127.0.0.1\nport: {self.port}\nlogtime: false\n"
             f"authorization {{user: {_USER}, password: {self._password}}}\n"
-            f'jetstream {{store_dir: "{self.folder}"}}\n'
+            f'jetstream {{store_dir: "{self.folder}"}}\n',
         )
-        return [[_nats_program(), "-c", settings]]
+        return [[_nats_program(), "-c", str(settings)]]
 
     @staticmethod
     def ping(url: str) -> None:

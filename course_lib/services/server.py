@@ -228,6 +228,40 @@ class Server:
         return folder
 
 
+class PortServer(Server):
+    """A server on a free port of 127.0.0.1, as browsers and most clients need one."""
+
+    url_form = "http://127.0.0.1:{port}"
+    chosen_form = "http://host:port"
+    stop_signals = (signal.SIGTERM,)
+    leftover = "address already in use"
+
+    def __init__(self, parent: Path | None, *, chosen: str = "") -> None:
+        super().__init__(parent, chosen=chosen)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """The address that its clients take; where it holds a password, print the server instead."""
+        return self._chosen.rstrip("/") or self.url_form.format(port=self.port)
+
+    def connected(self) -> Connection:
+        """Return a connection to its port.
+
+        Raises:
+            OSError: it does not listen yet.
+        """
+        return socket.create_connection(("127.0.0.1", self.port), timeout=1.0)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of its folder, which only this user can read, and return its path."""
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_text(text, "utf-8")
+        return path
+
+
 _lock = threading.RLock()
 _started: set[Server] = set()
 

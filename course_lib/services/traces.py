@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
-import socket
 import sys
 from pathlib import Path
 from typing import cast
 
-from course_lib.services.server import Connection, Server, ServerError, share
+from course_lib.services.server import PortServer, ServerError, share
 
 _MAIN = "import lighttrace; lighttrace.main()"
 _IN_FOLDER = 'cd "$0" && unset $(env | sed -n "s/^\\(LIGHTTRACE_[A-Z_]*\\)=.*/\\1/p") && exec "$@"'
@@ -30,32 +28,21 @@ class TraceServerError(ServerError):
     """The trace viewer cannot be started, stopped or reached."""
 
 
-class TraceServer(Server):
+class TraceServer(PortServer):
     """A trace viewer."""
 
     name = "the trace viewer"
     variable = "COURSE_TRACES_URL"
     error = TraceServerError
     socket = "traces.db"
-    url_form = ""
-    chosen_form = "http://host:port"
     probe = b"GET / HTTP/1.0\r\n\r\n"
     ready = b"HTTP/1.1 200"
-    stop_signals = (signal.SIGTERM,)
-    leftover = "address already in use"
 
     def __init__(self, parent: Path | None, *, chosen: str = "") -> None:
         super().__init__(parent, chosen=chosen)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
         self._key = os.environ.get(KEY_VARIABLE, "") if chosen else secrets.token_hex(16)
         self.password = "" if chosen else secrets.token_hex(6)
         """What its page asks for; of no use for a viewer that the environment names."""
-
-    @property
-    def url(self) -> str:
-        """The address of its page, and of its collector."""
-        return self._chosen.rstrip("/") or f"http://127.0.0.1:{self._port}"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -64,17 +51,9 @@ class TraceServer(Server):
 
     def commands(self) -> list[list[str]]:
         """Write its keys where it reads them, and return what to run."""
-        settings = self.folder / ".env"
-        settings.touch(mode=0o600)
-        settings.write_text(
-            f"LIGHTTRACE_API_KEYS={self._key}\nLIGHTTRACE_PASSWORD={self.password}\n", "utf-8"
-        )
-        place = ["--host", "127.0.0.1", "--port", str(self._port), "--db", str(self.folder / self.socket)]
+        self.write(".env", f"LIGHTTRACE_API_KEYS={self._key}\nLIGHTTRACE_PASSWORD={self.password}\n")
+        place = ["--host", "127.0.0.1", "--port", str(self.port), "--db", str(self.folder / self.socket)]
         return [["/bin/sh", "-c", _IN_FOLDER, str(self.folder), sys.executable, "-P", "-c", _MAIN, *place]]
-
-    def connected(self) -> Connection:
-        """Return a connection to its port."""
-        return socket.create_connection(("127.0.0.1", self._port), timeout=1.0)
 
     @staticmethod
     def ping(url: str) -> None:

@@ -34,7 +34,7 @@ def test_it_listens_on_loopback_only_and_has_no_page_and_no_api(server):
 
     listens = {each.laddr for each in process.net_connections() if each.status == "LISTEN"}
 
-    assert {(each.ip, each.port) for each in listens} == {("127.0.0.1", server._port)}
+    assert {(each.ip, each.port) for each in listens} == {("127.0.0.1", server.port)}
     assert {status(server, path) for path in ("/api/rawdata", "/dashboard/", "/debug/pprof/", "/")} == {404}
 
 
