@@ -43,6 +43,7 @@ from course_lib.deployment.callers import Callers
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.customers import Cache, Customers
 from course_lib.deployment.database import StoreError
+from course_lib.deployment.gauges import Gauges
 from course_lib.deployment.guard import OPEN, PROGRAM_PATHS, Guard, Seen, of_request
 from course_lib.deployment.problems import SCHEMA, Problem, documented, invalid, problem_of
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
@@ -86,6 +87,7 @@ class Service:
         self._pinged = {name: "not asked yet" for name, url in urls.items() if url}
         self._later: set[asyncio.Task[None]] = set()
         self._repeats: Counter[tuple[str, str, str]] = Counter()
+        self.gauges = Gauges(self)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -650,6 +652,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
     @get("/metrics", text=True)
     async def read_metrics() -> Response:
         """Tell Prometheus what happened."""
+        await service.gauges.refresh()
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/health/live", response_model=Health)
