@@ -9,7 +9,6 @@ that goes with the process. A token stands in a file of this user alone, never o
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -94,8 +93,8 @@ class PrometheusServer(_MetricsServer):
         """Write targets and rules, and the token into a file of its own."""
         if self._token:
             token = self.folder / "token"
-            with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(self._token)
+            token.touch(mode=0o600)
+            token.write_text(self._token, "utf-8")
             for each in self._settings["scrape_configs"]:
                 each["authorization"] = {"credentials_file": str(token)}
         (self.folder / self.socket).write_text(yaml.safe_dump(self._settings), "utf-8")
