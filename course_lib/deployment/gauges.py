@@ -53,10 +53,10 @@ class Gauges(Collector):
         jobs = GaugeMetricFamily("service_jobs", "Jobs that are not done", labels=["status"])
         for status, (count, _) in self._jobs.items():
             jobs.add_metric([status], count)
-        yield from (info, parts, jobs)
+        oldest = GaugeMetricFamily("service_oldest_job_seconds", "Since the oldest job that nobody has begun")
         if "queued" in self._jobs:
-            oldest = "Since the oldest job that nobody has begun"
-            yield GaugeMetricFamily("service_oldest_job_seconds", oldest, self._jobs["queued"][1])
+            oldest.add_metric([], self._jobs["queued"][1])
+        waiting = GaugeMetricFamily("service_audit_waiting", "Audit records that are not in the database yet")
         if service.audit is not None:
-            waiting = "Audit records that are not in the database yet"
-            yield GaugeMetricFamily("service_audit_waiting", waiting, service.audit.waiting)
+            waiting.add_metric([], service.audit.waiting)
+        yield from (info, parts, jobs, oldest, waiting)
