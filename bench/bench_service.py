@@ -80,17 +80,13 @@ def asyncify() -> Any:
 
 def ours(*, caches_answers: bool = True) -> Any:
     """Return the service with all its guards."""
-    from course_lib.deployment.answering import Answering, Served
-    from course_lib.deployment.app import Service, create_app
-    from course_lib.deployment.config import DeploymentConfig
+    from course_lib.deployment import DeploymentConfig, answering, create_app
 
-    config = DeploymentConfig()
-    service = Service(config)
-    listeners = service.tracer, service.metrics
-    served = {"answer": Served(program, "question", ("answer",))}
-    options: dict[str, Any] = {"served": served, "caches_answers": caches_answers}
-    service.answering = Answering(config, *listeners, keep=service.keep, **options)
-    return create_app(config, service)
+    answering.SERVED["answer"] = answering.Served(program, "question", ("answer",))
+    app = create_app(DeploymentConfig())
+    if not caches_answers:
+        app.service.answering.found = lambda _: None  # type: ignore[method-assign]
+    return app
 
 
 APPS = {

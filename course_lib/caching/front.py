@@ -147,8 +147,12 @@ class CachedLM(dspy.LM):
         return key, cache.stamp, payer, self.num_retries, engine
 
 
-def fronted(lm: dspy.LM) -> CachedLM:
+def fronted(lm: dspy.LM, kind: type[CachedLM] = CachedLM) -> CachedLM:
     """Return a CachedLM with the settings, engines and callbacks of `lm`; it has a history of its own.
+
+    Args:
+        lm: the model.
+        kind: a class of CachedLM's, to be made instead.
 
     Raises:
         CannotFrontError: `lm` is no dspy.LM, or of a class that has its own way of calling.
@@ -158,7 +162,7 @@ def fronted(lm: dspy.LM) -> CachedLM:
             f"cannot put a front before {type(lm).__module__}.{type(lm).__qualname__}: it may not ask DSPy's "
             "cache. Pass a dspy.LM, with engine=... for a model of your own"
         )
-    new = CachedLM.__new__(CachedLM)
+    new = kind.__new__(kind)
     new.__dict__.update(lm.copy().__dict__)
     return new
 

@@ -1,5 +1,5 @@
 from .answering import Answering, ProgramError, load_program, save_program
-from .app import Service, create_app
+from .app import create_app
 from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verified
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
 from .compliance import DEMANDS, Demand
@@ -10,6 +10,7 @@ from .gateway import GatewayError, Replica, routes
 from .problems import Problem
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
+from .service import Service
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
 from .worker import Worker

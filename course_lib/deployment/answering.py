@@ -1,8 +1,8 @@
 # mypy: allow-subclassing-any
 """The programs of the service, with all that sections 1 to 4 put around them.
 
-Main path: Answering(config).answer("answer", question, tenant=...): redaction -> answer cache -> program,
-first on the event loop with a model that answers from memory alone, then with the real one, in a deadline.
+Main path: answering.answer("answer", question, tenant=...): asked() redacts -> at_once(): answer cache, then
+the program with a model that answers from memory alone, on the event loop -> ask(), in a deadline.
 Source: dspy.context and dspy.cache (DSPy 3.4.1). A cached hit of `acall` changes threads three times; the
 same program called plainly, with a model that cannot wait, takes a third of that.
 
@@ -12,15 +12,14 @@ Everything that is kept has the tags of its tenant and customer, so that forget(
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import hmac
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -148,22 +147,6 @@ def _without_model(state: Mapping[str, Any]) -> dict[str, Any]:
 # -- a model that does not wait --------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=64)
-def _system_message(signature: type[dspy.Signature]) -> str:
-    return str(dspy.ChatAdapter().format_system_message(signature))
-
-
-class ChatAdapter(dspy.ChatAdapter):
-    """DSPy's, which writes the part of a prompt that is the same for all inputs once.
-
-    It has the same name, by which DSPy's listeners know whether they can read a stream.
-    """
-
-    def format_system_message(self, signature: type[dspy.Signature]) -> str:
-        """Return what stands before the demos and the input."""
-        return _system_message(signature)  # type: ignore[arg-type]
-
-
 class NotCached(BaseException):
     """The answer is not in memory. Not an Exception, so that no adapter takes it for a model's failure."""
 
@@ -192,8 +175,6 @@ class Answering:
         config: DeploymentConfig,
         *listeners: CallListener,
         keep: Callable[[Asked, Answered], Awaitable[object]] | None = None,
-        served: Mapping[str, Served] | None = None,
-        caches_answers: bool = True,
     ) -> None:
         """Load the programs and connect the model.
 
@@ -201,13 +182,10 @@ class Answering:
             config: the settings.
             listeners: a tracer, metrics: they hear every program that asks a model.
             keep: takes an answer that was given, later and one by one; what it raises is tried again.
-            served: other programs than SERVED.
-            caches_answers: whether a repeated question is answered before the program.
 
         Raises:
             ProgramError: a saved program cannot be loaded.
         """
-        self._served = {**SERVED, **(served or {})}
         self.version, self._deadline_s = config.program_version, config.deadline_s
         key = config.signing_key.get_secret_value().encode() if config.signing_key else None
         self._key = hashlib.sha256(b"answers" + (key or secrets.token_bytes(32))).digest()
@@ -218,17 +196,15 @@ class Answering:
         model = lm.connect(config.model) if "/" not in config.model else dspy.LM(config.model)
         self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
-        self._at_once = _AtOnce.__new__(_AtOnce)
-        self._at_once.__dict__.update(self.lm.__dict__)
+        self._at_once = fronted(self.lm, _AtOnce)
         self._listeners = [*listeners, self.cache.watcher]
-        self._caches_answers = caches_answers
         self.programs = {
             (name, version): program
             for name in config.programs
             for version, program in self._versions(name, config.programs_folder)
         }
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
-        self._usual_tokens = dict.fromkeys(self._served, _FIRST_TOKENS)
+        self._usual_tokens = dict.fromkeys(SERVED, _FIRST_TOKENS)
         self._redactor = ThreadPoolExecutor(1, "redact")
         self._given: LRUCache[str, bool] = LRUCache(_KNOWN)
         self._keep = keep
@@ -249,7 +225,7 @@ class Answering:
                 raise ProgramError(
                     f"{folder}/{name} has no version {self.version!r}; save it, or set another"
                 )
-            found.append((self.version, self._served[name].make()))
+            found.append((self.version, SERVED[name].make()))
         return found
 
     async def __aenter__(self) -> Self:
@@ -281,26 +257,28 @@ class Answering:
     async def answer(
         self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
     ) -> Answered:
-        """Answer one input for a tenant; of what was written, the model sees no personal data.
+        """Answer one input for a tenant; the parameters and errors are those of asked() and ask()."""
+        asked = await self.asked(name, text, tenant=tenant, customer=customer, version=version)
+        return self.at_once(asked) or await self.ask(asked)
+
+    async def asked(
+        self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
+    ) -> Asked:
+        """Return what is asked of a program; of what was written, the model sees no personal data.
 
         Raises:
             Problem: there is no such program or version here.
-            DeadlineExceeded, dspy.LMError, AdapterParseError, ...: what problem_of() knows.
         """
-        options: dict[str, Any] = {"tenant": tenant, "customer": customer, "version": version}
-        return await self.at_once(name, text, **options) or await self.ask(name, text, **options)
+        version = version or self.version
+        self.program(name, version)
+        text = await self.redacted(text)
+        key = hashlib.sha256(orjson.dumps([tenant, customer, name, version, text])).hexdigest()
+        await self.refreshed()
+        return Asked(tenant, customer, name, text, version, key, self.cache.stamp)
 
-    async def at_once(
-        self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
-    ) -> Answered | None:
-        """Return the answer if memory has it, or all that the program's models said for it.
-
-        The parameters and errors are those of answer().
-        """
-        if not self.cache.is_fresh:
-            await asyncio.to_thread(self.cache.refresh)
-        asked = await self._asked(name, text, tenant, customer, version)
-        if (found := await self.found(asked.key)) is not None:
+    def at_once(self, asked: Asked) -> Answered | None:
+        """Return the answer if memory has it, or all that the program's models said for it."""
+        if (found := self.found(asked.key)) is not None:
             return found
         prediction = self._from_memory(asked)
         return None if prediction is None else self._said(asked, prediction, tokens=0)
@@ -313,77 +291,63 @@ class Answering:
             except NotCached:
                 return None
 
-    async def ask(
-        self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
-    ) -> Answered:
+    async def ask(self, asked: Asked) -> Answered:
         """Return the answer of the program, which asks its model or the slower tiers of the cache.
 
-        The parameters and errors are those of answer().
+        Raises:
+            DeadlineExceeded, dspy.LMError, AdapterParseError, ...: what problem_of() knows.
         """
-        asked, used = await self._asked(name, text, tenant, customer, version), UsageTracker()
-        with (
-            self._scoped(asked),
-            dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN),
-        ):
+        used = UsageTracker()
+        with self._asking(asked, used):
             async with Deadline.after(self._deadline_s).held():
-                prediction = await self.program(name, asked.version).acall(**self._inputs(asked))
+                prediction = await self.program(asked.program, asked.version).acall(**self._inputs(asked))
         return self._said(asked, prediction, usage_of(used.entries).tokens)
 
-    async def stream(
-        self, name: str, text: str, *, tenant: str, customer: str | None = None, version: str | None = None
-    ) -> tuple[Stream, Callable[[Final], Answered], Callable[[], int]]:
+    @contextmanager
+    def _asking(self, asked: Asked, used: UsageTracker) -> Iterator[None]:
+        settings = {"lm": self.lm, "callbacks": self._listeners, "usage_tracker": used, **_LEAN}
+        with self._scoped(asked), dspy.context(**settings):
+            yield
+
+    def stream(self, asked: Asked) -> tuple[Stream, Callable[[Final], Answered], Callable[[], int]]:
         """Return the stream of one answer, what keeps it when it is whole, and what it cost when it is not.
 
         A model reports its tokens at the end. So a stream that its reader has left costs as much as the last
-        whole answer of its program did, unless memory had it. The parameters are those of answer().
+        whole answer of its program did, unless memory had it.
         """
-        asked, used = await self._asked(name, text, tenant, customer, version), UsageTracker()
-        outputs = self._served[name].outputs
+        used = UsageTracker()
+        outputs = SERVED[asked.program].outputs
         shown = [field for field in outputs if field != "citations"]
         sources = "citations" if "citations" in outputs else None
-        with (
-            self._scoped(asked),
-            dspy.context(lm=self.lm, callbacks=self._listeners, usage_tracker=used, **_LEAN),
-            Deadline.after(self._deadline_s).applied(),
-        ):
+        with self._asking(asked, used), Deadline.after(self._deadline_s).applied():
             options: dict[str, Any] = {"fields": shown, "citations": sources, **self._inputs(asked)}
-            events = stream(self.program(name, asked.version), **options)
+            events = stream(self.program(asked.program, asked.version), **options)
 
         def finished(final: Final) -> Answered:
-            tokens = usage_of(used.entries).tokens
-            return self._said(asked, final.prediction, tokens, is_whole=not final.is_cut)
+            return self._said(asked, final.prediction, usage_of(used.entries).tokens)
 
         def cost_when_left() -> int:
             reported = usage_of(used.entries).tokens
             is_free = not reported and self._from_memory(asked) is not None
-            return 0 if is_free else max(reported, self._usual_tokens[name])
+            return 0 if is_free else max(reported, self._usual_tokens[asked.program])
 
         return events, finished, cost_when_left
-
-    async def _asked(
-        self, name: str, text: str, tenant: str, customer: str | None, version: str | None
-    ) -> Asked:
-        version = version or self.version
-        self.program(name, version)
-        text = await self.redacted(text)
-        key = self.key(name, text, tenant=tenant, customer=customer, version=version)
-        return Asked(tenant, customer, name, text, version, key, self.cache.stamp)
 
     def _scoped(self, asked: Asked) -> AbstractContextManager[object]:
         customer = self.tag(asked.tenant, asked.customer)
         return scope(tenant=asked.tenant, customer=customer, version=asked.version)
 
     def _inputs(self, asked: Asked) -> dict[str, str]:
-        return {self._served[asked.program].input: asked.text}
+        return {SERVED[asked.program].input: asked.text}
 
-    def _said(self, asked: Asked, prediction: Any, tokens: int, *, is_whole: bool = True) -> Answered:
-        """Return an answer; it is kept soon if it is whole, unless it was a moment ago."""
-        outputs = {field: prediction[field] for field in self._served[asked.program].outputs}
+    def _said(self, asked: Asked, prediction: Any, tokens: int) -> Answered:
+        """Return an answer; it is kept soon, unless it was a moment ago."""
+        outputs = {field: prediction[field] for field in SERVED[asked.program].outputs}
         answer_id = self._id(asked.key, outputs)
         said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
         if tokens:
             self._usual_tokens[asked.program] = tokens
-        if is_whole and answer_id not in self._given:
+        if answer_id not in self._given:
             self._given[answer_id] = True
             self._waiting.append((asked, said))
         return said
@@ -399,13 +363,9 @@ class Answering:
         except KeyError:
             raise Problem("not_found", "This program is not served here in this version.") from None
 
-    def input(self, name: str) -> str:
-        """Return the name of a program's input."""
-        return self._served[name].input
-
     async def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
         """Return the inputs of a job as they are kept: redacted, under the name that the program has."""
-        field = self._served[name].input
+        field = SERVED[name].input
         return [{field: await self._in_thread(text)} for text in texts]
 
     async def redacted(self, text: str) -> str:
@@ -428,16 +388,13 @@ class Answering:
             return None
         return hmac.new(self._key, f"{tenant}\n{customer}".encode(), "sha256").hexdigest()[:32]
 
-    def key(self, name: str, text: str, *, tenant: str, customer: str | None, version: str) -> str:
-        """Return the key of an answer: of tenant, customer, program, version and the redacted text."""
-        return hashlib.sha256(orjson.dumps([tenant, customer, name, version, text])).hexdigest()
-
-    async def found(self, key: str) -> Answered | None:
-        """Return an answer that was given before, if nobody has dropped it meanwhile."""
-        if not self._caches_answers:
-            return None
+    async def refreshed(self) -> None:
+        """Learn what other replicas have dropped, at most half a second ago; found() needs to know."""
         if not self.cache.is_fresh:
             await asyncio.to_thread(self.cache.refresh)
+
+    def found(self, key: str) -> Answered | None:
+        """Return an answer that was given before, if nobody has dropped it meanwhile."""
         hit = self.cache.find(key, at_once=True)
         if hit is None:
             return None
@@ -483,7 +440,7 @@ class Answering:
         """Keep what was answered; what was asked before its customer was erased is not kept."""
         while self._waiting:
             asked, said = self._waiting[0]
-            is_current = not self._caches_answers or await asyncio.to_thread(self._cached, asked, said)
+            is_current = await asyncio.to_thread(self._cached, asked, said)
             if is_current and self._keep:
                 await self._keep(asked, said)
             if self._waiting and self._waiting[0][1] is said:  # not forgotten meanwhile
@@ -494,5 +451,5 @@ class Answering:
             return self.cache.keep(asked.key, [said.id, said.outputs, said.version], asked.stamp)
 
 
-_LEAN: dict[str, Any] = {"disable_history": True, "max_trace_size": 0, "adapter": ChatAdapter()}
+_LEAN: dict[str, Any] = {"disable_history": True, "max_trace_size": 0, "adapter": dspy.ChatAdapter()}
 """Settings of a service: nothing piles up between requests."""

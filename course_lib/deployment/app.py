@@ -1,25 +1,17 @@
 # mypy: allow-untyped-decorators, allow-subclassing-any
 """The service: its routes, and what it is made of.
 
-Main path: create_app(config) -> FastAPI; in its lifespan Service opens what the settings name -> Guard -> a
-route -> Answering, Store, Audit, Jobs. `course_lib.deployment.replica` runs it.
+Main path: create_app(config) -> Guard -> a route -> Answering, Store, Audit, Jobs of the Service, which opens
+them in the application's lifespan. `course_lib.deployment.replica` runs it.
 Source: FastAPI 0.165. Routes return bytes of orjson's; their models are there for what comes in, and for the
 OpenAPI document, which names every status.
-
-A part that is lost is missed by those who need it alone: answers go on without Redis, database and queue.
 """
 # No `from __future__ import annotations`: the models depend on the settings, and FastAPI reads annotations.
 
-import asyncio
 import json
-import logging
-import secrets
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Annotated, Any, Literal
 
 import dspy
 import orjson
@@ -36,264 +28,17 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.concurrency.streaming import Error, Final, Stream, as_json, kind_of
-from course_lib.debugging import MetricsCollector
-from course_lib.deployment.answering import Answered, Answering, Asked
-from course_lib.deployment.audit import Audit, AuditError, Broken, RedisHead
-from course_lib.deployment.callers import Callers
+from course_lib.concurrency.streaming.events import error_of
+from course_lib.deployment.audit import AuditError, Broken
 from course_lib.deployment.config import DeploymentConfig
-from course_lib.deployment.customers import Cache, Customers
-from course_lib.deployment.database import StoreError
-from course_lib.deployment.gauges import Gauges
-from course_lib.deployment.guard import OPEN, PROGRAM_PATHS, Guard, Seen, of_request
+from course_lib.deployment.guard import OPEN, PROGRAM_PATHS, Guard
 from course_lib.deployment.problems import SCHEMA, Problem, documented, invalid, problem_of
-from course_lib.deployment.queue import JobQueue, QueueUnavailable
-from course_lib.deployment.quotas import Quotas
-from course_lib.deployment.records import Records
-from course_lib.deployment.store import Store
+from course_lib.deployment.queue import QueueUnavailable
+from course_lib.deployment.service import Seen, Service, of_request
 from course_lib.errors import CourseError
-from course_lib.notes import note
-
-T = TypeVar("T")
 
 VERSION = "1.0"
-MOST_UNWRITTEN = 10_000
-"""So many audit records may wait for the database."""
-_AGAIN_S, _PING_S, _START_S = 0.5, 1.0, 10.0
 _HEARTBEAT_S = 10.0
-_DAY_S, _LATER_S, _LONG_S = 86_400.0, 60.0, 600.0
-_log = logging.getLogger("course_lib.deployment")
-
-
-class Service:
-    """What all requests share: the parts that the settings name, opened while the application runs."""
-
-    def __init__(self, config: DeploymentConfig) -> None:
-        self.config = config
-        self.callers, self.quotas = Callers(config), Quotas(config)
-        self.metrics = MetricsCollector()
-        self.records = Records(config)
-        self.tracer = self.records.tracer
-        self.answering = Answering(config, self.tracer, self.metrics, keep=self.keep)
-        self.store: Store | None = None
-        self.queue: JobQueue | None = None
-        self.audit: Audit | None = None
-        self.customers: Customers | None = None
-        self.routes: dict[str, Any] = {}
-        self.asked: dict[str, type[BaseModel]] = {}
-        """What comes in for a program, by path."""
-        self.is_draining, self.is_starting = False, True
-        """Whether it is about to end; whether a part was not reached yet, for ten seconds at most."""
-        urls = {"redis": config.redis_url, "database": config.database_url, "queue": config.queue_url}
-        self._pinged = {name: "not asked yet" for name, url in urls.items() if url}
-        self._later: set[asyncio.Task[None]] = set()
-        self._repeats: Counter[tuple[str, str, str]] = Counter()
-        self.gauges = Gauges(self)
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Open the parts; one that is not there yet is waited for in the background."""
-        async with AsyncExitStack() as stack:
-            await self.quotas.open()
-            stack.push_async_callback(self.quotas.close)
-            works = [self._connect(stack), self._connect_queue(stack), self._note_repeats(), self._watch()]
-            works.append(self._keep_house())
-            await stack.enter_async_context(self.answering)
-            tasks = [asyncio.create_task(work) for work in works]
-            try:
-                async with self.records.running(lambda: self.store):
-                    yield
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(
-                    [*tasks, *self._later], timeout=2 * _PING_S
-                )  # a client library may keep its cancellation
-                await self._note_repeated()
-                await self.answering.close()  # while the database is still open
-
-    async def _connect(self, stack: AsyncExitStack) -> None:
-        """Open the database, and what stands on it."""
-        url, redis_url, key = self.config.database_url, self.config.redis_url, self.config.signing_key
-        while url:
-            try:
-                store = await Store.open(url.get_secret_value())
-                break
-            except StoreError as error:
-                _log.warning("the database is not there yet: %s", type(error).__name__)
-                await asyncio.sleep(_AGAIN_S)
-        else:
-            return
-        stack.push_async_callback(store.close)
-        head = RedisHead(redis_url.get_secret_value()) if redis_url else None
-        if head:
-            stack.push_async_callback(head.close)
-        secret = key.get_secret_value().encode() if key else secrets.token_bytes(32)
-        self.audit = await stack.enter_async_context(Audit(store, secret, head))
-        self.customers = Customers(store, self.audit, [Cache(self.answering.forget), *self.records.places])
-        self.store = store
-
-    async def _keep_house(self) -> None:
-        """Go on with erasures and drop what is old: at the start and daily, in one process at a time."""
-        while url := self.config.database_url:
-            wait_s = _AGAIN_S
-            try:
-                if self.customers is not None:
-                    async with Store(url.get_secret_value(), size=2, deadline_s=_LONG_S) as store:
-                        wait_s = await self._kept_house(store, self.customers)
-            except Exception as error:  # border: whatever it was, it is tried again
-                wait_s = _LATER_S
-                note("housekeeping.failed", error=type(error).__name__)
-                _log.warning("housekeeping is tried again: %s", type(error).__name__)
-            await asyncio.sleep(wait_s)
-
-    async def _kept_house(self, store: Store, customers: Customers) -> float:
-        """Do it, unless another process does, and return when to do it again, in seconds."""
-        async with store.alone("housekeeping") as is_alone:
-            if not is_alone:
-                return _LATER_S
-            erasures = await customers.resume()
-            if days := self.config.retention_days:
-                await store.drop_older_than(days)
-                for place in self.records.places:
-                    await place.drop_before(datetime.now(UTC) - timedelta(days))
-        return _DAY_S if all(each.is_complete for each in erasures) else _LATER_S
-
-    async def _connect_queue(self, stack: AsyncExitStack) -> None:
-        while url := self.config.queue_url:
-            queue = JobQueue(url.get_secret_value())
-            try:
-                await queue.open()
-            except QueueUnavailable as error:
-                await queue.close()
-                _log.warning("the queue is not there yet: %s", error)
-                await asyncio.sleep(_AGAIN_S)
-            else:
-                stack.push_async_callback(queue.close)
-                self.queue = queue
-                return
-
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something that a request which was cut off can no longer wait for."""
-        task = asyncio.create_task(work)
-        self._later.add(task)
-        task.add_done_callback(self._later.discard)
-
-    def needed(self, part: T | None, name: str) -> T:
-        """Return a part.
-
-        Raises:
-            Problem: there is none, or it was not reached yet.
-        """
-        if part is None:
-            raise Problem("dependency", f"The {name} is not there yet.")
-        return part
-
-    def needed_store(self) -> Store:
-        """Return the store, or raise as needed() does."""
-        return self.needed(self.store, "database")
-
-    async def keep(self, asked: Asked, said: Answered) -> None:
-        """Write an answer into the history, unless its customer was erased since it was asked.
-
-        An erasure drops what is cached first, and then the pseudonyms that there are. So what was not dropped
-        after its pseudonym was read is saved under one that the erasure finds.
-        """
-        if not self.config.database_url:
-            return
-        store = self.needed_store()
-        subject = await store.subject(asked.tenant, asked.customer) if asked.customer else None
-        if subject and await self.answering.is_forgotten(asked):
-            await store.drop_unused(asked.tenant, subject)
-            return
-        await store.save_answer(
-            asked.tenant,
-            program=asked.program,
-            version=said.version,
-            question=asked.text,
-            answer=said.outputs,
-            subject=subject,
-            answer_id=said.id,
-        )
-
-    async def name(self, seen: Seen, customer: str | None) -> None:
-        """Let the span and the log's line of a request have its customer's pseudonym, unless that waits."""
-        if customer and self.records.folder and self.store and self._pinged["database"] == "ok":
-            seen.subject = await self.records.subject(self.store, seen.caller.tenant, customer)
-            self.records.mark(seen.subject)
-
-    # -- the audit log -----------------------------------------------------------------------------------
-
-    async def record(self, seen: Seen, action: str, target: str, **detail: Any) -> None:
-        """Note in the audit log what was done by whom.
-
-        Raises:
-            Problem: too much waits to be written: nothing is done that nobody could prove.
-        """
-        if self.audit is not None:
-            try:
-                await self.audit.record(seen.caller.tenant, seen.caller.name, action, target, **detail)
-            except AuditError as error:
-                raise Problem("dependency", "The audit log cannot be written.") from error
-
-    def repeat(self, seen: Seen, program: str) -> None:
-        """Note a repeated answer: those of a key and a second are one record, with their number.
-
-        Raises:
-            Problem: as record().
-        """
-        if self.audit is not None and self.audit.waiting >= MOST_UNWRITTEN:
-            raise Problem("dependency", "The audit log cannot be written.")
-        self._repeats[seen.caller.tenant, seen.caller.name, program] += 1
-
-    async def _note_repeats(self) -> None:
-        while True:
-            await asyncio.sleep(1.0)
-            await self._note_repeated()
-
-    async def _note_repeated(self) -> None:
-        repeats, self._repeats = self._repeats, Counter()
-        for (tenant, actor, program), count in repeats.items():
-            if self.audit is not None:
-                with suppress(AuditError):  # the database is away for long; requests are refused by now
-                    await self.audit.record(tenant, actor, "answer.repeated", program, count=count)
-
-    # -- how the parts are -------------------------------------------------------------------------------
-
-    def parts(self) -> dict[str, str]:
-        """Return how each part is: "ok", or what is wrong with it, at most a second ago."""
-        state = self.answering.breaker.state
-        found = {"model": "ok" if state == "closed" else f"its breaker is {state}", **self._pinged}
-        if self.audit is not None and (self.audit.error or self.audit.waiting >= MOST_UNWRITTEN):
-            found["audit"] = "cannot be written"
-        return found
-
-    async def _watch(self) -> None:
-        """Ask each part again and again; who asks for readiness waits for none of them."""
-        begun_s = time.monotonic()
-        while True:
-            database, queue = self.store and self.store.ping, self.queue and self.queue.ping
-            for name, url, ping in (
-                ("redis", self.config.redis_url, self._ping_redis),
-                ("database", self.config.database_url, database),
-                ("queue", self.config.queue_url, queue),
-            ):
-                if url:
-                    self._pinged[name] = "ok" if ping and await _answers(ping) else "does not answer"
-            is_late = time.monotonic() - begun_s > _START_S
-            self.is_starting &= not is_late and any(text != "ok" for text in self._pinged.values())
-            await asyncio.sleep(_AGAIN_S / 5 if self.is_starting else _AGAIN_S)
-
-    async def _ping_redis(self) -> None:
-        if error := await self.quotas.check():
-            raise CourseError(error)
-
-
-async def _answers(ping: Callable[[], Awaitable[None]]) -> bool:
-    try:
-        await asyncio.wait_for(ping(), _PING_S)
-    except (CourseError, TimeoutError):
-        return False
-    return True
 
 
 # -- what comes in, and what goes out ----------------------------------------------------------------------
@@ -479,18 +224,16 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             raise NotImplementedError  # the guard has answered
 
         @post("/v1/answers/stream", _MODEL, response_class=StreamingResponse, streams=True)
-        async def stream_answer(request: Request, asked: AnswerRequest) -> Response:
+        async def stream_answer(request: Request, given: AnswerRequest) -> Response:
             """Answer one question as events: token, citation, status, heartbeat, final, error, done."""
             seen = of_request(request.scope)
             await quotas.check_tokens(seen.caller)
-            await service.name(seen, asked.customer)
-            events, finished, cost_when_left = await answering.stream(
-                "answer",
-                asked.question,
-                tenant=seen.caller.tenant,
-                customer=asked.customer,
-                version=seen.version,
+            await service.name(seen, given.customer)
+            tenant, customer, version = seen.caller.tenant, given.customer, seen.version
+            asked = await answering.asked(
+                "answer", given.question, tenant=tenant, customer=customer, version=version
             )
+            events, finished, cost_when_left = answering.stream(asked)
 
             async def told(final: Final) -> dict[str, Any]:
                 said = finished(final)
@@ -637,17 +380,16 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
 
     @get("/v1/admin/status")
     async def read_status(request: Request) -> Response:
-        """Tell the state of the service's parts, its cache and its settings, without secrets."""
-        told = {"parts": service.parts(), "cache": str(answering.cache.stats()).splitlines()}
-        versions = [list(each) for each in answering.programs]
-        return _json(
-            {
-                **told,
-                "versions": versions,
-                "settings": config.shown(),
-                "request_id": of_request(request.scope).request_id,
-            }
-        )
+        """Tell the state of the service's parts, its cache and its settings; of keys the tenant's own."""
+        seen = of_request(request.scope)
+        own_keys = [key.name for key in config.api_keys if key.tenant == seen.caller.tenant]
+        told = {
+            "parts": service.parts(),
+            "cache": str(answering.cache.stats()).splitlines(),
+            "versions": [list(each) for each in answering.programs],
+            "settings": {**config.shown(), "api_keys": ",".join(own_keys)},
+        }
+        return _json({**told, "request_id": seen.request_id})
 
     @get("/metrics", text=True)
     async def read_metrics() -> Response:
@@ -740,12 +482,15 @@ async def _server_sent(
 ) -> AsyncIterator[bytes]:
     """Yield a stream's events as a browser's EventSource reads them; call `left` if its reader leaves early.
 
-    A stream whose model has failed costs nothing.
+    A stream whose model has failed costs nothing. An answer that broke off where it could still be read is a
+    failure too: nobody is to take it for whole.
     """
     is_over = False
     try:
         async with events, aclosing(events.follow(heartbeat_s=_HEARTBEAT_S)) as numbered:
             async for number, event in numbered:
+                if isinstance(event, Final) and event.is_cut:
+                    event = error_of("stream_assembly", partial=event.fields)
                 is_over |= isinstance(event, Final | Error)
                 told = as_json(event)
                 if isinstance(event, Final):

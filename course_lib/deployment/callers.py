@@ -30,6 +30,8 @@ _RULES: dict[str, Any] = {
     "leeway": 10,  # so many seconds the clocks of two machines may be apart
     "options": {"require": ["exp", "iat", "aud", "iss", "sub"]},
 }
+MOST_LIFETIME_S = 24 * 3_600
+"""No token is good for longer: one that leaks is of use for a day at most."""
 _NOBODY = bytes(32)  # no key has this digest
 
 
@@ -95,7 +97,9 @@ class Callers:
 
         try:
             claims = jwt.decode(token, self._secret.get_secret_value(), **_RULES)
-            return Caller(claims["sub"], claims.get("name", "token"), claims["roles"])
+            if claims["exp"] - time.time() <= MOST_LIFETIME_S + _RULES["leeway"]:
+                return Caller(claims["sub"], claims.get("name", "token"), claims["roles"])
+            why = f"is good for more than the {MOST_LIFETIME_S // 3_600} hours that a token may have"
         except jwt.ExpiredSignatureError:
             why = "has expired"
         except Exception:  # border: whatever a token holds is refused in the same words
@@ -114,10 +118,12 @@ def make_token(
     """Return a signed token for a tenant, good for an hour unless said otherwise.
 
     Raises:
-        ValueError: no jwt_secret is set, or there is no such role.
+        ValueError: no jwt_secret is set, there is no such role, or the lifetime is above MOST_LIFETIME_S.
     """
     if config.jwt_secret is None:
         raise ValueError("a token needs jwt_secret (COURSE_SERVICE_JWT_SECRET); set it")
+    if lifetime_s > MOST_LIFETIME_S:
+        raise ValueError(f"a token may be good for {MOST_LIFETIME_S} s, not {lifetime_s}")
     import jwt
 
     caller, now = Caller(tenant, name, frozenset(roles)), int(time.time())

@@ -16,7 +16,6 @@ import logging
 import re
 import secrets
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -26,12 +25,11 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from course_lib.debugging import TracedRequests
-from course_lib.deployment.answering import Answered, Answering
-from course_lib.deployment.callers import Caller, Callers
+from course_lib.deployment.answering import SERVED, Answered, Asked
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem, invalid, problem_of
-from course_lib.deployment.quotas import Quotas
-from course_lib.deployment.records import Ended, Records
+from course_lib.deployment.records import Ended
+from course_lib.deployment.service import Seen, Service, of_request
 from course_lib.deployment.store import Conflict, Done, Running, Store
 from course_lib.redaction import one_line
 
@@ -58,27 +56,6 @@ _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 _log = logging.getLogger("course_lib.deployment")
 
 
-@dataclass(slots=True)
-class Seen:
-    """What the guard knows of a request, for the route."""
-
-    request_id: str
-    caller: Caller
-    version: str
-    """Of the program that the caller wants."""
-    digest: bytes = b""
-    """Of tenant, path, version and body: the same for the same request."""
-    idempotency_key: str | None = None
-    subject: str | None = None
-    """The pseudonym of the customer that it names."""
-
-
-def of_request(scope: Scope) -> Seen:
-    """Return what the guard knows of this request."""
-    seen: Seen = scope["course"]
-    return seen
-
-
 def reply(answered: Answered, request_id: str) -> bytes:
     """Return the body that an answer is sent as."""
     told = {"id": answered.id, **answered.outputs, "version": answered.version}
@@ -88,13 +65,11 @@ def reply(answered: Answered, request_id: str) -> bytes:
 class Guard:
     """ASGI middleware around the application, for a service that knows its routes."""
 
-    def __init__(self, app: ASGIApp, config: DeploymentConfig, service: Any) -> None:
+    def __init__(self, app: ASGIApp, config: DeploymentConfig, service: Service) -> None:
         self._app, self._config, self._service = app, config, service
         self._traced = TracedRequests(self._inside, service.tracer)
-        self._callers: Callers = service.callers
-        self._quotas: Quotas = service.quotas
-        self._answering: Answering = service.answering
-        self._records: Records = service.records
+        self._callers, self._quotas = service.callers, service.quotas
+        self._answering, self._records = service.answering, service.records
         self._logs = self._records.folder is not None
         self._keys: LRUCache[bytes, tuple[str, str | None]] = LRUCache(2_048)
         labels, registry = ["route", "status"], service.metrics.registry
@@ -154,9 +129,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         caller = self._callers.identify(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
-        if (role := ROLES.get(_family(path))) is not None:
-            caller.require(role)
         await self._quotas.take_request(caller)
+        if (role := ROLES.get(family := _family(path))) is not None and role not in caller.roles:
+            self._service.count(caller, "forbidden", family)
+            caller.require(role)
         version = _text(headers, b"x-program-version") or self._answering.version
         seen = scope["course"] = Seen(request_id, caller, version)
         if scope["method"] not in _WITH_BODY:
@@ -176,16 +152,18 @@ class Guard:
         if path in self._service.asked and scope["method"] == "POST":
             scope["route"] = self._service.routes[path]
             key, customer = self._keys.get(seen.digest) or ("", None)
-            said = await self._answering.found(key) if key else None
+            said = None
+            if key:
+                await self._answering.refreshed()
+                said = self._answering.found(key)
             if said is None:
-                scope["course_asked"] = name, text, options = self._read(seen, path, body)
-                customer = options["customer"]
-                said = await self._answering.at_once(name, text, **options)
+                asked = scope["course_asked"] = await self._read(seen, path, body)
+                customer, said = asked.customer, self._answering.at_once(asked)
             if customer and self._logs:
                 await self._service.name(seen, customer)
             if said is not None:  # this tenant's before, or it would not be in memory
                 self._keys[seen.digest] = said.key, customer
-                self._service.repeat(seen, PROGRAM_PATHS[path])
+                self._service.count(seen.caller, "answer.repeated", PROGRAM_PATHS[path])
                 await _send(send, 200, reply(said, seen.request_id), _JSON)
                 return
         await self._traced(scope, _again(body, receive), send)
@@ -195,31 +173,33 @@ class Guard:
         if "course_asked" not in scope:
             await self._app(scope, receive, send)
             return
-        seen, (name, text, options) = of_request(scope), scope["course_asked"]
+        seen, asked = of_request(scope), scope["course_asked"]
         self._records.mark(seen.subject)
         await self._quotas.check_tokens(seen.caller)
-        said = await self._answering.ask(name, text, **options)
+        said = await self._answering.ask(asked)
         if said.tokens:
             await self._quotas.charge_tokens(seen.caller, said.tokens)
-        self._keys[seen.digest] = said.key, options["customer"]
+        self._keys[seen.digest] = said.key, asked.customer
         await self._service.record(seen, "answer", said.id, cached=said.is_cached)
         await _send(send, 200, reply(said, seen.request_id), _JSON)
 
-    def _read(self, seen: Seen, path: str, body: bytes) -> tuple[str, str, dict[str, Any]]:
+    async def _read(self, seen: Seen, path: str, body: bytes) -> Asked:
         """Return what is asked of which program, by whom about whom.
 
         Raises:
             Problem: the body is nothing that the program can be asked.
         """
-        name = PROGRAM_PATHS[path]
         try:
-            asked = self._service.asked[path].model_validate_json(body)
+            given = self._service.asked[path].model_validate_json(body)
         except ValidationError as error:
             raise invalid(
                 error.errors(include_url=False, include_context=False, include_input=False)
             ) from None
-        options = {"tenant": seen.caller.tenant, "customer": asked.customer, "version": seen.version}
-        return name, getattr(asked, self._answering.input(name)), options
+        name, tenant = PROGRAM_PATHS[path], seen.caller.tenant
+        text = getattr(given, SERVED[name].input)
+        return await self._answering.asked(
+            name, text, tenant=tenant, customer=given.customer, version=seen.version
+        )
 
     async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
         """Return the body, which is JSON of a bounded size.

@@ -202,7 +202,10 @@ class Quotas:
     def _usage(self, caller: Caller) -> _Usage:
         if caller.tenant not in self._usages:
             self._usages[caller.tenant] = _Usage(self._requests / self._replicas, self._window_s)
-        return self._usages[caller.tenant]
+        usage = self._usages[caller.tenant]
+        if usage.day != (day := _today()):
+            usage.day, usage.total, usage.pending, usage.synced_s = day, 0, 0, -math.inf
+        return usage
 
     async def _renew(self, tenant: str, usage: _Usage) -> None:
         """Take another lease, twice as large if the last one was used up in time, or be refused."""
@@ -240,12 +243,11 @@ class Quotas:
 
     async def _sync(self, tenant: str, usage: _Usage) -> None:
         """Tell Redis what was spent since the last time, and learn what all have spent."""
-        if usage.day != (day := _today()):
-            usage.day, usage.total, usage.pending = day, 0, 0
-        told, key = usage.pending, f"{_PREFIX}t:{tenant}:{day}"
+        told, day = usage.pending, usage.day
+        key = f"{_PREFIX}t:{tenant}:{day}"
         answer: Any = self._client and await self._ask(self._spend, [key], (told, usage.total))
         usage.synced_s = time.monotonic()
-        if answer is not None:
+        if answer is not None and usage.day == day:
             usage.total, usage.pending = answer, usage.pending - told
 
     async def _ask(self, command: Any, *arguments: Any) -> Any:

@@ -22,8 +22,8 @@ from typing import Any
 import uvicorn
 from opentelemetry.trace import SpanKind
 
-from course_lib.deployment.answering import Answering
-from course_lib.deployment.app import Service, create_app
+from course_lib.deployment.answering import SERVED, Answering
+from course_lib.deployment.app import create_app
 from course_lib.deployment.callers import Caller
 from course_lib.deployment.config import ConfigError, DeploymentConfig
 from course_lib.deployment.gateway import NOTICE_S, longest_end_s
@@ -31,6 +31,7 @@ from course_lib.deployment.problems import problem_of
 from course_lib.deployment.quotas import Quotas
 from course_lib.deployment.records import Records
 from course_lib.deployment.remembered import remember
+from course_lib.deployment.service import Service
 from course_lib.deployment.store import Store
 from course_lib.services.child import STOP, next_word
 from course_lib.services.web import BoundedProtocol
@@ -101,7 +102,7 @@ async def work(config: DeploymentConfig) -> None:
     async def answer(
         tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
     ) -> Mapping[str, Any]:
-        text, payer = given[answering.input(program)], Caller(tenant, "worker", frozenset({"ask"}))
+        text, payer = given[SERVED[program].input], Caller(tenant, "worker", frozenset({"ask"}))
         about: dict[str, Any] = {"user.id": customer} if customer else {}
         try:
             await quotas.check_tokens(payer)  # what is left over when the budget is spent is told so

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, MutableMapping
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,17 +45,27 @@ def is_own(
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol in bounded memory; beyond `limit_concurrency` connections are closed."""
+    """uvicorn's HTTP protocol in bounded memory.
+
+    Where `limit_concurrency` connections are open, one more takes the place of the one that has rested for
+    longest, so that connections which ask nothing keep nobody out.
+    """
 
     _head_bytes: int | None = 0  # of the request whose head is being read
     _is_late: asyncio.TimerHandle | None = None
+    rests_since_s = 0.0  # the loop's time
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head, if there is room for one more connection."""
         super().connection_made(transport)
         self._begin_head()
-        if self.limit_concurrency and len(self.connections) > self.limit_concurrency:
-            transport.close()
+        self.rests_since_s = self.loop.time()
+        if self.limit_concurrency and (beyond := len(self.connections) - self.limit_concurrency) >= 0:
+            resting: list[Any] = [each for each in self.connections if each is not self and _rests(each)]
+            longest = min(resting, key=attrgetter("rests_since_s"), default=self if beyond else None)
+            if longest is not None:
+                self.connections.discard(longest)
+                longest.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
@@ -81,6 +92,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_head()
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        """Rest until the next request."""
+        self.rests_since_s = self.loop.time()
+        super().on_response_complete()
+
     def _begin_head(self) -> None:
         self._end_head()
         self._head_bytes = 0
@@ -90,3 +106,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = None
         if self._is_late is not None:
             self._is_late.cancel()
+
+
+def _rests(connection: Any) -> Any:
+    """Return whether no request of a connection is being answered; one that is being sent may be."""
+    return connection.cycle is None or connection.cycle.response_complete

@@ -84,6 +84,7 @@ BAD = {
     "no roles": signed(roles=[]),
     "an unknown role": signed(roles=["ask", "root"]),
     "roles as text": signed(roles="ask"),
+    "for years": signed(exp=int(time.time()) + 2 * 365 * 86_400),
     "from tomorrow": signed(iat=int(time.time()) + 86_400),
     "not yet": signed(nbf=int(time.time()) + 86_400),
     "no number": signed(exp=float("inf")),
@@ -116,6 +117,8 @@ def test_without_a_secret_no_token_is_read():
     assert "jwt_secret" in refusal(f"Bearer {signed()}", config=DeploymentConfig(api_keys=[ENTRY]))
     with pytest.raises(ValueError, match="COURSE_SERVICE_JWT_SECRET"):
         make_token(DeploymentConfig(), "lantern", ["ask"])
+    with pytest.raises(ValueError, match="86400 s"):
+        make_token(CONFIG, "lantern", ["ask"], lifetime_s=90_000)
 
 
 def test_a_role_that_the_caller_has_not_is_forbidden():

@@ -162,6 +162,22 @@ async def test_what_is_spent_is_told_when_a_replica_ends_and_remembered_when_red
             await later.check_tokens(LANTERN)
 
 
+async def test_the_first_answer_of_a_day_is_charged_also_where_nobody_has_looked_at_the_budget(
+    monkeypatch,
+):
+    async with replicas(None, 1, tokens_per_day=100) as (alone,):
+        await alone.charge_tokens(LANTERN, 100)
+        with pytest.raises(QuotaExceeded):
+            await alone.check_tokens(LANTERN)
+
+        today = int(time.time() // 86_400) + 1
+        monkeypatch.setattr("course_lib.deployment.quotas._today", lambda: today)
+        await alone.charge_tokens(LANTERN, 100)
+
+        with pytest.raises(QuotaExceeded):
+            await alone.check_tokens(LANTERN)
+
+
 async def test_a_budget_holds_while_redis_is_lost(own_redis):
     own_redis.stop()
     async with replicas(own_redis.url, tokens_per_day=100) as (first, _):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from course_lib.deployment import app, records
+from course_lib.deployment import records, service
 from course_lib.deployment.store import Store
 from tests.deployment.serving import desk
 from tests.deployment.test_service import ASKED, until
@@ -118,7 +118,7 @@ async def test_files_have_a_bound(serving, tmp_path, monkeypatch):
 async def test_what_is_old_goes_and_an_erasure_goes_on_by_one_process_at_a_time(
     serving, service_url, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(app, "_LATER_S", 0.05)
+    monkeypatch.setattr(service, "_LATER_S", 0.05)
     path = tmp_path / "requests.jsonl"
     now = datetime.now(UTC).isoformat()
     path.write_text(f'{{"@timestamp": "2020-01-01T00:00:00+00:00"}}\n{{"@timestamp": "{now}"}}\n')
@@ -151,7 +151,7 @@ async def test_what_is_old_goes_and_an_erasure_goes_on_by_one_process_at_a_time(
 
 
 async def test_housekeeping_that_fails_is_tried_again(serving, monkeypatch, caplog):
-    monkeypatch.setattr(app, "_LATER_S", 0.05)
+    monkeypatch.setattr(service, "_LATER_S", 0.05)
     calls = []
 
     async def drop(_, days):

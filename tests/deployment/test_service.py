@@ -201,6 +201,24 @@ async def test_a_stream_that_breaks_ends_with_an_error():
     assert kinds[-2:] == ["error", "done"]
 
 
+async def test_a_stream_that_stops_without_a_reason_ends_with_an_error_wherever_it_stops():
+    lm.profile("service-ends", no_finish_rate=1.0)
+    async with desk(model="sim-large@service-ends", deadline_s=5.0) as served, served.client() as client:
+        questions = [{"question": f"{QUESTION} ({number})"} for number in range(20)]
+        asked = (client.post("/v1/answers/stream", json=each) for each in questions)
+        replies = await asyncio.gather(*asked)
+
+    ends = [[kind for kind, _ in events_of(reply.text)][-2:] for reply in replies]
+    assert ends == [["error", "done"]] * 20
+
+
+async def test_the_names_of_keys_are_told_to_their_own_tenant():
+    async with desk() as served, served.client() as client, served.client("other") as other:
+        told, others = [(await each.get("/v1/admin/status")).json() for each in (client, other)]
+
+    assert (told["settings"]["api_keys"], others["settings"]["api_keys"]) == ("lantern,asker", "other")
+
+
 async def test_each_route_is_open_to_all_or_needs_a_role_that_the_caller_has():
     async with desk() as served, served.client("asker") as asker:
         document = served.app.api.openapi()

@@ -120,6 +120,24 @@ async def test_a_key_of_a_request_that_failed_can_be_used_again(serving):
     assert again.status_code == 200
 
 
+async def test_what_a_caller_may_not_do_is_in_the_audit_log_once_a_second(serving):
+    async with serving() as served, served.client() as client, served.client("asker") as asker:
+        for _ in range(5):
+            assert_problem(await asker.delete("/v1/customers/c-1"), 403, "forbidden")
+        found = []
+
+        async def are_noted():
+            found[:] = (await client.get("/v1/audit")).json()["entries"]
+            return sum(each["detail"]["count"] for each in found) == 5
+
+        await until(are_noted)
+
+    assert len(found) <= 2
+    assert {(each["actor"], each["action"], each["target"]) for each in found} == {
+        ("asker", "forbidden", "/v1/customers")
+    }
+
+
 async def test_what_was_done_is_in_the_audit_log_which_verifies(serving):
     async with serving() as served, served.client() as client:
         answered = (await client.post("/v1/answers", json={**ASKED, "customer": "anna-1"})).json()
