@@ -84,6 +84,7 @@ class Service:
         self.routes: dict[str, Any] = {}
         self.asked: dict[str, type[Any]] = {}
         """What comes in for a program, by path."""
+        self.gauges = Gauges(self)
         self.is_draining, self.is_starting = False, True
         """Whether it is about to end; whether a part was not reached yet, for ten seconds at most."""
         urls = {"redis": config.redis_url, "database": config.database_url, "queue": config.queue_url}
