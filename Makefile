@@ -53,7 +53,8 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 	@$(PIP) install $(PIP_OPTIONS) --no-build-isolation --editable .
 	@touch $(STAMP)
 
-build: setup ## rebuild notebooks/ and solutions/ from lessons/ (edit lessons, not notebooks)
+build: setup ## rebuild notebooks/ and solutions/ from lessons/ (edit lessons, not notebooks), and the dashboard
+	@$(PY) -m course_lib.deployment.dashboards
 	@$(PY) -m course_lib.cli build --execute
 
 lint: setup ## ruff, format, types; layers, faces, names of DSPy, headings; freshness of what is built

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
@@ -30,6 +30,7 @@ from bench.ratio import paired, report
 from course_lib.deployment.lean import leave_out
 
 CONNECTIONS, REQUESTS, ROUNDS = 16, 1_500, 5
+NEW, TELEMETRY_AT_LEAST = 300, 0.95
 QUESTIONS = [f"What is {number} + {number}?" for number in range(32)]
 REPEATED_AT_LEAST, PROGRAM_AT_LEAST = 0.60, 0.25
 DIFFERENT_WITHIN_S, MEMORY_MB, ANSWERS = 1.3, 120.0, 10_000
@@ -79,16 +80,25 @@ def asyncify() -> Any:
     return app
 
 
-def ours(*, caches_answers: bool = True) -> Any:
+def ours(*, caches_answers: bool = True, **settings: Any) -> Any:
     """Return the service with all its guards."""
     from course_lib.deployment import DeploymentConfig, answering, create_app
     from course_lib.deployment.remembered import remember
 
     remember(os.environ["BENCH_MODEL"])
     answering.SERVED["answer"] = answering.Served(program, "question", ("answer",))
-    app = create_app(DeploymentConfig())
+    app = create_app(DeploymentConfig(**settings))
     if not caches_answers:
         app.service.answering.found = lambda _: None  # type: ignore[method-assign]
+    return app
+
+
+def unwatched() -> Any:
+    """Return the service without traces, metrics and log."""
+    app = ours()
+    guard, answering = app._asgi, app.service.answering  # noqa: SLF001  (no setting takes them away)
+    guard._traced, guard._count = guard._inside, lambda *_: None  # noqa: SLF001
+    answering._listeners = [answering.cache.watcher]  # noqa: SLF001
     return app
 
 
@@ -97,6 +107,8 @@ APPS = {
     "asyncify": asyncify,
     "repeated": ours,
     "program": lambda: ours(caches_answers=False),
+    "watched": lambda: ours(records_folder=tempfile.mkdtemp(dir=Path(os.environ["DSPY_CACHEDIR"]).parent)),
+    "unwatched": unwatched,
 }
 
 
@@ -161,6 +173,8 @@ def load(port: int, count: int, begin: int) -> None:
 class Server:
     """A server process under load."""
 
+    asked: ClassVar[int] = 1_000_000
+
     def __init__(self, kind: str, environment: dict[str, str]) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             self.port, fd, pipe = listener.getsockname()[1], listener.fileno(), subprocess.PIPE
@@ -178,6 +192,12 @@ class Server:
         before_s = self.told()[0]
         self.send()
         return REQUESTS / (self.told()[0] - before_s)
+
+    def new_per_s(self) -> float:
+        """Put it under load with questions that nobody has asked; returns as requests_per_s()."""
+        before_s, Server.asked = self.told()[0], Server.asked + NEW
+        self.send(NEW, begin=Server.asked)
+        return NEW / (self.told()[0] - before_s)
 
     def told(self) -> tuple[float, float, float]:
         """Return the seconds that it was busy, and the megabytes that it takes: its share, and in all.
@@ -261,6 +281,10 @@ def main() -> bool:
     for module, name in _PEERS.items():
         why = "this bench has no server for it" if find_spec(module) else "not installed in this Python"
         print(f"peer: {name} is not compared: {why}")
+    with serving("watched", "unwatched") as (watched, dark):
+        ratio = paired(watched.new_per_s, dark.new_per_s, rounds=2 * ROUNDS)
+        name = "new questions, with traces, metrics and log, to without"
+        holds &= report(name, ratio, unit="requests/s", at_least=TELEMETRY_AT_LEAST)
     with serving("repeated", "asyncify", model="sim-large@bench-1s") as (server, plain):
         slow_s = server.different_s()
         verdict = "holds" if slow_s <= DIFFERENT_WITHIN_S else "MISSED"

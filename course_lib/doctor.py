@@ -277,6 +277,20 @@ def message_queue() -> str:
     return f"{name}, from its package, in {time.perf_counter() - started:.1f} s; {note}"
 
 
+def prometheus() -> str:
+    """Prometheus and Alertmanager start, where they are installed: notebook 05 goes on without them."""
+    from course_lib.services import has_prometheus, running_alertmanager, running_prometheus
+
+    if not has_prometheus():
+        return (
+            "not installed, and the course goes on without; to see alerts fire: apt-get install prometheus "
+            "prometheus-alertmanager (macOS: brew install prometheus alertmanager)"
+        )
+    started = time.perf_counter()
+    with running_alertmanager() as alertmanager, running_prometheus({}, alertmanager=alertmanager.url):
+        return f"Prometheus and Alertmanager, in {time.perf_counter() - started:.1f} s"
+
+
 CHECKS: dict[Callable[[], str], str] = {
     python: "install Python 3.12, then: make clean && make PYTHON=python3.12 setup",
     packages: "make clean && make setup",
@@ -289,5 +303,6 @@ CHECKS: dict[Callable[[], str], str] = {
     files_and_ports: "let programs of yours listen on 127.0.0.1",
     gateway: "make clean && make setup",
     message_queue: "make clean && make setup",
+    prometheus: "install them again, or remove them: the course goes on without",
 }
 """Each check with the remedy where it fails."""

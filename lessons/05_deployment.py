@@ -11809,6 +11809,216 @@ for each in DEMANDS[:3]:
 
 
 # %% [markdown]
+# ## 5. Observability
+#
+# It is three in the morning, and a telephone rings. Whoever is on call asks four questions: *Is it broken? For whom? Since when? Why?*
+# **Metrics** answer the first three: numbers that every replica counts, and that Prometheus fetches and keeps. **Traces** and **logs** answer
+# the fourth, for one request. And the telephone rings because of an **alert rule**, which is a query with a threshold.
+#
+# Each replica tells its numbers at `/metrics`, to callers with the role *operate*. Some are counted by the guard, some by the
+# `MetricsCollector` of notebook 04, and some say how the replica's parts are at the moment:
+
+# %% name="what-a-replica-tells"
+SHOWN = ("service_info", "service_part_ok", "service_requests_total", "dspy_tokens_total", "dspy_cost")
+await ask(fresh(4))
+told = httpx.get(f"{stack.replicas[0]}/metrics", headers=stack.headers, trust_env=False).text.splitlines()
+print(f"{len(told)} lines, among them:", *(line for line in told if line.startswith(SHOWN)), sep="\n")
+
+# %% [markdown]
+# No label has a tenant, a customer or a question in it. Every value of a label is a series that Prometheus keeps in memory, so a label must
+# have few values; who asked stands in the log.
+#
+# Now Prometheus and Alertmanager, the real ones. They read the rules and routes that ship with the project (`deploy/`), here once a second
+# instead of every 15. What would call somebody is a webhook of this notebook, which notes each call.
+
+# %% name="pager"
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+calls = []  # when, on which path, which alert, firing or resolved
+
+
+class Pager(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        told = [(each["labels"]["alertname"], each["status"]) for each in body["alerts"]]
+        calls.extend((time.time(), self.path, *each) for each in told)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Stay silent."""
+
+
+pager = opened.enter_context(HTTPServer(("127.0.0.1", 0), Pager))
+opened.callback(pager.shutdown)
+threading.Thread(target=pager.serve_forever, daemon=True).start()
+
+# %% name="prometheus"
+from course_lib.deployment import make_token
+from course_lib.paths import ROOT
+from course_lib.services import has_prometheus, running_alertmanager, running_prometheus
+
+deploy, routes, prometheus = ROOT / "deploy", folder / "oncall" / "alertmanager.yml", None
+(routes.parent / "secrets").mkdir(parents=True, exist_ok=True)
+(routes.parent / "secrets" / "oncall-token").write_text("the pager's token")
+text = (deploy / "alertmanager" / "alertmanager.yml").read_text()
+routes.write_text(text.replace("oncall:9095", f"127.0.0.1:{pager.server_port}").replace("1m", "1s"))
+if has_prometheus():
+    alertmanager = opened.enter_context(running_alertmanager(routes))
+    options = {"rules": deploy / "prometheus" / "rules" / "desk.yml", "alertmanager": alertmanager.url}
+    token = make_token(stack.config, "lantern", ["operate"])
+    watched = running_prometheus({"desk": stack.replicas}, token=token, **options)
+    prometheus = opened.enter_context(watched)
+    print(f"Prometheus, for a look: {prometheus.url}/graph; Alertmanager: {alertmanager.url}")
+else:
+    print(
+        "Prometheus is not installed. This part goes on without; to see it, run one of these, then this cell:"
+    )
+    print("apt-get install prometheus prometheus-alertmanager\nbrew install prometheus alertmanager")
+
+
+# %% [markdown]
+# A counter only grows, so the question to ask of it is its **rate**. A duration is counted in buckets; percentiles of two replicas cannot be
+# averaged, but their buckets can be added, and `histogram_quantile` reads the percentile from the sum. **Predict:** some questions are new
+# and most are asked again. How far apart are p50 and p99?
+
+# %% name="promql"
+QUERIES = {
+    "replicas that answer": 'sum(up{job="desk"})',
+    "requests a second": 'sum(rate(service_requests_total{route="/v1/answers"}[5s]))',
+    "p50 in seconds": "histogram_quantile(0.5, sum by (le) (rate(service_request_seconds_bucket[5s])))",
+    "p99 in seconds": "histogram_quantile(0.99, sum by (le) (rate(service_request_seconds_bucket[5s])))",
+    "tokens a second": "sum(rate(dspy_tokens_total[5s]))",
+    "dollars a day": "sum(rate(dspy_cost_dollars_total[5s])) * 86400",
+}
+known = fresh(1)
+
+
+async def traffic(is_over, within_s=15.0):
+    """Ask one question again and again, and new ones now and then, until something is so."""
+    give_up_at = time.time() + within_s
+    while not is_over() and time.time() < give_up_at:
+        await asyncio.gather(ask(known * 24), ask(fresh(1)))
+        await asyncio.sleep(0.2)
+
+
+begun_s = time.time()
+await traffic(lambda: not prometheus or time.time() - begun_s > 7.5)  # it looks for its targets after five
+rows = [{"asked": name, "PromQL": each} for name, each in QUERIES.items()]
+for row in rows if prometheus else ():
+    row["answer"] = "".join(f"{value:.3g}" for _, value in prometheus.query(row["PromQL"]))
+table(rows)
+
+# %% [markdown]
+# ### An alert that fires
+#
+# Now the model goes down, and comes back when the pager has been called. **Predict:** which evaluation of the rules notices, and what is
+# the pager told: the cause, the effect, or both?
+
+# %% name="alert-fires"
+marks = {}
+if prometheus:
+    lm.profile("weather", error_rate=1.0)
+    marks["model down"] = time.time()
+    await traffic(lambda: any(status == "firing" for *_, status in calls))
+    marks["called"] = calls[0][0] if calls else time.time()
+    alerts = [(each["labels"]["alertname"], each["state"]) for each in prometheus.alerts()]
+    lm.profile("weather", ttft_p50_ms=50)
+    marks["model back"] = time.time()
+    await traffic(lambda: any(status == "resolved" for *_, status in calls))
+    marks["resolved"] = calls[-1][0] if calls else time.time()
+    print(f"called {marks['called'] - marks['model down']:.1f} s after the fault; alerts then: {alerts}")
+for at, path, name, status in calls:
+    print(f"{at - marks['model down']:5.1f} s  {path}  {name} is {status}")
+
+# %% name="alert-picture"
+import matplotlib.pyplot as plt
+from IPython.display import display as show
+
+SERIES = {
+    "answered, a second": 'sum(rate(service_requests_total{route="/v1/answers",status="200"}[3s]))',
+    "failed, a second": 'sum(rate(service_requests_total{route="/v1/answers",status="503"}[3s]))',
+}
+if prometheus:
+    figure, (above, below) = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(3, 1))
+    begin_s, end_s = marks["model down"] - 4, marks["resolved"] + 1
+    for axes, series in ((above, SERIES), (below, {"breaker open": "max(dspy_breaker_open)"})):
+        for label, promql in series.items():
+            for _, samples in prometheus.query_range(promql, begin_s, end_s, step_s=0.25):
+                axes.step(*zip(*[(at - marks["model down"], value) for at, value in samples]), label=label)
+        for number, (label, at) in enumerate(marks.items()):
+            axes.axvline(at - marks["model down"], color=f"C{number + 3}", linestyle=":", label=label)
+    above.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    below.set(xlabel="seconds since the model went down", ylabel="breaker", ylim=(-0.1, 1.1))
+    seen = {label: f"{at - marks['model down']:.1f} s" for label, at in marks.items()}
+    show(plot(figure, f"Requests a second, and the breaker, around an outage of the model: {seen}"))
+
+# %% [markdown]
+# The rule `ModelUnavailable` looks at the breakers, which open after five failed calls, so it fires with the next evaluation; and what is
+# known goes on being answered. That is a **cause**. The **effect** has a rule too, `ErrorBudgetBurnsFast`. A service that promises 99.9 % has an
+# error *budget*: one request in a thousand. A burn rate of 14.4 spends 2 % of a month's budget in an hour; the rule fires when the last
+# hour *and* the last five minutes burn so fast. The long window says that it matters, the short one that it is not over. A single
+# threshold on the error rate would call somebody for a blip, or sleep through a leak.
+#
+# Every rule says what to do, and is tested by Prometheus's own tool: it fires within two evaluations of its fault, and no other does.
+
+# %% name="alert-rules"
+import yaml
+
+rules = yaml.safe_load((deploy / "prometheus" / "rules" / "desk.yml").read_text())["groups"][0]["rules"]
+table(
+    [
+        {"alert": rule["alert"], **rule["labels"], "what to do": rule["annotations"]["todo"]}
+        for rule in rules
+        if "alert" in rule
+    ]
+)
+
+# %% [markdown]
+# A *page* wakes somebody, a *ticket* waits until the morning, and each goes to the team that can mend it. Alertmanager also keeps quiet about
+# what follows from something else: when no replica answers, nobody needs eleven further calls.
+#
+# **Why** a request was slow or failed, its trace says (notebook 04). Every replica writes its spans to a file, and sends them to a
+# collector if `OTEL_EXPORTER_OTLP_ENDPOINT` names one. Here is the last request that failed, or the last one:
+
+# %% name="one-trace"
+from datetime import datetime
+
+spans = [json.loads(line) for line in (stack.config.records_folder / "spans.jsonl").read_text().splitlines()]
+roots = [span for span in spans if span["parent_id"] is None and span["name"].startswith("POST /v1/answers")]
+failed = [span for span in roots if span["status"]["status_code"] == "ERROR"]
+chosen, depths = (failed or roots)[-1]["context"]["trace_id"], {None: 0}
+for span in sorted(spans, key=lambda span: span["start_time"]):
+    if span["context"]["trace_id"] == chosen:
+        begin, end = (datetime.fromisoformat(span[name]) for name in ("start_time", "end_time"))
+        depth = depths[span["context"]["span_id"]] = depths.get(span["parent_id"], 0) + 1
+        said = span["status"].get("description") or ""
+        print(f"{(end - begin).total_seconds() * 1000:7.1f} ms {'  ' * depth}{span['name']}  {said[:60]}")
+
+# %% [markdown]
+# ### Deeper: a dashboard in code, and the log
+#
+# A dashboard that was drawn by hand is lost with its server, and nobody sees what was changed. This one is a table of panels in
+# `course_lib/deployment/dashboards.py`, from which Grafana's JSON is built; a test holds that the two agree and that every expression is
+# PromQL. (No package brings Grafana itself: `deploy/compose.yaml` starts it.)
+
+# %% name="dashboard"
+board = json.loads((deploy / "grafana" / "dashboards" / "desk.json").read_text())
+for panel in board["panels"]:
+    is_row = panel["type"] == "row"
+    print(panel["title"] if is_row else f"    {panel['title']:<28}{panel['targets'][0]['expr'][:80]}")
+
+# %% [markdown]
+# And the log: a line of JSON for each request, in the names of the Elastic schema, so that a shipper (`deploy/logs/filebeat.yml`) has nothing
+# to rename. It has what metrics must not have, the tenant and the pseudonym of a customer, and no word of what was asked.
+
+# %% name="one-line"
+lines = (stack.config.records_folder / "requests.jsonl").read_text().splitlines()
+asked = [line for line in map(json.loads, lines) if line["url.path"] == "/v1/answers"]
+print(json.dumps(asked[-1], indent=1))
+
+# %% [markdown]
 # Last, everything that this notebook opened is ended. (To run an earlier part again after this, begin with the set-up cell.)
 
 # %% name="tidy"

@@ -394,6 +394,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
     @get("/metrics", text=True)
     async def read_metrics() -> Response:
         """Tell Prometheus what happened."""
+        await service.gauges.refresh()
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/health/live", response_model=Health)

@@ -1,7 +1,7 @@
 """What a process of the service writes to files: a line for each request, and spans; of whom, by pseudonym.
 
-Main path: Guard -> put(), which appends a tuple -> twice a second write() -> requests.jsonl, in field names
-of the Elastic Common Schema; the Tracer writes spans.jsonl. All processes of a folder append to these two
+Main path: Guard -> put(), which appends a tuple -> twice a second write() -> requests.jsonl, in fields of
+the Elastic Common Schema; the Tracer writes spans.jsonl. All processes of a folder append to these two
 files; one that is full is renamed, over the one before.
 
 No question, answer or customer's id is in them, and no path but its route's; what a request's id says is its
@@ -159,10 +159,14 @@ class Records:
 def _line(ended: Ended) -> str:
     fields: dict[str, Any] = {
         "@timestamp": datetime.fromtimestamp(ended.at_s, UTC).isoformat(timespec="milliseconds"),
+        "ecs.version": "8.17.0",
+        "event.dataset": "desk.requests",
         "event.duration": round(ended.took_s * 1e9),  # nanoseconds
         "http.request.id": ended.request_id,
         "http.request.method": ended.method,
         "http.response.status_code": ended.status,
+        "log.level": "error" if ended.status >= 500 else "info",
+        "message": f"{ended.method} {ended.route} {ended.status}",
         "organization.id": ended.tenant,
         "process.pid": os.getpid(),
         "service.name": "desk",

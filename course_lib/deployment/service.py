@@ -28,6 +28,7 @@ from course_lib.deployment.callers import Caller, Callers
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.customers import Cache, Customers
 from course_lib.deployment.database import StoreError
+from course_lib.deployment.gauges import Gauges
 from course_lib.deployment.problems import Problem
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.quotas import Quotas
@@ -83,6 +84,7 @@ class Service:
         self.routes: dict[str, Any] = {}
         self.asked: dict[str, type[Any]] = {}
         """What comes in for a program, by path."""
+        self.gauges = Gauges(self)
         self.is_draining, self.is_starting = False, True
         """Whether it is about to end; whether a part was not reached yet, for ten seconds at most."""
         urls = {"redis": config.redis_url, "database": config.database_url, "queue": config.queue_url}

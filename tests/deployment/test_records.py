@@ -53,9 +53,13 @@ async def test_a_request_is_a_line_in_the_elastic_schemas_names_and_a_span(servi
     assert 0 < asked.pop("event.duration") < 60e9
     assert asked.pop("process.pid") > 0
     assert asked == {
+        "ecs.version": "8.17.0",
+        "event.dataset": "desk.requests",
         "http.request.id": "r-1",
         "http.request.method": "POST",
         "http.response.status_code": 200,
+        "log.level": "info",
+        "message": "POST /v1/answers 200",
         "organization.id": "lantern",
         "service.name": "desk",
         "url.path": "/v1/answers",

@@ -15,16 +15,21 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 
 import httpx
 import psutil
 import pytest
 
+from course_lib import lm
+from course_lib.deployment.callers import make_token
 from course_lib.deployment.stack import Stack, StackError, running_stack
 from course_lib.paths import ROOT
-from course_lib.services import running_queue
+from course_lib.services import running_alertmanager, running_prometheus, running_queue
+from tests.deployment.oncall import receiver, routes_to
 from tests.deployment.working import needs_rabbitmq
+from tests.services.installed import need_prometheus
 
 TEXTS = ["What does shipping cost?", "How long is the warranty on a tent?"]
 SHIPPING = "Standard shipping"
@@ -35,7 +40,9 @@ QUEUES = ["nats", pytest.param("rabbitmq", marks=[pytest.mark.soak, needs_rabbit
 
 @pytest.fixture(scope="module", params=QUEUES)
 def stack(request) -> Iterator[Stack]:
-    with running_stack(queue=request.param, max_waiting_jobs=1_000) as running:
+    lm.profile("weather")  # as without; a test may set faults
+    options = {"model": "sim-large@weather", "max_waiting_jobs": 1_000}
+    with running_stack(queue=request.param, **options) as running:
         yield running
 
 
@@ -61,6 +68,10 @@ def is_whole(client: httpx.Client) -> bool:
     return told.status_code == 200 and told.json()["status"] == "ok"
 
 
+def is_whole_alone(url: str) -> bool:
+    return httpx.get(f"{url}/health/ready").json()["status"] == "ok"
+
+
 def test_it_answers_through_the_gateway_and_does_jobs(client):
     answer = client.post("/v1/answers", json={"question": "What does shipping cost?"})
     job = client.post("/v1/jobs", json={"program": "answer", "inputs": TEXTS})
@@ -81,6 +92,49 @@ def test_it_shows_addresses_and_no_secret_but_the_demo_key(stack):
         assert secret.get_secret_value() not in shown
     with pytest.raises(StackError, match="the parts are: redis"):
         stack.kill("rabbit")
+
+
+# Six seconds: Prometheus looks for its targets after five.
+def test_a_model_that_fails_is_told_within_two_evaluations_and_nothing_else_is(stack, client, tmp_path):
+    need_prometheus()
+    token = make_token(stack.config, "lantern", ["operate"])
+    rules = ROOT / "deploy/prometheus/rules/desk.yml"
+    with (
+        receiver() as (address, told),
+        running_alertmanager(routes_to(address, tmp_path)) as alertmanager,
+        running_prometheus(
+            {"desk": stack.replicas}, token=token, rules=rules, alertmanager=alertmanager.url
+        ) as prometheus,
+    ):
+
+        def ask(question: str) -> dict:
+            return client.post("/v1/answers", json={"question": question}).json()
+
+        until(lambda: prometheus.query('sum(up{job="desk"}) == 2'))
+        begun_s, number = time.time(), 0
+        for _ in range(250):  # so that few failures burn no budget
+            assert "answer" in ask("What does shipping cost?")
+        lm.profile("weather", error_rate=1.0)
+        while all(map(is_whole_alone, stack.replicas)):  # until a breaker is open
+            assert ask(f"Is {number} a number?")["code"] == "model_down"
+            number += 1
+        until(lambda: told)
+
+        (alert,) = [each for each in prometheus.alerts() if each["state"] == "firing"]
+        ((_, samples),) = prometheus.query_range(
+            "max(dspy_breaker_open) > 0", begun_s, time.time(), step_s=0.1
+        )
+        active_s = datetime.fromisoformat(alert["activeAt"][:23] + "+00:00").timestamp()
+        assert active_s - samples[0][0] < 2.0
+        lm.profile("weather")
+        until(
+            lambda: (
+                "answer" in ask(f"Is it cured? {time.time()}")
+                and not prometheus.query("dspy_breaker_open > 0")
+            )
+        )
+        until(lambda: len(told) == 2)
+        assert told == [("/desk/pages", "ModelUnavailable", state) for state in ("firing", "resolved")]
 
 
 def stream(client: httpx.Client, asked: dict) -> str:

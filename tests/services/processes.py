@@ -15,7 +15,8 @@ from course_lib.paths import ROOT
 _USER = """
 import os, signal, sys, threading, time
 from course_lib.services import (
-    running_gateway, running_postgres, running_queue, running_redis, running_traces
+    running_alertmanager, running_gateway, running_postgres, running_prometheus, running_queue, running_redis,
+    running_traces,
 )
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 server = running_{kind}({options})
