@@ -6,10 +6,12 @@ from .compliance import DEMANDS, Demand
 from .config import ApiKey, ConfigError, DeploymentConfig
 from .customers import Cache, Customers, Erasure, Lines, Person, Place, trace_of
 from .database import MigrationChanged, StoreError, StoreUnavailable
+from .gate import GateError, Verdict, compare, scored
 from .gateway import GatewayError, Replica, routes
 from .problems import Problem
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
+from .registry import Registered, Registry, RegistryError
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
 from .worker import Worker
@@ -35,6 +37,7 @@ __all__ = [
     "FileHead",
     "Forbidden",
     "Fresh",
+    "GateError",
     "GatewayError",
     "Head",
     "Job",
@@ -50,6 +53,9 @@ __all__ = [
     "QuotaExceeded",
     "Quotas",
     "RedisHead",
+    "Registered",
+    "Registry",
+    "RegistryError",
     "Replica",
     "Running",
     "Service",
@@ -60,8 +66,10 @@ __all__ = [
     "StoreUnavailable",
     "StoredAnswer",
     "Unauthorized",
+    "Verdict",
     "Verified",
     "Worker",
+    "compare",
     "create_app",
     "load_program",
     "make_key",
@@ -70,5 +78,6 @@ __all__ = [
     "running_replica",
     "running_stack",
     "save_program",
+    "scored",
     "trace_of",
 ]
