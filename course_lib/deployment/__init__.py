@@ -10,7 +10,7 @@
 | Answering, ProgramError | the programs, and all that is around them |
 | save_program, load_program | a program's state as a version in JSON, without any model |
 | Registry, Registered, RegistryError | which version is live, which is tried, where each came from |
-| compare, scored, Verdict, GateError | the gate: a candidate against the live version, pair by pair (exercise 5.7) |
+| compare, scored, check_release, Verdict, GateError | the gate: candidate against live (exercise 5.7) |
 | Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
 | JobQueue, DeadLetter, QueueUnavailable | jobs on RabbitMQ or NATS; those that were given up |
 | Worker | does each job once, whatever is killed (exercise 5.4) |

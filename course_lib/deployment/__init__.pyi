@@ -11,7 +11,7 @@ from .gateway import GatewayError, Replica, routes
 from .problems import Problem
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
-from .registry import Registered, Registry, RegistryError
+from .registry import Registered, Registry, RegistryError, check_release
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
 from .worker import Worker
@@ -69,6 +69,7 @@ __all__ = [
     "Verdict",
     "Verified",
     "Worker",
+    "check_release",
     "compare",
     "create_app",
     "load_program",

@@ -18,6 +18,8 @@ from typing import Any, Literal
 import dspy
 import numpy as np
 
+from course_lib import desk
+from course_lib.desk.records import Split
 from course_lib.errors import CourseError
 
 _DRAWS = 20_000
@@ -89,6 +91,19 @@ def scored(
         devset=list(examples), metric=metric, num_threads=threads, max_errors=len(examples) + 1
     )
     return [float(score) for *_, score in evaluate(program).results]
+
+
+def evaluation(program: str, split: Split = "dev") -> tuple[list[dspy.Example], Callable[..., bool]]:
+    """Return the desk's tickets as examples for a program of the service, and its metric."""
+    rows = desk.examples(split)
+    if program == "triage":
+        return rows, desk.category_match
+    asked = [dspy.Example(question=row.ticket, article=row.article) for row in rows if row.article]
+    return [row.with_inputs("question") for row in asked], _cites_article
+
+
+def _cites_article(example: dspy.Example, said: dspy.Prediction, trace: Any = None) -> bool:  # noqa: ARG001
+    return example.article in said.citations
 
 
 def _checked(name: str, scores: Sequence[float], others: Sequence[float]) -> np.ndarray[Any, Any]:
