@@ -12,6 +12,7 @@ from .problems import Problem
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
 from .registry import Registered, Registry, RegistryError, check_release
+from .rollout import Evidence, Rollout, RolloutError, Seen, Slo, observing, stored_scores
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
 from .worker import Worker
@@ -34,6 +35,7 @@ __all__ = [
     "DeploymentConfig",
     "Done",
     "Erasure",
+    "Evidence",
     "FileHead",
     "Forbidden",
     "Fresh",
@@ -57,8 +59,12 @@ __all__ = [
     "Registry",
     "RegistryError",
     "Replica",
+    "Rollout",
+    "RolloutError",
     "Running",
+    "Seen",
     "Service",
+    "Slo",
     "Stack",
     "StackError",
     "Store",
@@ -75,10 +81,12 @@ __all__ = [
     "load_program",
     "make_key",
     "make_token",
+    "observing",
     "routes",
     "running_replica",
     "running_stack",
     "save_program",
     "scored",
+    "stored_scores",
     "trace_of",
 ]
