@@ -157,7 +157,7 @@ class Rollout:
             slo: what is demanded.
             steps: shares of the requests, the least first; after the last the canary gets all.
             each: so many requests of the canary are seen in a step before the next.
-            look_at: after so many, one that looks worse by more than half of what is tolerated goes back, once.
+            look_at: after so many, one that looks worse by half of what is tolerated goes back (once).
             most: after so many it goes back if it is still not known to be good enough.
             error_rate: of the bets. A canary that is no worse is bet out, and one that is worse by what is
                 tolerated promoted, in at most this share of all rollouts.
