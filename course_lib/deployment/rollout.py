@@ -140,7 +140,7 @@ class Rollout:
         use: Callable[[dict[str, int]], object],
         observe: Callable[[str], Seen],
         slo: Slo | None = None,
-        steps: Sequence[float] = (0.1, 0.5),
+        steps: Sequence[float] = (0.1, 0.25),
         each: int = 30,
         look_at: int = 180,
         most: int = 600,
@@ -167,7 +167,7 @@ class Rollout:
             RolloutError: the steps are no shares.
         """
         if not steps or not all(0 < share < 1 for share in steps):
-            raise RolloutError(f"steps are {tuple(steps)!r}; give shares between 0 and 1, such as (0.1, 0.5)")
+            raise RolloutError(f"steps are {tuple(steps)!r}; give shares between 0 and 1, as (0.1, 0.25)")
         self.registry, self.program, self.version = registry, program, version
         self.slo = slo or Slo()
         self._use, self._observe, self._steps = use, observe, steps
