@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal
 
 import dspy
@@ -78,7 +77,10 @@ def compare(
     if high < -margin:
         what = "it is worse" if not margin else f"it is worse by more than {margin:g}"
         return Verdict("refuse", mean, low, high, samples, None, f"{what}: {told}")
-    more = _more(differences, margin, confidence)
+    gap = mean + margin
+    reach = mean - low if gap > 0 else high - mean  # shrinks with the root of the number of samples
+    times = (reach / gap) ** 2 if gap else math.inf
+    more = math.ceil(samples * (times - 1)) if times < _MOST_TIMES else None
     ahead = f"some {more} more like these would decide" if more else "more like these would hardly decide"
     return Verdict("undecided", mean, low, high, samples, more, f"it may be either: {told}; {ahead}")
 
@@ -128,12 +130,3 @@ def _interval(differences: np.ndarray[Any, Any], confidence: float) -> tuple[flo
     tail = (1 - confidence) / 2
     low, high = np.quantile((inside - extra) / total, tail), np.quantile((inside + extra) / total, 1 - tail)
     return float(low), float(high)
-
-
-def _more(differences: np.ndarray[Any, Any], margin: float, confidence: float) -> int | None:
-    """Return about how many more samples decide, by the normal approximation with both extremes added."""
-    gap, samples = abs(float(differences.mean()) + margin), len(differences)
-    wide = NormalDist().inv_cdf((1 + confidence) / 2) * float(np.append(differences, [-1, 1]).std())
-    if gap * math.sqrt(_MOST_TIMES * samples) < wide:
-        return None
-    return max(math.ceil((wide / gap) ** 2) - samples, 1)
