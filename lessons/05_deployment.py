@@ -12217,12 +12217,13 @@ import matplotlib.pyplot as plt
 figure, both = plt.subplots(1, 2, figsize=(9, 2.8), sharey=True)
 for axes, (version, (looks, rollout)) in zip(both, rollouts.items()):
     asked, shares, live, canary = zip(*looks)
-    axes.fill_between(asked, shares, step="post", alpha=0.25, label="share of the canary")
-    axes.plot(asked[1:], live[1:], label="version 1, right")
-    axes.plot(asked[1:], canary[1:], label=f"version {version}, right")
+    axes.fill_between(asked, shares, step="post", alpha=0.25, label="canary's share")
+    axes.plot(asked[1:], live[1:], label="version 1")
+    axes.plot(asked[1:], canary[1:], label=f"version {version}")
     axes.axvline(asked[-1], linestyle=":", color="gray")
     axes.set(title=f"Version {version}: {rollout.state}", xlabel="requests of customers", ylim=(0, 1.15))
-    axes.legend(fontsize=7, ncols=3, loc="upper center")
+    axes.legend(fontsize=8, ncols=3, loc="upper center", handlelength=1)
+both[0].set_ylabel("share of right answers")
 plot(figure, "Shares and scores over the requests: version 3 is rolled back, and version 4 promoted")
 
 # %% [markdown]

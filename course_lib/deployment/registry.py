@@ -140,13 +140,18 @@ class Registry:
             RegistryError: there is no such version, or its file was changed.
             ProgramError: the file is no state of this program.
         """
-        entry, path = self.version(program, version), self._file(program, version)
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.digest:
-            raise RegistryError(
-                f"{path} is not the file that was registered (SHA-256 {entry.digest[:12]}...); "
-                "restore it, or register what it holds now as a new version"
-            )
-        return load_program(program, path)
+        return load_program(program, self._checked(program, self.version(program, version)))
+
+    def check(self) -> None:
+        """Read every version's file that is not retired, as a process of the service does when it starts.
+
+        Raises:
+            RegistryError: one of them was changed, or is gone.
+        """
+        for program, known in self._read().items():
+            for entry in known.versions.values():
+                if entry.stage != "retired":
+                    self._checked(program, entry)
 
     # -- from stage to stage -----------------------------------------------------------------------------
 
@@ -219,6 +224,15 @@ class Registry:
 
     def _file(self, program: str, version: str) -> Path:
         return self.folder / program / f"{version}.json"
+
+    def _checked(self, program: str, entry: Registered) -> Path:
+        path = self._file(program, entry.version)
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.digest:
+            raise RegistryError(
+                f"{path} is not the file that was registered (SHA-256 {entry.digest[:12]}...); "
+                "restore it, or register what it holds now as a new version"
+            )
+        return path
 
     def _read(self) -> dict[str, _Program]:
         try:
