@@ -1,7 +1,7 @@
-"""A bad version is rolled back by itself within its first 200 requests, a good one is promoted: three seeds each.
+"""A bad version is rolled back by itself within its first 200 requests, a good one promoted: three seeds each.
 
-First with drawn outcomes, many rollouts for the rates of error; then on the stack, with the desk's tickets: the
-live program, one whose instructions were spoiled, and one whose instructions say what each category means.
+First with drawn outcomes, many rollouts for the rates of error; then on the stack, with the desk's tickets:
+the live program, one with spoiled instructions, and one that is told what each category means.
 """
 
 from __future__ import annotations
@@ -42,15 +42,18 @@ class Drawn:
         self.seen: dict[str, list[Any]] = {version: [0, 0, 0, []] for version in "12"}
 
     def use(self, weights: dict[str, int]) -> None:
+        """Take the canary's share."""
         self.share = weights["2"]
 
     def observe(self, version: str) -> Any:
+        """Tell what was seen of a version."""
         from course_lib.deployment import Seen
 
         requests, failed, slow, scores = self.seen[version]
         return Seen(requests, failed, slow, list(scores))
 
     def ask(self, requests: int = 20) -> None:
+        """Draw who answers so many requests, and how they end."""
         for _ in range(requests):
             version = "2" if self.random.uniform(0, 100) < self.share else "1"
             rates, seen = self.rates[version], self.seen[version]
@@ -82,7 +85,7 @@ def told(name: str, ends: Sequence[tuple[str, int]], *, good: bool) -> bool:
     requests = sorted(count for _, count in ends)
     print(
         f"{name}: {wanted} in {sum(right)} of {len(ends)}, after {requests[len(ends) // 2]} of its requests "
-        f"(median; {requests[0]} to {requests[-1]}); the first three: {'hold' if all(right[:3]) else 'MISSED'}"
+        f"(median; {requests[0]} to {requests[-1]}); three seeds: {'hold' if all(right[:3]) else 'MISSED'}"
     )
     return all(right[:3])
 

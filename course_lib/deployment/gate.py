@@ -18,7 +18,9 @@ from typing import Any, Literal
 import dspy
 import numpy as np
 
-from course_lib import desk
+from course_lib import desk, lm
+from course_lib.deployment.answering import SERVED
+from course_lib.deployment.registry import Registry
 from course_lib.desk.records import Split
 from course_lib.errors import CourseError
 
@@ -102,6 +104,25 @@ def evaluation(program: str, split: Split = "dev") -> tuple[list[dspy.Example], 
         return rows, desk.category_match
     asked = [dspy.Example(question=row.ticket, article=row.article) for row in rows if row.article]
     return [row.with_inputs("question") for row in asked], _cites_article
+
+
+def check_release(
+    registry: Registry, program: str, version: str, *, split: Split = "dev", margin: float = 0.0
+) -> Verdict:
+    """Let the gate compare a version with the live one; if none is live, with the program as it was written.
+
+    Raises:
+        RegistryError: there is no such version, or a file was changed.
+    """
+    examples, metric = evaluation(program, split)
+    live = registry.live(program)
+    programs = [
+        registry.load(program, live.version) if live else SERVED[program].make(),
+        registry.load(program, version),
+    ]
+    with dspy.context(lm=lm.connect()):
+        before, after = [scored(each, examples, metric) for each in programs]
+    return compare(before, after, margin=margin)
 
 
 def _cites_article(example: dspy.Example, said: dspy.Prediction, trace: Any = None) -> bool:  # noqa: ARG001

@@ -20,11 +20,8 @@ from typing import Any, Literal
 import dspy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from course_lib import lm
 from course_lib.deployment.answering import SERVED, load_program, save_program
 from course_lib.deployment.config import Version
-from course_lib.deployment.gate import Verdict, compare, evaluation, scored
-from course_lib.desk.records import Split
 from course_lib.errors import CourseError
 from course_lib.files import lock_folder, write_whole
 
@@ -268,22 +265,3 @@ class Registry:
     def _move(entry: Registered, stage: Stage, reason: str) -> Registered:
         entry.stage, entry.reason, entry.changed = stage, reason, datetime.now(UTC)
         return entry
-
-
-def check_release(
-    registry: Registry, program: str, version: str, *, split: Split = "dev", margin: float = 0.0
-) -> Verdict:
-    """Let the gate compare a version with the live one; if none is live, with the program as it was written.
-
-    Raises:
-        RegistryError: there is no such version, or a file was changed.
-    """
-    examples, metric = evaluation(program, split)
-    live = registry.live(program)
-    programs = [
-        registry.load(program, live.version) if live else SERVED[program].make(),
-        registry.load(program, version),
-    ]
-    with dspy.context(lm=lm.connect()):
-        before, after = [scored(each, examples, metric) for each in programs]
-    return compare(before, after, margin=margin)
