@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -258,6 +258,92 @@ def verify(
     typer.echo(str(found))
     if isinstance(found, Broken):
         raise typer.Exit(1)
+
+
+release = typer.Typer(name="release", help="The versions of the service's programs.", no_args_is_help=True)
+app.add_typer(release)
+
+ProgramName = Annotated[str, typer.Argument(help="a program of the service: answer or triage")]
+VersionName = Annotated[str, typer.Argument(help="a version of it")]
+ProgramsFolder = Annotated[
+    Path, typer.Option("--folder", envvar="COURSE_SERVICE_PROGRAMS_FOLDER", help="where the programs are")
+]
+
+
+@release.command("register")
+def release_register(
+    program: ProgramName,
+    version: VersionName,
+    state: Annotated[Path, typer.Argument(help="the program's state, JSON, as program.save() writes it")],
+    folder: ProgramsFolder,
+    parent: Annotated[str | None, typer.Option(help="the version from which it was made")] = None,
+) -> None:
+    """Write a program's state as a new version, a candidate.
+
+    Example: course release register triage 2 optimized.json --parent 1 --folder programs
+    """
+    from course_lib.deployment import Registry, load_program
+
+    Registry(folder).register(program, load_program(program, state), version, parent=parent)
+    release_status(program, folder)
+
+
+@release.command("status")
+def release_status(program: ProgramName, folder: ProgramsFolder) -> None:
+    """Print all versions of a program, and why each is what it is.
+
+    Example: course release status triage --folder programs
+    """
+    from course_lib.deployment import Registry
+
+    for each in Registry(folder).versions(program):
+        from_parent = f"from {each.parent}" if each.parent else ""
+        typer.echo(f"{each.version:<12} {each.stage:<10} {from_parent:<12} {each.reason}".rstrip())
+
+
+@release.command("check")
+def release_check(
+    program: ProgramName,
+    version: VersionName,
+    folder: ProgramsFolder,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="how much worse it may be")] = 0.0,
+    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="which tickets")] = "dev",
+) -> None:
+    """Compare a version with the live one, or with the program as it was written, on the desk's tickets.
+
+    Exit code 0: promote; 1: refuse; 3: undecided, the tickets are too few.
+
+    Example: course release check triage 2 --folder programs --margin 0.1
+    """
+    from course_lib.deployment import Registry, check_release
+
+    verdict = check_release(Registry(folder), program, version, split=split, margin=margin)
+    typer.echo(f"{program} {version}: {verdict.decision}; {verdict.reason}")
+    raise typer.Exit({"promote": 0, "refuse": 1, "undecided": 3}[verdict.decision])
+
+
+@release.command("promote")
+def release_promote(program: ProgramName, version: VersionName, folder: ProgramsFolder) -> None:
+    """Make a version live; whoever starts the service's processes starts them with it.
+
+    Example: course release promote triage 2 --folder programs
+    """
+    from course_lib.deployment import Registry
+
+    Registry(folder).promote(program, version, "by hand")
+    release_status(program, folder)
+
+
+@release.command("rollback")
+def release_rollback(program: ProgramName, folder: ProgramsFolder) -> None:
+    """Make the version live again that was live before.
+
+    Example: course release rollback triage --folder programs
+    """
+    from course_lib.deployment import Registry
+
+    Registry(folder).rollback(program, "by hand")
+    release_status(program, folder)
 
 
 def _shown(path: Path) -> str:

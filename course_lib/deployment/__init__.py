@@ -9,6 +9,11 @@
 | create_app, Service, Problem | the application, what its requests share, and how it tells what is wrong |
 | Answering, ProgramError | the programs, and all that is around them |
 | save_program, load_program | a program's state as a version in JSON, without any model |
+| Registry, Registered, RegistryError | which version is live, which is tried, where each came from |
+| compare, check_release, Verdict, GateError | the gate: candidate against live (exercise 5.7) |
+| evaluation, scored | a program's examples and metric, and what it scores |
+| Rollout, Seen, Slo, Evidence, RolloutError | a canary promoted or rolled back by what is seen of it |
+| observing, stored_scores | what is seen: a version's metrics, and the scores of its answers |
 | Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
 | JobQueue, DeadLetter, QueueUnavailable | jobs on RabbitMQ or NATS; those that were given up |
 | Worker | does each job once, whatever is killed (exercise 5.4) |

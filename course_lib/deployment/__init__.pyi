@@ -6,11 +6,14 @@ from .compliance import DEMANDS, Demand
 from .config import ApiKey, ConfigError, DeploymentConfig
 from .customers import Cache, Customers, Erasure, Lines, Person, Place, trace_of
 from .database import MigrationChanged, StoreError, StoreUnavailable
+from .gate import GateError, Verdict, check_release, compare, evaluation, scored
 from .gateway import GatewayError, Replica, routes
 from .problems import Problem
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
 from .service import Service
+from .registry import Registered, Registry, RegistryError
+from .rollout import Evidence, Rollout, RolloutError, Seen, Slo, observing, stored_scores
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
 from .worker import Worker
@@ -33,9 +36,11 @@ __all__ = [
     "DeploymentConfig",
     "Done",
     "Erasure",
+    "Evidence",
     "FileHead",
     "Forbidden",
     "Fresh",
+    "GateError",
     "GatewayError",
     "Head",
     "Job",
@@ -51,9 +56,16 @@ __all__ = [
     "QuotaExceeded",
     "Quotas",
     "RedisHead",
+    "Registered",
+    "Registry",
+    "RegistryError",
     "Replica",
+    "Rollout",
+    "RolloutError",
     "Running",
+    "Seen",
     "Service",
+    "Slo",
     "Stack",
     "StackError",
     "Store",
@@ -61,15 +73,22 @@ __all__ = [
     "StoreUnavailable",
     "StoredAnswer",
     "Unauthorized",
+    "Verdict",
     "Verified",
     "Worker",
+    "check_release",
+    "compare",
     "create_app",
+    "evaluation",
     "load_program",
     "make_key",
     "make_token",
+    "observing",
     "routes",
     "running_replica",
     "running_stack",
     "save_program",
+    "scored",
+    "stored_scores",
     "trace_of",
 ]

@@ -1,0 +1,394 @@
+"""A canary's way from a small share of the requests to all of them, or back to none, by what is seen of it.
+
+Main path: Rollout(registry, "answer", "2", use=stack.use, observe=observing(stack, "answer")); then step(),
+as often as one likes, until it says "promoted" or "rolled back".
+Source: betting on a bounded mean (Waudby-Smith and Ramdas, JRSS B 86, 2024, arXiv:2010.09686). Each answer of
+the canary is paired with answers that the live version gave meanwhile. Of the differences two bets are made:
+one pays if the canary is worse, one if it is not worse by what is tolerated. Nobody wins twenty times the
+stake from a bet that is fair or worse, in however many looks, more often than once in twenty (Ville, 1939).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import httpx
+import numpy as np
+import psycopg
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel
+
+from course_lib.deployment.guard import PROGRAM_PATHS
+from course_lib.deployment.registry import Registry, RegistryError
+from course_lib.deployment.stack import Stack
+from course_lib.errors import CourseError
+
+State = Literal["going on", "rolled back", "promoted"]
+_MOST_BET = 0.75
+"""Of what a bet has won so far; what is left is for the next one."""
+_MOST_WAITING = 1_000
+
+
+class RolloutError(CourseError):
+    """A rollout cannot be made so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of one version, since its processes started or since any other time that stays."""
+
+    requests: int = 0
+    failed: int = 0
+    """Of these, answered with an error of ours (5xx)."""
+    slow: int = 0
+    scores: Sequence[float] = ()
+    """Of a sample of the answers, 0 to 1 each, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """When a canary goes, whatever the live version does, and how much worse it may be."""
+
+    failed_share: float = 0.2
+    slow_share: float = 0.5
+    """More failed or slow ones than these go back at once."""
+    least_requests: int = 20
+    """Not before so many."""
+    tolerated: Mapping[str, float] = field(
+        default_factory=lambda: {"failed": 0.05, "slow": 0.1, "score": 0.15}
+    )
+    """By how much a share, or the mean score, may be worse than the live version's. What is not here is not
+    looked at: without "score", quality is nobody's business."""
+
+
+class Evidence(BaseModel):
+    """What speaks for and against a canary in one measure; a measure's values are good when they are high."""
+
+    worse: float = 0.0
+    """Logarithm of what was won by betting that the canary is worse."""
+    fine: float = 0.0
+    """Logarithm of what was won by betting that it is not worse by what is tolerated."""
+    pairs: int = 0
+    difference: float = 0.0
+    """Sum over the pairs, canary minus live."""
+    squares: float = 0.0
+    canary: list[float] = []
+    """Values that wait for those of the other version, 1 for the best."""
+    live: list[float] = []
+
+    @property
+    def mean(self) -> float:
+        """The mean difference, canary minus live."""
+        return self.difference / max(self.pairs, 1)
+
+    def take(self, canary: Sequence[float], live: Sequence[float], tolerated: float) -> None:
+        """Pair each value of the canary with as many of the live version as there are for it."""
+        self.canary, self.live = [*self.canary, *canary], [*self.live, *live][-_MOST_WAITING:]
+        pairs = min(len(self.canary), len(self.live))
+        size = len(self.live) // max(pairs, 1)
+        for number in range(pairs):
+            group = self.live[number * size : (number + 1) * size]
+            self.add(self.canary[number] - sum(group) / size, tolerated)
+        if pairs:
+            self.canary, self.live = self.canary[pairs:], []
+
+    def add(self, difference: float, tolerated: float) -> None:
+        """Make both bets on one more pair; the stakes rest on what was seen before."""
+        spread = self.squares - self.difference * self.mean
+        stake = min(_MOST_BET, tolerated * (self.pairs + 1) / (0.25 + spread))
+        self.worse += math.log1p(-stake * difference)
+        self.fine += math.log1p(stake * (difference + tolerated))
+        self.pairs += 1
+        self.difference += difference
+        self.squares += difference**2
+
+
+class _Kept(BaseModel):
+    """What the next process needs to go on."""
+
+    version: str
+    live: str
+    step: int = 0
+    requests: int = 0
+    """Of the canary, so far; how many of them failed and were slow."""
+    failed: int = 0
+    slow: int = 0
+    begun: int = 0
+    """Its requests before this step."""
+    looks: int = 0
+    is_looked_at: bool = False
+    evidence: dict[str, Evidence] = {}
+    before: dict[str, tuple[int, int, int, int]] = {}
+    """Where the counters of each version stood at the last look: requests, failed, slow, scores."""
+    state: State = "going on"
+    reason: str = ""
+
+
+class Rollout:
+    """One canary; its state is in the registry, so that after a crash another process goes on with it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        program: str,
+        version: str,
+        *,
+        use: Callable[[dict[str, int]], object],
+        observe: Callable[[str], Seen],
+        slo: Slo | None = None,
+        steps: Sequence[float] = (0.1, 0.25),
+        each: int = 30,
+        look_at: int = 180,
+        most: int = 600,
+        error_rate: float = 0.05,
+    ) -> None:
+        """Begin with the first share, or go on where the last process was.
+
+        Args:
+            registry: has the version as a candidate, or as the canary.
+            program: of the service.
+            version: the canary's.
+            use: lets the gateway send each version its share, such as Stack.use.
+            observe: tells what was seen of a version.
+            slo: what is demanded.
+            steps: shares of the requests, the least first; after the last the canary gets all.
+            each: so many requests of the canary are seen in a step before the next.
+            look_at: after so many, one that looks worse by half of what is tolerated goes back (once).
+            most: after so many it goes back if it is still not known to be good enough.
+            error_rate: of the bets. A canary that is no worse is bet out, and one that is worse by what is
+                tolerated promoted, in at most this share of all rollouts.
+
+        Raises:
+            RegistryError: no version is live, or another canary is under way.
+            RolloutError: the steps are no shares.
+        """
+        if not steps or not all(0 < share < 1 for share in steps):
+            raise RolloutError(f"steps are {tuple(steps)!r}; give shares between 0 and 1, as (0.1, 0.25)")
+        self.registry, self.program, self.version = registry, program, version
+        self.slo = slo or Slo()
+        self._use, self._observe, self._steps = use, observe, steps
+        self._each, self._look_at, self._most, self._error_rate = each, look_at, most, error_rate
+        self._kept = self._begin()
+        self._send()
+
+    @property
+    def state(self) -> State:
+        """What the last look said."""
+        return self._kept.state
+
+    @property
+    def reason(self) -> str:
+        """Why it was decided so; empty before."""
+        return self._kept.reason
+
+    @property
+    def share(self) -> float:
+        """The canary's share of the requests."""
+        ended = {"promoted": 1.0, "rolled back": 0.0}
+        return ended.get(self.state, self._steps[min(self._kept.step, len(self._steps) - 1)])
+
+    @property
+    def requests(self) -> int:
+        """How many requests the canary has answered."""
+        return self._kept.requests
+
+    @property
+    def evidence(self) -> dict[str, Evidence]:
+        """What was seen so far, by measure."""
+        return self._kept.evidence
+
+    def step(self) -> State:
+        """Look at what came in since the last look, and go on, roll back or promote."""
+        kept = self._kept
+        if kept.state != "going on":
+            return kept.state
+        kept.looks += 1
+        self._take(self._observe(kept.live), self._observe(kept.version))
+        kept.state, kept.reason = self._decided()
+        is_new_share = False
+        if kept.state == "going on" and kept.requests - kept.begun >= self._each:
+            is_new_share = kept.step < len(self._steps) - 1
+            kept.step, kept.begun = kept.step + 1, kept.requests
+        self._keep()
+        if is_new_share or kept.state != "going on":
+            self._send()
+        return kept.state
+
+    def _begin(self) -> _Kept:
+        if saved := self.registry.rollout(self.program):
+            kept = _Kept.model_validate(saved)
+            if kept.version == self.version:
+                return kept
+        live = self.registry.live(self.program)
+        if live is None:
+            raise RegistryError(f"{self.program} has no live version to compare with; promote one")
+        self.registry.start_canary(self.program, self.version, f"beside {live.version}")
+        kept = _Kept(version=self.version, live=live.version)
+        for version in (kept.live, kept.version):
+            kept.before[version] = _counters(self._observe(version))
+        self.registry.keep_rollout(self.program, kept.model_dump())
+        return kept
+
+    def _take(self, live: Seen, canary: Seen) -> None:
+        """Take what is new, in an order of chance where only the number is known."""
+        kept = self._kept
+        random = np.random.default_rng(kept.looks)
+        values: dict[str, list[list[float]]] = {"failed": [], "slow": [], "score": []}
+        for version, seen in ((kept.version, canary), (kept.live, live)):
+            then, kept.before[version] = kept.before[version], _counters(seen)
+            requests, failed, slow = _new(_counters(seen), then)
+            if version == kept.version:
+                kept.requests, kept.failed = kept.requests + requests, kept.failed + failed
+                kept.slow += slow
+            for name, bad in (("failed", failed), ("slow", slow)):
+                shuffled = random.permutation([0.0] * bad + [1.0] * (requests - bad))
+                values[name].append(shuffled.tolist())
+            values["score"].append(list(seen.scores[then[3] :]))
+        for name, tolerated in self.slo.tolerated.items():
+            evidence = kept.evidence.setdefault(name, Evidence())
+            canary_values, live_values = values[name]
+            evidence.take(canary_values, live_values, tolerated)
+
+    def _decided(self) -> tuple[State, str]:
+        kept, slo, measures = self._kept, self.slo, self.slo.tolerated
+        seen = f"after {kept.requests} requests"
+        for name, bad, most in (
+            ("failed", kept.failed, slo.failed_share),
+            ("slow", kept.slow, slo.slow_share),
+        ):
+            if kept.requests >= slo.least_requests and bad > most * kept.requests:
+                return "rolled back", f"{bad} of {kept.requests} {name}; at most {most:.0%} may"
+        is_once = not kept.is_looked_at and kept.requests >= self._look_at
+        kept.is_looked_at = kept.is_looked_at or is_once
+        for name, evidence in kept.evidence.items():
+            told = f"{name} {evidence.mean:+.3f} in {evidence.pairs} pairs, {seen}"
+            if evidence.worse >= math.log(len(measures) / self._error_rate):
+                return "rolled back", f"worse than {kept.live}: {told}"
+            if is_once and evidence.fine < self._enough and evidence.mean < -measures[name] / 2:
+                return "rolled back", f"looks worse than {kept.live}: {told}"
+        if kept.step >= len(self._steps) - 1 and all(
+            each.fine >= self._enough for each in kept.evidence.values()
+        ):
+            means = ", ".join(f"{name} {each.mean:+.3f}" for name, each in kept.evidence.items())
+            return "promoted", f"not worse than {kept.live}: {means}, {seen}"
+        if kept.requests >= self._most:
+            return "rolled back", f"not known to be as good as {kept.live} {seen}"
+        return "going on", ""
+
+    @property
+    def _enough(self) -> float:
+        return math.log(1 / self._error_rate)
+
+    def _keep(self) -> None:
+        self.registry.keep_rollout(self.program, self._kept.model_dump())
+
+    def _send(self) -> None:
+        """Let the gateway send the canary its share; when it is decided, tell the registry after that."""
+        kept, share = self._kept, round(100 * self.share)
+        self._use({kept.live: 100 - share, kept.version: share})
+        if kept.state == "promoted":
+            self.registry.promote(self.program, kept.version, kept.reason)
+        elif kept.state == "rolled back":
+            self.registry.retire(self.program, kept.version, kept.reason)
+
+
+# -- what is seen ----------------------------------------------------------------------------------------
+
+
+def observing(
+    stack: Stack,
+    program: str,
+    *,
+    slow_s: float = 2.5,
+    scores: Callable[[str], Sequence[float]] = lambda _version: (),
+) -> Callable[[str], Seen]:
+    """Return what tells of a version by the metrics of its replicas.
+
+    Args:
+        stack: the processes; each replica answers with one version.
+        program: whose requests count.
+        slow_s: what takes longer is slow; an end of one of the histogram's buckets.
+        scores: tells the scores of a version's answers, such as stored_scores().
+    """
+    paths = [path for path, name in PROGRAM_PATHS.items() if name == program]
+
+    def observe(version: str) -> Seen:
+        requests = failed = fast = whole = 0.0
+        for name, part in stack.parts.items():
+            if not name.startswith("replica") or part.config.program_version != version:
+                continue
+            try:
+                told = httpx.get(f"{part.url}/metrics", headers=stack.headers, timeout=5, trust_env=False)
+            except httpx.HTTPError:  # it starts, or was killed; what it answers next is counted
+                continue
+            for sample in _samples(told.text):
+                if not sample.labels.get("route", "").startswith(tuple(paths)):
+                    continue
+                status = sample.labels.get("status", "")
+                if sample.name == "service_requests_total" and status[:1] in ("2", "5"):
+                    requests, failed = requests + sample.value, failed + sample.value * (status[0] == "5")
+                elif sample.name == "service_request_seconds_count":
+                    whole += sample.value
+                elif sample.name == "service_request_seconds_bucket" and float(sample.labels["le"]) == slow_s:
+                    fast += sample.value
+        return Seen(int(requests), int(failed), min(int(whole - fast), int(requests)), scores(version))
+
+    return observe
+
+
+def _samples(text: str) -> list[Any]:
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+_ANSWERS = """
+    SELECT a.id, a.question, a.answer, f.score FROM answers a
+    LEFT JOIN feedback f ON f.tenant = a.tenant AND f.answer_id = a.id
+    WHERE a.program = %s AND a.version = %s AND a.created >= %s ORDER BY coalesce(f.created, a.created), a.id
+"""
+
+
+def stored_scores(
+    database_url: str,
+    program: str,
+    since: datetime,
+    *,
+    judge: Callable[[str, Mapping[str, Any]], float] | None = None,
+) -> Callable[[str], list[float]]:
+    """Return what tells the scores of a version's answers, of all tenants, from the service's tables.
+
+    Args:
+        database_url: of the service's database.
+        program: whose answers.
+        since: earlier answers are left out; a canary's `changed` in the registry stays after a crash.
+        judge: scores a question and an answer, 0 to 1; None: the feedback of those who asked.
+    """
+    known: dict[str, float] = {}
+
+    def scores(version: str) -> list[float]:
+        with psycopg.connect(database_url, connect_timeout=2) as connection:
+            connection.execute("SET ROLE course_service")
+            connection.execute("SELECT set_config('course.tenant', '*', true)")
+            rows = connection.execute(_ANSWERS, [program, version, since]).fetchall()
+        if judge is None:
+            return [(score - 1) / 4 for *_, score in rows if score is not None]
+        for answer_id, question, answer, _ in rows:
+            if answer_id not in known:
+                known[answer_id] = judge(question, answer)
+        return [known[answer_id] for answer_id, *_ in rows]
+
+    return scores
+
+
+def _counters(seen: Seen) -> tuple[int, int, int, int]:
+    return seen.requests, seen.failed, seen.slow, len(seen.scores)
+
+
+def _new(now: Sequence[int], then: Sequence[int]) -> list[int]:
+    """Return how far the first three counters went; those of a process that was started again begin at 0."""
+    if any(late < early for late, early in zip(now[:3], then[:3], strict=True)):
+        return list(now[:3])
+    return [late - early for late, early in zip(now[:3], then[:3], strict=True)]
