@@ -1,3 +1,4 @@
+from .adaptive import AdaptiveError, AdaptiveOptimizer, Drift
 from .answering import Answering, ProgramError, load_program, save_program
 from .app import Service, create_app
 from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verified
@@ -19,6 +20,8 @@ from .worker import Worker
 
 __all__ = [
     "DEMANDS",
+    "AdaptiveError",
+    "AdaptiveOptimizer",
     "Answering",
     "ApiKey",
     "Audit",
@@ -34,6 +37,7 @@ __all__ = [
     "Demand",
     "DeploymentConfig",
     "Done",
+    "Drift",
     "Erasure",
     "Evidence",
     "FileHead",
