@@ -2,8 +2,8 @@
 
 Main path: adaptive.watch(scores) -> the alarm; adaptive.improve(recent, gate) -> a candidate for a Rollout.
 Source: the e-CUSUM of Shin, Ramdas and Rinaldo ("E-detectors", NEJSDS 2, 2024, arXiv:2203.03532); and
-dspy.MIPROv2 (DSPy 3.4.1), which evaluates each program that it tries by dspy.Evaluate and, when it is
-stopped, loses all of them: so they are collected here.
+dspy.MIPROv2 (DSPy 3.4.1), which evaluates each program that it tries by dspy.Evaluate, goes on after any
+error there, and returns nothing when it is ended: so what it tries is collected here.
 
 This belongs in a process of its own, such as a nightly job, and never in the path of a request.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from course_lib.debugging import Budget, ObservableModule
+from course_lib.debugging import Budget, BudgetExceeded, ObservableModule
 from course_lib.deployment.answering import SERVED
 from course_lib.deployment.gate import compare, scored
 from course_lib.deployment.registry import Note, Registered, Registry, RegistryError
@@ -162,10 +162,10 @@ class AdaptiveOptimizer:
         """
         tried, ended = _Tried(), "it ended by itself"
         search = ObservableModule(_Search(self.metric, self._search), per_request=self.budget)
-        with dspy.context(callbacks=[*dspy.settings.callbacks, tried]):
+        with dspy.context(callbacks=[tried, *dspy.settings.callbacks]):
             try:
                 search(student=SERVED[self.program].make(), shown=recent[::2], judging=recent[1::2])
-            except Exception as error:  # border: an optimizer, which raises what it likes
+            except (Exception, _Stopped) as error:  # border: an optimizer, which raises what it likes
                 ended = f"it was stopped: {error}"
         best = max(tried.programs, key=lambda each: each[0], default=(0.0, None))
         return best[1], f"{len(tried.programs)} programs were tried in the search; {ended}"
@@ -203,16 +203,28 @@ class _Search(dspy.Module):
         )
 
 
+class _Stopped(BaseException):
+    """Ends an optimizer, which takes any Exception of an evaluation for a score of 0."""
+
+
 class _Tried(BaseCallback):
-    """Collects the programs that an optimizer evaluates, with their scores."""
+    """Collects the programs that an optimizer evaluates, with their scores, until the budget is spent."""
 
     def __init__(self) -> None:
         self.programs: list[tuple[float, dspy.Module]] = []
         self._under_way: dict[str, dspy.Module] = {}
+        self._spent: Exception | None = None
+
+    def on_lm_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:  # noqa: ARG002
+        if isinstance(exception, BudgetExceeded):
+            self._spent = exception
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002
+        if self._spent:
+            raise _Stopped(str(self._spent))
         self._under_way[call_id] = inputs["program"]
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:  # noqa: ARG002
-        if program := self._under_way.pop(call_id, None) if outputs else None:
+        program = self._under_way.pop(call_id)
+        if outputs is not None and not self._spent:
             self.programs.append((outputs.score, program))
