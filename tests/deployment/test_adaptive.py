@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import dspy
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from course_lib import deployment, desk, lm
 from course_lib.debugging import Budget
 from course_lib.deployment import AdaptiveError, AdaptiveOptimizer, Drift, Registry, RegistryError
+from course_lib.desk.records import Category
 from course_lib.paths import ROOT
 
 FEW = {"num_candidates": 2, "num_trials": 2, "max_labeled_demos": 4}
@@ -27,8 +29,10 @@ TRAIN, DEV = desk.examples("train"), desk.examples("dev")
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    """With a live version whose demos are of another time, when everything went to one team."""
-    outdated = [row.copy(category="account") for row in TRAIN]
+    """With a live version whose demos are outdated: since then each team has got another one's work."""
+    teams = get_args(Category)
+    before = dict(zip(teams, teams[1:] + teams[:1], strict=True))
+    outdated = [row.copy(category=before[row.category]) for row in TRAIN]
     old = dspy.LabeledFewShot(k=16).compile(desk.Triage(), trainset=outdated)
     made = Registry(tmp_path / "programs")
     made.register("triage", old, "1")
@@ -199,6 +203,7 @@ _IMPROVES = """
 import sys
 from functools import partial
 from pathlib import Path
+from typing import get_args
 import dspy
 from course_lib import desk, lm
 from course_lib.debugging import Budget
