@@ -11809,6 +11809,338 @@ for each in DEMANDS[:3]:
 
 
 # %% [markdown]
+# ## 6. Releases
+
+# %% [markdown]
+# ### Which version is live
+#
+# Programs are released more often than code: an optimizer finds new instructions, a colleague changes a prompt. "Which version answers,
+# what was it made from, and who said that it is good?" A **registry** knows. Ours is one JSON file beside the versions. Each version is
+# written once, its file is known by its digest, and it is a *candidate*, the *canary*, *live* or *retired*.
+#
+# Three versions of the program that sorts tickets: the one that you know, and two that colleagues propose. Version 2 says what to do when
+# in doubt. Version 3 says what each category means, and shows some tickets.
+
+# %% name="registry" tags=["needs"]
+from course_lib.deployment import Registry, compare, evaluation, scored
+
+MEANINGS = """
+- shipping: where a parcel is, delivery times, costs and addresses, late or lost parcels
+- returns: sending something back, exchanges, and the refund for it
+- billing: charges, invoices, payments, vouchers and gift cards
+- account: login, password, e-mail address, personal data
+- product: questions about an article: sizes, care, use, stock
+- warranty: something broke or is faulty, repairs, spare parts, guarantee"""
+
+
+def triage_with(instructions, demos=0):
+    """Return the program that sorts tickets, with more instructions and so many examples."""
+    program = desk.Triage()
+    told = program.sort.signature.instructions + instructions
+    program.sort.signature, program.sort.demos = (
+        program.sort.signature.with_instructions(told),
+        desk.examples("train")[:demos],
+    )
+    return program
+
+
+# %% name="register" tags=["needs"]
+registry, released = Registry(folder / "released"), {
+    "1": desk.Triage(),
+    "2": triage_with("\nChoose product if unsure."),
+    "3": triage_with(MEANINGS, demos=16),
+}
+for version, program in released.items():
+    if version not in [each.version for each in registry.versions("triage")]:  # written once
+        registry.register("triage", program, version, parent=None if version == "1" else "1")
+if registry.live("triage") is None:
+    registry.promote("triage", "1", "the first")
+shown = {"version", "stage", "parent", "reason"}
+table([each.model_dump(include=shown) for each in registry.versions("triage")])
+
+# %% [markdown]
+# ### Released by gut feeling
+#
+# The colleague of version 2 has tried it on three tickets that nobody knew where to put, and it was right in all three. That convinced
+# everybody. **Predict:** of 30 tickets, how many do versions 1, 2 and 3 sort rightly?
+
+# %% name="gut-feeling"
+examples, is_right = evaluation("triage")  # the 30 tickets of the set dev
+logging.getLogger("dspy").setLevel(logging.ERROR)
+tried = [row for row in examples if row.category == "product"][:3]
+with dspy.context(lm=lm.connect()):
+    print("on three tickets:", {v: sum(scored(released[v], tried, is_right)) for v in released})
+    scores = {version: scored(program, examples, is_right) for version, program in released.items()}
+print("on thirty:       ", {version: sum(each) for version, each in scores.items()})
+
+# %% [markdown]
+# Three tickets were too few, and they were not drawn by chance. But how many are enough? Also of 30 tickets a version that is no better
+# gets some more by luck. So look at the *interval* in which the true difference lies, and let a version through only when all of it is
+# above zero. That is a **gate**:
+
+# %% name="gate"
+for version in ("2", "3"):
+    verdict = compare(scores["1"], scores[version])
+    print(f"version {version}: {verdict.decision:9} {verdict.reason}")
+few = compare(scores["1"][:10], scores["3"][:10])
+print(f"on ten tickets:  {few.decision}: {few.reason}")
+
+# %% [markdown]
+# Both versions were asked the same tickets, so the gate looks at the difference on each ticket: how hard a ticket is drops out. And it has
+# three answers. *Undecided* is the honest one when samples are few; it says about how many more it would take.
+#
+# `course release check triage 3 --folder programs` does the same in a pipeline, with an exit code.
+#
+# ### Exercise 5.7: a gate for few samples (20 minutes, medium)
+#
+# *Concepts: paired comparison, confidence interval, error rate, power.*
+#
+# Write `gate(live, candidate)`. Both are lists of scores, 0 to 1, of the same examples in the same order. It returns `"promote"`, `"refuse"`
+# or `"undecided"`.
+#
+# - A candidate that is only as good as the live version is promoted in at most one comparison of twenty, and refused in at most one of
+#   twenty. That holds for scores of 0 and 1 (or False and True) and for fractions, for ten examples and for a hundred.
+# - One that is worse is promoted more seldom still.
+# - Of 40 examples that are right or wrong, a candidate that is 35 points better is promoted, and one that is 35 points worse refused, in at
+#   least four comparisons of five.
+# - Of 60 examples whose scores lie all over the scale, the same holds for a candidate that is some ten points better, or worse, on each.
+# - Three examples or fewer decide nothing, nor do scores that are all the same for both.
+# - The lists are left as they were.
+
+# %% name="given-5-7" tags=["needs"]
+import numpy as np
+
+# %% name="ex-5-7" tags=["exercise"] exercise="5.7"
+### BEGIN SOLUTION
+### STUB: def gate(live, candidate):
+### STUB:     """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+### STUB:     ...
+def gate(live, candidate):
+    """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+    differences = np.subtract(candidate, live, dtype=float)
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.975)
+    if low > 0:
+        return "promote"
+    return "refuse" if high < 0 else "undecided"
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="5.7"
+# The exact sign test: how often does a fair coin fall so?
+from math import comb
+
+
+def gate(live, candidate):
+    wins = sum(after > before for before, after in zip(live, candidate))
+    losses = sum(after < before for before, after in zip(live, candidate))
+
+    def by_chance(count):
+        tossed = wins + losses
+        return sum(comb(tossed, k) for k in range(count, tossed + 1)) / 2**tossed
+
+    if by_chance(wins) <= 0.025:
+        return "promote"
+    return "refuse" if by_chance(losses) <= 0.025 else "undecided"
+
+
+# %% tags=["right"] exercise="5.7"
+# Student's t of the pairs; where the differences have no spread, five of them are asked for.
+import statistics
+
+QUANTILES = {3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+def gate(live, candidate):
+    differences = [after - before for before, after in zip(live, candidate)]
+    count = len(differences)
+    if count < 4 or not any(differences):
+        return "undecided"
+    mean, spread = statistics.fmean(differences), statistics.stdev(differences)
+    if spread < 1e-9 and count < 6:
+        return "undecided"
+    quantile = QUANTILES.get(count - 1, 1.96 + 2.8 / (count - 1))
+    reach = quantile * spread / count**0.5
+    return "promote" if mean - reach > 0 else "refuse" if mean + reach < 0 else "undecided"
+
+
+# %% tags=["right"] exercise="5.7"
+# A permutation test: the signs of the differences are thrown again.
+class Gate:
+    def __init__(self, draws=1_500):
+        self.draws = draws
+
+    def __call__(self, live, candidate):
+        differences = np.array(candidate, dtype=float) - np.array(live, dtype=float)
+        signs = np.random.default_rng(7).choice([-1, 1], size=(self.draws, len(differences)))
+        thrown, seen = signs @ differences, differences.sum()
+        if (1 + (thrown >= seen - 1e-12).sum()) / (self.draws + 1) < 0.025:
+            return "promote"
+        is_worse = (1 + (thrown <= seen + 1e-12).sum()) / (self.draws + 1) < 0.025
+        return "refuse" if is_worse else "undecided"
+
+
+gate = Gate()
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'.*as good, 10 examples"
+# The higher mean wins.
+def gate(live, candidate):
+    difference = sum(candidate) - sum(live)
+    return "promote" if difference > 0 else "refuse" if difference < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'.*as good, 10 examples"
+# Five points are taken for a difference, however few the examples.
+def gate(live, candidate):
+    difference = (sum(candidate) - sum(live)) / len(live)
+    return "promote" if difference > 0.05 else "refuse" if difference < -0.05 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'"
+# One standard error is a two-thirds interval.
+def gate(live, candidate):
+    differences = np.subtract(candidate, live, dtype=float)
+    if len(differences) < 4:
+        return "undecided"
+    reach = differences.std(ddof=1) / len(differences) ** 0.5
+    mean = differences.mean()
+    return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'refuse'.*as good"
+# What is not promoted is refused.
+def gate(live, candidate):
+    differences = np.subtract(candidate, live, dtype=float)
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)
+    if len(differences) < 4:
+        return "undecided"
+    return "promote" if low > 0 else "refuse"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="15 points worse"
+# What is not chance is let through, for better or worse.
+def gate(live, candidate):
+    differences = np.subtract(candidate, live, dtype=float)
+    if len(differences) < 4:
+        return "undecided"
+    reach = 2.1 * differences.std(ddof=1) / len(differences) ** 0.5
+    return "promote" if abs(differences.mean()) > reach else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="'refuse' of a candidate that is 35 points better"
+# Nothing is ever refused.
+def gate(live, candidate):
+    differences = np.subtract(candidate, live, dtype=float)
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)
+    return "promote" if low > 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="'promote' of a candidate that is 35 points better"
+# Never wrong, and never of use.
+def gate(live, candidate):
+    return "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="'promote' of a candidate that is 35 points better"
+# Hoeffding's bound holds for all scores there may be, and is as wide.
+def gate(live, candidate):
+    differences = np.subtract(candidate, live, dtype=float)
+    reach = (2 * np.log(2 / 0.05) / len(differences)) ** 0.5
+    mean = differences.mean()
+    return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="ten points better"
+# Two means, each with an error of its own: the pairs are lost.
+def gate(live, candidate):
+    first, second = np.array(live, dtype=float), np.array(candidate, dtype=float)
+    if len(first) < 4:
+        return "undecided"
+    reach = 2.1 * ((first.var(ddof=1) + second.var(ddof=1)) / len(first)) ** 0.5
+    mean = second.mean() - first.mean()
+    return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="ten points better"
+# Every score is made right or wrong first.
+def gate(live, candidate):
+    before, after = [score > 0.5 for score in live], [score > 0.5 for score in candidate]
+    differences = np.subtract(after, before, dtype=float)
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
+    if np.quantile(weights @ [*differences, -1.0], 0.025) > 0:
+        return "promote"
+    return "refuse" if np.quantile(weights @ [*differences, 1.0], 0.975) < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says"
+# The pairs are torn: both lists are put in order first.
+def gate(live, candidate):
+    differences = np.subtract(sorted(candidate), sorted(live), dtype=float)
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
+    if np.quantile(weights @ [*differences, -1.0], 0.025) > 0:
+        return "promote"
+    return "refuse" if np.quantile(weights @ [*differences, 1.0], 0.975) < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate.*0, 0, 0.*1, 1, 1"
+# Three equal differences have no spread, and look certain.
+def gate(live, candidate):
+    differences = np.subtract(candidate, live, dtype=float)
+    if len(differences) < 2:
+        return "undecided"
+    reach = 2.2 * differences.std(ddof=1) / len(differences) ** 0.5
+    mean = differences.mean()
+    return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="the lists are left as they were"
+# Decides rightly, and empties what it was given.
+def gate(live, candidate):
+    differences = np.array([candidate.pop() - live.pop() for _ in range(len(live))], dtype=float)
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
+    if np.quantile(weights @ [*differences, -1.0], 0.025) > 0:
+        return "promote"
+    return "refuse" if np.quantile(weights @ [*differences, 1.0], 0.975) < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate of the same scores"
+# An equal one is let through.
+def gate(live, candidate):
+    if live == candidate:
+        return "promote"
+    differences = np.subtract(candidate, live, dtype=float)
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
+    if np.quantile(weights @ [*differences, -1.0], 0.025) > 0:
+        return "promote"
+    return "refuse" if np.quantile(weights @ [*differences, 1.0], 0.975) < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate on 30 examples"
+# NumPy subtracts no truth values.
+def gate(live, candidate):
+    differences = np.array(candidate) - np.array(live)
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
+    if np.quantile(weights @ [*differences, -1.0], 0.025) > 0:
+        return "promote"
+    return "refuse" if np.quantile(weights @ [*differences, 1.0], 0.975) < 0 else "undecided"
+
+
+# %% name="check-5-7" tags=["check"] exercise="5.7"
+check("5.7", gate)
+
+# %% name="help-5-7"
+# hint("5.7")
+# solution("5.7")
+
+
+# %% [markdown]
 # Last, everything that this notebook opened is ended. (To run an earlier part again after this, begin with the set-up cell.)
 
 # %% name="tidy"

@@ -10,7 +10,8 @@
 | Answering, ProgramError | the programs, and all that is around them |
 | save_program, load_program | a program's state as a version in JSON, without any model |
 | Registry, Registered, RegistryError | which version is live, which is tried, where each came from |
-| compare, scored, check_release, Verdict, GateError | the gate: candidate against live (exercise 5.7) |
+| compare, check_release, Verdict, GateError | the gate: candidate against live (exercise 5.7) |
+| evaluation, scored | a program's examples and metric, and what it scores |
 | Rollout, Seen, Slo, Evidence, RolloutError | a canary promoted or rolled back by what is seen of it |
 | AdaptiveOptimizer, Drift, AdaptiveError | searches for a better version when quality falls (MIPROv2, a budget, the gate) |
 | observing, stored_scores | what is seen: a version's metrics, and the scores of its answers |

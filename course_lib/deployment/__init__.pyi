@@ -7,7 +7,7 @@ from .compliance import DEMANDS, Demand
 from .config import ApiKey, ConfigError, DeploymentConfig
 from .customers import Cache, Customers, Erasure, Lines, Person, Place, trace_of
 from .database import MigrationChanged, StoreError, StoreUnavailable
-from .gate import GateError, Verdict, compare, scored
+from .gate import GateError, Verdict, compare, evaluation, scored
 from .gateway import GatewayError, Replica, routes
 from .problems import Problem
 from .queue import DeadLetter, JobQueue, QueueUnavailable
@@ -82,6 +82,7 @@ __all__ = [
     "check_release",
     "compare",
     "create_app",
+    "evaluation",
     "load_program",
     "make_key",
     "make_token",

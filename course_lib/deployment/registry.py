@@ -171,7 +171,7 @@ class Registry:
             versions = programs.setdefault(program, _Program()).versions
             entry, other = self._entry(versions, program, version), self._at(versions, "canary")
             if entry.stage == "live" or (other and other is not entry):
-                busy = f"version {other.version!r} is the canary" if other else "it is live"
+                busy = "it is live" if entry.stage == "live" else f"{other and other.version!r} is the canary"
                 raise RegistryError(f"{program} {version!r} cannot become the canary: {busy}")
             return self._move(entry, "canary", reason)
 

@@ -140,7 +140,7 @@ class Rollout:
         use: Callable[[dict[str, int]], object],
         observe: Callable[[str], Seen],
         slo: Slo | None = None,
-        steps: Sequence[float] = (0.1, 0.5),
+        steps: Sequence[float] = (0.1, 0.25),
         each: int = 30,
         look_at: int = 180,
         most: int = 600,
@@ -157,7 +157,7 @@ class Rollout:
             slo: what is demanded.
             steps: shares of the requests, the least first; after the last the canary gets all.
             each: so many requests of the canary are seen in a step before the next.
-            look_at: after so many, one that looks worse by more than half of what is tolerated goes back, once.
+            look_at: after so many, one that looks worse by half of what is tolerated goes back (once).
             most: after so many it goes back if it is still not known to be good enough.
             error_rate: of the bets. A canary that is no worse is bet out, and one that is worse by what is
                 tolerated promoted, in at most this share of all rollouts.
@@ -167,7 +167,7 @@ class Rollout:
             RolloutError: the steps are no shares.
         """
         if not steps or not all(0 < share < 1 for share in steps):
-            raise RolloutError(f"steps are {tuple(steps)!r}; give shares between 0 and 1, such as (0.1, 0.5)")
+            raise RolloutError(f"steps are {tuple(steps)!r}; give shares between 0 and 1, as (0.1, 0.25)")
         self.registry, self.program, self.version = registry, program, version
         self.slo = slo or Slo()
         self._use, self._observe, self._steps = use, observe, steps

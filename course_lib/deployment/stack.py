@@ -199,6 +199,20 @@ class Stack:
         """End a part as a crash would."""
         self._part(name).kill()
 
+    def add(self, *versions: str) -> list[str]:
+        """Start one more replica of each version, and return their names; until use() they get no request."""
+        first = 1 + sum(name.startswith("replica") for name in self.parts)
+        added = {
+            f"replica-{number}": Process(f"replica-{number}", _of_version(self.config, version), listens=True)
+            for number, version in enumerate(versions, start=first)
+        }
+        self.parts.update(added)
+        for part in added.values():
+            part.start()
+        for part in added.values():
+            part.wait()
+        return list(added)
+
     def use(self, weights: dict[str, int] | None = None) -> None:
         """Let the gateway send each version its share of the requests; None: all versions the same."""
         processes = [part for name, part in self.parts.items() if name.startswith("replica")]
@@ -256,12 +270,13 @@ def running_stack(
             for number, version in enumerate(versions, start=1)
         }
         ours["worker"] = Process("the worker", config, listens=False)
-        stack.callback(_end_all, list(ours.values()))
+        parts = {**servers, **ours}
+        stack.callback(_end_all, parts)
         for part in ours.values():
             part.start()
         for part in ours.values():
             part.wait()
-        running = Stack(config, {**servers, **ours}, key)
+        running = Stack(config, parts, key)
         running.use()
         yield running
 
@@ -314,9 +329,9 @@ def _settings(servers: dict[str, Any], given: dict[str, Any], records: Path) -> 
     return config, key
 
 
-def _end_all(processes: list[Process]) -> None:
+def _end_all(parts: dict[str, Any]) -> None:
     with ThreadPoolExecutor() as pool:
-        list(pool.map(Process.close, processes))
+        list(pool.map(Process.close, [part for part in parts.values() if isinstance(part, Process)]))
 
 
 def _end(server: Server) -> None:

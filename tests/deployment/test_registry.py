@@ -1,0 +1,123 @@
+"""The registry keeps every version and its stage, whoever writes at once, and refuses what was changed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from course_lib import desk
+from course_lib.deployment import ProgramError, Registry, RegistryError, save_program
+
+
+def triage(words: str = ""):
+    program = desk.Triage()
+    if words:
+        program.sort.signature = program.sort.signature.with_instructions(words)
+    return program
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    made = Registry(tmp_path / "programs")
+    made.register("triage", triage(), "1")
+    made.promote("triage", "1")
+    return made
+
+
+def stages(registry: Registry) -> dict[str, str]:
+    return {each.version: each.stage for each in registry.versions("triage")}
+
+
+def test_a_version_goes_from_candidate_to_canary_to_live_and_back(registry):
+    registry.register("triage", triage("Sort it."), "2", parent="1", scores=[1, 0.5])
+    seen = [stages(registry)]
+    registry.start_canary("triage", "2")
+    seen.append(stages(registry))
+    registry.promote("triage", "2", "better")
+    seen.append(stages(registry))
+    registry.rollback("triage", "customers complain")
+    seen.append(stages(registry))
+
+    assert seen == [
+        {"1": "live", "2": "candidate"},
+        {"1": "live", "2": "canary"},
+        {"1": "retired", "2": "live"},
+        {"1": "live", "2": "retired"},
+    ]
+    two = registry.version("triage", "2")
+    assert (two.parent, two.scores, two.reason) == ("1", [1, 0.5], "customers complain")
+    assert registry.load("triage", "2").sort.signature.instructions == "Sort it."
+
+
+def test_a_version_is_written_once(registry):
+    with pytest.raises(ProgramError, match="written once"):
+        registry.register("triage", triage("Another."), "1")
+
+    assert registry.load("triage", "1").sort.signature.instructions == triage().sort.signature.instructions
+
+
+def test_a_file_that_is_there_is_taken_over_if_it_is_the_same_program(registry):
+    save_program(triage("Sort it."), registry.folder, "triage", "2")
+
+    with pytest.raises(ProgramError):
+        registry.register("triage", triage("Another."), "2")
+    registry.register("triage", triage("Sort it."), "2")
+
+    assert stages(registry)["2"] == "candidate"
+
+
+def test_a_changed_file_is_not_loaded(registry):
+    path = registry.folder / "triage" / "1.json"
+    path.write_text(path.read_text().replace("support", "sales"))
+
+    with pytest.raises(RegistryError, match="not the file that was registered"):
+        registry.load("triage", "1")
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"programs": {"triage": {"versions": {"1": {}}}}}'])
+def test_a_damaged_registry_is_told_and_left_as_it_is(registry, damage):
+    registry.path.write_text(damage)
+
+    with pytest.raises(RegistryError, match=r"registry\.json is damaged"):
+        registry.register("triage", triage("Sort it."), "2")
+
+    assert registry.path.read_text() == damage
+
+
+@pytest.mark.parametrize(
+    ("move", "told"),
+    [
+        (lambda it: it.start_canary("triage", "1"), "it is live"),
+        (lambda it: it.start_canary("triage", "3"), "'2' is the canary"),
+        (lambda it: it.retire("triage", "1"), "is live"),
+        (lambda it: it.promote("triage", "9"), "registered are: 1, 2, 3"),
+        (lambda it: it.rollback("triage"), "no version that was live before"),
+        (lambda it: it.register("triage", triage(), "4", parent="9"), "no version '9'"),
+        (lambda it: it.register("sorting", triage(), "1"), "no program 'sorting'"),
+    ],
+)
+def test_a_move_that_makes_no_sense_is_refused_and_changes_nothing(registry, move, told):
+    for version in ("2", "3"):
+        registry.register("triage", triage(version), version)
+    registry.start_canary("triage", "2")
+    before = registry.path.read_text()
+
+    with pytest.raises(RegistryError, match=told):
+        move(registry)
+
+    assert registry.path.read_text() == before
+
+
+def test_all_who_write_at_once_lose_nothing(registry):
+    """The lock is the kernel's, and belongs to an open folder: two threads stand for two processes."""
+
+    def register(name: str) -> None:
+        for number in range(10):
+            Registry(registry.folder).register("triage", triage(), f"{name}.{number}")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(register, ["a", "b"]))
+
+    assert len(registry.versions("triage")) == 21
