@@ -54,6 +54,8 @@ class Drift:
         self._floor, self._quiet = floor, quiet
         self._stake = drop / (floor * (1 - floor))
         """The bet that grows fastest if scores of 0 and 1 have the mean floor - drop."""
+        self.scores = 0
+        """How many were taken."""
         self.evidence = 1.0
         """What a bet on lower scores has won since it last was 1; `quiet` is the alarm."""
 
@@ -61,6 +63,7 @@ class Drift:
         """Take one score; return whether the alarm is given."""
         if not 0 <= score <= 1:  # nor is NaN
             raise AdaptiveError(f"a score of {score!r} is not between 0 and 1; scale the metric")
+        self.scores += 1
         self.evidence = max(self.evidence, 1.0) * (1 + self._stake * (self._floor - score))
         return self.evidence >= self._quiet
 
@@ -108,9 +111,9 @@ class AdaptiveOptimizer:
         version = self._live().version
         if version != self._watched:
             self.drift, self._watched = self._make_drift(), version
-        is_alarm = [self.drift.add(score) for score in scores]
-        if any(is_alarm) and not self._notes("drift"):
-            self._note("drift", f"the mean score fell: the alarm came at number {is_alarm.index(True) + 1}")
+        for score in scores:
+            if self.drift.add(score) and not self._notes("drift"):
+                self._note("drift", f"the mean score fell: the alarm came at number {self.drift.scores}")
         return bool(self._notes("drift"))
 
     def is_due(self) -> bool:
