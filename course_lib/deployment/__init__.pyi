@@ -1,3 +1,4 @@
+from .adaptive import AdaptiveError, AdaptiveOptimizer, Drift
 from .answering import Answering, ProgramError, load_program, save_program
 from .app import create_app
 from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verified
@@ -20,6 +21,8 @@ from .worker import Worker
 
 __all__ = [
     "DEMANDS",
+    "AdaptiveError",
+    "AdaptiveOptimizer",
     "Answering",
     "ApiKey",
     "Audit",
@@ -35,6 +38,7 @@ __all__ = [
     "Demand",
     "DeploymentConfig",
     "Done",
+    "Drift",
     "Erasure",
     "Evidence",
     "FileHead",

@@ -52,9 +52,20 @@ class Registered(BaseModel):
     """The version that was live before it."""
 
 
+class Note(BaseModel):
+    """What was decided about a version that did not change its stage, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: str
+    kind: str
+    reason: str
+    when: datetime
+
+
 class _Program(BaseModel):
     model_config = ConfigDict(extra="forbid")
     versions: dict[str, Registered] = {}
+    notes: list[Note] = []
     rollout: dict[str, Any] = {}
     """What a rollout that is under way has seen."""
 
@@ -216,6 +227,16 @@ class Registry:
         """Keep what a rollout has seen, so that another process can go on with it."""
         with self._edited() as programs:
             programs.setdefault(program, _Program()).rollout = seen
+
+    def notes(self, program: str) -> list[Note]:
+        """Return what was decided about a program's versions, oldest first."""
+        return self._read().get(program, _Program()).notes
+
+    def note(self, program: str, version: str, kind: str, reason: str) -> None:
+        """Write down a decision."""
+        note = Note(version=version, kind=kind, reason=reason, when=datetime.now(UTC))
+        with self._edited() as programs:
+            programs.setdefault(program, _Program()).notes.append(note)
 
     # -- the file ----------------------------------------------------------------------------------------
 
