@@ -2,6 +2,20 @@ from .answering import Answering, ProgramError, load_program, save_program
 from .app import Service, create_app
 from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verified
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
+from .capacity import (
+    CapacityError,
+    Load,
+    Outcome,
+    Plan,
+    Work,
+    closed_loop,
+    log_normal_s,
+    mean_wait_s,
+    open_loop,
+    plan,
+    simulate,
+    work_of,
+)
 from .compliance import DEMANDS, Demand
 from .config import ApiKey, ConfigError, DeploymentConfig
 from .customers import Cache, Customers, Erasure, Lines, Person, Place, trace_of
@@ -24,6 +38,7 @@ __all__ = [
     "Cache",
     "Caller",
     "Callers",
+    "CapacityError",
     "ConfigError",
     "Conflict",
     "Customers",
@@ -41,9 +56,12 @@ __all__ = [
     "JobQueue",
     "JobResult",
     "Lines",
+    "Load",
     "MigrationChanged",
+    "Outcome",
     "Person",
     "Place",
+    "Plan",
     "Problem",
     "ProgramError",
     "QueueUnavailable",
@@ -61,14 +79,22 @@ __all__ = [
     "StoredAnswer",
     "Unauthorized",
     "Verified",
+    "Work",
     "Worker",
+    "closed_loop",
     "create_app",
     "load_program",
+    "log_normal_s",
     "make_key",
     "make_token",
+    "mean_wait_s",
+    "open_loop",
+    "plan",
     "routes",
     "running_replica",
     "running_stack",
     "save_program",
+    "simulate",
     "trace_of",
+    "work_of",
 ]
