@@ -3,7 +3,7 @@
 The replica has a core of its own, and the load, the model and the servers have the others. Its processor time
 is measured one request at a time and some at once; the simulation gets that and the times that a request was
 elsewhere, and none of the latencies under load. Simulation and measurement have the same arrivals.
-Other work on the replica's core is time that it does not get: how much that was is printed beside the figures.
+Other work on the replica's core is time that it does not get; with more than a little, nothing is decided.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from course_lib.deployment import Load, Outcome, Work, open_loop, running_stack,
 
 LOADS, ROUNDS, SECONDS = (0.3, 0.6, 0.8), 3, 10.0
 """Shares of what one replica answers at most; the seconds are of one round."""
-WITHIN = 0.15
+WITHIN, UNDISTURBED = 0.15, 0.1
 P99_MS = 250.0
-"""The saturation point is the highest rate with a 99th percentile below this, and all answered as they come."""
+"""The saturation point: the highest rate with a 99th percentile below this, all answered as they come."""
 HALVINGS = 4
 MODEL = {"ttft_p50_ms": 50, "ttft_p99_ms": 150}
 CALIBRATING = 400
@@ -48,7 +48,7 @@ class Replica:
 
     def __init__(self, session: aiohttp.ClientSession, pid: int) -> None:
         self._session, self._process, self._core = session, psutil.Process(pid), apart(pid)
-        self._begun = self._times()
+        self._begun, self.most_disturbed = self._times(), 0.0
 
     def processor_s(self) -> float:
         """Return the processor time that it has used."""
@@ -63,7 +63,9 @@ class Replica:
         """Return the share of its core that others have had since this was asked last."""
         (busy_s, all_s), before = self._times(), self._begun
         self._begun = busy_s, all_s
-        return max(0.0, (busy_s - before[0]) / (all_s - before[1]))
+        share = max(0.0, (busy_s - before[0]) / max(all_s - before[1], 0.01))
+        self.most_disturbed = max(self.most_disturbed, share)
+        return share
 
     async def ask(self, _number: int) -> int:
         """Ask what nobody has asked yet; returns the status."""
@@ -78,8 +80,8 @@ def compare(name: str, simulated: float, measured: float, unit: str, note: str =
     holds = abs(simulated / measured - 1) <= WITHIN
     verdict = "holds" if holds else "MISSED"
     print(
-        f"{name}: simulated {simulated:.4g} {unit}, measured {measured:.4g}, ratio {simulated / measured:.2f} "
-        f"(within {WITHIN:.0%}){note}: {verdict}"
+        f"{name}: simulated {simulated:.4g} {unit}, measured {measured:.4g}{note}, "
+        f"ratio {simulated / measured:.2f} (within {WITHIN:.0%}): {verdict}"
     )
     return holds
 
@@ -136,12 +138,10 @@ def main() -> bool:
         replica = Replica(opened, part.pid)
         try:
             runner.run(work_of(replica.ask, replica.processor_s, requests=100))  # warm
-            replica.others_share()
             work = runner.run(work_of(replica.ask, replica.processor_s, requests=CALIBRATING))
             print(
-                f"a request: {1000 * work.first_work_s:.1f} ms of processor time alone, {1000 * work.work_s:.1f} ms "
-                f"among others; others had {replica.others_share():.0%} of the core; "
-                f"at most {work.most_per_s:.0f} requests/s"
+                f"a request: {1000 * work.first_work_s:.1f} ms of processor time alone, "
+                f"{1000 * work.work_s:.1f} ms among others; at most {work.most_per_s:.0f} requests/s"
             )
             holds = percentiles(runner, replica, work)
 
@@ -156,7 +156,10 @@ def main() -> bool:
 
             between = [share * work.most_per_s for share in _STEPS]
             points = [saturation(*between, each) for each in (simulated, measured)]
-            return compare(f"saturation (p99 below {P99_MS:g} ms)", *points, "requests/s") and holds
+            holds &= compare(f"saturation (p99 below {P99_MS:g} ms)", *points, "requests/s")
+            if replica.most_disturbed > UNDISTURBED:
+                print(f"not decided: others had up to {replica.most_disturbed:.0%} of the replica's core")
+            return holds and replica.most_disturbed <= UNDISTURBED
         finally:
             runner.run(opened.close())
 

@@ -39,6 +39,7 @@ AT_ONCE = 16
 _OK, _REFUSED = 200, 503
 _KEEPS_UP_SHARE = 0.95
 _MOST_REPLICAS = 1_000
+_TURNS = 4
 _Seen = tuple[int, float, float]
 """Of one request: its status, when it was due, and how long it took from then."""
 _Events = Generator[simpy.Event, Any, Any]
@@ -225,9 +226,11 @@ def simulate(work: Work, load: Load, *, replicas: int = 1) -> Outcome:
 
     def busy(core: simpy.Resource, share: float) -> _Events:
         was_idle = core.count == 0
-        with core.request() as turn:
-            yield turn
-            yield environment.timeout(share * ((was_idle and work.first_work_s) or work.work_s))
+        took_s = share * ((was_idle and work.first_work_s) or work.work_s)
+        for _ in range(_TURNS):  # at each await the event loop goes on with another request
+            with core.request() as turn:
+                yield turn
+                yield environment.timeout(took_s / _TURNS)
 
     def asking(number: int, core: simpy.Resource, free: simpy.Resource) -> _Events:
         if is_hit[number]:
