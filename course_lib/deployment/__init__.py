@@ -28,6 +28,10 @@
 | Verified, Broken | what `Audit.verify` says |
 | Customers, Erasure | a customer exported, or erased everywhere (exercise 5.6) |
 | Place, Person, Cache, Lines, trace_of | where a customer may be, beside the database |
+| Load, open_loop, closed_loop, Outcome | requests that come by chance, or wait in turn; what became of them |
+| Work, work_of, simulate, mean_wait_s | what a request takes, measured; how long it then takes under load |
+| log_normal_s | times of a model, as its profile states them |
+| plan, Plan, CapacityError | how many replicas a day's requests need, and what an answer costs |
 | DEMANDS, Demand | what regulations ask, the control here, the test that shows it |
 """
 

@@ -1,0 +1,168 @@
+"""The simulated 50th and 99th percentile, and the saturation point, beside those of a real replica.
+
+The replica has a core of its own, and the load, the model and the servers have the others. Its processor time
+is measured one request at a time and some at once; the simulation gets that and the times that a request was
+elsewhere, and none of the latencies under load. Simulation and measurement have the same arrivals.
+Other work on the replica's core is time that it does not get; with more than a little, nothing is decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import aiohttp
+import psutil
+
+from course_lib import lm
+from course_lib.deployment import Load, Outcome, Work, open_loop, running_stack, simulate, work_of
+
+LOADS, ROUNDS, SECONDS = (0.3, 0.6, 0.8), 3, 10.0
+"""Shares of what one replica answers at most; the seconds are of one round."""
+WITHIN, UNDISTURBED = 0.15, 0.1
+P99_MS = 250.0
+"""The saturation point: the highest rate with a 99th percentile below this, all answered as they come."""
+HALVINGS = 4
+MODEL = {"ttft_p50_ms": 50, "ttft_p99_ms": 150}
+CALIBRATING = 400
+_STEPS = (0.7, 1.15)
+"""The saturation point is looked for between these shares."""
+
+
+def apart(pid: int) -> int:
+    """Give a process a core of its own, and all others that we started the rest; returns its core."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    if len(cores) < 2:
+        return -1
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, cores[:1] if process.pid == pid else cores[1:])
+    return cores[0]
+
+
+class Replica:
+    """One replica under load."""
+
+    def __init__(self, session: aiohttp.ClientSession, pid: int) -> None:
+        self._session, self._process, self._core = session, psutil.Process(pid), apart(pid)
+        self._begun, self.most_disturbed = self._times(), 0.0
+
+    def processor_s(self) -> float:
+        """Return the processor time that it has used."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def _times(self) -> tuple[float, float]:
+        of_core = psutil.cpu_times(percpu=True)[max(self._core, 0)]
+        return sum(of_core) - of_core.idle - of_core.iowait - self.processor_s(), sum(of_core)
+
+    def others_share(self) -> float:
+        """Return the share of its core that others have had since this was asked last."""
+        (busy_s, all_s), before = self._times(), self._begun
+        self._begun = busy_s, all_s
+        share = max(0.0, (busy_s - before[0]) / max(all_s - before[1], 0.01))
+        self.most_disturbed = max(self.most_disturbed, share)
+        return share
+
+    async def ask(self, _number: int) -> int:
+        """Ask what nobody has asked yet; returns the status."""
+        question = f"Question {os.urandom(4).hex()}: do you have tents?"
+        async with self._session.post("/v1/answers", json={"question": question}) as response:
+            await response.read()
+            return response.status
+
+
+def compare(name: str, simulated: float, measured: float, unit: str, note: str = "") -> bool:
+    """Print both and their ratio; returns whether it is within the limit."""
+    holds = abs(simulated / measured - 1) <= WITHIN
+    verdict = "holds" if holds else "MISSED"
+    print(
+        f"{name}: simulated {simulated:.4g} {unit}, measured {measured:.4g}{note}, "
+        f"ratio {simulated / measured:.2f} (within {WITHIN:.0%}): {verdict}"
+    )
+    return holds
+
+
+def spread(outcomes: list[Outcome], percent: float) -> str:
+    """Return how far the rounds lie apart."""
+    found = [each.ms(percent) for each in outcomes]
+    return f"; rounds {min(found):.4g} to {max(found):.4g}"
+
+
+def saturation(low_per_s: float, high_per_s: float, keeps_up: Callable[[float, int], bool]) -> float:
+    """Return the highest rate that is kept up with, by halving; each step is decided by most of three."""
+    for step in range(HALVINGS):
+        rate_per_s = (low_per_s + high_per_s) / 2
+        votes = [keeps_up(rate_per_s, 10 * step + number) for number in range(3)]
+        low_per_s, high_per_s = (rate_per_s, high_per_s) if sum(votes) >= 2 else (low_per_s, rate_per_s)
+    return (low_per_s + high_per_s) / 2
+
+
+def percentiles(runner: asyncio.Runner, replica: Replica, work: Work) -> bool:
+    """Compare both at each load."""
+    holds = True
+    for share in LOADS:
+        rate_per_s = share * work.most_per_s
+        loads = [Load(rate_per_s, int(rate_per_s * SECONDS), seed) for seed in range(ROUNDS)]
+        replica.others_share()
+        measured = [runner.run(open_loop(replica.ask, load)) for load in loads]
+        disturbed = replica.others_share()
+        simulated = [simulate(work, load) for load in loads]
+        print(
+            f"{share:.0%} of the most, {rate_per_s:.0f} requests/s: others had {disturbed:.0%} of the core, "
+            f"sent up to {1000 * max(each.late_s for each in measured):.0f} ms late"
+        )
+        for percent in (50, 99):
+            both = [median(each.ms(percent) for each in outcomes) for outcomes in (simulated, measured)]
+            holds &= compare(f"  p{percent}", *both, "ms", spread(measured, percent))
+    return holds
+
+
+def main() -> bool:
+    lm.profile("bench-capacity", **MODEL)
+    options: dict[str, Any] = {"requests_per_minute": 10**7, "tokens_per_day": 10**10, "queue": "nats"}
+    with (
+        running_stack(versions=(None,), model="sim-large@bench-capacity", **options) as stack,
+        asyncio.Runner() as runner,
+    ):
+        part = stack.parts["replica-1"]
+
+        async def session() -> aiohttp.ClientSession:
+            connector = aiohttp.TCPConnector(limit=0)
+            return aiohttp.ClientSession(part.url, headers=stack.headers, connector=connector)
+
+        opened = runner.run(session())
+        replica = Replica(opened, part.pid)
+        try:
+            runner.run(work_of(replica.ask, replica.processor_s, requests=100))  # warm
+            work = runner.run(work_of(replica.ask, replica.processor_s, requests=CALIBRATING))
+            print(
+                f"a request: {1000 * work.first_work_s:.1f} ms of processor time alone, "
+                f"{1000 * work.work_s:.1f} ms among others; at most {work.most_per_s:.0f} requests/s"
+            )
+            holds = percentiles(runner, replica, work)
+
+            def load(rate_per_s: float, seed: int) -> Load:
+                return Load(rate_per_s, int(rate_per_s * SECONDS / 2), seed)
+
+            def measured(rate_per_s: float, seed: int) -> bool:
+                return runner.run(open_loop(replica.ask, load(rate_per_s, seed))).keeps_up(P99_MS)
+
+            def simulated(rate_per_s: float, seed: int) -> bool:
+                return simulate(work, load(rate_per_s, seed)).keeps_up(P99_MS)
+
+            between = [share * work.most_per_s for share in _STEPS]
+            points = [saturation(*between, each) for each in (simulated, measured)]
+            holds &= compare(f"saturation (p99 below {P99_MS:g} ms)", *points, "requests/s")
+            if replica.most_disturbed > UNDISTURBED:
+                print(f"not decided: others had up to {replica.most_disturbed:.0%} of the replica's core")
+            return holds and replica.most_disturbed <= UNDISTURBED
+        finally:
+            runner.run(opened.close())
+
+
+if __name__ == "__main__":
+    raise SystemExit(not main())
