@@ -11809,6 +11809,46 @@ for each in DEMANDS[:3]:
 
 
 # %% [markdown]
+# ### Mission control
+#
+# Numbers mean little until one has seen them move. This view sends a load through the gateway and shows three things over time: what the
+# load's own client saw (answers by status, percentiles, jobs that are not done), what each replica says of itself (`/health/ready` and
+# `/metrics`: ready or not, breakers, cache), and the faults that were set. It needs no Prometheus: it asks each replica itself, twice a
+# second.
+#
+# The cell flies by a script first: Redis is gone for a second, then the model is down for a second. **Predict:** which of the two do
+# customers notice? Do the *times* get worse or better while the model is down?
+
+# %% name="mission-control"
+from IPython.display import display
+
+from course_lib.labs import mission_control
+
+FAULTS = [
+    (1.0, "redis", "kill"),
+    (2.0, "redis", "start"),
+    (3.0, "model", "down"),
+    (4.0, "model", "as before"),
+]
+lm.profile("weather", ttft_p50_ms=50)
+control = mission_control(stack)
+display(control)
+await control.run(FAULTS, for_s=5.5)
+
+# %% [markdown]
+# Without Redis nobody is refused. Without the model, new questions get a 503 that says `model_down`, and what somebody has asked before is
+# still answered. Look at p50 meanwhile: a refusal is *quick*, so an outage makes percentiles look better, and times mean nothing without
+# the statuses beside them. Some refusals come after the model is back: each replica's **breaker** is still open, and asks with one call
+# whether the model works again. So what is worth an alert is the share that is refused, not how slow the rest is.
+#
+# Now the buttons are yours: press **Start** (it ends by itself after two minutes; Stop undoes every fault). Some questions to try:
+#
+# - *Kill the worker, start it after ten seconds.* What grows, and do customers who ask questions notice?
+# - *Kill a replica.* How many requests fail, and for how long does it count as not ready?
+# - *Let the model be slow, at 30 questions a second.* Which percentile tells of it first?
+# - *Let the model be rate limited.* What does the service say instead of 429, and why?
+
+# %% [markdown]
 # Last, everything that this notebook opened is ended. (To run an earlier part again after this, begin with the set-up cell.)
 
 # %% name="tidy"

@@ -27,7 +27,7 @@ from course_lib.labs.widget import Lab, choice
 from course_lib.lm.client import own_profiles
 from course_lib.lm.profiles import as_values, split_model
 
-RATES_PER_S = (5, 20, 50)
+RATES_PER_S = (5, 10, 30)
 USUAL = "as before"
 MODEL: dict[str, dict[str, Any]] = {
     USUAL: {},
@@ -48,7 +48,7 @@ _INTRO = (
 )
 _IDLE = "No load has been sent yet."
 _PHASES = "What the load's client saw through the gateway, from change to change"
-_REPLICAS = "What each replica says of itself since it was started (/health/ready, /metrics)"
+_REPLICAS = "What each replica says of itself (/health/ready, /metrics)"
 
 # -- what is shown -------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class MissionControl(Lab):
         self.button = widgets.Button(description="Start", tooltip="Start the load, or end it")
         self.button.on_click(lambda _: self.stop() if self.is_running else self.begin())
         rates = {str(rate): rate for rate in RATES_PER_S}
-        self.rate = choice("questions per s", rates, 20, label_width="9em")
+        self.rate = choice("questions per s", rates, 10, label_width="9em")
         self.model = choice("the model is", {name: name for name in MODEL}, USUAL, label_width="9em")
         self.model.observe(lambda change: self._choose_model(change["new"]), "value")
         names = [name for name in stack.parts if name != "gateway"] if stack else OWN_PARTS
@@ -162,7 +162,7 @@ class MissionControl(Lab):
         super().close()
 
     async def _fly(self, script: Script, for_s: float) -> None:
-        opened = ExitStack()
+        opened, words = ExitStack(), "Ended, and every fault is undone. Start begins anew."
         try:
             if self._given is None:
                 lm.profile(_PROFILE, ttft_p50_ms=50)
@@ -174,13 +174,11 @@ class MissionControl(Lab):
             self._usual = as_values(mine) if mine else {}
             await self._ask(self._stack, script, for_s)
         except CourseError as error:
-            self.say(f"Not started: {error}")
-        else:
-            self.show(show(self.seen))
-            self.say("Ended, and every fault is undone. Start begins anew.")
+            words = f"Ended: {error}"
         finally:
             await asyncio.to_thread(opened.close)
             self.button.description = "Start"
+            self.say(words)
 
     async def _ask(self, stack: Stack, script: Script, for_s: float) -> None:
         self.seen, self._is_up = Run(), True
@@ -193,11 +191,16 @@ class MissionControl(Lab):
             finally:
                 presses.cancel()
                 await self._mend_all(load)
+        self.show(show(self.seen))
 
     # -- faults ----------------------------------------------------------------------------------------
 
     async def _press_at(self, second: float, name: str, what: str) -> None:
         await asyncio.sleep(max(0.0, second - self.seen.now_s()))
+        self.press(name, what)
+
+    def press(self, name: str, what: str) -> None:
+        """Do what a choice or a button does: ("model", "down"), ("redis", "kill")."""
         if name == "model":
             self.model.value = what
         elif self.parts[name].description == f"{what} {name}":
@@ -285,6 +288,9 @@ class MissionControl(Lab):
             if button.description.startswith("start") and load.is_there():
                 await self._switched(name, "start")
             self._label(name, "kill")
+        self.say("Ending: what was broken is there again; the last answers and jobs are waited for …")
+        if load.is_there():
+            await load.recovered()
 
 
 async def _after(before: asyncio.Task[None] | None, work: Coroutine[Any, Any, None]) -> None:

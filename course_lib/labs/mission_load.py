@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,9 +30,9 @@ GOOD = ("answered", "from cache")
 PARTS = ("jobs not done", "replicas ready", "breakers open")
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 _EVERY_S, _WINDOW_S = 0.5, 3.0
-_GIVE_UP_S, _SCRAPE_S, _JOBS_END_S = 9.0, 0.4, 15.0
+_GIVE_UP_S, _SCRAPE_S, _RECOVERS_S, _JOBS_END_S = 9.0, 0.4, 10.0, 15.0
 _READ = ('service_requests_total{route="/v1/answers"', "dspy_cache_hits_total", "dspy_breaker_open")
-_BREAKER = {0.0: "closed", 0.5: "half-open", 1.0: "open"}
+_BREAKERS, _BREAKER = "breakers not closed", {0.5: "half-open", 1.0: "open"}
 
 
 class Answer(NamedTuple):
@@ -90,9 +90,9 @@ class Load:
         limits = httpx.Limits(max_connections=None)
         options: dict[str, Any] = {"headers": stack.headers, "timeout": _GIVE_UP_S, "trust_env": False}
         self._client = httpx.AsyncClient(base_url=stack.url, limits=limits, **options)
-        self._popular = [ticket.text for ticket in desk.tickets("train")[:20]]
+        self._popular = [ticket.text for ticket in desk.tickets("train")[:8]]
         self._draw = random.Random()
-        self._counted, self._tasks = 0, list[asyncio.Task[None]]()
+        self._counted, self._tasks, self._looked = 0, list[asyncio.Task[None]](), asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._tasks = [
@@ -102,14 +102,16 @@ class Load:
 
     async def __aexit__(self, *_: object) -> None:
         """Ask no more, let the jobs be done, and look once more."""
-        for task in self._tasks:
+        *asking, looking = self._tasks
+        for task in asking:
             task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         give_up_s = time.monotonic() + _JOBS_END_S
         while self._run.jobs and self.is_there() and time.monotonic() < give_up_s:
             with suppress(httpx.HTTPError):
                 await self._ask_jobs()
             await asyncio.sleep(0.05)
+        looking.cancel()
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._look()
         await self._client.aclose()
         for error in ended:
@@ -125,6 +127,14 @@ class Load:
         told = asyncio.create_task(over.wait())
         await asyncio.wait([told, *self._tasks], timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
+
+    async def recovered(self) -> None:
+        """Wait until every replica asks the model again, while questions still come."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RECOVERS_S):
+                while self._run.ticks and self._run.ticks[-1]["breakers open"]:
+                    self._looked.clear()
+                    await self._looked.wait()
 
     async def _asking(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -152,7 +162,7 @@ class Load:
         """Send a job a second, and ask the oldest ones whether they are done."""
         while True:
             await asyncio.sleep(1.0)
-            inputs = [self._new(text) for text in self._popular[:3]]
+            inputs = [self._new(text) for text in self._popular[:2]]
             with suppress(httpx.HTTPError):
                 response = await self._client.post("/v1/jobs", json={"program": "triage", "inputs": inputs})
                 if response.status_code == httpx.codes.ACCEPTED:
@@ -170,6 +180,7 @@ class Load:
         while self.is_there():
             await asyncio.sleep(_EVERY_S)
             await self._look()
+            self._looked.set()
             self._seen()
 
     async def _look(self) -> None:
@@ -181,7 +192,7 @@ class Load:
         said = Counter(each.said if each.said in GOOD else each.said.split()[0] for each in new)
         since_s = at_s - (run.ticks[-1]["at_s"] if run.ticks else 0.0)
         ready = sum(row["ready"].startswith("yes") for row in rows)
-        parts = (len(run.jobs), ready, sum(row["breaker"] in ("open", "half-open") for row in rows))
+        parts = (len(run.jobs), ready, sum(bool(row[_BREAKERS]) for row in rows))
         run.ticks.append(
             {
                 "at_s": at_s,
@@ -196,20 +207,33 @@ class Load:
             health = await self._client.get(f"{url}/health/ready", timeout=_SCRAPE_S)
             metrics = await self._client.get(f"{url}/metrics", timeout=_SCRAPE_S)
         except httpx.HTTPError:
-            return {"replica": name, "ready": "no answer", "breaker": ""}
+            return {"replica": name, "ready": "no answer", _BREAKERS: ""}
         missed = [part for part, text in _json(health).get("parts", {}).items() if text != "ok"]
         ready = "no" if not health.is_success else f"yes, without {', '.join(missed)}" if missed else "yes"
-        answers, hits, breaker = _summed(metrics.text)
-        told = {"breaker": _BREAKER[breaker], "answers": f"{answers:.0f}", "cache hits": f"{hits:.0f}"}
-        return {"replica": name, "ready": ready, **told}
+        samples = _samples(metrics.text)
+        unwell = [
+            f"{each.labels['breaker']} {_BREAKER[each.value]}"
+            for each in samples["dspy_breaker_open"]
+            if each.value
+        ]
+        counts = {
+            told: f"{sum(each.value for each in samples[counter]):.0f}"
+            for told, counter in (
+                ("answers", "service_requests_total"),
+                ("cache hits", "dspy_cache_hits_total"),
+            )
+        }
+        return {"replica": name, "ready": ready, _BREAKERS: ", ".join(unwell), **counts}
 
 
-def _summed(text: str) -> list[float]:
-    """Return the sums of _READ; to parse all of a replica's metrics takes ten times as long."""
+def _samples(text: str) -> dict[str, list[Any]]:
+    """Return the samples of _READ by name; to parse all of a replica's metrics takes ten times as long."""
     lines = "\n".join(line for line in text.splitlines() if line.startswith(_READ))
-    families = text_string_to_metric_families(f"{lines}\n")
-    samples = [sample for family in families for sample in family.samples]
-    return [sum(each.value for each in samples if read.startswith(each.name)) for read in _READ]
+    found: dict[str, list[Any]] = defaultdict(list)
+    for family in text_string_to_metric_families(f"{lines}\n"):
+        for sample in family.samples:
+            found[sample.name].append(sample)
+    return found
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:
