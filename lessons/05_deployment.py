@@ -11817,7 +11817,7 @@ for each in DEMANDS[:3]:
 # second.
 #
 # The cell flies by a script first: Redis is gone for a second, then the model is down for a second. **Predict:** which of the two do
-# customers notice? Do the *times* get worse or better while the model is down?
+# customers notice, and do refusals end when the model is back?
 
 # %% name="mission-control"
 from IPython.display import display
@@ -11825,27 +11825,28 @@ from IPython.display import display
 from course_lib.labs import mission_control
 
 FAULTS = [
-    (1.0, "redis", "kill"),
-    (2.0, "redis", "start"),
-    (3.0, "model", "down"),
-    (4.0, "model", "as before"),
+    (0.6, "redis", "kill"),
+    (1.6, "redis", "start"),
+    (2.4, "model", "down"),
+    (3.4, "model", "as before"),
 ]
 lm.profile("weather", ttft_p50_ms=50)
 control = mission_control(stack)
 display(control)
-await control.run(FAULTS, for_s=5.5)
+await control.run(FAULTS, for_s=4.6)
 
 # %% [markdown]
-# Without Redis nobody is refused. Without the model, new questions get a 503 that says `model_down`, and what somebody has asked before is
-# still answered. Look at p50 meanwhile: a refusal is *quick*, so an outage makes percentiles look better, and times mean nothing without
-# the statuses beside them. Some refusals come after the model is back: each replica's **breaker** is still open, and asks with one call
-# whether the model works again. So what is worth an alert is the share that is refused, not how slow the rest is.
+# Without Redis nobody is refused; some wait a moment, until their replica has given it up. Without the model, a new question gets a 503 that
+# says `model_down`, and what somebody has asked before is still answered. Refusals may go on for a moment when the model is back: a replica
+# whose **breaker** is open does not ask, until one trial call has shown that the model works. Then every job is waited for: those that came
+# meanwhile are tried again after a pause, and none is lost.
 #
 # Now the buttons are yours: press **Start** (it ends by itself after two minutes; Stop undoes every fault). Some questions to try:
 #
 # - *Kill the worker, start it after ten seconds.* What grows, and do customers who ask questions notice?
 # - *Kill a replica.* How many requests fail, and for how long does it count as not ready?
 # - *Let the model be slow, at 30 questions a second.* Which percentile tells of it first?
+# - *Let the model be down for ten seconds.* Why does p50 fall, and what would an alert on times alone have said?
 # - *Let the model be rate limited.* What does the service say instead of 429, and why?
 
 # %% [markdown]

@@ -173,6 +173,8 @@ class MissionControl(Lab):
             mine = own_profiles.get(self._profile)
             self._usual = as_values(mine) if mine else {}
             await self._ask(self._stack, script, for_s)
+            if jobs := len(self.seen.jobs):
+                words += f" The worker still has {jobs} jobs, which it tries again after a pause."
         except CourseError as error:
             words = f"Ended: {error}"
         finally:

@@ -29,7 +29,7 @@ from course_lib.labs.strips import Band, Tick
 GOOD = ("answered", "from cache")
 PARTS = ("jobs not done", "replicas ready", "breakers open")
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
-_EVERY_S, _WINDOW_S = 0.5, 3.0
+_EVERY_S, _WINDOW_S, _SHORT_S = 0.5, 3.0, 0.05
 _GIVE_UP_S, _SCRAPE_S, _RECOVERS_S, _JOBS_END_S = 9.0, 0.4, 10.0, 15.0
 _READ = ('service_requests_total{route="/v1/answers"', "dspy_cache_hits_total", "dspy_breaker_open")
 _BREAKERS, _BREAKER = "breakers not closed", {0.5: "half-open", 1.0: "open"}
@@ -64,14 +64,14 @@ class Run:
         return time.perf_counter() - self.begun_s
 
     def phases(self) -> list[tuple[float, float, str]]:
-        """Return (from second, until second, what was broken) of each time in which that was the same."""
+        """Return (from second, until second, what was broken) of each while in which that was the same."""
         end_s = self.ticks[-1]["at_s"] if self.ticks else 0.0
         edges = {0.0, end_s, *(edge for each in self.faults for edge in (each.from_s, each.until_s))}
         found = []
         for begin, end in itertools.pairwise(sorted(edge for edge in edges if edge <= end_s)):
             names = [each.name for each in self.faults if each.from_s <= begin and each.until_s >= end]
             found.append((begin, end, ", ".join(names) or "nothing"))
-        return found
+        return [each for each in found if each[1] - each[0] > _SHORT_S]
 
 
 def percentiles_ms(came: Sequence[Answer]) -> dict[str, float]:
