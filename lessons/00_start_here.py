@@ -521,14 +521,14 @@ names_table()
 # %% [markdown]
 # ### An index of the chapter
 #
-# What books list under *advanced topics*, and where each is measured or built here. The second half of section 5
-# (watching and releasing the service) and section 6 (the flight test) are in preparation.
+# What books list under *advanced topics*, and where each is measured or built here. Section 6 (the flight test) is in
+# preparation.
 #
 # | topic | | where |
 # | --- | --- | --- |
 # | **Performance metrics** | latency, percentiles | [02, part 1](02_caching.ipynb#1.-Where-the-time-and-the-money-go) |
 # | | throughput, resource use, error rate | [02, part 1](02_caching.ipynb#Percentiles:-what-each-figure-says-and-hides); under load: [03, part 2](03_async.ipynb#2.-Concurrency-on-purpose) |
-# | | scalability | replicas behind a gateway: [05, part 2](05_deployment.ipynb#2.-Gateway-and-guard); load and growth: in preparation |
+# | | scalability | replicas behind a gateway: [05, part 2](05_deployment.ipynb#2.-Gateway-and-guard); load and growth: [05, part 7](05_deployment.ipynb#7.-Scale) |
 # | **Optimisation** | better prompts (the algorithm of a prompt) | [part 2 here](#It-learns-from-what-the-prompt-shows); optimizers: [04, part 5](04_debugging.ipynb#5.-Where-quality-is-lost) |
 # | | caching | [02, part 2](02_caching.ipynb#2.-DSPy's-own-cache) and [part 3](02_caching.ipynb#3.-A-shared-tier) |
 # | | batching | [02, part 5](02_caching.ipynb#5.-Batches) |
@@ -539,7 +539,9 @@ names_table()
 # | | work that may wait: jobs and workers | [05, part 3](05_deployment.ipynb#3.-State-and-queue) |
 # | **Deployment** | service, settings, programs as versions | [05, part 1](05_deployment.ipynb#1.-From-notebook-to-service) |
 # | | gateway, replicas, canary | [05, part 2](05_deployment.ipynb#A-tenth-of-the-traffic) |
-# | | alerts, releases, roll-back | in preparation |
+# | | alerts, dashboards, the service while things break | [05, part 5](05_deployment.ipynb#5.-Observability) |
+# | | image, Kubernetes, releases, roll-back | [05, part 6](05_deployment.ipynb#6.-Releases) |
+# | | an optimizer in production | [05, part 7](05_deployment.ipynb#7.-Scale) |
 # | **Resilience** | back-off, circuit breaker, fallback, graceful degradation | [03, part 6](03_async.ipynb#6.-Resilience); what they do not cure: [part 7](03_async.ipynb#7.-Deeper:-what-breaks-in-production) |
 # | | a provider's rate limits | [03, part 3](03_async.ipynb#3.-Rate-limits) |
 # | **Security** | validation of input and of arguments | [01, part 4](01_adapters.ipynb#4.-Tools) |

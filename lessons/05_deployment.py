@@ -12615,6 +12615,45 @@ plot(
 # change should not wait for the alarm: the people who move the teams are the better signal. And no optimizer knows the new rule by itself.
 # It learned it from tickets that somebody labelled, which is where the work is. **Try:** give it `shown[:20]`, or another rule.
 
+# ### Mission control
+#
+# Numbers mean little until one has seen them move. This view sends a load through the gateway and shows three things over time: what the
+# load's own client saw (answers by status, percentiles, jobs that are not done), what each replica says of itself (`/health/ready` and
+# `/metrics`: ready or not, breakers, cache), and the faults that were set. It needs no Prometheus: it asks each replica itself, twice a
+# second.
+#
+# The cell flies by a script first: Redis is gone for a second, then the model is down for a second. **Predict:** which of the two do
+# customers notice, and do refusals end when the model is back?
+
+# %% name="mission-control"
+from IPython.display import display
+
+from course_lib.labs import mission_control
+
+FAULTS = [
+    (0.6, "redis", "kill"),
+    (1.6, "redis", "start"),
+    (2.4, "model", "down"),
+    (3.4, "model", "as before"),
+]
+lm.profile("weather", ttft_p50_ms=50)
+control = mission_control(stack)
+display(control)
+await control.run(FAULTS, for_s=4.6)
+
+# %% [markdown]
+# Without Redis nobody is refused; some wait a moment, until their replica has given it up. Without the model, a new question gets a 503 that
+# says `model_down`, and what somebody has asked before is still answered. Refusals may go on for a moment when the model is back: a replica
+# whose **breaker** is open does not ask, until one trial call has shown that the model works. Then every job is waited for: those that came
+# meanwhile are tried again after a pause, and none is lost.
+#
+# Now the buttons are yours: press **Start** (it ends by itself after two minutes; Stop undoes every fault). Some questions to try:
+#
+# - *Kill the worker, start it after ten seconds.* What grows, and do customers who ask questions notice?
+# - *Kill a replica.* How many requests fail, and for how long does it count as not ready?
+# - *Let the model be slow, at 30 questions a second.* Which percentile tells of it first?
+# - *Let the model be down for ten seconds.* Why does p50 fall, and what would an alert on times alone have said?
+# - *Let the model be rate limited.* What does the service say instead of 429, and why?
 
 # %% [markdown]
 # Last, everything that this notebook opened is ended. (To run an earlier part again after this, begin with the set-up cell.)

@@ -12,6 +12,7 @@
 - `wind_tunnel`: concurrency, latency and rate limit to throughput and percentiles, live (03, part 2)
 - `streaming_race`: one question asked whole and as a stream, live (03, part 4)
 - `trace_viewer`: a run's spans as a tree and a waterfall, with prompt, reply and cost of each (04, part 3)
+- `mission_control`: load on the running service, faults at a button, and who notices, live (05, part 5)
 """
 
 import lazy_loader

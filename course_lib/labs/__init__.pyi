@@ -1,6 +1,7 @@
 from .adapter_xray import xray
 from .architecture_view import architecture
 from .cache_explorer_view import cache_explorer
+from .mission_control_view import mission_control
 from .names import names_table
 from .progress_board import board
 from .reading import plot, show_messages, table
@@ -15,6 +16,7 @@ __all__ = [
     "board",
     "cache_explorer",
     "meter",
+    "mission_control",
     "names_table",
     "plot",
     "self_test",
