@@ -26,7 +26,7 @@ def course(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_command_has_help_with_an_example():
     learner, maintainer = "diff doctor export lab lm reset setup update", "build proof"
-    service = "audit-verify config-check serve worker"
+    service = "audit-verify config-check replica serve worker"
     known = f"{learner} {maintainer} {service}"
     assert sorted(name.replace(" ", "-") for name in COMMANDS) == sorted(known.split())
     for name, command in COMMANDS.items():
