@@ -121,7 +121,7 @@ def replica(secrets: SecretsFolder = None) -> None:
 
     It takes no more requests then, and ends when what is under way is answered.
 
-    Example: COURSE_SERVICE_PORT=8080 course replica --secrets /run/secrets
+    Example: COURSE_SERVICE_PORT=8000 course replica --secrets /run/secrets
     """
     from course_lib.deployment import DeploymentConfig
     from course_lib.deployment.replica import run_alone
