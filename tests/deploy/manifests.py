@@ -168,7 +168,7 @@ def failed_policies(folder: Path, scratch: Path) -> dict[str, set[str]]:
     command = [linter("checkov"), "-d", str(folder), "--framework", "kubernetes", "--skip-download"]
     told = subprocess.run(
         [*command, "--compact", "-o", "json"],
-        env={**os.environ, "TMPDIR": str(scratch)},
+        env={**os.environ, "TMPDIR": str(scratch), "CKV_SKIP_PACKAGE_UPDATE_CHECK": "True"},
         capture_output=True,
         text=True,
         check=False,
