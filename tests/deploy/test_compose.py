@@ -153,11 +153,10 @@ def test_the_routes_are_those_that_the_library_makes():
 
 
 def test_what_is_mounted_is_there():
-    mounted = [volume for each in services().values() for volume in each.get("volumes", [])]
+    volumes = [volume for each in services().values() for volume in each.get("volumes", [])]
+    mounted = [Path(volume["source"]) for volume in volumes if volume["type"] == "bind"]
 
-    assert [
-        each["source"] for each in mounted if each["type"] == "bind" and not Path(each["source"]).exists()
-    ] == []
+    assert [path for path in mounted if not path.exists()] == []
 
 
 def test_a_process_has_the_time_that_it_may_take_to_end():
