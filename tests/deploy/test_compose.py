@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import json
 import re
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -150,6 +153,28 @@ def test_the_routes_are_those_that_the_library_makes():
     written = yaml.safe_load((DEPLOY / "gateway" / "routes.yaml").read_text())
 
     assert written == routes(replicas, config=DeploymentConfig())
+
+
+def test_traefik_understands_its_words_and_its_routes(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    gateway = services()["gateway"]
+
+    def here(words: list[str]) -> list[str]:
+        moved = [word.replace("=:8080", f"={address}") for word in words]
+        return [script("traefik"), *[word.replace("/etc/traefik", str(DEPLOY / "gateway")) for word in moved]]
+
+    look = here(gateway["healthcheck"]["test"][2:])
+
+    with subprocess.Popen(here(gateway["command"]), cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        give_up_at = time.monotonic() + 30
+        while subprocess.run(look, cwd=tmp_path, capture_output=True, check=False).returncode:
+            assert process.poll() is None
+            assert time.monotonic() < give_up_at
+        told = [httpx.get(f"http://{address}{path}").status_code for path in ("/v1/answers", "/metrics")]
+        process.terminate()
+
+    assert told == [502, 404]  # no replica runs here; and what is told of it has no route
 
 
 def test_what_is_mounted_is_there():
