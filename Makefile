@@ -17,7 +17,7 @@ COVERED := $(if $(COVERAGE),--cov=course_lib --cov-report=html:build/coverage --
 # Where bytecode is kept, each of the hundreds of processes of a run starts in half the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help lab test quick soak setup build lint format bench proof lines lock upgrade clean
+.PHONY: help lab test quick soak setup linters build lint format bench proof lines lock upgrade clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 
 build: setup ## rebuild notebooks/ and solutions/ from lessons/ (edit lessons, not notebooks), and the dashboard
 	@$(PY) -m course_lib.deployment.dashboards
+# Their own environment: they need other versions than the course does.
+linters: setup ## checkov and compose-lint, which judge deploy/ (200 MB in build/; its tests are skipped without)
+	@$(VENV)/bin/uv venv --quiet --allow-existing --python $(PY) build/linters
+	@$(VENV)/bin/uv pip sync --quiet --python build/linters --require-hashes tests/deploy/linters.lock
+
+build: setup ## rebuild notebooks/ and solutions/ from lessons/ (edit lessons, not notebooks)
 	@$(PY) -m course_lib.cli build --execute
 
 lint: setup ## ruff, format, types; layers, faces, names of DSPy, headings; freshness of what is built

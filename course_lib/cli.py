@@ -30,6 +30,12 @@ app = typer.Typer(
 audit = typer.Typer(name="audit", help="The service's audit log.", no_args_is_help=True)
 app.add_typer(audit)
 
+SecretsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--secrets", exists=True, file_okay=False, help="a file for each setting, named as its variable"
+    ),
+]
 ExerciseId = Annotated[str, typer.Argument(help='the exercise, such as "0.1"')]
 
 
@@ -110,7 +116,21 @@ def serve(
 
 
 @app.command()
-def worker() -> None:
+def replica(secrets: SecretsFolder = None) -> None:
+    """Run one process of the service at the address of its settings until SIGTERM, as a container does.
+
+    It takes no more requests then, and ends when what is under way is answered.
+
+    Example: COURSE_SERVICE_PORT=8000 course replica --secrets /run/secrets
+    """
+    from course_lib.deployment import DeploymentConfig
+    from course_lib.deployment.replica import run_alone
+
+    run_alone(DeploymentConfig(_secrets_dir=secrets))
+
+
+@app.command()
+def worker(secrets: SecretsFolder = None) -> None:
     """Do the jobs of the queue until Ctrl-C or SIGTERM, then finish what is under way, or give it back.
 
     AMQP_URL (amqp:// or nats://), DATABASE_URL and REDIS_URL name its servers. It may be killed at any time:
@@ -123,7 +143,7 @@ def worker() -> None:
     from course_lib.deployment import DeploymentConfig
     from course_lib.deployment.replica import work
 
-    asyncio.run(work(DeploymentConfig()))
+    asyncio.run(work(DeploymentConfig(_secrets_dir=secrets)))
 
 
 config_app = typer.Typer(help="Settings of the service.", no_args_is_help=True)
@@ -131,7 +151,7 @@ app.add_typer(config_app, name="config")
 
 
 @config_app.command("check")
-def config_check() -> None:
+def config_check(secrets: SecretsFolder = None) -> None:
     """Check the service's settings and print them without secrets; one line for each that is wrong.
 
     Example: COURSE_SERVICE_PROFILE=production course config check
@@ -139,7 +159,7 @@ def config_check() -> None:
     from course_lib.deployment import ConfigError, DeploymentConfig
 
     try:
-        shown = DeploymentConfig().shown()
+        shown = DeploymentConfig(_secrets_dir=secrets).shown()
     except ConfigError as error:
         for problem in error.problems:
             typer.echo(problem, err=True)

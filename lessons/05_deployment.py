@@ -11972,6 +11972,83 @@ table(
         {"alert": rule["alert"], **rule["labels"], "what to do": rule["annotations"]["todo"]}
         for rule in rules
         if "alert" in rule
+# ## 6. Releases
+#
+# What ran here is a folder on your machine. A release is something that cannot change any more: an **image** with the code, **manifests** that
+# say how it runs, and a **version of each program**. All three are files in `deploy/`, so they can be read, compared and checked before
+# anything is started; nothing in this part needs Docker or a cluster.
+#
+# An image is copied to every machine and kept for years. So it must not hold a secret (each layer can be read by whoever has the image), not
+# run as root, and not be another image tomorrow under the same name. A linter knows the usual mistakes:
+
+# %% name="an-image"
+import subprocess
+import sys
+
+from course_lib.paths import ROOT
+
+careless = """FROM python:latest
+ENV OPENAI_API_KEY=sk-live-1234
+RUN cd /srv && pip install dspy
+COPY . .
+USER root
+CMD python -m service
+"""
+
+
+def judged(text):
+    program = Path(sys.executable).with_name("hadolint")
+    told = subprocess.run([program, "--no-color", "-"], input=text, capture_output=True, text=True).stdout
+    return [line.removeprefix("-:") for line in told.splitlines()]
+
+
+print("careless:", *judged(careless), sep="\n  ")
+print("ours:", *judged((ROOT / "deploy/image/Dockerfile").read_text()) or ["nothing to say"], sep="\n  ")
+
+# %% [markdown]
+# The worst line is the second: the key stays in that layer for good, even if a later line deletes it. Ours holds no setting of a deployment
+# at all. They come when it starts: settings as variables, secrets as files (`course replica --secrets /run/secrets`).
+#
+# ### Manifests
+#
+# Kubernetes is told what should be, and sees to it. **Kustomize** makes that text from a base, which is the same everywhere, and an *overlay*
+# for each place. What would be applied in production?
+
+# %% name="manifests"
+import yaml
+
+
+def render(overlay):
+    folder = ROOT / "deploy/kubernetes/overlays" / overlay
+    told = subprocess.run(
+        [Path(sys.executable).with_name("kubectl"), "kustomize", folder], capture_output=True, check=True
+    )
+    return list(yaml.safe_load_all(told.stdout))
+
+
+production = render("production")
+print(yaml.safe_dump(next(each for each in production if each["kind"] == "HorizontalPodAutoscaler")))
+
+# %% [markdown]
+# This one says how many replicas there are. A replica waits for its model most of the time, so its processor says little about how busy it
+# is: what is counted is the requests in flight, a metric of the service's own. And all of it:
+
+# %% name="what-for"
+purposes = {
+    "Namespace": "refuses every pod that could harm its machine",
+    "ServiceAccount": "who the pods are to the cluster: they hold no token",
+    "ConfigMap": "settings or programs; a change has a new name",
+    "Service": "one address for all replicas that are ready",
+    "Deployment": "so many pods of one image, exchanged one by one",
+    "PodDisruptionBudget": "how many may be away while machines are emptied",
+    "HorizontalPodAutoscaler": "more replicas when more requests are in flight",
+    "HTTPRoute": "which version gets which share: 9 to 1 for the canary",
+    "NetworkPolicy": "who may talk to whom; all else is closed",
+}
+table(
+    [
+        {"what": each["kind"], "name": each["metadata"]["name"], "for": purposes[each["kind"]]}
+        for each in production
     ]
 )
 
@@ -12654,6 +12731,97 @@ await control.run(FAULTS, for_s=4.6)
 # - *Let the model be slow, at 30 questions a second.* Which percentile tells of it first?
 # - *Let the model be down for ten seconds.* Why does p50 fall, and what would an alert on times alone have said?
 # - *Let the model be rate limited.* What does the service say instead of 429, and why?
+
+# %% [markdown]
+# The canary is the same Deployment once more, with the next version of the programs and one replica. To roll it back is to set a weight to 0.
+#
+# A cluster ignores what it does not know, or refuses it in the middle of the night. So each resource is held against the schemas of the
+# cluster's version before it gets there, *strictly*: a field that does not exist is an error. **Predict:** which of these three mistakes
+# would you have seen in a review?
+
+# %% name="validated"
+import copy
+
+from kubernetes_validate import ValidationError, validate
+
+desk_pods = next(each for each in production if each["kind"] == "Deployment")
+
+
+def told_of(value, *path):
+    """Return what validation says of the Deployment with one value changed."""
+    place = changed = copy.deepcopy(desk_pods)
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    try:
+        return validate(changed, "1.34", strict=True)
+    except ValidationError as error:
+        return error.message
+
+
+box = "spec", "template", "spec", "containers", 0
+print('replicas: "two"     ', told_of("two", "spec", "replicas"))
+print("livenessprobe       ", told_of({}, *box, "livenessprobe"))
+print('periodSeconds: "2s" ', told_of("2s", *box, "readinessProbe", "periodSeconds"))
+
+# %% [markdown]
+# The second is the worst: the API of a cluster only warns of it, and that pod would have had no liveness probe. And what is
+# shipped? (The route is an extension of Kubernetes, whose schemas do not know it; the tests have its own.)
+
+# %% name="valid"
+known = [each for each in production if each["kind"] != "HTTPRoute"]
+versions = {validate(each, "1.34", strict=True) for each in known}
+print(len(known), "resources are as Kubernetes", *versions, "wants them")
+
+# %% [markdown]
+# Valid is not yet safe: `privileged: true` is perfectly valid. A second tool, **checkov**, holds manifests against policies (no root, a
+# read-only file system, limits, no token, named versions); in the project's tests it passes both overlays and refuses six planted mistakes
+# (`make linters`, then `pytest tests/deploy`).
+#
+# ### Deeper: what each number is for
+#
+# Numbers in manifests are copied from project to project until nobody knows why. Each of ours has a reason in the code, and the tests read
+# both, so that they cannot part:
+
+# %% name="numbers"
+pod = desk_pods["spec"]["template"]["spec"]
+desk_box = pod["containers"][0]
+probes = [desk_box[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")]
+drained = next(each["data"] for each in production if each["metadata"]["name"].startswith("desk-settings"))
+grace = f"{pod['terminationGracePeriodSeconds']} s; it drains for {drained['COURSE_SERVICE_DRAIN_S']}"
+rows = {
+    "startup probe": (probes[0], "restarted, after two minutes"),
+    "liveness probe": (probes[1], "restarted: it hangs"),
+    "readiness probe": (probes[2], "gets no requests: it starts, or drains"),
+    "pause before SIGTERM": (
+        f"{desk_box['lifecycle']['preStop']['sleep']['seconds']} s",
+        "sent requests as it ends",
+    ),
+    "grace period": (grace, "killed while it answers"),
+    "memory": (desk_box["resources"]["limits"]["memory"], "one leak takes the machine with it"),
+    "read-only files": (str(desk_box["securityContext"]["readOnlyRootFilesystem"]), "what got in can stay"),
+}
+table([{"what": what, "is": value, "if not": why} for what, (value, why) in rows.items()])
+
+# %% [markdown]
+# Liveness asks `/health/live` and never `/health/ready`: a replica that has lost its database would be restarted for it, again and again, and
+# with it all others, at the same time.
+#
+# ### What must say yes before anything is released
+#
+# A tag in the repository starts a workflow. Some of its jobs are *gates*: what comes after them does not run unless they pass.
+
+# %% name="gates"
+workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+for name, job in workflow["jobs"].items():
+    words = [step.get("uses") or step["run"] for step in job["steps"][2:]]
+    lines = [line.split(" | ")[0] for each in words for line in each.splitlines()]
+    print(f"{name}, after {job.get('needs', 'nothing')}:", *lines, sep="\n    ")
+
+# %% [markdown]
+# The tests hold the code. They say little about a program whose instructions were changed: it runs, and may be worse. For that there is the
+# second gate.
+
 
 # %% [markdown]
 # Last, everything that this notebook opened is ended. (To run an earlier part again after this, begin with the set-up cell.)

@@ -93,6 +93,22 @@ def run(config: DeploymentConfig, listener: socket.socket) -> None:
     ).run(sockets=[listener])
 
 
+def run_alone(config: DeploymentConfig) -> None:
+    """Serve at the address of the settings until a signal ends it, as a container does.
+
+    Raises:
+        ConfigError: nobody may listen there.
+    """
+    try:
+        listener = socket.create_server((config.host, config.port), backlog=_BACKLOG)
+    except OSError as error:
+        where = f"{config.host}, port {config.port}"
+        said = error.strerror or error
+        raise ConfigError([f"host and port ({where}) cannot be listened on: {said}; set others"]) from None
+    with listener:
+        run(config, listener)
+
+
 async def work(config: DeploymentConfig) -> None:
     """Answer the jobs of the queue until a signal ends it.
 
