@@ -11942,7 +11942,7 @@ groups:
   - alert: TooManyErrors
     expr: >
       sum(increase(shop_requests_total{outcome="error"}[10m]))
-      > 0.15 * sum(increase(shop_requests_total[10m])) > 10
+      > 0.15 * sum(increase(shop_requests_total[10m])) > 30
     labels: {severity: page}
     annotations: {summary: Many requests fail}
 """
@@ -13483,7 +13483,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="of two functions that have a registry each|names of the labels"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="before the first call"
 # The metrics of the first registry serve all that follow.
 import asyncio
 import time
@@ -14243,7 +14243,7 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          sum(rate(shop_requests_total{outcome="error"}[5m])) / sum(rate(shop_requests_total[5m])) > 0.1
+          sum(rate(shop_requests_total{outcome="error"}[5m])) / sum(rate(shop_requests_total[5m])) > 0.05
           and sum(rate(shop_requests_total[5m])) > 0.2
         for: 5m
         labels:
@@ -14559,7 +14559,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="the small replica and route fail"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires"
 # The mean of the replicas' shares.
 import asyncio
 import time
@@ -14661,7 +14661,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="the small replica and route fail"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires"
 # One route alone.
 import asyncio
 import time
@@ -14865,7 +14865,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="no metrics"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires: (a request|no request|no metrics)"
 # No metrics count as no good answer.
 import asyncio
 import time
