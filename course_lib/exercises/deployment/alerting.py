@@ -60,6 +60,8 @@ class _Shop:
         self.ended = Counter[tuple[str, str]]()
         self.inside_s, self.outside_s = dict.fromkeys(ROUTES, 0.0), dict.fromkeys(ROUTES, 0.0)
         self.asked, self.words = list[tuple[Any, ...]](), set[str]()
+        self.now = self.most = 0
+        """Calls of `answer` under way, and the most at once."""
         self.under_way: Callable[[], None] = lambda: None
         """Called while a call is under way."""
         self._ends = dict[str, tuple[object, float]]()
@@ -70,6 +72,8 @@ class _Shop:
     async def _answer(self, route: str, question: str, customer: str) -> object:
         self.asked.append((route, question, customer))
         end, wait_s = self._ends[question]
+        self.now += 1
+        self.most = max(self.most, self.now)
         began_s = time.perf_counter()
         try:
             self.under_way()
@@ -78,6 +82,7 @@ class _Shop:
                 raise end
             return end
         finally:
+            self.now -= 1
             self.inside_s[_known(route)] += time.perf_counter() - began_s
 
     async def call(self, route: str, outcome: str, wait_s: float = 0.0) -> None:
@@ -152,6 +157,9 @@ async def is_there_from_the_start(measured: Any, _: Any) -> None:
     """Every series is there before the first call, with 0; the histogram has a bound at 2 seconds."""
     shop = _Shop(measured)
     shop.expect_counted("before the first call")
+    families = [*text_string_to_metric_families(shop.text())]
+    types = {each.name: each.type for each in families if each.name in ("shop_requests", _COUNT, _TIME)}
+    expect_equal(types, {"shop_requests": "counter", _TIME: "histogram"}, "types of the metrics")
     bounds = {float(each.labels["le"]) for each in shop.samples() if each.name == f"{_TIME}_bucket"}
     expect(2.0 in bounds, f"bounds of {_TIME}", observed=sorted(bounds), expected="2.0 among them")
 
@@ -179,9 +187,10 @@ async def takes_the_time(measured: Any, _: Any) -> None:
         await shop.call(route, outcome, takes_s)
 
     for outcome in OUTCOMES:
-        first = (one(route, outcome, begins_s=0.0, takes_s=random.uniform(0.12, 0.16)) for route in ROUTES)
-        later = (one(route, "ok", begins_s=0.08, takes_s=random.uniform(0.0, 0.02)) for route in ROUTES)
+        first = (one(route, outcome, begins_s=0.0, takes_s=random.uniform(0.06, 0.08)) for route in ROUTES)
+        later = (one(route, "ok", begins_s=0.04, takes_s=random.uniform(0.0, 0.01)) for route in ROUTES)
         await asyncio.gather(*first, *later)
+        expect(shop.most >= len(ROUTES), "calls under way at once", observed=shop.most, expected="all of them")
         for (route,), got_s in shop.values(f"{_TIME}_sum").items():
             slack_s = _CLOCKS_S * sum(count for key, count in shop.ended.items() if key[0] == route)
             least_s, most_s = shop.inside_s[route] - slack_s, shop.outside_s[route] + slack_s
