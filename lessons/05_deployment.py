@@ -11857,7 +11857,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -11910,7 +11914,9 @@ ROUTES = ("answers", "jobs")
 
 def measured(answer, registry):
     requests = Counter("shop_requests_total", "Calls.", ("route", "outcome"), registry=registry)
-    times = Histogram("shop_request_seconds", "Seconds.", ("route",), registry=registry, buckets=(0.25, 1, 2, 8))
+    times = Histogram(
+        "shop_request_seconds", "Seconds.", ("route",), registry=registry, buckets=(0.25, 1, 2, 8)
+    )
     for route in (*ROUTES, "other"):
         times.labels(route=route)
         for outcome in ("ok", "error", "cancelled"):
@@ -12030,7 +12036,9 @@ from prometheus_client import Counter, Histogram
 
 class Metrics:
     def __init__(self, registry):
-        self.seconds = Histogram("shop_request_seconds", "s", ["route"], registry=registry, buckets=[0.5, 2, 4])
+        self.seconds = Histogram(
+            "shop_request_seconds", "s", ["route"], registry=registry, buckets=[0.5, 2, 4]
+        )
         self.calls = Counter("shop_requests", "n", ["route", "outcome"], registry=registry)
         self.bad = Counter("shop_errors", "by class", ["kind"], registry=registry)
         for route in "answers", "jobs", "other":
@@ -12092,7 +12100,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12145,7 +12157,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12195,7 +12211,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12246,7 +12266,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12300,7 +12324,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12340,7 +12368,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total by route and outcome"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
 # Cancelled counts as an error.
 import asyncio
 import time
@@ -12351,7 +12379,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12391,7 +12423,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total by route and outcome"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
 # Errors are not counted.
 import asyncio
 import time
@@ -12402,7 +12434,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12454,7 +12490,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12505,7 +12545,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
 
     async def call(route, question, customer):
@@ -12551,9 +12595,7 @@ from prometheus_client import Counter, Histogram
 
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
-    seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], registry=registry
-    )
+    seconds = Histogram("shop_request_seconds", "From call to end", ["route"], registry=registry)
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
         for outcome in ("ok", "error", "cancelled"):
@@ -12603,7 +12645,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12643,7 +12689,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_request_seconds_count by route|sum of shop_request_seconds"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_request_seconds_count, |sum of shop_request_seconds"
 # Only the time of what went well.
 import asyncio
 import time
@@ -12654,7 +12700,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12706,7 +12756,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12759,7 +12813,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12799,7 +12857,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total by route and outcome"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
 # The route as it was sent.
 import asyncio
 import time
@@ -12810,7 +12868,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12850,7 +12912,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total by route and outcome"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
 # Routes that begin with a known one are known.
 import asyncio
 import time
@@ -12861,7 +12923,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12901,7 +12967,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total by route and outcome"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
 # Unknown routes are not counted.
 import asyncio
 import time
@@ -12912,7 +12978,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -12963,9 +13033,15 @@ from prometheus_client import Counter, Histogram
 
 
 def measured(answer, registry):
-    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome", "customer"], registry=registry)
+    requests = Counter(
+        "shop_requests", "Calls that have ended", ["route", "outcome", "customer"], registry=registry
+    )
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13016,7 +13092,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13070,7 +13150,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13113,20 +13197,23 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="names of the labels|the metrics|Duplicated"
-# Metrics of the module, in the registry that everybody shares.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="names of the labels"
+# Metrics in a registry that nobody scrapes.
 import asyncio
 import time
 
-from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 
 def measured(answer, registry):
-    REGISTRY._names_to_collectors.clear()
-    REGISTRY._collector_to_names.clear()
-    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"])
+    registry = CollectorRegistry()
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10)
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13173,7 +13260,6 @@ import time
 
 from prometheus_client import Counter, Histogram
 
-
 made = {}
 
 
@@ -13181,9 +13267,15 @@ def measured(answer, registry):
     if made:
         registry.register(made["requests"])
         registry.register(made["seconds"])
-    requests = made.get("requests") or Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    requests = made.get("requests") or Counter(
+        "shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry
+    )
     seconds = made.get("seconds") or Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     made.update(requests=requests, seconds=seconds)
     for route in ("answers", "jobs", "other"):
@@ -13235,7 +13327,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13285,7 +13381,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13336,7 +13436,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13387,7 +13491,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13440,7 +13548,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13491,7 +13603,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13542,7 +13658,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13593,7 +13713,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13643,7 +13767,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13693,7 +13821,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13744,7 +13876,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13795,7 +13931,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13846,7 +13986,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13897,7 +14041,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13948,7 +14096,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -13999,7 +14151,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -14050,7 +14206,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -14101,7 +14261,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -14152,7 +14316,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)
@@ -14203,7 +14371,11 @@ from prometheus_client import Counter, Histogram
 def measured(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
-        "shop_request_seconds", "From call to end", ["route"], buckets=(0.1, 0.5, 1, 2, 5, 10), registry=registry
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
     )
     for route in ("answers", "jobs", "other"):
         seconds.labels(route)

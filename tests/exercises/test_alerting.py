@@ -12,7 +12,7 @@ def test_without_promtool_the_alert_is_not_judged_and_the_remedy_is_told(monkeyp
     monkeypatch.setenv("PATH", "")
 
     for check in (alerting.is_read, alerting.fires, alerting.is_silent):
-        with pytest.raises(NotChecked, match=r"the metrics are right; .* apt-get install prometheus, or brew"):
+        with pytest.raises(NotChecked, match=r"the metrics are right; .* apt-get install prometheus"):
             check(None, "groups: []")
 
 
