@@ -12821,6 +12821,2618 @@ for name, job in workflow["jobs"].items():
 # %% [markdown]
 # The tests hold the code. They say little about a program whose instructions were changed: it runs, and may be worse. For that there is the
 # second gate.
+# ### Exercise 5.5: metrics, and an alert that fires (20 minutes, medium)
+#
+# *Concepts: rate, errors, duration; bounded labels; a symptom and its window; low traffic.*
+#
+# First, write `measured(answer, registry)`, where `answer` is an async function of `(route, question, customer)`. It returns an async function
+# of these three that does the same, and says so in `registry`, a `CollectorRegistry` of prometheus-client:
+#
+# | metric | labels | |
+# | --- | --- | --- |
+# | counter `shop_requests_total` | `route`, `outcome` | calls that have ended |
+# | histogram `shop_request_seconds` | `route` | seconds from call to end, however it ends; one bound is 2 s, the target |
+#
+# - `route` is `answers` or `jobs`, and `other` for anything else that a caller may send. `outcome` is `ok`, `error` where `answer` raises an
+#   `Exception`, or `cancelled` where the call was cancelled, because its caller left.
+# - A call returns what `answer` returned, and raises the very error that it raised. Many are under way at once.
+# - All series are there, with 0, before the first call. Nothing else of a call is in them, be it question, customer or an error's text, and
+#   their number does not grow with the calls. Two functions with a registry each count apart.
+#
+# Then write `alert`, the text of a rule file of Prometheus with one alert; recording rules beside it are welcome. Prometheus scrapes several
+# replicas and evaluates the rules every 30 s. Shares are of the requests to all replicas and routes together.
+#
+# - It fires within 10 minutes, once and without a pause, where 20 % of the requests or more end in `error`, from 60 requests a minute on; and
+#   no more 15 minutes after that ended.
+# - It does not fire where 1 % of the requests or fewer end in `error`; nor for one minute in which all do; nor at night, with a request a
+#   minute or fewer, whatever they end in; nor without requests, or without metrics (other alerts watch for that).
+# - Replicas are restarted, and now and then two scrapes in a row fail. That changes nothing of this.
+# - It has the label `severity` with `page`, and an annotation `summary`.
+#
+# The check evaluates your alert with `promtool`, which comes with Prometheus (`apt-get install prometheus`, `brew install prometheus`); where it
+# is missing, the card says so.
+
+
+# %% name="ex-5-5" tags=["exercise"] exercise="5.5"
+### BEGIN SOLUTION
+### STUB: def measured(answer, registry):
+### STUB:     ...
+### STUB:
+### STUB:
+### STUB: alert = ...
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="5.5"
+# A decorator around try, except, else; a context manager takes the time. The share of ten minutes, no `for`.
+import asyncio
+import functools
+
+from prometheus_client import Counter, Histogram
+
+ROUTES = ("answers", "jobs")
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests_total", "Calls.", ("route", "outcome"), registry=registry)
+    times = Histogram(
+        "shop_request_seconds", "Seconds.", ("route",), registry=registry, buckets=(0.25, 1, 2, 8)
+    )
+    for route in (*ROUTES, "other"):
+        times.labels(route=route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route=route, outcome=outcome)
+
+    @functools.wraps(answer)
+    async def wrapped(route, *args, **kwargs):
+        label = route if route in ROUTES else "other"
+        with times.labels(route=label).time():
+            try:
+                result = await answer(route, *args, **kwargs)
+            except asyncio.CancelledError:
+                requests.labels(route=label, outcome="cancelled").inc()
+                raise
+            except Exception:
+                requests.labels(route=label, outcome="error").inc()
+                raise
+            else:
+                requests.labels(route=label, outcome="ok").inc()
+                return result
+
+    return wrapped
+
+
+alert = """
+groups:
+- name: shop
+  rules:
+  - alert: TooManyErrors
+    expr: >
+      sum(increase(shop_requests_total{outcome="error"}[10m]))
+      > 0.15 * sum(increase(shop_requests_total[10m])) > 30
+    labels: {severity: page}
+    annotations: {summary: Many requests fail}
+"""
+
+
+# %% tags=["right"] exercise="5.5"
+# A collector of its own; recording rules, and a burn rate over two windows.
+import asyncio
+import time
+from collections import Counter
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+ROUTES, OUTCOMES, BOUNDS = ("answers", "jobs", "other"), ("ok", "error", "cancelled"), (0.1, 1.0, 2.0, 10.0)
+
+
+class Measured:
+    def __init__(self, answer, registry):
+        self._answer, self._ended, self._times = answer, Counter(), {route: Counter() for route in ROUTES}
+        registry.register(self)
+
+    def collect(self):
+        calls = CounterMetricFamily("shop_requests", "Calls", labels=["route", "outcome"])
+        times = HistogramMetricFamily("shop_request_seconds", "Seconds", labels=["route"])
+        for route in ROUTES:
+            for outcome in OUTCOMES:
+                calls.add_metric([route, outcome], self._ended[route, outcome])
+            seen = self._times[route]
+            count = sum(self._ended[route, outcome] for outcome in OUTCOMES)
+            buckets = [*((str(bound), seen[bound]) for bound in BOUNDS), ("+Inf", count)]
+            times.add_metric([route], buckets, seen["sum"])
+        yield calls
+        yield times
+
+    async def __call__(self, route, question, customer):
+        began_s, outcome = time.monotonic(), "ok"
+        try:
+            return await self._answer(route, question, customer)
+        except BaseException as error:
+            outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
+            raise
+        finally:
+            route = route if route in ROUTES else "other"
+            self._ended[route, outcome] += 1
+            took_s = time.monotonic() - began_s
+            self._times[route].update({"sum": took_s} | {bound: 1 for bound in BOUNDS if took_s <= bound})
+
+
+measured = Measured
+
+
+SHARE = """sum(rate(shop_requests_total{outcome="error"}[WINDOW])) / sum(rate(shop_requests_total[WINDOW]))"""
+
+alert = f"""
+groups:
+  - name: recorded
+    rules:
+      - record: shop:errors:share_10m
+        expr: {SHARE.replace("WINDOW", "10m")}
+      - record: shop:errors:share_2m
+        expr: {SHARE.replace("WINDOW", "2m")}
+      - record: shop:requests:rate_10m
+        expr: sum(rate(shop_requests_total[10m]))
+  - name: alerts
+    rules:
+      - alert: ErrorBudgetBurns
+        expr: shop:errors:share_10m > 0.12 and shop:errors:share_2m > 0.12 and shop:requests:rate_10m > 0.1
+        for: 1m
+        labels:
+          severity: page
+        annotations:
+          summary: The budget of a month is gone in a day.
+          description: Look at the errors by route first.
+"""
+
+
+# %% tags=["right"] exercise="5.5"
+# Requests counted in the histogram's own count; one minus the share that ended well.
+import asyncio
+import time
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Histogram
+
+
+class Metrics:
+    def __init__(self, registry):
+        self.seconds = Histogram(
+            "shop_request_seconds", "s", ["route"], registry=registry, buckets=[0.5, 2, 4]
+        )
+        self.calls = Counter("shop_requests", "n", ["route", "outcome"], registry=registry)
+        self.bad = Counter("shop_errors", "by class", ["kind"], registry=registry)
+        for route in "answers", "jobs", "other":
+            self.seconds.labels(route)
+            for outcome in "ok", "error", "cancelled":
+                self.calls.labels(route, outcome)
+
+    @contextmanager
+    def of(self, route):
+        route = {"answers": "answers", "jobs": "jobs"}.get(route, "other")
+        start, outcome = time.time(), "ok"
+        try:
+            yield
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        except Exception as error:
+            outcome = "error"
+            self.bad.labels("timeout" if isinstance(error, TimeoutError) else "else").inc()
+            raise
+        finally:
+            self.calls.labels(route, outcome).inc()
+            self.seconds.labels(route).observe(time.time() - start)
+
+
+def measured(answer, registry):
+    metrics = Metrics(registry)
+
+    async def do(route, question, customer):
+        with metrics.of(route):
+            return await answer(route, question, customer)
+
+    return do
+
+
+alert = """
+groups:
+  - name: shop
+    interval: 30s
+    rules:
+      - alert: ShopErrors
+        expr: |
+          (1 - sum(rate(shop_requests_total{outcome!="error"}[4m])) / sum(rate(shop_request_seconds_count[4m])) > 0.08)
+          and on() (sum(increase(shop_requests_total{outcome="error"}[10m])) > 20)
+        for: 330s
+        labels: {severity: page, team: shop}
+        annotations: {summary: "{{ printf \\"%.2f\\" $value }} of all"}
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="how a call whose answer ends with error ends"
+# An error is swallowed, and None returned.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except Exception:
+            return None
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="how a call whose answer ends with cancelled ends"
+# A cancelled call returns.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="how a call whose answer ends with ok ends"
+# The result is made a text.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return str(result)
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="with which answer was called|with what answer was called"
+# Tries again after an error.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            try:
+                result = await answer(route, question, customer)
+            except Exception:
+                result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="with what answer was called"
+# The known route is handed on, not the given one.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(known, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
+# Cancelled counts as an error.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "error"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
+# Errors are not counted.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            if outcome != "error":
+                requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="while a call is under way"
+# Counted when it begins.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        requests.labels(known, "ok").inc()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="names of the labels of shop_requests_total, before the first call|before the first call|names of the labels"
+# The series come with the first call.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="bounds of shop_request_seconds"
+# The default bounds, without one at 2 s.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram("shop_request_seconds", "From call to end", ["route"], registry=registry)
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="sum of shop_request_seconds|bounds"
+# Milliseconds.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe((time.perf_counter() - began_s) * 1000)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_request_seconds_count, |sum of shop_request_seconds"
+# Only the time of what went well.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            if outcome == "ok":
+                seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="sum of shop_request_seconds"
+# One clock for all calls.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    clock = {}
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, clock["began_s"] = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - clock["began_s"])
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="sum of shop_request_seconds"
+# A time of the processor, which stands still while the model answers.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.process_time()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.process_time() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
+# The route as it was sent.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
+# Routes that begin with a known one are known.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = next((each for each in ("answers", "jobs") if route.startswith(each)), "other")
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
+# Unknown routes are not counted.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        if route != known:
+            return await answer(route, question, customer)
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="names of the labels of shop_requests_total|before the first call"
+# The customer is a label.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter(
+        "shop_requests", "Calls that have ended", ["route", "outcome", "customer"], registry=registry
+    )
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome, "")
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome, customer).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="in the metrics"
+# A second metric with the customer.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    customers = Counter("shop_customers", "Calls by customer", ["customer"], registry=registry)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        customers.labels(customer).inc()
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="number of samples"
+# A second metric with a digest of the question.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    questions = Counter("shop_questions", "Calls", ["digest"], registry=registry)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        questions.labels(str(hash(question))).inc()
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="names of the labels"
+# Metrics in a registry that nobody scrapes.
+import asyncio
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+
+def measured(answer, registry):
+    registry = CollectorRegistry()
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="before the first call"
+# The metrics of the first registry serve all that follow.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+made = {}
+
+
+def measured(answer, registry):
+    if made:
+        registry.register(made["requests"])
+        registry.register(made["seconds"])
+    requests = made.get("requests") or Counter(
+        "shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry
+    )
+    seconds = made.get("seconds") or Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    made.update(requests=requests, seconds=seconds)
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="what promtool check rules says"
+# No rule file.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="the label severity"
+# Nobody is called: another severity.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: warning
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="the annotation summary"
+# No summary.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          description: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="number of alerts in the rule file"
+# Two alerts.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: NoMetrics
+        expr: absent(shop_requests_total)
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires"
+# Counters as they are: the bad minutes drown in the days before.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum((shop_requests_total{outcome="error"})) / sum((shop_requests_total)) > 0.1
+          and sum((shop_requests_total)) > 100
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="alerts at each evaluation|when the alert fires"
+# delta is no rate: a restart counts backwards.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(delta(shop_requests_total{outcome="error"}[2m])) / sum(delta(shop_requests_total[2m])) > 0.1
+          and sum(delta(shop_requests_total[2m])) > 20
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="alerts at each evaluation|when the alert fires"
+# The sum first: the restart of one replica looks like a burst.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          (rate(sum(shop_requests_total{outcome="error"})[2m:])) / (rate(sum(shop_requests_total)[2m:])) > 0.1
+          and (rate(sum(shop_requests_total)[2m:])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires"
+# A number of errors, not a share.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) > 0.1
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="at night, and all fail"
+# No least traffic.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="60 requests a minute end in an error"
+# A least traffic that a quiet day does not reach.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="for one minute"
+# No wait: one bad minute is enough.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 0m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="for one minute"
+# A wait that is shorter than the window remembers a bad minute.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[5m])) / sum(rate(shop_requests_total[5m])) > 0.05
+          and sum(rate(shop_requests_total[5m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires"
+# A wait of ten minutes and what the window adds.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 10m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="to a minute between"
+# A window of an hour with a low threshold: the end is not seen.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[1h])) / sum(rate(shop_requests_total[1h])) > 0.03
+          and sum(rate(shop_requests_total[1h])) > 0.2
+        for: 0m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="two scrapes in a row"
+# A window of two scrapes: where they fail, the wait begins again.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[1m])) / sum(rate(shop_requests_total[1m])) > 0.1
+          and sum(rate(shop_requests_total[1m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="alerts at each evaluation"
+# Shares of each replica, not of all.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum by (instance) (rate(shop_requests_total{outcome="error"}[2m])) / sum by (instance) (rate(shop_requests_total[2m])) > 0.1
+          and sum by (instance) (rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires"
+# The mean of the replicas' shares.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          avg(sum by (instance) (rate(shop_requests_total{outcome="error"}[2m])) / sum by (instance) (rate(shop_requests_total[2m]))) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="half are cancelled"
+# Whatever did not end well is an error, also who left.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome!="ok"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires: 1 %"
+# A threshold that a good day passes.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.005
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires: (a request|no request|no metrics)"
+# No metrics count as no good answer.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def measured(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          ((1 - sum(rate(shop_requests_total{outcome!="error"}[2m])) / sum(rate(shop_requests_total[2m]))) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2) or (1 - (sum(rate(shop_requests_total[2m])) or vector(0)) == 1)
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% name="check-5-5" tags=["check"] exercise="5.5"
+check("5.5", measured, alert)
+
+# %% name="help-5-5"
+# hint("5.5")
+# solution("5.5")
 
 
 # %% [markdown]

@@ -19,7 +19,7 @@ from typing import Literal
 
 from course_lib.exercises.engine import notebookfile, progress, registry
 from course_lib.exercises.engine.cards import Card, bounded_output, say, show_card
-from course_lib.exercises.engine.checks import CheckFailed, result_of, shortened, strays
+from course_lib.exercises.engine.checks import CheckFailed, NotChecked, result_of, shortened, strays
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.sources import cell_that_failed, crash_line, in_words, no_exit, source_now
 
@@ -59,10 +59,6 @@ class Result:
         """Show nothing: the card has been shown."""
 
 
-class _NotChecked(Exception):  # noqa: N818  not an error: the check could not be made
-    """A check came to no verdict, for a reason that is not in the answer."""
-
-
 def check(exercise_id: object = None, *things: object) -> Result:
     """Check an exercise: show one card, remember the outcome.
 
@@ -88,7 +84,7 @@ def check(exercise_id: object = None, *things: object) -> Result:
     except KeyboardInterrupt:
         say(f"{exercise.id} stopped: you interrupted the check, so it does not count; run the cell again.")
         raise
-    except _NotChecked as reason:
+    except NotChecked as reason:
         result = _result(exercise, "not checked", str(reason), (("Why", _sentence(str(reason))),))
     show_card(result.card)
     say(*progress.notes())
@@ -98,15 +94,19 @@ def check(exercise_id: object = None, *things: object) -> Result:
 def _expect_something_to_check(exercise: Exercise, things: tuple[object, ...]) -> None:
     if found := cell_that_failed():
         name, error = found
-        raise _NotChecked(f"the cell that makes {name} did not run ({error}); mend it, then run both again")
+        raise NotChecked(f"the cell that makes {name} did not run ({error}); mend it, then run both again")
     count = len(inspect.signature(exercise.checks[0]).parameters)
     if len(things) != count:
         wanted = "one thing" if count == 1 else f"{count} things"
-        raise _NotChecked(f'it takes {wanted} and got {len(things)}: check("{exercise.id}", ...) as given')
+        raise NotChecked(f'it takes {wanted} and got {len(things)}: check("{exercise.id}", ...) as given')
 
 
 def judge(exercise: Exercise, *things: object) -> Result:
-    """Run an exercise's checks and return the outcome, without showing or remembering anything."""
+    """Run an exercise's checks and return the outcome, without showing or remembering anything.
+
+    Raises:
+        NotChecked: a check came to no verdict.
+    """
     untouched = [exercise.is_stub(thing) for thing in things]
     if all(untouched):
         message = "it is still as it was given; fill in the exercise's cell, run it, then run this one again"
@@ -128,6 +128,8 @@ def _checked(exercise: Exercise, things: tuple[object, ...]) -> Result:
     for before, check in enumerate(exercise.checks):
         with strays() as unseen:
             error = _call_within(exercise.deadline_s, check, *things)
+        if isinstance(error, NotChecked):
+            raise error
         if isinstance(error, CheckFailed):
             stray = next((stray for stray in unseen if _line_of(exercise, stray)), None)
             error.__cause__ = error.__cause__ or stray
@@ -174,7 +176,7 @@ def _without_end(deadline_s: float) -> CheckFailed:
     lm = sys.modules.get("course_lib.lm")  # not imported for this: where nobody did, nothing waits for it
     if lm and not lm.is_answering(within_s=2.0):
         remedy = "restart the kernel for a new one, run the cells above, then run this one again"
-        raise _NotChecked(f"the model's endpoint does not answer, so the check had to wait; {remedy}")
+        raise NotChecked(f"the model's endpoint does not answer, so the check had to wait; {remedy}")
     seconds = f"{max(1, round(deadline_s))} s"
     observed, wanted = f"more than {seconds}; it was stopped", f"an end within {seconds}"
     hint = "A loop that never ends, a wait for something that never comes, a blocked event loop (time.sleep)?"

@@ -39,6 +39,10 @@ class CheckFailed(CourseError):  # noqa: N818  a verdict on the learner's thing,
         super().__init__(f"{what}; expected {expected}, got {self.observed}")
 
 
+class NotChecked(CourseError):  # noqa: N818  no mistake of anybody: the check could not be made
+    """A check comes to no verdict, for a reason that is not in the answer; it says why, and the remedy."""
+
+
 def show(value: object) -> str:
     """Return a repr that fits a card, also for a value whose own repr fails or is very long."""
     try:

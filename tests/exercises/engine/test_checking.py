@@ -156,6 +156,13 @@ def test_an_error_that_ends_a_thread_or_a_task_of_the_learner_is_shown_as_theirs
     assert "Raised: ZeroDivisionError: division by zero (line " in result.text
 
 
+def test_a_check_may_come_to_no_verdict_which_is_no_attempt():
+    result = check("99.7", double)
+
+    assert result.line == "99.7 not checked: no scales in this house; borrow some"
+    assert progress.standing(progress.read(), "99.7").attempts == 0
+
+
 def test_an_endpoint_that_does_not_answer_is_no_failure_of_the_answer(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("COURSE_LM_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")

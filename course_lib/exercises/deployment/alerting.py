@@ -1,0 +1,443 @@
+"""Exercise 5.5, metrics and an alert that fires: calls of the check's own are counted, and faults are played.
+
+Main path: EXERCISE -> engine.registry; `fires` and `is_silent` write the series of each Scene for `promtool
+test rules`, which evaluates the learner's rule over them, and judge when it says that the alert fired.
+Source: promtool 2.42; its tests also store ALERTS, which a query can read. Prometheus 3 has the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import shutil
+import string
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from course_lib.exercises.engine.checks import CheckFailed, NotChecked, expect, expect_equal, without_error
+from course_lib.exercises.engine.registry import Exercise
+
+ROUTES, OUTCOMES = ("answers", "jobs", "other"), ("ok", "error", "cancelled")
+REMEDY = (
+    "the metrics are right; whether the alert fires could not be checked, because promtool, which comes with "
+    "Prometheus, is not installed: apt-get install prometheus, or brew install prometheus; then run it again"
+)
+_COUNT, _TIME = "shop_requests_total", "shop_request_seconds"
+_LATE_S, _PROMTOOL_S = 5.0, 60.0
+_CLOCKS_S = 0.005
+"""By so much two clocks may differ over one call."""
+
+
+class ParcelLostError(Exception):
+    """An error of a class that no table knows."""
+
+
+_ERRORS = ValueError, KeyError, TimeoutError, ParcelLostError, OSError
+
+
+def _word(count: int = 16) -> str:
+    return "".join(random.choices(string.ascii_letters, k=count))
+
+
+class _Shop:
+    """The learner's function around an answer of ours, and what it should have counted."""
+
+    def __init__(self, measured: Any) -> None:
+        self.registry = CollectorRegistry()
+        self.ended = Counter[tuple[str, str]]()
+        self.inside_s, self.outside_s = dict.fromkeys(ROUTES, 0.0), dict.fromkeys(ROUTES, 0.0)
+        self.asked, self.words = list[tuple[Any, ...]](), set[str]()
+        self.now = self.most = 0
+        """Calls of `answer` under way, and the most at once."""
+        self.under_way: Callable[[], None] = lambda: None
+        """Called while a call is under way."""
+        self._ends = dict[str, tuple[object, float]]()
+        what = "what measured(answer, registry) returns"
+        self._made = without_error(lambda: measured(self._answer, self.registry), what)
+        expect(callable(self._made), what, observed=repr(self._made)[:200], expected="an async function")
+
+    async def _answer(self, route: str, question: str, customer: str) -> object:
+        self.asked.append((route, question, customer))
+        end, wait_s = self._ends[question]
+        self.now += 1
+        self.most = max(self.most, self.now)
+        began_s = time.perf_counter()
+        try:
+            self.under_way()
+            await asyncio.sleep(wait_s)
+            if isinstance(end, BaseException):
+                raise end
+            return end
+        finally:
+            self.now -= 1
+            self.inside_s[_known(route)] += time.perf_counter() - began_s
+
+    async def call(self, route: str, outcome: str, wait_s: float = 0.0) -> None:
+        """Call once; fail the check unless it ends as `answer` did."""
+        question, customer, secret = words = _word(), _word(), _word()
+        self.words |= {*words, *([route] if len(route) > len("cancelled") else [])}
+        end: object = random.choice([None, "", 0, [secret]])
+        if outcome == "error":
+            end = _ERRORS[len(self.asked) % len(_ERRORS)](secret)
+        self._ends[question] = end, 3_600.0 if outcome == "cancelled" else wait_s
+
+        async def one() -> object:
+            return await self._made(route, question, customer)
+
+        began_s, before = time.perf_counter(), len(self.asked)
+        task = asyncio.ensure_future(one())
+        if outcome == "cancelled":
+            await asyncio.wait([task], timeout=wait_s or 0.001)
+            task.cancel()
+        await asyncio.wait([task], timeout=_LATE_S)
+        self.outside_s[_known(route)] += time.perf_counter() - began_s
+        what = f"a call whose answer ends with {outcome}"
+        expect(task.done(), what, observed=f"it goes on for {_LATE_S:g} s", expected="an end")
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, CheckFailed):
+            raise error
+        got = "CancelledError" if task.cancelled() else error or task.result()
+        wanted = "CancelledError" if outcome == "cancelled" else end
+        hint = "`raise` alone, in an except block, raises the same error again."
+        right = got == wanted if outcome == "cancelled" else got is wanted
+        expect(right, f"how {what} ends", observed=repr(got)[:200], expected=repr(wanted), hint=hint)
+        asked = [each for each in self.asked[before:] if each[1] == question]
+        expect_equal(asked, [(route, question, customer)], "with what answer was called")
+        self.ended[_known(route), outcome] += 1
+
+    def text(self) -> str:
+        """Return all metrics as Prometheus reads them."""
+        return without_error(lambda: generate_latest(self.registry).decode(), "the metrics of the registry")
+
+    def samples(self) -> list[Sample]:
+        """Return the samples of the text."""
+        families = without_error(lambda: [*text_string_to_metric_families(self.text())], "the metrics' text")
+        return [sample for family in families for sample in family.samples]
+
+    def values(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return the values of one metric by its labels' values; fail the check if it has other labels."""
+        labels = ("route", "outcome") if name == _COUNT else ("route",)
+        own = [sample for sample in self.samples() if sample.name == name]
+        names = sorted({tuple(sorted(sample.labels)) for sample in own})
+        expect_equal(names, [tuple(sorted(labels))], f"names of the labels of {name}")
+        return {tuple(sample.labels[each] for each in labels): sample.value for sample in own}
+
+    def expect_counted(self, when: str) -> None:
+        """Fail the check unless each call that ended is counted and timed, and nothing else."""
+        wanted: dict[tuple[str, ...], float] = {
+            (route, outcome): self.ended[route, outcome] for route in ROUTES for outcome in OUTCOMES
+        }
+        timed: dict[tuple[str, ...], float] = {
+            (route,): sum(self.ended[route, outcome] for outcome in OUTCOMES) for route in ROUTES
+        }
+        for name, want in ((_COUNT, wanted), (f"{_TIME}_count", timed)):
+            got = self.values(name)
+            odd = sorted(key for key in {*got, *want} if got.get(key) != want.get(key))
+            seen, due = ({key: values.get(key, "no series") for key in odd} for values in (got, want))
+            expect_equal(seen, due, f"{name}, {when}")
+
+
+def _known(route: str) -> str:
+    return route if route in ROUTES else "other"
+
+
+async def passes_on(measured: Any, _: Any) -> None:
+    """A call ends as that of `answer` does, of which it is made once with the same arguments."""
+    shop = _Shop(measured)
+    for outcome in (*OUTCOMES, *OUTCOMES):
+        await shop.call(random.choice([*ROUTES, _word()]), outcome)
+
+
+async def is_there_from_the_start(measured: Any, _: Any) -> None:
+    """Every series is there before the first call, with 0; the histogram has a bound at 2 seconds."""
+    shop = _Shop(measured)
+    shop.expect_counted("before the first call")
+    families = [*text_string_to_metric_families(shop.text())]
+    types = {each.name: each.type for each in families if each.name in ("shop_requests", _COUNT, _TIME)}
+    expect_equal(types, {"shop_requests": "counter", _TIME: "histogram"}, "types of the metrics")
+    bounds = {float(each.labels["le"]) for each in shop.samples() if each.name == f"{_TIME}_bucket"}
+    expect(2.0 in bounds, f"bounds of {_TIME}", observed=sorted(bounds), expected="2.0 among them")
+
+
+async def counts_calls(measured: Any, _: Any) -> None:
+    """Every call is counted once under its route and outcome, when it has ended."""
+    shop = _Shop(measured)
+    calls = [(route, outcome) for route in ROUTES for outcome in (*OUTCOMES, random.choice(OUTCOMES))]
+    calls += [(route, "ok") for route in ("", "Answers", "answers/", "answers ", "job", _word())]
+    random.shuffle(calls)
+    for route, outcome in calls:
+        shop.under_way = lambda: shop.expect_counted("while a call is under way")
+        await shop.call(route, outcome)
+        shop.expect_counted(f"after {sum(shop.ended.values())} calls")
+
+
+async def takes_the_time(measured: Any, _: Any) -> None:
+    """The histogram has the seconds from call to end, whatever the end, also of calls at the same time."""
+    shop = _Shop(measured)
+
+    async def one(route: str, outcome: str, *, begins_s: float, takes_s: float) -> None:
+        await asyncio.sleep(begins_s)
+        await shop.call(route, outcome, takes_s)
+
+    for outcome in OUTCOMES:
+        first = (one(route, outcome, begins_s=0.0, takes_s=random.uniform(0.06, 0.08)) for route in ROUTES)
+        later = (one(route, "ok", begins_s=0.04, takes_s=random.uniform(0.0, 0.01)) for route in ROUTES)
+        await asyncio.gather(*first, *later)
+        expect(shop.most >= len(ROUTES), "calls under way at once", observed=shop.most, expected="all")
+        for (route,), got_s in shop.values(f"{_TIME}_sum").items():
+            slack_s = _CLOCKS_S * sum(count for key, count in shop.ended.items() if key[0] == route)
+            least_s, most_s = shop.inside_s[route] - slack_s, shop.outside_s[route] + slack_s
+            what = f"sum of {_TIME} of {route}, after calls at once of which one ends with {outcome}"
+            wanted = f"{least_s:.3f} to {most_s:.3f} s"
+            expect(least_s <= got_s <= most_s, what, observed=f"{got_s:.3f} s", expected=wanted)
+
+
+async def tells_nothing(measured: Any, _: Any) -> None:
+    """There are as many series for many customers as for few, with nothing from a call in them."""
+    shop, counts = _Shop(measured), []
+    for _ in range(2):
+        for number in range(30):
+            await shop.call(_word(), OUTCOMES[number % 3])
+        counts.append(len(shop.samples()))
+    text = shop.text()
+    told = [word for word in shop.words if word in text]
+    hint = "Each value of a label is a series that is kept for good; what callers choose has no end."
+    what = "text of questions, customers, errors and unknown routes in the metrics"
+    expect(not told, what, observed=f"{len(told)} of {len(shop.words)} words", expected="none", hint=hint)
+    expect_equal(counts[1], counts[0], "number of samples after twice as many customers", hint=hint)
+
+
+async def keeps_to_the_registry(measured: Any, _: Any) -> None:
+    """Two functions with a registry each count apart."""
+    first, second = _Shop(measured), _Shop(measured)
+    await first.call("answers", "ok")
+    await second.call("jobs", "error")
+    for each in (first, second):
+        each.expect_counted("of two functions that have a registry each")
+
+
+# -- the alert -------------------------------------------------------------------------------------------
+
+_STEP_S, _LENGTH_MIN = 30, 80
+_BEGINS, _ENDS = 40, 60
+"""In minutes, of a fault."""
+_WITHIN, _AFTER = 10, 15
+_RESTARTS = (45, 65)
+"""In minutes, of the first replica; each further one follows after three more."""
+_PLACES = {(0, "answers"): 0.5, (1, "jobs"): 0.49, (1, "other"): 0.005, (2, "answers"): 0.005}
+"""Shares of the traffic by replica and route."""
+_QUERIES = {
+    "first": 'min_over_time(timestamp(count(ALERTS{alertstate="firing"}))[80m:30s])',
+    "last": 'max_over_time(timestamp(count(ALERTS{alertstate="firing"}))[80m:30s])',
+    "alerts": 'sum_over_time(count(ALERTS{alertstate="firing"})[80m:30s])',
+}
+_SEEN = re.compile(r'\{seen="(\d+) (\w+)"\} ([\d.eE+]+)')
+Fails = Callable[[float, int, str], float]
+
+
+def _fault(share: float) -> Fails:
+    return lambda minute, *_: share if _BEGINS <= minute < _ENDS else 0.0
+
+
+def _always(share: float) -> Fails:
+    return lambda *_: share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What Prometheus scrapes of three replicas in 80 minutes."""
+
+    told: str
+    per_minute: float
+    fails: Fails
+    """The share of errors, by minute, replica and route."""
+    cancelled: float = 0.02
+    past: float = 0.0
+    """The share of errors in what the counters hold from the days before."""
+    restarts: bool = False
+    gaps: bool = False
+    has_metrics: bool = True
+
+    def series(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield the name and the value at each scrape, `_` for one that failed, of each series."""
+        for (replica, route), share in _PLACES.items() if self.has_metrics else ():
+            labels = f'job="shop",instance="10.0.0.{replica}:8000",route="{route}"'
+            counts = [self._counts(replica, route, outcome, share) for outcome in OUTCOMES]
+            for outcome, each in zip(OUTCOMES, counts, strict=True):
+                yield f'{_COUNT}{{{labels},outcome="{outcome}"}}', self._scraped(each)
+            ended = [sum(each) for each in zip(*counts, strict=True)]
+            yield f"{_TIME}_count{{{labels}}}", self._scraped(ended)
+
+    def _counts(self, replica: int, route: str, outcome: str, share: float) -> list[int]:
+        """Return a counter at each scrape; in a restart it begins at 0 again."""
+        past = {"error": self.past, "cancelled": 0.0, "ok": 1 - self.past}[outcome]
+        count, counts = 1_000_000 * past * share * bool(self.per_minute), []
+        for step in range(_LENGTH_MIN * 60 // _STEP_S):
+            minute = (step - 1) * _STEP_S / 60  # when what this scrape sees began
+            if self.restarts and minute - 3 * replica in _RESTARTS:
+                count = 0.0
+            fails = self.fails(minute, replica, route)
+            left = (1 - fails) * self.cancelled
+            part = {"error": fails, "cancelled": left, "ok": 1 - fails - left}[outcome]
+            count += self.per_minute * _STEP_S / 60 * share * part
+            counts.append(int(count))
+        return counts
+
+    def _scraped(self, counts: list[int]) -> list[str]:
+        return ["_" if self.gaps and step % 9 in (4, 5) else str(each) for step, each in enumerate(counts)]
+
+
+def _firing() -> list[Scene]:
+    share = random.uniform(0.2, 0.25)
+    some, every = _fault(share), _fault(1.0)
+    told = f"{share:.0%} of 60 requests a minute end in an error"
+    flaky = f"{share:.0%} of 6,000 a minute do, while replicas are restarted"
+    missed = f"{share:.0%} of 200 a minute do, while two scrapes in a row fail now and then"
+    return [
+        Scene(told=told, per_minute=60, fails=some),
+        Scene(told=flaky, per_minute=6_000, fails=some, restarts=True),
+        Scene(told=missed, per_minute=200, fails=some, gaps=True),
+        Scene(told="all of 300 a minute do", per_minute=300, fails=every),
+    ]
+
+
+def _silent() -> list[Scene]:
+    def a_bad_minute(minute: float, *_: object) -> float:
+        return 1.0 if _BEGINS <= minute < _BEGINS + 1 else 0.0
+
+    def at_a_small_one(_: float, replica: int, route: str) -> float:
+        return 1.0 if replica == 2 or route == "other" else 0.0
+
+    def one_in_ten_minutes(minute: float, *_: object) -> float:
+        return float(minute % 10 < 1)
+
+    one = _always(0.01)
+    told = "1 % of 300 requests a minute end in an error, half are cancelled, and some scrapes fail"
+    flaky = "1 % of 6,000 a minute do, after worse days, with restarts"
+    return [
+        Scene(told=told, per_minute=300, fails=one, cancelled=0.5, gaps=True),
+        Scene(told=flaky, per_minute=6_000, fails=one, past=0.3, restarts=True),
+        Scene(told="all of 600 a minute do, for one minute", per_minute=600, fails=a_bad_minute),
+        Scene(told="the small replica and route fail, 1 % of all", per_minute=6_000, fails=at_a_small_one),
+        Scene(told="one request a minute, at night, and all fail", per_minute=1, fails=_always(1.0)),
+        Scene(told="a request every other minute, and some fail", per_minute=0.5, fails=one_in_ten_minutes),
+        Scene(told="no request", per_minute=0, fails=one),
+        Scene(told="no metrics", per_minute=0, fails=one, has_metrics=False),
+    ]
+
+
+def _promtool(alert: str, *words: str, **files: object) -> subprocess.CompletedProcess[str]:
+    """Run promtool in a folder with the rules and these files."""
+    found = shutil.which("promtool")
+    if found is None:
+        raise NotChecked(REMEDY)
+    with tempfile.TemporaryDirectory(prefix="course-alert-") as folder:
+        Path(folder, "rules.yml").write_text(alert, "utf-8")
+        for name, content in files.items():
+            Path(folder, f"{name}.yml").write_text(json.dumps(content), "utf-8")  # JSON is YAML
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": _PROMTOOL_S}
+        what, wanted = "promtool's evaluation of the rules", f"an end within {_PROMTOOL_S:g} s"
+        run = lambda: subprocess.run([found, *words], cwd=folder, check=False, **options)  # noqa: E731, S603
+        return without_error(run, what, expected=wanted, errors=subprocess.TimeoutExpired)
+
+
+def is_read(_: Any, alert: Any) -> None:
+    """Prometheus reads `alert`; there is one alert, with the severity `page` and a summary."""
+    expect(isinstance(alert, str), "alert", observed=type(alert).__name__, expected="the text of a rule file")
+    read = _promtool(alert, "check", "rules", "--lint=none", "rules.yml")
+    wanted = "a rule file: groups, and in them rules with alert, expr, for, labels, annotations"
+    what = "what promtool check rules says"
+    expect(read.returncode == 0, what, observed=read.stderr.strip(), expected=wanted)
+    groups = (yaml.safe_load(alert) or {}).get("groups") or []
+    rules = [rule for group in groups for rule in group.get("rules") or [] if "alert" in rule]
+    expect_equal(len(rules), 1, "number of alerts in the rule file")
+    labels, annotations = (rules[0].get(each) or {} for each in ("labels", "annotations"))
+    expect_equal(labels.get("severity"), "page", "the label severity of the alert")
+    summary = annotations.get("summary")
+    expect(str(summary or "").strip(), "the annotation summary", observed=summary, expected="a sentence")
+
+
+def _seen(alert: str, scenes: list[Scene]) -> list[dict[str, float]]:
+    """Return for each scene the minutes when the alert fired first and last, and its alerts in all."""
+    tests = []
+    for number, scene in enumerate(scenes):
+        series = [{"series": name, "values": " ".join(values)} for name, values in scene.series()]
+        queries = [
+            {
+                "expr": f'label_replace({query}, "seen", "{number} {name}", "", "")',
+                "eval_time": f"{_LENGTH_MIN}m",
+                "exp_samples": [],  # what is seen is then told as a failure
+            }
+            for name, query in _QUERIES.items()
+        ]
+        tests.append({"interval": f"{_STEP_S}s", "input_series": series, "promql_expr_test": queries})
+    plan = {"rule_files": ["rules.yml"], "evaluation_interval": f"{_STEP_S}s", "tests": tests}
+    told = _promtool(alert, "test", "rules", "tests.yml", tests=plan)
+    found: list[dict[str, float]] = [{} for _ in scenes]
+    for number, name, value in _SEEN.findall(told.stdout + told.stderr):
+        found[int(number)][name] = float(value) / (1 if name == "alerts" else 60)
+    is_clear = told.returncode == 0 or any(found)
+    expect(is_clear, "what promtool test rules says", observed=told.stderr[:400], expected="no other failure")
+    return found
+
+
+def fires(_: Any, alert: str) -> None:
+    """The alert fires within 10 minutes of a fault, as long as it lasts, and 15 minutes after it no more."""
+    scenes = _firing()
+    for scene, seen in zip(scenes, _seen(alert, scenes), strict=True):
+        what = f"when the alert fires: {scene.told}, from minute {_BEGINS} to {_ENDS}"
+        wanted = f"from minute {_BEGINS + _WITHIN} at the latest"
+        expect(seen, what, observed="never", expected=wanted)
+        told = f"from minute {seen['first']:g} to {seen['last']:g}"
+        expect(_BEGINS < seen["first"] <= _BEGINS + _WITHIN, what, observed=told, expected=wanted)
+        wanted = f"to a minute between {_ENDS} and {_ENDS + _AFTER}"
+        expect(_ENDS <= seen["last"] <= _ENDS + _AFTER, what, observed=told, expected=wanted)
+        count = round((seen["last"] - seen["first"]) * 60 / _STEP_S) + 1
+        told, hint = f"{seen['alerts']:g} alerts in {count} evaluations", "sum(...) over all, then divide."
+        what = f"alerts at each evaluation from the first to the last: {scene.told}"
+        expect(seen["alerts"] == count, what, observed=told, expected="one at each", hint=hint)
+
+
+def is_silent(_: Any, alert: str) -> None:
+    """The alert does not fire for few errors, one bad minute, at night, or without metrics."""
+    scenes = _silent()
+    for scene, seen in zip(scenes, _seen(alert, scenes), strict=True):
+        told = f"from minute {seen['first']:g} to {seen['last']:g}" if seen else ""
+        expect(not seen, f"when the alert fires: {scene.told}", observed=told, expected="never")
+
+
+EXERCISE = Exercise(
+    title="Metrics, and an alert that fires",
+    minutes=20,
+    difficulty="medium",
+    hints=(
+        "outcome = 'error' first; 'ok' once answer has returned; 'cancelled' in an except block for "
+        "asyncio.CancelledError, which is no Exception; count in finally. labels(...) alone makes a series.",
+        "sum(rate(errors[5m])) / sum(rate(all[5m])): rate knows restarts, and must come before sum. A window "
+        "of five minutes remembers one bad minute for six, as a fifth of its share.",
+        "A share of few requests says little: `and sum(rate(...)) > 0.2`, per second. `for` waits until the "
+        "condition has held so long; window, threshold and `for` together must stay below ten minutes.",
+    ),
+    checks=(
+        *(passes_on, is_there_from_the_start, counts_calls, takes_the_time, tells_nothing),
+        *(keeps_to_the_registry, is_read, fires, is_silent),
+    ),
+    deadline_s=30.0,
+    why="A metric is paid for by the series, so a label has few values, known beforehand; a series that is "
+    "there with 0 shows its first error, too. The alert is on what users feel, over all replicas: the window "
+    "is so long that one bad minute is a small share of it, and so short that the end is seen soon; a least "
+    "traffic keeps the share of three requests from waking anybody.",
+)
