@@ -53,14 +53,13 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 	@$(PIP) install $(PIP_OPTIONS) --no-build-isolation --editable .
 	@touch $(STAMP)
 
-build: setup ## rebuild notebooks/ and solutions/ from lessons/ (edit lessons, not notebooks), and the dashboard
-	@$(PY) -m course_lib.deployment.dashboards
 # Their own environment: they need other versions than the course does.
 linters: setup ## checkov and compose-lint, which judge deploy/ (200 MB in build/; its tests are skipped without)
 	@$(VENV)/bin/uv venv --quiet --allow-existing --python $(PY) build/linters
 	@$(VENV)/bin/uv pip sync --quiet --python build/linters --require-hashes tests/deploy/linters.lock
 
-build: setup ## rebuild notebooks/ and solutions/ from lessons/ (edit lessons, not notebooks)
+build: setup ## rebuild notebooks/ and solutions/ from lessons/ (edit lessons, not notebooks), and the dashboard
+	@$(PY) -m course_lib.deployment.dashboards
 	@$(PY) -m course_lib.cli build --execute
 
 lint: setup ## ruff, format, types; layers, faces, names of DSPy, headings; freshness of what is built
