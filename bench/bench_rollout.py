@@ -1,4 +1,4 @@
-"""A bad version is rolled back by itself within its first 200 requests, a good one promoted: three seeds each.
+"""A bad version is rolled back by itself within its first 200 requests, a good one promoted; three seeds.
 
 First with drawn outcomes, many rollouts for the rates of error; then on the stack, with the desk's tickets:
 the live program, one with spoiled instructions, and one that is told what each category means.

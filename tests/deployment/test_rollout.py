@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from course_lib import desk
-from course_lib.deployment import Registry, RegistryError, Rollout, RolloutError, Seen, Slo
+from course_lib.deployment import Registry, RegistryError, Rollout, RolloutError, Seen, Slo, stored_scores
 
 LIVE = {"failed": 0.01, "slow": 0.02, "score": 0.8}
 
@@ -175,6 +176,30 @@ def test_counters_that_begin_again_take_nothing_away(registry):
     rollout.step()
 
     assert rollout.requests == before + 3
+
+
+@pytest.mark.anyio
+async def test_scores_are_feedback_or_what_a_judge_says_of_stored_answers(store, service_url):
+    before, judged = datetime.now(UTC) - timedelta(minutes=1), []
+    for tenant, version, citations in (("a", "1", ["x"]), ("b", "2", []), ("b", "2", ["x"])):
+        said = {"answer": "yes", "citations": citations}
+        told = {"program": "answer", "version": version, "question": "what?", "answer": said}
+        answer_id = await store.save_answer(tenant, **told)
+        if citations:
+            await store.feedback(tenant, answer_id, 4)
+
+    def cites(question, answer):
+        judged.append(question)
+        return float(bool(answer["citations"]))
+
+    def read(*, judge=None, since=before):
+        scores = stored_scores(service_url, "answer", since, judge=judge)
+        return scores("1"), scores("2"), sorted(scores("2"))
+
+    assert read() == ([0.75], [0.75], [0.75])
+    assert read(judge=cites) == ([1.0], [0.0, 1.0], [0.0, 1.0])
+    assert len(judged) == 3  # each answer once
+    assert read(since=datetime.now(UTC) + timedelta(minutes=1)) == ([], [], [])
 
 
 _ROLLS_OUT = """
