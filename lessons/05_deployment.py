@@ -12228,8 +12228,9 @@ print(
 # %% [markdown]
 # Now the search: `MIPROv2` on the tickets of last month, which somebody has labelled by the new rule. It begins with the program as it was
 # *written*, because instructions and tickets of the live version may be what is wrong. It runs in this process, in production in a nightly
-# job, and never in the service: no module of the service imports it. And it has a **budget**, of requests, tokens or dollars, that holds
-# for all it does. The first budget here is meant to be too small:
+# job, and never in the service: none of the service's modules imports it. And it has a **budget**, of requests, tokens or dollars, that
+# holds for all that the search asks. (The gate comes on top: two versions, each on all of its tickets.) The first budget here is meant to
+# be too small:
 
 # %% name="searched"
 from contextlib import redirect_stderr, redirect_stdout
@@ -12254,8 +12255,8 @@ table([note.model_dump(include={"version", "kind", "reason"}) for note in teams.
 # %% [markdown]
 # A search that its budget stops leaves the best that it had tried until then, if there was anything; the gate decides about that as about any
 # other. Each decision is in the registry with its reason, and a refused candidate leaves nothing else. After a refusal there is a time to
-# cool down (here none), or a search that finds nothing would be paid for again each minute. Two processes never search at once, and one that
-# was killed is followed by one that begins anew.
+# cool down (here none), or a search that finds nothing would be paid for again each night. (Tests of the library hold that two processes
+# never search at once, and that after a `kill -9` in the middle the next one begins anew.)
 #
 # What has it found?
 
