@@ -11818,10 +11818,10 @@ for each in DEMANDS[:3]:
 # what was it made from, and who said that it is good?" A **registry** knows. Ours is one JSON file beside the versions. Each version is
 # written once, its file is known by its digest, and it is a *candidate*, the *canary*, *live* or *retired*.
 #
-# Three versions of the program that sorts tickets: the one that you know, and two that colleagues propose. Version 2 says what to do when
-# in doubt. Version 3 says what each category means, and shows some tickets.
+# The program that sorts tickets is live in version 1. Two colleagues propose another one: version 3 says what to do when in doubt, and
+# version 4 says what each category means, and shows some tickets. (Version 2 was about answers.)
 
-# %% name="registry" tags=["needs"]
+# %% name="meanings" tags=["needs"]
 from course_lib.deployment import Registry, compare, evaluation, scored
 
 MEANINGS = """
@@ -11834,26 +11834,26 @@ MEANINGS = """
 
 
 def triage_with(instructions, demos=0):
-    """Return the program that sorts tickets, with more instructions and so many examples."""
+    """Return the program that sorts tickets, with more instructions and so many tickets shown."""
     program = desk.Triage()
-    told = program.sort.signature.instructions + instructions
-    program.sort.signature, program.sort.demos = (
-        program.sort.signature.with_instructions(told),
-        desk.examples("train")[:demos],
-    )
+    instructions = program.sort.signature.instructions + instructions
+    program.sort.signature = program.sort.signature.with_instructions(instructions)
+    program.sort.demos = desk.examples("train")[:demos]
     return program
 
 
 # %% name="register" tags=["needs"]
-registry, released = Registry(folder / "released"), {
+registry = Registry(programs)
+released = {
     "1": desk.Triage(),
-    "2": triage_with("\nChoose product if unsure."),
-    "3": triage_with(MEANINGS, demos=16),
+    "3": triage_with("\nChoose warranty if unsure."),
+    "4": triage_with(MEANINGS, demos=16),
 }
+known = [each.version for each in registry.versions("triage")]
 for version, program in released.items():
-    if version not in [each.version for each in registry.versions("triage")]:  # written once
+    if version not in known:  # a version is written once
         registry.register("triage", program, version, parent=None if version == "1" else "1")
-if registry.live("triage") is None:
+if not known:
     registry.promote("triage", "1", "the first")
 shown = {"version", "stage", "parent", "reason"}
 table([each.model_dump(include=shown) for each in registry.versions("triage")])
@@ -11861,35 +11861,35 @@ table([each.model_dump(include=shown) for each in registry.versions("triage")])
 # %% [markdown]
 # ### Released by gut feeling
 #
-# The colleague of version 2 has tried it on three tickets that nobody knew where to put, and it was right in all three. That convinced
-# everybody. **Predict:** of 30 tickets, how many do versions 1, 2 and 3 sort rightly?
+# The colleague of version 3 has tried it on three tickets about warranty, and it was right each time, which version 1 was not. That
+# convinced everybody. **Predict:** of 30 tickets, how many do the three versions sort rightly?
 
 # %% name="gut-feeling"
 examples, is_right = evaluation("triage")  # the 30 tickets of the set dev
 logging.getLogger("dspy").setLevel(logging.ERROR)
-tried = [row for row in examples if row.category == "product"][:3]
+tried = [row for row in examples if row.category == "warranty"][:3]
 with dspy.context(lm=lm.connect()):
-    print("on three tickets:", {v: sum(scored(released[v], tried, is_right)) for v in released})
+    print("on three: ", {version: sum(scored(released[version], tried, is_right)) for version in ("1", "3")})
     scores = {version: scored(program, examples, is_right) for version, program in released.items()}
-print("on thirty:       ", {version: sum(each) for version, each in scores.items()})
+print("on thirty:", {version: sum(each) for version, each in scores.items()})
 
 # %% [markdown]
-# Three tickets were too few, and they were not drawn by chance. But how many are enough? Also of 30 tickets a version that is no better
-# gets some more by luck. So look at the *interval* in which the true difference lies, and let a version through only when all of it is
-# above zero. That is a **gate**:
+# Three tickets were too few, and they were chosen. But how many are enough? Also of 30 tickets a version that is no better gets some more by
+# luck. So look at the *interval* in which the true difference lies, and let a version through only when all of it is above zero. That is a
+# **gate**:
 
 # %% name="gate"
-for version in ("2", "3"):
+for version in ("3", "4"):
     verdict = compare(scores["1"], scores[version])
-    print(f"version {version}: {verdict.decision:9} {verdict.reason}")
-few = compare(scores["1"][:10], scores["3"][:10])
-print(f"on ten tickets:  {few.decision}: {few.reason}")
+    print(f"version {version}: {verdict.decision}; {verdict.reason}")
+few = compare(scores["1"][:10], scores["4"][:10])
+print(f"version 4, on ten tickets: {few.decision}; {few.reason}")
 
 # %% [markdown]
 # Both versions were asked the same tickets, so the gate looks at the difference on each ticket: how hard a ticket is drops out. And it has
 # three answers. *Undecided* is the honest one when samples are few; it says about how many more it would take.
 #
-# `course release check triage 3 --folder programs` does the same in a pipeline, with an exit code.
+# `course release check triage 4 --folder programs` does the same in a pipeline, with an exit code.
 #
 # ### Exercise 5.7: a gate for few samples (20 minutes, medium)
 #
@@ -11909,6 +11909,7 @@ print(f"on ten tickets:  {few.decision}: {few.reason}")
 
 # %% name="given-5-7" tags=["needs"]
 import numpy as np
+
 
 # %% name="ex-5-7" tags=["exercise"] exercise="5.7"
 ### BEGIN SOLUTION
@@ -12138,6 +12139,103 @@ check("5.7", gate)
 # %% name="help-5-7"
 # hint("5.7")
 # solution("5.7")
+
+
+# %% [markdown]
+# ### A canary that goes back by itself
+#
+# What a gate has seen is a sample of yesterday. So a version that it lets through, or that somebody releases without it, begins as a canary
+# with a small share of the requests, and somebody has to watch. A test that is looked at again and again until it says "significant" says so in
+# the end, of any version. `Rollout` makes **bets** instead: each answer of the canary is paired with answers of the live version, and one
+# bet is on "it is worse". Nobody wins twenty times the stake from a fair bet, in however many looks, more often than once in twenty. Who
+# does was not betting on chance, and the canary goes back. The other bet is on "it is not worse by what we tolerate".
+#
+# ```mermaid
+# flowchart LR
+#     accDescr: A candidate passes the gate, gets a share of the requests, then a larger one, and is promoted or rolled back
+#     C[candidate] --> G{gate} -- lets through --> T["canary:<br>small share"] --> Q["larger share"] --> L[live]
+#     G -- refuses --> R[retired]
+#     T & Q -- worse, failing, slow --> R
+#     linkStyle default stroke:#808080
+# ```
+#
+# Both versions get a replica of their own. (The scores here are the labels of the tickets. In production they are the customers' feedback or
+# a judge's, read from the service's tables: `stored_scores`. In neither case is anything added to a request.)
+
+# %% name="new-replicas"
+import random
+
+from course_lib.deployment import Rollout, observing
+
+for version in ("3", "4"):
+    if not (programs / "answer" / f"{version}.json").exists():  # a version is one of all programs
+        save_program(desk.Answer(), programs, "answer", version)
+if "replica-4" not in stack.parts:
+    print("started:", await asyncio.to_thread(stack.add, "3", "4"))
+customers = desk.examples("test")  # which the gate has not seen
+
+
+# %% name="customers-ask"
+async def sort(row, scores):
+    """Let the service sort a ticket; note under the version whether it was right."""
+    response = await client.post("/v1/triage", json={"ticket": row.ticket})
+    if response.status_code == 200:
+        said = response.json()
+        scores.setdefault(said["version"], []).append(float(said["category"] == row.category))
+
+
+STEPS = {"steps": (0.2, 0.5), "each": 20}  # the notebook has a minute; smaller shares harm fewer
+
+
+async def roll_out(version, seed=1):
+    """Make a version the canary while customers ask; return what happened, look by look, and the end."""
+    registry.promote("triage", "1", "to begin with")
+    scores, looks, draw = {"1": [], version: []}, [], random.Random(seed)
+    seen = observing(stack, "triage", scores=lambda version: scores[version])
+    rollout = Rollout(registry, "triage", version, use=stack.use, observe=seen, **STEPS)
+    looks.append((0, rollout.share, None, None))
+    with tqdm(desc=f"version {version}", unit=" requests", leave=False) as bar:
+        while rollout.step() == "going on":
+            await asyncio.gather(*(sort(row, scores) for row in draw.choices(customers, k=50)))
+            bar.update(50)
+            looks.append((bar.n, rollout.share, *(sum(each) / max(len(each), 1) for each in scores.values())))
+    return looks, rollout
+
+
+# %% [markdown]
+# **Predict:** how many customers does version 3 reach before it is taken back?
+
+# %% name="rollouts"
+rollouts = {version: await roll_out(version) for version in ("3", "4")}
+for version, (looks, rollout) in rollouts.items():
+    print(f"version {version}: {rollout.state}; {rollout.reason}, {looks[-1][0]} of both")
+table([each.model_dump(include=shown) for each in registry.versions("triage")])
+
+# %% name="rollouts-drawn"
+import matplotlib.pyplot as plt
+
+figure, both = plt.subplots(1, 2, figsize=(9, 2.8), sharey=True)
+for axes, (version, (looks, rollout)) in zip(both, rollouts.items()):
+    asked, shares, live, canary = zip(*looks)
+    axes.fill_between(asked, shares, step="post", alpha=0.25, label="canary's share")
+    axes.plot(asked[1:], live[1:], label="version 1")
+    axes.plot(asked[1:], canary[1:], label=f"version {version}")
+    axes.axvline(asked[-1], linestyle=":", color="gray")
+    axes.set(title=f"Version {version}: {rollout.state}", xlabel="requests of customers", ylim=(0, 1.15))
+    axes.legend(fontsize=8, ncols=3, loc="upper center", handlelength=1)
+both[0].set_ylabel("share of right answers")
+plot(figure, "Shares and scores over the requests: version 3 is rolled back, and version 4 promoted")
+
+# %% [markdown]
+# What a canary that is as good as the live version has to show takes longer than what a bad one shows: harm is seen soon, its absence is
+# not. The state of a rollout is in the registry's file. When the process that watches is killed, the shares stay as they are, and the next
+# one goes on where it was. And when a version turns out bad after it was promoted, the one before is a word away:
+
+# %% name="roll-back"
+back = registry.rollback("triage", "customers complain")
+stack.use({back.version: 1})
+await sort(customers[0], seen := {})
+print("answered by:", list(seen), "|", registry.version("triage", "4").stage, "since", back.reason)
 
 
 # %% [markdown]

@@ -7,12 +7,12 @@ from .compliance import DEMANDS, Demand
 from .config import ApiKey, ConfigError, DeploymentConfig
 from .customers import Cache, Customers, Erasure, Lines, Person, Place, trace_of
 from .database import MigrationChanged, StoreError, StoreUnavailable
-from .gate import GateError, Verdict, compare, evaluation, scored
+from .gate import GateError, Verdict, check_release, compare, evaluation, scored
 from .gateway import GatewayError, Replica, routes
 from .problems import Problem
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
-from .registry import Registered, Registry, RegistryError, check_release
+from .registry import Registered, Registry, RegistryError
 from .rollout import Evidence, Rollout, RolloutError, Seen, Slo, observing, stored_scores
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer

@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal
 
 import dspy
 import numpy as np
 
-from course_lib import desk
+from course_lib import desk, lm
+from course_lib.deployment.answering import SERVED
+from course_lib.deployment.registry import Registry
 from course_lib.desk.records import Split
 from course_lib.errors import CourseError
 
@@ -78,7 +79,10 @@ def compare(
     if high < -margin:
         what = "it is worse" if not margin else f"it is worse by more than {margin:g}"
         return Verdict("refuse", mean, low, high, samples, None, f"{what}: {told}")
-    more = _more(differences, margin, confidence)
+    gap = mean + margin
+    reach = mean - low if gap > 0 else high - mean  # shrinks with the root of the number of samples
+    times = (reach / gap) ** 2 if gap else math.inf
+    more = math.ceil(samples * (times - 1)) if times < _MOST_TIMES else None
     ahead = f"some {more} more like these would decide" if more else "more like these would hardly decide"
     return Verdict("undecided", mean, low, high, samples, more, f"it may be either: {told}; {ahead}")
 
@@ -100,6 +104,25 @@ def evaluation(program: str, split: Split = "dev") -> tuple[list[dspy.Example], 
         return rows, desk.category_match
     asked = [dspy.Example(question=row.ticket, article=row.article) for row in rows if row.article]
     return [row.with_inputs("question") for row in asked], _cites_article
+
+
+def check_release(
+    registry: Registry, program: str, version: str, *, split: Split = "dev", margin: float = 0.0
+) -> Verdict:
+    """Let the gate compare a version with the live one; if none is live, with the program as it was written.
+
+    Raises:
+        RegistryError: there is no such version, or a file was changed.
+    """
+    examples, metric = evaluation(program, split)
+    live = registry.live(program)
+    programs = [
+        registry.load(program, live.version) if live else SERVED[program].make(),
+        registry.load(program, version),
+    ]
+    with dspy.context(lm=lm.connect()):
+        before, after = [scored(each, examples, metric) for each in programs]
+    return compare(before, after, margin=margin)
 
 
 def _cites_article(example: dspy.Example, said: dspy.Prediction, trace: Any = None) -> bool:  # noqa: ARG001
@@ -128,12 +151,3 @@ def _interval(differences: np.ndarray[Any, Any], confidence: float) -> tuple[flo
     tail = (1 - confidence) / 2
     low, high = np.quantile((inside - extra) / total, tail), np.quantile((inside + extra) / total, 1 - tail)
     return float(low), float(high)
-
-
-def _more(differences: np.ndarray[Any, Any], margin: float, confidence: float) -> int | None:
-    """Return about how many more samples decide, by the normal approximation with both extremes added."""
-    gap, samples = abs(float(differences.mean()) + margin), len(differences)
-    wide = NormalDist().inv_cdf((1 + confidence) / 2) * float(np.append(differences, [-1, 1]).std())
-    if gap * math.sqrt(_MOST_TIMES * samples) < wide:
-        return None
-    return max(math.ceil((wide / gap) ** 2) - samples, 1)

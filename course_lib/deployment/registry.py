@@ -20,11 +20,8 @@ from typing import Any, Literal
 import dspy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from course_lib import lm
 from course_lib.deployment.answering import SERVED, load_program, save_program
 from course_lib.deployment.config import Version
-from course_lib.deployment.gate import Verdict, compare, evaluation, scored
-from course_lib.desk.records import Split
 from course_lib.errors import CourseError
 from course_lib.files import lock_folder, write_whole
 
@@ -151,13 +148,18 @@ class Registry:
             RegistryError: there is no such version, or its file was changed.
             ProgramError: the file is no state of this program.
         """
-        entry, path = self.version(program, version), self._file(program, version)
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.digest:
-            raise RegistryError(
-                f"{path} is not the file that was registered (SHA-256 {entry.digest[:12]}...); "
-                "restore it, or register what it holds now as a new version"
-            )
-        return load_program(program, path)
+        return load_program(program, self._checked(program, self.version(program, version)))
+
+    def check(self) -> None:
+        """Read every version's file that is not retired, as a process of the service does when it starts.
+
+        Raises:
+            RegistryError: one of them was changed, or is gone.
+        """
+        for program, known in self._read().items():
+            for entry in known.versions.values():
+                if entry.stage != "retired":
+                    self._checked(program, entry)
 
     # -- from stage to stage -----------------------------------------------------------------------------
 
@@ -241,6 +243,15 @@ class Registry:
     def _file(self, program: str, version: str) -> Path:
         return self.folder / program / f"{version}.json"
 
+    def _checked(self, program: str, entry: Registered) -> Path:
+        path = self._file(program, entry.version)
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.digest:
+            raise RegistryError(
+                f"{path} is not the file that was registered (SHA-256 {entry.digest[:12]}...); "
+                "restore it, or register what it holds now as a new version"
+            )
+        return path
+
     def _read(self) -> dict[str, _Program]:
         try:
             return _File.model_validate_json(self.path.read_bytes()).programs
@@ -275,22 +286,3 @@ class Registry:
     def _move(entry: Registered, stage: Stage, reason: str) -> Registered:
         entry.stage, entry.reason, entry.changed = stage, reason, datetime.now(UTC)
         return entry
-
-
-def check_release(
-    registry: Registry, program: str, version: str, *, split: Split = "dev", margin: float = 0.0
-) -> Verdict:
-    """Let the gate compare a version with the live one; if none is live, with the program as it was written.
-
-    Raises:
-        RegistryError: there is no such version, or a file was changed.
-    """
-    examples, metric = evaluation(program, split)
-    live = registry.live(program)
-    programs = [
-        registry.load(program, live.version) if live else SERVED[program].make(),
-        registry.load(program, version),
-    ]
-    with dspy.context(lm=lm.connect()):
-        before, after = [scored(each, examples, metric) for each in programs]
-    return compare(before, after, margin=margin)

@@ -30,6 +30,7 @@ from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.problems import problem_of
 from course_lib.deployment.quotas import Quotas
 from course_lib.deployment.records import Records
+from course_lib.deployment.registry import Registry
 from course_lib.deployment.remembered import remember
 from course_lib.deployment.store import Store
 from course_lib.services.child import STOP, next_word
@@ -64,7 +65,13 @@ class ReplicaServer(uvicorn.Server):
 
 
 def run(config: DeploymentConfig, listener: socket.socket) -> None:
-    """Serve on `listener` until a signal ends it."""
+    """Serve on `listener` until a signal ends it.
+
+    Raises:
+        RegistryError: a registered version of a program was changed.
+    """
+    if config.programs_folder is not None:
+        Registry(config.programs_folder).check()
     service = Service(config)
     ReplicaServer(
         uvicorn.Config(

@@ -110,6 +110,7 @@ def test_a_program_that_fails_on_an_example_scores_nothing_there():
     assert scored(fails, examples[:3], metric) == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.soak  # a thousand comparisons
 def test_the_library_s_gate_passes_the_learner_s_check():
     result = judge(registry.get("5.7"), lambda live, candidate: compare(live, candidate).decision)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from course_lib import desk
-from course_lib.deployment import ProgramError, Registry, RegistryError, save_program
+from course_lib.deployment import DeploymentConfig, ProgramError, Registry, RegistryError, save_program
+from course_lib.deployment.replica import run
 
 
 def triage(words: str = ""):
@@ -74,6 +76,15 @@ def test_a_changed_file_is_not_loaded(registry):
 
     with pytest.raises(RegistryError, match="not the file that was registered"):
         registry.load("triage", "1")
+
+
+def test_a_replica_does_not_start_with_a_changed_file(registry):
+    config = DeploymentConfig(programs_folder=registry.folder)
+    path = registry.folder / "triage" / "1.json"
+    path.write_text(path.read_text().replace("support", "sales"))
+
+    with socket.socket() as listener, pytest.raises(RegistryError, match="not the file"):
+        run(config, listener)
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"programs": {"triage": {"versions": {"1": {}}}}}'])

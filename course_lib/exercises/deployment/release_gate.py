@@ -21,7 +21,7 @@ Draw = Callable[[Any, int], tuple[Any, Any]]
 
 _WORDS = "promote", "refuse", "undecided"
 _ONE_IN, _AT_LEAST = 20, 0.8
-_TIMES, _TIMES_BETTER = 240, 60
+_TIMES, _TIMES_BETTER = 200, 50
 
 
 def _said(gate: Gate, live: Any, candidate: Any) -> str:
