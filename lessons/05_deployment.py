@@ -12271,14 +12271,14 @@ def under(rule, rows):
 
 
 logging.getLogger("dspy").setLevel(logging.ERROR)  # optimizers tell much
-shown, unseen = desk.examples("train"), desk.examples("test")
-for_gate, customers = desk.examples("dev") + unseen[1::2], unseen[::2]
-first = dspy.LabeledFewShot(k=16).compile(desk.Triage(), trainset=shown)
+labelled, unseen = desk.examples("train"), desk.examples("test")
+for_gate, traffic = desk.examples("dev") + unseen[1::2], unseen[::2]
+first = dspy.LabeledFewShot(k=16).compile(desk.Triage(), trainset=labelled)
 teams = Registry(Path(tempfile.mkdtemp(dir=folder)))
 teams.register("triage", first, "1")
 teams.promote("triage", "1")
-was, now = (scored(first, under(rule, customers), desk.category_match) for rule in ({}, MOVED))
-print(f"right of {len(customers)}: {sum(was):.0f} under the old rule, {sum(now):.0f} under the new one")
+was, now = (scored(first, under(rule, traffic), desk.category_match) for rule in ({}, MOVED))
+print(f"right of {len(traffic)}: {sum(was):.0f} under the old rule, {sum(now):.0f} under the new one")
 
 # %% [markdown]
 # In production nobody counts twice: scores come one by one, from a judge or from customers, and some are bad by chance. An alarm at each bad
@@ -12345,9 +12345,10 @@ adaptive.metric, bars = judged, StringIO()
 for attempts in (20, 300):
     adaptive.budget, before = Budget(attempts=attempts), lm.ledger().requests
     with tqdm(desc="answers judged", leave=False) as bar, redirect_stdout(bars), redirect_stderr(bars):
-        found = adaptive.improve(under(MOVED, shown), under(MOVED, for_gate))
+        found = adaptive.improve(under(MOVED, labelled), under(MOVED, for_gate))
     asked = lm.ledger().requests - before
-    print(f"budget of {attempts}: {asked} requests, the gate's included;", found.version if found else "nothing")
+    what = f"version {found.version}" if found else "nothing"
+    print(f"budget of {attempts}: {asked} requests, the gate's included; found: {what}")
 table([note.model_dump(include={"version", "kind", "reason"}) for note in teams.notes("triage")])
 
 # %% [markdown]
@@ -12372,7 +12373,7 @@ print("tickets shown:", dict(Counter(demo["category"] for demo in better.sort.de
 # %% name="found-rolled-out"
 from course_lib.deployment import Rollout, Seen, Slo
 
-rates = {"1": now, found.version: scored(better, under(MOVED, customers), desk.category_match)}
+rates = {"1": now, found.version: scored(better, under(MOVED, traffic), desk.category_match)}
 given, weights = {version: [] for version in rates}, {}
 watching = {"use": weights.update, "observe": lambda of: Seen(len(given[of]), scores=given[of])}
 rollout = Rollout(teams, "triage", found.version, slo=Slo(tolerated={"score": 0.15}), **watching)
@@ -12409,7 +12410,7 @@ plot(
 # %% [markdown]
 # Between the change and the alarm customers were answered by an outdated program, and that is the price of few false alarms. Who knows of a
 # change should not wait for the alarm: the people who move the teams are the better signal. And no optimizer knows the new rule by itself.
-# It learned it from tickets that somebody labelled, which is where the work is. **Try:** give it `shown[:20]`, or another rule.
+# It learned it from tickets that somebody labelled, which is where the work is. **Try:** give it `labelled[:20]`, or another rule.
 
 
 # %% [markdown]
