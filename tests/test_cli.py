@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from course_lib import desk
 from course_lib.cli import app
+from course_lib.deployment import RegistryError
 
 COMMANDS = {each.name or each.callback.__name__: each for each in app.registered_commands} | {
     f"{group.name or group.typer_instance.info.name} {each.name or each.callback.__name__}": each
@@ -27,7 +31,7 @@ def course(*words: str) -> subprocess.CompletedProcess[str]:
 def test_every_command_has_help_with_an_example():
     learner, maintainer = "diff doctor export lab lm reset setup update", "build proof"
     service = "audit-verify config-check serve worker"
-    releases = " ".join(f"release-{each}" for each in "register status check promote rollback".split())
+    releases = " ".join(f"release-{each}" for each in ["register", "status", "check", "promote", "rollback"])
     known = f"{learner} {maintainer} {service} {releases}"
     assert sorted(name.replace(" ", "-") for name in COMMANDS) == sorted(known.split())
     for name, command in COMMANDS.items():
@@ -76,3 +80,27 @@ def test_set_up_makes_copies_once_and_never_overwrites(work: Path):
 
     assert notebook.read_text() == mine
     assert re.search(r"Set up\. Your notebooks are in .*work\.", ended.stdout), ended.stderr
+
+
+def test_a_release_is_gated_by_an_exit_code(tmp_path: Path):
+    """Sixty tickets are sorted, which takes three seconds."""
+    versions = {"1": "", "worse": "\nChoose warranty if unsure."}
+    folder = ("--folder", str(tmp_path / "programs"))
+    runner = CliRunner()
+    for version, words in versions.items():
+        program = desk.Triage()
+        instructions = program.sort.signature.instructions + words
+        program.sort.signature = program.sort.signature.with_instructions(instructions)
+        program.save(str(tmp_path / f"{version}.json"))
+        command = ["release", "register", "triage", version, str(tmp_path / f"{version}.json"), *folder]
+        assert runner.invoke(app, command).exit_code == 0
+
+    first = runner.invoke(app, ["release", "promote", "triage", "1", *folder])
+    refused = runner.invoke(app, ["release", "check", "triage", "worse", *folder])
+    undecided = runner.invoke(app, ["release", "check", "triage", "1", *folder])
+    unknown = runner.invoke(app, ["release", "check", "triage", "9", *folder])
+
+    assert re.search(r"1 +live +by hand\nworse +candidate", first.output)
+    assert (refused.exit_code, undecided.exit_code) == (1, 3)
+    assert "triage worse: refuse; it is worse" in refused.output
+    assert isinstance(unknown.exception, RegistryError)

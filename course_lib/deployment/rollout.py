@@ -306,42 +306,60 @@ def observing(
     slow_s: float = 2.5,
     scores: Callable[[str], Sequence[float]] = lambda _version: (),
 ) -> Callable[[str], Seen]:
-    """Return what tells of a version by the metrics of its replicas.
+    """Return what tells of a version by the metrics of its replicas, over their restarts.
+
+    A replica that does not answer counts as one failed request in each look: what it lost, the gateway alone
+    has seen.
 
     Args:
         stack: the processes; each replica answers with one version.
         program: whose requests count.
-        slow_s: what takes longer is slow; an end of one of the histogram's buckets.
+        slow_s: what takes longer is slow; where one of the histogram's buckets ends.
         scores: tells the scores of a version's answers, such as stored_scores().
     """
-    paths = [path for path, name in PROGRAM_PATHS.items() if name == program]
+    paths = tuple(path for path, name in PROGRAM_PATHS.items() if name == program)
+    known: dict[str, Sequence[int]] = {}
+    totals: dict[str, list[int]] = {}
 
     def observe(version: str) -> Seen:
-        requests = failed = fast = whole = 0.0
+        total = totals.setdefault(version, [0, 0, 0])
         for name, part in stack.parts.items():
             if not name.startswith("replica") or part.config.program_version != version:
                 continue
             try:
                 told = httpx.get(f"{part.url}/metrics", headers=stack.headers, timeout=5, trust_env=False)
-            except httpx.HTTPError:  # it starts, or was killed; what it answers next is counted
-                continue
-            for sample in _samples(told.text):
-                if not sample.labels.get("route", "").startswith(tuple(paths)):
-                    continue
-                status = sample.labels.get("status", "")
-                if sample.name == "service_requests_total" and status[:1] in ("2", "5"):
-                    requests, failed = requests + sample.value, failed + sample.value * (status[0] == "5")
-                elif sample.name == "service_request_seconds_count":
-                    whole += sample.value
-                elif sample.name == "service_request_seconds_bucket" and float(sample.labels["le"]) == slow_s:
-                    fast += sample.value
-        return Seen(int(requests), int(failed), min(int(whole - fast), int(requests)), scores(version))
+                now = _figures(told.raise_for_status().text, paths, slow_s)
+            except httpx.HTTPError:
+                new = [1, 1, 0]
+            else:
+                new, known[part.url] = _new(now, known.get(part.url, (0, 0, 0))), now
+            total[:] = [before + more for before, more in zip(total, new, strict=True)]
+        return Seen(total[0], total[1], total[2], scores(version))
 
     return observe
 
 
-def _samples(text: str) -> list[Any]:
-    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+def _figures(text: str, paths: tuple[str, ...], slow_s: float) -> tuple[int, int, int]:
+    """Return how many requests to these paths a replica has answered, how many failed, how many were slow.
+
+    Raises:
+        RolloutError: no bucket ends at `slow_s`.
+    """
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    if slow_s not in {float(each.labels["le"]) for each in samples if "le" in each.labels}:
+        raise RolloutError(f"slow_s is {slow_s!r}, where no bucket of service_request_seconds ends")
+    requests = failed = slow = 0.0
+    for sample in samples:
+        status = sample.labels.get("status", "")[:1]
+        if not sample.labels.get("route", "").startswith(paths):
+            continue
+        if sample.name == "service_requests_total" and status in ("2", "5"):
+            requests, failed = requests + sample.value, failed + sample.value * (status == "5")
+        elif sample.name == "service_request_seconds_count":
+            slow += sample.value
+        elif sample.name == "service_request_seconds_bucket" and float(sample.labels["le"]) == slow_s:
+            slow -= sample.value
+    return int(requests), int(failed), min(int(slow), int(requests))
 
 
 _ANSWERS = """

@@ -21,6 +21,7 @@ import httpx
 import psutil
 import pytest
 
+from course_lib.deployment import RolloutError, observing
 from course_lib.deployment.stack import Stack, StackError, running_stack
 from course_lib.paths import ROOT
 from course_lib.services import running_queue
@@ -59,6 +60,24 @@ def is_done(client: httpx.Client, place: str) -> bool:
 def is_whole(client: httpx.Client) -> bool:
     told = client.get("/health/ready")
     return told.status_code == 200 and told.json()["status"] == "ok"
+
+
+def test_what_a_version_answered_is_seen_over_a_restart_of_its_replica(stack, client):
+    observe = observing(stack, "answer")
+    before = observe("1").requests
+    for number in range(3):
+        client.post("/v1/answers", json={"question": f"How long is the warranty, number {number}?"})
+    seen = observe("1")
+    stack.kill("replica-2")
+    lost = observe("1")
+    stack.start("replica-2")
+    found = observe("1")
+
+    assert seen.requests - before == 3
+    assert (lost.requests - seen.requests, lost.failed - seen.failed) == (1, 1)
+    assert found.requests == lost.requests
+    with pytest.raises(RolloutError, match="no bucket"):
+        observing(stack, "answer", slow_s=0.3)("1")
 
 
 def test_it_answers_through_the_gateway_and_does_jobs(client):
