@@ -13,8 +13,8 @@
 | compare, check_release, Verdict, GateError | the gate: candidate against live (exercise 5.7) |
 | evaluation, scored | a program's examples and metric, and what it scores |
 | Rollout, Seen, Slo, Evidence, RolloutError | a canary promoted or rolled back by what is seen of it |
-| AdaptiveOptimizer, Drift, AdaptiveError | searches for a better version when quality falls (MIPROv2, a budget, the gate) |
 | observing, stored_scores | what is seen: a version's metrics, and the scores of its answers |
+| AdaptiveOptimizer, Drift, AdaptiveError | looks for a better version when quality falls |
 | Quotas, QuotaExceeded | requests a minute and tokens a day, over all replicas (exercise 5.3) |
 | JobQueue, DeadLetter, QueueUnavailable | jobs on RabbitMQ or NATS; those that were given up |
 | Worker | does each job once, whatever is killed (exercise 5.4) |

@@ -54,8 +54,6 @@ class Drift:
         self._floor, self._quiet = floor, quiet
         self._stake = drop / (floor * (1 - floor))
         """The bet that grows fastest if scores of 0 and 1 have the mean floor - drop."""
-        self.scores = 0
-        """How many were taken."""
         self.evidence = 1.0
         """What a bet on lower scores has won since it last was 1; `quiet` is the alarm."""
 
@@ -63,7 +61,6 @@ class Drift:
         """Take one score; return whether the alarm is given."""
         if not 0 <= score <= 1:  # nor is NaN
             raise AdaptiveError(f"a score of {score!r} is not between 0 and 1; scale the metric")
-        self.scores += 1
         self.evidence = max(self.evidence, 1.0) * (1 + self._stake * (self._floor - score))
         return self.evidence >= self._quiet
 
@@ -113,7 +110,8 @@ class AdaptiveOptimizer:
             self.drift, self._watched = self._make_drift(), version
         for score in scores:
             if self.drift.add(score) and not self._notes("drift"):
-                self._note("drift", f"the mean score fell: the alarm came at number {self.drift.scores}")
+                won = f"a bet on lower scores has won {self.drift.evidence:.0f} times its stake"
+                self._note("drift", won)
         return bool(self._notes("drift"))
 
     def is_due(self) -> bool:
@@ -144,12 +142,12 @@ class AdaptiveOptimizer:
             if not self.is_due():
                 return None
             live = self._live()
+            current = self.registry.load(self.program, live.version)
             found, told = self._best(recent)
             if found is None:
                 self._note("nothing", told)
                 return None
-            programs = (self.registry.load(self.program, live.version), found)
-            before, after = [scored(each, gate, self.metric) for each in programs]
+            before, after = [scored(each, gate, self.metric) for each in (current, found)]
             verdict = compare(before, after)
             if verdict.decision != "promote":
                 self._note("refused", f"{verdict.reason}; {told}")
