@@ -107,7 +107,8 @@ class MissionControl(Lab):
         self._given = self._stack = stack
         self._over, self._turn, self._is_up = asyncio.Event(), asyncio.Lock(), False
         self._works = set[asyncio.Task[None]]()
-        self._profile, self._usual, self._model = "", dict[str, Any](), USUAL
+        self._profile, self._model = "", USUAL
+        self._usual: dict[str, Any] | None = None
         self._faults: dict[str, Band] = {}
         self.button = widgets.Button(description="Start", tooltip="Start the load, or end it")
         self.button.on_click(lambda _: self.stop() if self.is_running else self.begin())
@@ -136,15 +137,13 @@ class MissionControl(Lab):
         Raises:
             CourseError: the script names what there is not.
         """
+        offered = {"model": tuple(MODEL), **dict.fromkeys(self.parts, ("kill", "start"))}
         for _, name, what in script:
-            offered = list(MODEL) if name == "model" else ["kill", "start"] if name in self.parts else []
-            if what not in offered:
-                known = (
-                    f"with {name!r} goes {', '.join(offered)}"
-                    if offered
-                    else f"choose of {', '.join(self.parts)}"
+            if what not in offered.get(name, ()):
+                known = ", ".join(offered.get(name, offered))
+                raise CourseError(
+                    f"the script has {(name, what)!r}, which cannot be pressed; choose of: {known}"
                 )
-                raise CourseError(f"the script has {(name, what)!r}, which cannot be pressed; {known}")
         self._over.clear()
         self.button.description = "Stop"
         self.say("Starting …")
@@ -197,7 +196,7 @@ class MissionControl(Lab):
         """Ask till the end, mend what is broken, and return in words how it ended."""
         self._profile = split_model(stack.config.model)[1]
         mine = own_profiles.get(self._profile)
-        self._usual = as_values(mine) if mine else {}
+        self._usual = as_values(mine) if mine else None
         self.seen, self._is_up = Run(), True
         self.say("Asking. Break something.")
         presses = asyncio.gather(*(self._press_at(*each) for each in script), return_exceptions=True)
@@ -268,7 +267,7 @@ class MissionControl(Lab):
     def _choose_model(self, what: str) -> None:
         if what == self._model:
             return
-        if not self._may_break() or not self._usual:
+        if not self._may_break() or self._usual is None:
             if self._is_up:
                 self.say("The stack's model has no profile of yours: name one with @, after lm.profile(...).")
             self.model.value = self._model
@@ -279,7 +278,7 @@ class MissionControl(Lab):
 
     async def _model_is(self, what: str) -> None:
         async with self._turn:  # one after the other, however fast they are chosen
-            await asyncio.to_thread(lm.profile, self._profile, **(MODEL[what] or self._usual))
+            await asyncio.to_thread(lm.profile, self._profile, **(MODEL[what] or self._usual or {}))
             self._mends("model")
             if what != USUAL:
                 self._breaks("model", f"model {what}")
@@ -299,21 +298,29 @@ class MissionControl(Lab):
             fault.until_s = self.seen.now_s()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(self._told(work))
         self._works.add(task)
         task.add_done_callback(self._works.discard)
+
+    async def _told(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except CourseError as error:
+            self.say(str(error))
 
     async def _mend_all(self, load: Load) -> None:
         """Undo every fault; of a stack that was ended meanwhile, nothing is started again."""
         self._is_up = False
         if self._works:
             await asyncio.wait(self._works)
-        if self._model != USUAL:
-            await self._model_is(USUAL)
-            self._model = self.model.value = USUAL
-        for name, button in self.parts.items():
-            if button.description.startswith("start") and load.is_there():
-                await self._switched(name, "start")
+        try:
+            if self._model != USUAL:
+                await self._model_is(USUAL)
+                self._model = self.model.value = USUAL
+        finally:
+            for name, button in self.parts.items():
+                if button.description.startswith("start") and load.is_there():
+                    await self._switched(name, "start")
         self.say("Ending: what was broken is there again; the last answers and jobs are waited for …")
         if load.is_there():
             await load.recovered()

@@ -126,9 +126,9 @@ async def test_another_one_ends_the_load_of_the_first(stack):
 async def test_a_script_that_names_what_there_is_not_is_refused(stack):
     lab = mission_control(stack)
 
-    with pytest.raises(CourseError, match=r"choose of redis, database"):
+    with pytest.raises(CourseError, match=r"choose of: model, redis, database"):
         await lab.run([(0.0, "rabbit", "kill")])
-    with pytest.raises(CourseError, match=r"with 'model' goes as before, slow"):
+    with pytest.raises(CourseError, match=r"choose of: as before, slow"):
         await lab.run([(0.0, "model", "fast")])
 
     assert not lab.is_running
