@@ -54,6 +54,7 @@ NOT_QUICK = (
     *("deployment/test_audit", "deployment/test_customers", "deployment/test_database"),
     *("concurrency/test_events", "exercises/test_", "exercises/engine/test_in_ipython"),
     *(
+        "labs/test_mission_control_view",
         "labs/test_usage_meter",
         "lm/endpoint/",
         "lm/simulator/",

@@ -97,8 +97,8 @@ def _row(run: Run, begin: float, end: float, broken: str) -> dict[str, str]:
 class MissionControl(Lab):
     """The lab in the notebook."""
 
-    last: ClassVar[asyncio.Task[None] | None] = None
-    """The load that was started last, by any of them: the next one waits for its end."""
+    last: ClassVar[MissionControl | None] = None
+    """The one that was started last: the next one ends its load, and waits for that."""
 
     def __init__(self, stack: Stack | None = None) -> None:
         self.seen = Run()
@@ -107,7 +107,8 @@ class MissionControl(Lab):
         self._given = self._stack = stack
         self._over, self._turn, self._is_up = asyncio.Event(), asyncio.Lock(), False
         self._works = set[asyncio.Task[None]]()
-        self._profile, self._usual, self._model = "", dict[str, Any](), USUAL
+        self._profile, self._model = "", USUAL
+        self._usual: dict[str, Any] | None = None
         self._faults: dict[str, Band] = {}
         self.button = widgets.Button(description="Start", tooltip="Start the load, or end it")
         self.button.on_click(lambda _: self.stop() if self.is_running else self.begin())
@@ -131,12 +132,23 @@ class MissionControl(Lab):
         return self.flight is not None and not self.flight.done()
 
     def begin(self, script: Script = (), for_s: float = MOST_S) -> None:
-        """Start the load, in the notebook's event loop."""
+        """Start the load, in the notebook's event loop.
+
+        Raises:
+            CourseError: the script names what there is not.
+        """
+        offered = {"model": tuple(MODEL), **dict.fromkeys(self.parts, ("kill", "start"))}
+        for _, name, what in script:
+            if what not in offered.get(name, ()):
+                known = ", ".join(offered.get(name, offered))
+                raise CourseError(
+                    f"the script has {(name, what)!r}, which cannot be pressed; choose of: {known}"
+                )
         self._over.clear()
         self.button.description = "Stop"
         self.say("Starting …")
-        work = _after(MissionControl.last, self._fly(script, for_s))
-        self.flight = MissionControl.last = asyncio.get_running_loop().create_task(work)
+        before, MissionControl.last = MissionControl.last, self
+        self.flight = asyncio.get_running_loop().create_task(self._fly(before, script, for_s))
 
     def stop(self) -> None:
         """End the load; all faults are undone."""
@@ -161,28 +173,30 @@ class MissionControl(Lab):
         self.stop()
         super().close()
 
-    async def _fly(self, script: Script, for_s: float) -> None:
-        opened, words = ExitStack(), "Ended, and every fault is undone. Start begins anew."
+    async def _fly(self, before: MissionControl | None, script: Script, for_s: float) -> None:
+        opened = ExitStack()
         try:
+            if before is not None and before is not self and before.flight and before.is_running:
+                before.stop()
+                await asyncio.wait([before.flight])
             if self._given is None:
                 lm.profile(_PROFILE, ttft_p50_ms=50)
                 own = running_stack(model=f"sim-large@{_PROFILE}")
                 self._stack = await asyncio.to_thread(opened.enter_context, own)
             assert self._stack is not None
-            self._profile = split_model(self._stack.config.model)[1]
-            mine = own_profiles.get(self._profile)
-            self._usual = as_values(mine) if mine else {}
-            await self._ask(self._stack, script, for_s)
-            if jobs := len(self.seen.jobs):
-                words += f" The worker still has {jobs} jobs, which it tries again after a pause."
+            words = await self._ask(self._stack, script, for_s)
         except CourseError as error:
             words = f"Ended: {error}"
         finally:
             await asyncio.to_thread(opened.close)
             self.button.description = "Start"
-            self.say(words)
+        self.say(words)
 
-    async def _ask(self, stack: Stack, script: Script, for_s: float) -> None:
+    async def _ask(self, stack: Stack, script: Script, for_s: float) -> str:
+        """Ask till the end, mend what is broken, and return in words how it ended."""
+        self._profile = split_model(stack.config.model)[1]
+        mine = own_profiles.get(self._profile)
+        self._usual = as_values(mine) if mine else None
         self.seen, self._is_up = Run(), True
         self.say("Asking. Break something.")
         presses = asyncio.gather(*(self._press_at(*each) for each in script), return_exceptions=True)
@@ -194,11 +208,22 @@ class MissionControl(Lab):
                 presses.cancel()
                 await self._mend_all(load)
         self.show(show(self.seen))
+        if not load.is_there():
+            return "Ended with the stack. Open a stack again, and mission_control(stack) for it."
+        left = [name for name, button in self.parts.items() if button.description.startswith("start")]
+        if left:
+            return f"Ended, but {', '.join(left)} did not start again: end the stack, and open it again."
+        jobs = len(self.seen.jobs)
+        return (
+            "Ended, and every fault is undone. Start begins anew." + bool(jobs) * f" Jobs not done: {jobs}."
+        )
 
     # -- faults ----------------------------------------------------------------------------------------
 
     async def _press_at(self, second: float, name: str, what: str) -> None:
         await asyncio.sleep(max(0.0, second - self.seen.now_s()))
+        while name in self.parts and self.parts[name].description.startswith("wait:"):
+            await asyncio.wait(self._works, return_when=asyncio.FIRST_COMPLETED)
         self.press(name, what)
 
     def press(self, name: str, what: str) -> None:
@@ -227,14 +252,13 @@ class MissionControl(Lab):
         try:
             await asyncio.to_thread(getattr(self._stack, word), name)
         except CourseError as error:  # such as a server that the environment names
+            is_gone, told = word == "start", f"{name} stays as it is: {error}"
+        else:
+            is_gone, told = word == "kill", f"{name} is {'gone' if word == 'kill' else 'there again'}."
+        if not is_gone:
             self._mends(name)
-            self._label(name, "kill")
-            self.say(f"{name} stays as it is: {error}")
-            return
-        if word == "start":
-            self._mends(name)
-        self._label(name, "kill" if word == "start" else "start")
-        self.say(f"{name} is {'gone' if word == 'kill' else 'there again'}.")
+        self._label(name, "start" if is_gone else "kill")
+        self.say(told)
 
     def _label(self, name: str, word: str) -> None:
         self.parts[name].description = f"{word} {name}"
@@ -243,7 +267,7 @@ class MissionControl(Lab):
     def _choose_model(self, what: str) -> None:
         if what == self._model:
             return
-        if not self._may_break() or not self._usual:
+        if not self._may_break() or self._usual is None:
             if self._is_up:
                 self.say("The stack's model has no profile of yours: name one with @, after lm.profile(...).")
             self.model.value = self._model
@@ -254,7 +278,7 @@ class MissionControl(Lab):
 
     async def _model_is(self, what: str) -> None:
         async with self._turn:  # one after the other, however fast they are chosen
-            await asyncio.to_thread(lm.profile, self._profile, **(MODEL[what] or self._usual))
+            await asyncio.to_thread(lm.profile, self._profile, **(MODEL[what] or self._usual or {}))
             self._mends("model")
             if what != USUAL:
                 self._breaks("model", f"model {what}")
@@ -274,33 +298,39 @@ class MissionControl(Lab):
             fault.until_s = self.seen.now_s()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(self._told(work))
         self._works.add(task)
         task.add_done_callback(self._works.discard)
+
+    async def _told(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except CourseError as error:
+            self.say(str(error))
 
     async def _mend_all(self, load: Load) -> None:
         """Undo every fault; of a stack that was ended meanwhile, nothing is started again."""
         self._is_up = False
         if self._works:
             await asyncio.wait(self._works)
-        if self._model != USUAL:
-            await self._model_is(USUAL)
-            self._model = self.model.value = USUAL
-        for name, button in self.parts.items():
-            if button.description.startswith("start") and load.is_there():
-                await self._switched(name, "start")
-            self._label(name, "kill")
+        try:
+            if self._model != USUAL:
+                await self._model_is(USUAL)
+                self._model = self.model.value = USUAL
+        finally:
+            for name, button in self.parts.items():
+                if button.description.startswith("start") and load.is_there():
+                    await self._switched(name, "start")
         self.say("Ending: what was broken is there again; the last answers and jobs are waited for …")
         if load.is_there():
             await load.recovered()
 
 
-async def _after(before: asyncio.Task[None] | None, work: Coroutine[Any, Any, None]) -> None:
-    if before is not None and not before.done():
-        await asyncio.wait([before])
-    await work
-
-
 def mission_control(stack: Stack | None = None) -> MissionControl:
-    """Show the lab, for a stack that runs or one of its own; use the mouse, or Tab and Enter."""
+    """Show the lab, for a stack that runs or one of its own; use the mouse, or Tab and Enter.
+
+    The load of an earlier one, such as that of the same cell, ends.
+    """
+    if MissionControl.last is not None:
+        MissionControl.last.stop()
     return MissionControl(stack)

@@ -14,6 +14,7 @@ import pytest
 
 from course_lib import lm
 from course_lib.deployment import Stack, running_stack
+from course_lib.errors import CourseError
 from course_lib.labs import mission_control
 from course_lib.labs.mission_control_view import OWN_PARTS, MissionControl, Script, show
 from course_lib.labs.mission_load import Answer, Run
@@ -52,7 +53,7 @@ async def test_a_script_breaks_what_it_names_and_the_end_mends_it(stack):
     before, ledger = own_profiles["mission-test"], lm.ledger().requests
     lab = mission_control(stack)
 
-    await lab.run([(0.2, "redis", "kill"), (0.5, "model", "down")], for_s=1.5)
+    await lab.run([(0.2, "redis", "kill"), (0.5, "model", "down")], for_s=1.2)
 
     assert [fault.name for fault in lab.seen.faults] == ["redis gone", "model down"]
     assert all(fault.until_s <= lab.seen.ticks[-1]["at_s"] for fault in lab.seen.faults)
@@ -112,6 +113,27 @@ async def test_a_cell_that_is_interrupted_leaves_nothing_broken(stack):
     assert not lab.is_running
 
 
+async def test_another_one_ends_the_load_of_the_first(stack):
+    first = await begun(stack)
+
+    second = mission_control(stack)
+    await second.run(for_s=0.1)
+
+    assert not first.is_running
+    assert second.seen.ticks
+
+
+async def test_a_script_that_names_what_there_is_not_is_refused(stack):
+    lab = mission_control(stack)
+
+    with pytest.raises(CourseError, match=r"choose of: model, redis, database"):
+        await lab.run([(0.0, "rabbit", "kill")])
+    with pytest.raises(CourseError, match=r"choose of: as before, slow"):
+        await lab.run([(0.0, "model", "fast")])
+
+    assert not lab.is_running
+
+
 async def test_of_a_stack_that_was_ended_meanwhile_nothing_is_started_again(stack):
     lab = await begun(stack, [(0.0, "redis", "kill")])
 
@@ -119,6 +141,7 @@ async def test_of_a_stack_that_was_ended_meanwhile_nothing_is_started_again(stac
     await lab.flight
 
     assert not stack.parts["redis"].pid
+    assert "Ended with the stack" in lab._status.value
     for name in ("gateway", "redis"):
         stack.start(name)
     stack.use()
