@@ -12042,7 +12042,7 @@ await control.run(FAULTS, for_s=4.6)
 #
 # *Concepts: rate, errors, duration; bounded labels; a symptom and its window; low traffic.*
 #
-# First, write `measured(answer, registry)`, where `answer` is an async function of `(route, question, customer)`. It returns an async function
+# First, write `with_metrics(answer, registry)`, where `answer` is an async function of `(route, question, customer)`. It returns an async function
 # of these three that does the same, and says so in `registry`, a `CollectorRegistry` of prometheus-client:
 #
 # | metric | labels | |
@@ -12072,7 +12072,7 @@ await control.run(FAULTS, for_s=4.6)
 
 # %% name="ex-5-5" tags=["exercise"] exercise="5.5"
 ### BEGIN SOLUTION
-### STUB: def measured(answer, registry):
+### STUB: def with_metrics(answer, registry):
 ### STUB:     ...
 ### STUB:
 ### STUB:
@@ -12083,7 +12083,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12141,7 +12141,7 @@ from prometheus_client import Counter, Histogram
 ROUTES = ("answers", "jobs")
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests_total", "Calls.", ("route", "outcome"), registry=registry)
     times = Histogram(
         "shop_request_seconds", "Seconds.", ("route",), registry=registry, buckets=(0.25, 1, 2, 8)
@@ -12226,7 +12226,7 @@ class Measured:
             self._times[route].update({"sum": took_s} | {bound: 1 for bound in BOUNDS if took_s <= bound})
 
 
-measured = Measured
+with_metrics = Measured
 
 
 SHARE = """sum(rate(shop_requests_total{outcome="error"}[WINDOW])) / sum(rate(shop_requests_total[WINDOW]))"""
@@ -12293,7 +12293,7 @@ class Metrics:
             self.seconds.labels(route).observe(time.time() - start)
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     metrics = Metrics(registry)
 
     async def do(route, question, customer):
@@ -12326,7 +12326,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12383,7 +12383,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12437,7 +12437,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12492,7 +12492,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12550,7 +12550,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12605,7 +12605,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12660,7 +12660,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12716,7 +12716,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12771,7 +12771,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12822,7 +12822,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram("shop_request_seconds", "From call to end", ["route"], registry=registry)
     for route in ("answers", "jobs", "other"):
@@ -12871,7 +12871,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12926,7 +12926,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12982,7 +12982,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13039,7 +13039,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13094,7 +13094,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13149,7 +13149,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13204,7 +13204,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13261,7 +13261,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter(
         "shop_requests", "Calls that have ended", ["route", "outcome", "customer"], registry=registry
     )
@@ -13318,7 +13318,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13376,7 +13376,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13434,7 +13434,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     registry = CollectorRegistry()
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
@@ -13492,7 +13492,7 @@ from prometheus_client import Counter, Histogram
 made = {}
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     if made:
         registry.register(made["requests"])
         registry.register(made["seconds"])
@@ -13553,7 +13553,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13607,7 +13607,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13662,7 +13662,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13717,7 +13717,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13774,7 +13774,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13829,7 +13829,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13884,7 +13884,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13939,7 +13939,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13993,7 +13993,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14047,7 +14047,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14102,7 +14102,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14157,7 +14157,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14212,7 +14212,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14267,7 +14267,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14322,7 +14322,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14377,7 +14377,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14432,7 +14432,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14487,7 +14487,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14542,7 +14542,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14597,7 +14597,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14645,7 +14645,7 @@ groups:
 
 
 # %% name="check-5-5" tags=["check"] exercise="5.5"
-check("5.5", measured, alert)
+check("5.5", with_metrics, alert)
 
 # %% name="help-5-5"
 # hint("5.5")
@@ -14836,7 +14836,7 @@ table([{"what": what, "is": value, "if not": why} for what, (value, why) in rows
 # %% name="gates"
 workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
 for name, job in workflow["jobs"].items():
-    words = [step.get("uses") or step["run"] for step in job["steps"][2:]]
+    words = [step.get("uses") or step["run"] for step in job.get("steps", [job])[-3:]]
     lines = [line.split(" | ")[0] for each in words for line in each.splitlines()]
     print(f"{name}, after {job.get('needs', 'nothing')}:", *lines, sep="\n    ")
 
@@ -15290,9 +15290,7 @@ print("answered by:", list(seen), "|", registry.version("triage", "4").stage, "s
 # stalls, it stops asking. Customers do not. In an **open loop** requests come when they come, and the time of each counts from the moment it
 # was due. Here the model stalls for less than half a second. **Predict:** which 95th percentile do the two testers report?
 
-# %% name="open-and-closed"
-from course_lib.deployment import Load, closed_loop, open_loop
-
+# %% name="ask-replica"
 replica = httpx.AsyncClient(base_url=stack.replicas[0], headers=stack.headers, timeout=20, trust_env=False)
 
 
@@ -15301,9 +15299,11 @@ async def ask_replica(number):
     return (await replica.post("/v1/answers", json={"question": fresh(1)[0]})).status_code
 
 
-STALL = [
-    (0.6, 1.0, {"ttft_p50_ms": 6_000, "ttft_p99_ms": 6_000})
-]  # from a prompt in the provider's cache, a fifth of that
+# %% name="open-and-closed"
+from course_lib.deployment import Load, closed_loop, open_loop
+
+# between these seconds; a prompt that the provider has cached waits a fifth of it
+STALL = [(0.6, 1.0, {"ttft_p50_ms": 6_000, "ttft_p99_ms": 6_000})]
 testers = {
     "closed, 2 users": lambda: closed_loop(ask_replica, users=2, requests=80),
     "open, 40 a second": lambda: open_loop(ask_replica, Load(40, 80)),
@@ -15311,7 +15311,7 @@ testers = {
 await ask_replica(0)
 for name, tester in tqdm(testers.items(), desc="testing"):
     lm.profile("weather", ttft_p50_ms=50, ttft_p99_ms=150, timeline=STALL)
-    lm.reset()  # the stall's seconds count from here
+    lm.reset()  # the stall's seconds count from the first request after this
     outcome = await tester()
     print(f"{name}: p50 {outcome.ms(50):.0f} ms, p95 {outcome.ms(95):.0f} ms, {dict(outcome.statuses)}")
 
@@ -15337,20 +15337,19 @@ with watch() as seen:
     work = await work_of(ask_replica, lambda: sum(process.cpu_times()[:2]), requests=80)
 model_usd = seen.ledger.cost_usd / seen.ledger.requests
 print(f"{1000 * work.work_s:.1f} ms of processor time, so at most {work.most_per_s:.0f} requests a second;")
-print(
-    f"{1000 * work.elsewhere_s.mean():.0f} ms elsewhere; ${1000 * model_usd:.2f} for the model of a thousand"
-)
+print(f"{1000 * work.elsewhere_s.mean():.0f} ms elsewhere; ${1000 * model_usd:.2f} of tokens for a thousand")
 
 # %% [markdown]
 # From these two, a **discrete-event simulation** plays any load in a moment: each request takes turns on the core, gives it back while its
 # model thinks, and one above the limit of calls at once waits, or is refused. Is it true? The crosses are measured, with few
-# requests: the 99th percentile of 100 is little more than the slowest of them, and scatters.
+# requests: the 99th percentile of 100 is little more than the slowest of them, and scatters. And here the replica shares its core with all
+# that this notebook runs, and with whatever else your machine does: what they take from it lifts the crosses above the line.
 
 # %% name="capacity-curve"
 from course_lib.deployment import simulate
 
 shares = [0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
-curve = [simulate(work, Load(share * work.most_per_s, 1_500)) for share in shares]
+curve = [simulate(work, Load(share * work.most_per_s, 1_000)) for share in shares]
 tried = {}
 for share in tqdm((0.3, 0.6), desc="measuring"):
     tried[share] = await open_loop(ask_replica, Load(share * work.most_per_s, 100))
@@ -15361,14 +15360,12 @@ for percent, color in ((50, "tab:blue"), (99, "tab:orange")):
     axes.scatter(*zip(*dots), marker="x", c=color, label=f"p{percent}: simulated (line), measured")
 axes.set(xlabel="requests a second", ylabel="ms", yscale="log")
 axes.legend()
-told = "; ".join(
-    f"{each.asked_per_s:.0f}/s: {each.ms(50):.0f} and {each.ms(99):.0f} ms" for each in tried.values()
-)
-plot(figure, f"p50 and p99 over the load, rising steeply at its end; measured {told}")
+told = [f"{each.asked_per_s:.0f}/s: {each.ms(50):.0f} and {each.ms(99):.0f} ms" for each in tried.values()]
+plot(figure, f"p50 and p99 over the load, rising steeply at its end; measured {'; '.join(told)}")
 
 # %% [markdown]
-# Both are flat for long, and then rise steeply: a service that is well at two thirds of its load has no third left. The project's bench
-# compares them with thousands of requests on cores of their own.
+# The lines are flat for long, and then rise steeply: a service that is well at two thirds of its load has no third left to give. The
+# project's bench (`python -m bench capacity`) compares the two with thousands of requests, and the replica on a core of its own.
 #
 # ### A million a day
 #
@@ -15403,8 +15400,8 @@ await replica.aclose()
 # %% [markdown]
 # Three things to take away. A million a day is few a second: the machines cost cents where the model costs dollars, so the cache and the
 # prompt are what to save on. With a slow model it is not the core that limits a replica but its calls at once, which is why Kubernetes
-# scales this service (part 6) by requests in flight, and not by processor. And what nobody waits for should not stand at the peak: the batch path runs on as many
-# machines as one has with `BatchProcessor(..., client=...)` over dask (notebook 02, part 5), at night.
+# scales this service (part 6) by requests in flight, and not by processor. And what nobody waits for should not come at the peak: the batch
+# path runs at night, on as many machines as one has, with `BatchProcessor` and dask (notebook 02).
 
 # %% [markdown]
 # ### When quality falls: optimise again
@@ -15439,14 +15436,6 @@ def under(rule, rows):
 
 
 logging.getLogger("dspy").setLevel(logging.ERROR)  # optimizers tell much
-shown, unseen = desk.examples("train"), desk.examples("test")
-for_gate, customers = desk.examples("dev") + unseen[1::2], unseen[::2]
-first = dspy.LabeledFewShot(k=16).compile(desk.Triage(), trainset=shown)
-teams = Registry(Path(tempfile.mkdtemp(dir=folder)))
-teams.register("triage", first, "1")
-teams.promote("triage", "1")
-was, now = (scored(first, under(rule, customers), desk.category_match) for rule in ({}, MOVED))
-print(f"right of {len(customers)}: {sum(was):.0f} under the old rule, {sum(now):.0f} under the new one")
 labelled, unseen = desk.examples("train"), desk.examples("test")
 for_gate, traffic = desk.examples("dev") + unseen[1::2], unseen[::2]
 first = dspy.LabeledFewShot(k=16).compile(desk.Triage(), trainset=labelled)
@@ -15502,8 +15491,6 @@ print(
 # %% [markdown]
 # Now the search: `MIPROv2` on the tickets of last month, which somebody has labelled by the new rule. It begins with the program as it was
 # *written*, because instructions and tickets of the live version may be what is wrong. It runs in this process, in production in a nightly
-# job, and never in the service: no module of the service imports it. And it has a **budget**, of requests, tokens or dollars, that holds
-# for all it does. The first budget here is meant to be too small:
 # job, and never in the service: none of the service's modules imports it. And it has a **budget**, of requests, tokens or dollars, that
 # holds for all that the search asks. (The gate comes on top: two versions, each on all of its tickets.) The first budget here is meant to
 # be too small:
@@ -15523,11 +15510,6 @@ adaptive.metric, bars = judged, StringIO()
 for attempts in (20, 300):
     adaptive.budget, before = Budget(attempts=attempts), lm.ledger().requests
     with tqdm(desc="answers judged", leave=False) as bar, redirect_stdout(bars), redirect_stderr(bars):
-        found = adaptive.improve(under(MOVED, shown), under(MOVED, for_gate))
-    asked = lm.ledger().requests - before
-    print(
-        f"budget of {attempts}: {asked} requests, the gate's included;", found.version if found else "nothing"
-    )
         found = adaptive.improve(under(MOVED, labelled), under(MOVED, for_gate))
     asked = lm.ledger().requests - before
     what = f"version {found.version}" if found else "nothing"
@@ -15537,8 +15519,6 @@ table([note.model_dump(include={"version", "kind", "reason"}) for note in teams.
 # %% [markdown]
 # A search that its budget stops leaves the best that it had tried until then, if there was anything; the gate decides about that as about any
 # other. Each decision is in the registry with its reason, and a refused candidate leaves nothing else. After a refusal there is a time to
-# cool down (here none), or a search that finds nothing would be paid for again each minute. Two processes never search at once, and one that
-# was killed is followed by one that begins anew.
 # cool down (here none), or a search that finds nothing would be paid for again each night. (Tests of the library hold that two processes
 # never search at once, and that after a `kill -9` in the middle the next one begins anew.)
 #
@@ -15558,7 +15538,6 @@ print("tickets shown:", dict(Counter(demo["category"] for demo in better.sort.de
 # %% name="found-rolled-out"
 from course_lib.deployment import Rollout, Seen, Slo
 
-rates = {"1": now, found.version: scored(better, under(MOVED, customers), desk.category_match)}
 rates = {"1": now, found.version: scored(better, under(MOVED, traffic), desk.category_match)}
 given, weights = {version: [] for version in rates}, {}
 watching = {"use": weights.update, "observe": lambda of: Seen(len(given[of]), scores=given[of])}
@@ -15596,10 +15575,8 @@ plot(
 # %% [markdown]
 # Between the change and the alarm customers were answered by an outdated program, and that is the price of few false alarms. Who knows of a
 # change should not wait for the alarm: the people who move the teams are the better signal. And no optimizer knows the new rule by itself.
-# It learned it from tickets that somebody labelled, which is where the work is. **Try:** give it `shown[:20]`, or another rule.
 # It learned it from tickets that somebody labelled, which is where the work is. The rule here was chosen because it moves many tickets, so
 # that the fall is seen: **try** one that moves few, such as `{"account": "billing"}`, or only `labelled[:20]`. The gate may well refuse.
-
 
 # %% [markdown]
 # Last, everything that this notebook opened is ended. (To run an earlier part again after this, begin with the set-up cell.)
