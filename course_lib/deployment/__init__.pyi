@@ -26,9 +26,9 @@ from .gateway import GatewayError, Replica, routes
 from .problems import Problem
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
-from .service import Service
 from .registry import Registered, Registry, RegistryError
 from .rollout import Evidence, Rollout, RolloutError, Seen, Slo, observing, stored_scores
+from .service import Service
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
 from .worker import Worker
@@ -100,16 +100,16 @@ __all__ = [
     "Work",
     "Worker",
     "check_release",
-    "compare",
     "closed_loop",
+    "compare",
     "create_app",
     "evaluation",
     "load_program",
     "log_normal_s",
     "make_key",
     "make_token",
-    "observing",
     "mean_wait_s",
+    "observing",
     "open_loop",
     "plan",
     "routes",
@@ -117,8 +117,8 @@ __all__ = [
     "running_stack",
     "save_program",
     "scored",
-    "stored_scores",
     "simulate",
+    "stored_scores",
     "trace_of",
     "work_of",
 ]

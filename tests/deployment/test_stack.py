@@ -23,8 +23,8 @@ import psutil
 import pytest
 
 from course_lib import lm
-from course_lib.deployment.callers import make_token
 from course_lib.deployment import RolloutError, observing
+from course_lib.deployment.callers import make_token
 from course_lib.deployment.stack import Stack, StackError, running_stack
 from course_lib.paths import ROOT
 from course_lib.services import running_alertmanager, running_prometheus, running_queue
@@ -71,6 +71,8 @@ def is_whole(client: httpx.Client) -> bool:
 
 def is_whole_alone(url: str) -> bool:
     return httpx.get(f"{url}/health/ready").json()["status"] == "ok"
+
+
 def test_what_a_version_answered_is_seen_over_a_restart_of_its_replica(stack, client):
     observe = observing(stack, "answer")
     before = observe("1").requests
