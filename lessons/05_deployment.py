@@ -11971,7 +11971,7 @@ table([{"what": what, "is": value, "if not": why} for what, (value, why) in rows
 # %% name="gates"
 workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
 for name, job in workflow["jobs"].items():
-    words = [step.get("uses") or step["run"] for step in job["steps"][2:]]
+    words = [step.get("uses") or step["run"] for step in job.get("steps", [job])[-3:]]
     lines = [line.split(" | ")[0] for each in words for line in each.splitlines()]
     print(f"{name}, after {job.get('needs', 'nothing')}:", *lines, sep="\n    ")
 
