@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from course_lib.deployment import DeploymentConfig, make_key, make_token
+from course_lib.deployment import make_key
 
 SERVERS = ("redis", "postgres", "rabbitmq", "jaeger", "localhost")
 CA = "/run/secrets/ca.pem"
@@ -50,15 +50,13 @@ def _openssl(folder: Path, *words: str) -> None:
 def texts() -> dict[str, str]:
     """Return what is in each file that holds a password, a key or an address."""
     password = {name: secrets.token_hex(24) for name in ("redis", "postgres", "rabbitmq", "grafana")}
-    key, entry = make_key("caller", "lantern", ["ask"])
-    jwt_secret = secrets.token_urlsafe(32)
-    token = make_token(
-        DeploymentConfig(jwt_secret=jwt_secret), "lantern", ["operate"], lifetime_s=DAYS * 86_400
-    )
+    key, caller = make_key("caller", "lantern", ["ask"])
+    metrics_key, prometheus = make_key("prometheus", "lantern", ["operate"])
+    entries = [entry.model_dump(mode="json") for entry in (caller, prometheus)]
     return {
-        "COURSE_SERVICE_JWT_SECRET": jwt_secret,
+        "COURSE_SERVICE_JWT_SECRET": secrets.token_urlsafe(32),
         "COURSE_SERVICE_SIGNING_KEY": secrets.token_urlsafe(32),
-        "COURSE_SERVICE_API_KEYS": json.dumps([entry.model_dump(mode="json")]),
+        "COURSE_SERVICE_API_KEYS": json.dumps(entries),
         "REDIS_URL": f"rediss://:{password['redis']}@redis:6379/0?ssl_ca_certs={CA}",
         "DATABASE_URL": f"postgresql://desk:{password['postgres']}@postgres/desk?sslmode=verify-full&sslrootcert={CA}",
         "AMQP_URL": f"amqps://desk:{password['rabbitmq']}@rabbitmq:5671/?cafile={CA}",
@@ -66,7 +64,7 @@ def texts() -> dict[str, str]:
         "rabbitmq.conf": _RABBITMQ.format(password=password["rabbitmq"]),
         "postgres-password": password["postgres"],
         "grafana-password": password["grafana"],
-        "prometheus-token": token,
+        "prometheus-token": metrics_key,
         "oncall-token": secrets.token_urlsafe(32),
         "caller-key": key,
     }

@@ -45,7 +45,7 @@ FIRST = (
 )
 """Long files, begun first and in this order, so that at the end of a run no worker waits for another's."""
 NOT_QUICK = (
-    *("browser/", "notebooks/", "services/", "traps/"),
+    *("browser/", "deploy/", "notebooks/", "services/", "traps/"),
     *("adapters/data/", "adapters/tools/test_injections", "adapters/tools/test_over_mcp"),
     *("authoring/test_execution", "authoring/test_proof", "test_cli", "desk/test_act"),
     *("deployment/test_kills", "deployment/test_worker", "deployment/test_stack", "deployment/test_fuzz"),

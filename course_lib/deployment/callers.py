@@ -79,8 +79,9 @@ class Callers:
         if api_key is not None:
             return self._by_key(api_key)
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() == "bearer" and token.strip():
-            return self._by_token(token.strip())
+        if scheme.lower() == "bearer" and (token := token.strip()):
+            # Prometheus can send a key in no other header, and no token begins so.
+            return self._by_key(token) if token.startswith("sk_") else self._by_token(token)
         raise Unauthorized("no credentials were sent; send X-API-Key: KEY or Authorization: Bearer TOKEN")
 
     def _by_key(self, key: str) -> Caller:

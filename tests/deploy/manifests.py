@@ -15,11 +15,18 @@ import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from packaging.requirements import Requirement
 
 from course_lib.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = DEPLOY / "image" / "Dockerfile"
+LISTED = [
+    Requirement(line)
+    for line in (DEPLOY / "image" / "requirements.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
+"""What the image installs by name."""
 OVERLAYS = ("staging", "production")
 Resources = list[dict[str, Any]]
 Plant = Callable[[dict[str, Any]], Any]

@@ -115,7 +115,7 @@ def test_the_service_accepts_its_settings_with_the_secrets_that_are_made(secrets
         config = DeploymentConfig(host="0.0.0.0", _secrets_dir=secrets)
 
         assert config.profile == "production"
-        assert [key.name for key in config.api_keys] == ["caller"]
+        assert [key.name for key in config.api_keys] == ["caller", "prometheus"]
         assert all(
             value in config.shown()[field]
             for field, value in (("redis_url", "redis:6379"), ("queue_url", "rabbitmq:5671"))

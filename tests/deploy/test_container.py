@@ -2,7 +2,7 @@
 
 Where Linux lets this user make namespaces, the process is what the manifests ask for: the image's user, with
 no capability, on a read-only file system with one folder in memory that it can write to. Elsewhere it is a
-plain process. Settings are in the environment, and secrets in files.
+plain process. Settings are in the environment, and secrets in files; what is not in the image is hidden.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from course_lib.deployment.callers import make_key
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.gateway import longest_end_s
 from course_lib.paths import ROOT
 from course_lib.services import Server, running_queue
-from tests.deploy.manifests import DOCKERFILE
+from tests.deploy.manifests import DOCKERFILE, LISTED
 from tests.deployment.settings import JWT_SECRET, SIGNING_KEY
 
 SETTINGS = {"COURSE_SERVICE_PROFILE": "production", "COURSE_SERVICE_DRAIN_S": "10"}
@@ -55,7 +58,53 @@ def is_apart(folder: Path) -> bool:
     return told.stdout == "10001\n"
 
 
-def image_environment(tmp: Path, port: int) -> dict[str, str]:
+_BLOCK = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {missing!r}:
+            raise ModuleNotFoundError(f"{{name}} is not in the image", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def installed(names: Iterable[Requirement]) -> set[str]:
+    """Return what is installed with these, by the rules of this machine."""
+    found: set[tuple[str, frozenset[str]]] = set()
+    waiting = [(each.name, frozenset(each.extras)) for each in names]
+    while waiting:
+        name, extras = key = waiting.pop()
+        if key in found or not (known := _distribution(name)):
+            continue
+        found.add(key)
+        wanted = [Requirement(text) for text in known.requires or ()]
+        waiting += [
+            (each.name, frozenset(each.extras))
+            for each in wanted
+            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+        ]
+    return {canonicalize_name(name) for name, _ in found}
+
+
+def _distribution(name: str) -> Distribution | None:
+    try:
+        return distribution(name)
+    except PackageNotFoundError:  # pyproject.toml leaves it out
+        return None
+
+
+@pytest.fixture
+def without_the_rest(tmp_path: Path) -> Path:
+    """A folder that, on the path of a Python, hides from it what the image does not have."""
+    kept = installed(LISTED)
+    packages = packages_distributions().items()
+    missing = {top for top, owners in packages if not kept & {canonicalize_name(each) for each in owners}}
+    (folder := tmp_path / "hides").mkdir()
+    (folder / "sitecustomize.py").write_text(_BLOCK.format(missing=missing - {"course_lib"}))
+    return folder
+
+
+def image_environment(tmp: Path, path: Path, port: int) -> dict[str, str]:
     """Return the variables of the image, with this machine's places."""
     text = DOCKERFILE.read_text().split("ENV ")[1].split("\nUSER")[0].replace("\\\n", " ")
     found = dict(each.split("=", 1) for each in text.split())
@@ -64,7 +113,7 @@ def image_environment(tmp: Path, port: int) -> dict[str, str]:
         **found,
         "PATH": os.defpath,
         "TMPDIR": str(tmp),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{path}{os.pathsep}{ROOT}",
         "COURSE_SERVICE_HOST": "127.0.0.1",  # tests open nothing to others
         "COURSE_SERVICE_PORT": str(port),
         **SETTINGS,
@@ -98,7 +147,7 @@ def container(
     apart = [*APART, str(tmp)] if is_apart(tmp) else []
     process = subprocess.Popen(
         [*apart, sys.executable, "-m", "course_lib.cli", command, "--secrets", str(kept)],
-        env=image_environment(tmp, port),
+        env=image_environment(tmp, folder / "hides", port),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -138,7 +187,7 @@ def ended_s(process: subprocess.Popen) -> float:
 
 # Some ten seconds: two processes of the service import all of it, and say for NOTICE_S that they end.
 def test_a_replica_and_a_worker_run_as_a_user_that_can_write_to_one_folder_and_end_on_sigterm(
-    reachable: dict[str, str], tmp_path: Path
+    reachable: dict[str, str], without_the_rest: Path, tmp_path: Path
 ):
     key, entry = make_key("caller", "lantern", ["ask"])
     secrets = {

@@ -6,19 +6,13 @@ import re
 import subprocess
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from course_lib.doctor import locked_versions
 from course_lib.paths import ROOT
-from tests.deploy.manifests import DEPLOY, DOCKERFILE, script
+from tests.deploy.manifests import DOCKERFILE, LISTED, script
 
 TEXT = DOCKERFILE.read_text()
-LISTED = [
-    Requirement(line)
-    for line in (DEPLOY / "image" / "requirements.txt").read_text().splitlines()
-    if not line.startswith("#")
-]
 
 
 def hadolint(text: str) -> subprocess.CompletedProcess[str]:

@@ -42,6 +42,7 @@ def refusal(authorization=None, api_key=None, *, config=CONFIG):
 
 def test_a_key_is_its_caller_and_only_its_digest_is_kept():
     assert Callers(CONFIG).identify(None, KEY) == Caller("lantern", "web", frozenset({"ask"}))
+    assert Callers(CONFIG).identify(f"Bearer {KEY}", None) == Callers(CONFIG).identify(None, KEY)
     assert KEY not in repr(ENTRY) + repr(CONFIG) + str(CONFIG.environment())
     assert KEY.startswith("sk_web_")
 
@@ -53,6 +54,7 @@ def test_a_key_is_its_caller_and_only_its_digest_is_kept():
 )
 def test_another_key_is_nobody_in_the_same_words(key):
     assert refusal(api_key=key) == "the API key is not known; ask the operator for a new one"
+    assert refusal(f"Bearer {key}")
 
 
 def test_a_token_is_its_tenant_with_its_roles():
