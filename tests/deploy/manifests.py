@@ -166,7 +166,8 @@ def linter(name: str) -> str:
     path = ROOT / "build" / "linters" / "bin" / name
     if not path.exists():
         missing = f"{name} is not installed; run: make linters"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+        is_needed = os.environ.get("CI") == "true" and not os.environ.get("COURSE_WITHOUT_LINTERS")
+        (pytest.fail if is_needed else pytest.skip)(missing)
     return str(path)
 
 
