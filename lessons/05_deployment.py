@@ -10,9 +10,12 @@
 # - put a real gateway in front of replicas, leave a dead one out, and send a tenth of the traffic to a new version;
 # - share limits between replicas, and keep tenants apart;
 # - answer long jobs by a queue and workers, and lose none when a worker is killed;
-# - say who did what by a log that cannot be changed unseen, and erase a customer everywhere.
+# - say who did what by a log that cannot be changed unseen, and erase a customer everywhere;
+# - watch it: metrics, an alert that fires soon and for nothing else, one request traced;
+# - release a new version of a program by a gate and a canary that goes back by itself, and find a better one when quality falls;
+# - say how much it holds, and what a million requests a day need.
 #
-# You need notebooks 02 (caches), 03 (async, resilience) and 04 (traces). The **core path** takes 90 minutes and holds three of the five
+# You need notebooks 02 (caches), 03 (async, resilience) and 04 (traces). The **core path** takes 150 minutes and holds four of the seven
 # exercises. What is headed *Deeper* may be skipped: nothing in the core needs it. The minutes count reading (200 words or 25 lines of code a
 # minute), running, and the exercises at the time on their cards.
 #
@@ -21,12 +24,16 @@
 # | 1. From notebook to service: exercises 5.1, 5.2 | 50 |
 # | 2. Gateway and guard | 9 |
 # | 3. State and queue: exercise 5.4 | 26 |
-# | 4. Security and compliance; and the summary | 5 |
+# | 4. Security and compliance | 4 |
+# | 5. Observability: exercise 5.5 | 33 |
+# | 6. Releases | 14 |
+# | 7. Scale; and the summary | 14 |
 # | Deeper: in part 2, one limit for all replicas: exercise 5.3 | 20 |
 # | Deeper: in part 4, erase a customer yourself: exercise 5.6 | 25 |
-# | Deeper: in parts 1 and 4 | 4 |
+# | Deeper: in part 6, a gate of your own: exercise 5.7 | 20 |
+# | Deeper: in parts 1, 4, 5 and 6 | 6 |
 #
-# Stop after any part. To go on another day, run the set-up cell (and, for parts 3 and 4, the cell of the stack at the head of part 2); each
+# Stop after any part. To go on another day, run the set-up cell and, for parts 3 to 7, the two cells of the stack at the head of part 2; each
 # part needs nothing else.
 # The text was written on a machine with two processors: your figures will differ, their ratios little.
 
@@ -15598,12 +15605,15 @@ dspy.configure_cache()
 # - *Shared limits:* counted once for all replicas, by leases; a stated way to go on without Redis.
 # - *Workers:* acknowledged late, results written once; a kill costs the calls that were under way, and no job.
 # - *Audit and erasure:* a chain with a key elsewhere; pseudonyms, so that one can be forgotten everywhere.
+# - *Watching:* counted by every replica, kept by Prometheus; an alert for what customers feel, with what to do in it.
+# - *Releases:* a version is written once; a gate before it is released, bets while it is a canary, and a way back.
+# - *Scale:* an open loop measures, a simulation carries it further; quality that falls is noticed, and searched for within a budget.
 #
 # | phase | question of this notebook |
 # | --- | --- |
 # | design | Which part may be missed, by whom, and what is said then? |
 # | implement | Where does a request end that is wrong, too large, too many, too late? |
 # | test | Which part did I kill, under load, and what was lost? |
-# | deploy | Which setting would make this unsafe, and who refuses it? |
+# | deploy | Which setting would make this unsafe, who refuses it, and what takes a bad release back? |
 #
-# **Next:** the second half of this section watches and releases what stands here.
+# **Next:** the last section puts the parts of the course together and sends them through a sequence of faults.
