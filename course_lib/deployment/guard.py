@@ -30,7 +30,7 @@ from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem, invalid, problem_of
 from course_lib.deployment.records import Ended
 from course_lib.deployment.service import Seen, Service, of_request
-from course_lib.deployment.store import Conflict, Done, Running, Store
+from course_lib.deployment.store import Store
 from course_lib.redaction import one_line
 
 OPEN = frozenset({"/health/live", "/health/ready", "/openapi.json", "/docs"})
@@ -234,14 +234,15 @@ class Guard:
         seen, key, store = of_request(scope), given.decode(), self._service.needed_store()
         tenant, subject = seen.caller.tenant, await _subject(store, seen.caller.tenant, body)
         seen.idempotency_key = key
-        match await store.begin(tenant, key, seen.digest.hex(), subject=subject):
-            case Running():
-                raise Problem("running", "Wait for its answer.", retry_after_s=1.0)
-            case Conflict():
-                raise Problem("key_reused", "Use a new key for a new request.")
-            case Done(status, kept):
-                await _send(send, status, orjson.dumps(kept), _JSON, (b"idempotent-replayed", b"true"))
-                return
+        begun = await store.begin(tenant, key, seen.digest.hex(), subject=subject)
+        if begun.state == "running":
+            raise Problem("running", "Wait for its answer.", retry_after_s=1.0)
+        if begun.state == "conflict":
+            raise Problem("key_reused", "Use a new key for a new request.")
+        if begun.state == "done":
+            replayed = (b"idempotent-replayed", b"true")
+            await _send(send, begun.status, orjson.dumps(begun.body), _JSON, replayed)
+            return
         captured, is_kept = list[Message](), False
 
         async def capture(message: Message) -> None:
