@@ -46,7 +46,7 @@ from course_lib.resilience import CircuitBreaker, Deadline
 
 MEMORY_BYTES = 2 * 1024 * 1024
 """Room for answers in a replica, and for what its models said: some 500 of each. Redis has the rest."""
-_KNOWN = 2_048
+_KNOWN = 512  # as many as memory has answers
 _SHORT = 300
 """Characters of a text that is redacted on the event loop, in 10 ms at most; a thread takes longer ones."""
 _MOST_WAITING = 10_000

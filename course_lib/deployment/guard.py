@@ -71,7 +71,7 @@ class Guard:
         self._callers, self._quotas = service.callers, service.quotas
         self._answering, self._records = service.answering, service.records
         self._logs = self._records.folder is not None
-        self._keys: LRUCache[bytes, tuple[str, str | None]] = LRUCache(2_048)
+        self._keys: LRUCache[bytes, tuple[str, str | None]] = LRUCache(512)
         labels, registry = ["route", "status"], service.metrics.registry
         self._requests = Counter("service_requests", "Requests answered", labels, registry=registry)
         self._seconds = Histogram(
