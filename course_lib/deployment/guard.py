@@ -1,6 +1,6 @@
 """What stands before every route: who asks, how often, how much at once; and answers to repeated questions.
 
-Main path: Guard(app, service): request id -> caller and role -> quota -> body -> idempotency key -> the same
+Main path: Guard(app, service): request id -> caller -> quota -> role -> body -> idempotency key -> the same
 request as before? -> a program, or a route of the application, with what is known in `scope["course"]`.
 Source: plain ASGI 3. Starlette's BaseHTTPMiddleware runs each request in a task of its own, at half the rate;
 FastAPI's routing, dependencies and responses take as long as all of this, so it only documents these two.
