@@ -1,7 +1,7 @@
 from .adaptive import AdaptiveError, AdaptiveOptimizer, Drift
 from .answering import Answering, ProgramError, load_program, save_program
 from .app import create_app
-from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verified
+from .audit import Audit, AuditError, Broken, Head, RedisHead, Verified
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
 from .capacity import (
     CapacityError,
@@ -30,7 +30,7 @@ from .registry import Registered, Registry, RegistryError
 from .rollout import Evidence, Rollout, RolloutError, Seen, Slo, observing, stored_scores
 from .service import Service
 from .stack import Stack, StackError, running_replica, running_stack
-from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
+from .store import Begun, Job, JobResult, Store, StoredAnswer
 from .worker import Worker
 
 __all__ = [
@@ -41,24 +41,21 @@ __all__ = [
     "ApiKey",
     "Audit",
     "AuditError",
+    "Begun",
     "Broken",
     "Cache",
     "Caller",
     "Callers",
     "CapacityError",
     "ConfigError",
-    "Conflict",
     "Customers",
     "DeadLetter",
     "Demand",
     "DeploymentConfig",
-    "Done",
     "Drift",
     "Erasure",
     "Evidence",
-    "FileHead",
     "Forbidden",
-    "Fresh",
     "GateError",
     "GatewayError",
     "Head",
@@ -84,7 +81,6 @@ __all__ = [
     "Replica",
     "Rollout",
     "RolloutError",
-    "Running",
     "Seen",
     "Service",
     "Slo",
