@@ -27,6 +27,7 @@ import psutil
 
 from bench.bench_endpoint import pin
 from bench.ratio import paired, report
+from course_lib.deployment.lean import leave_out
 
 CONNECTIONS, REQUESTS, ROUNDS = 16, 1_500, 5
 NEW, TELEMETRY_AT_LEAST = 300, 0.95
@@ -82,7 +83,9 @@ def asyncify() -> Any:
 def ours(*, caches_answers: bool = True, **settings: Any) -> Any:
     """Return the service with all its guards."""
     from course_lib.deployment import DeploymentConfig, answering, create_app
+    from course_lib.deployment.remembered import remember
 
+    remember(os.environ["BENCH_MODEL"])
     answering.SERVED["answer"] = answering.Served(program, "question", ("answer",))
     app = create_app(DeploymentConfig(**settings))
     if not caches_answers:
@@ -119,7 +122,7 @@ def serve(kind: str, fd: int) -> None:
             print(time.process_time(), getattr(size, "pss", size.rss), size.rss, flush=True)
 
     pin(0)
-    sys.modules["IPython"] = None  # type: ignore[assignment]  # as in a replica of the stack
+    leave_out()  # as in a replica of the stack
     threading.Thread(target=tell, daemon=True).start()
     options: dict[str, Any] = {"log_level": "error", "access_log": False, "proxy_headers": False}
     app = APPS[kind]()

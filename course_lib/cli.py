@@ -241,14 +241,14 @@ def export(
 @audit.command()
 def verify(
     head: Annotated[
-        Path | None, typer.Option(help="the file with the log's head; else it is in Redis")
+        str | None, typer.Option(help="the log's head as it was written down, number:hash; else Redis has it")
     ] = None,
 ) -> None:
     """Say whether every record is as it was written, or which is the first that is not.
 
     DATABASE_URL names the log, COURSE_SERVICE_SIGNING_KEY is its key, and REDIS_URL holds its head.
 
-    Example: course audit verify --head audit.head
+    Example: course audit verify
     """
     import asyncio
 

@@ -18,13 +18,12 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachetools import TTLCache
 from dspy.clients.cache import Cache
 
 from course_lib.caching.calls import CacheWatcher, current_call
-from course_lib.caching.disk import DiskTier
 from course_lib.caching.front import fronted
 from course_lib.caching.invalidation import NOTHING_KNOWN, Invalidations, Stamp
 from course_lib.caching.keys import Scope, UnkeyableError, current_scope, is_lost, key_of, tags_of
@@ -36,6 +35,9 @@ from course_lib.caching.wire import Entry, Hit, NotPlain, cost_of, is_record, re
 from course_lib.errors import CourseError
 from course_lib.notes import note
 from course_lib.resilience.single_flight import SingleFlight
+
+if TYPE_CHECKING:
+    from course_lib.caching.disk import DiskTier
 
 T = TypeVar("T")
 MIB = 1024 * 1024
@@ -97,7 +99,11 @@ class TieredCache(Cache):
         self._signing_key = signing_key
         self.memory = MemoryTier(memory_bytes, clock=clock or time.monotonic)
         self.shared = RedisTier(redis_url, prefix=f"{namespace}:") if redis_url else None
-        self.disk = DiskTier(Path(disk_path), max_bytes=disk_bytes) if disk_path else None
+        self.disk: DiskTier | None = None
+        if disk_path:
+            from course_lib.caching.disk import DiskTier  # it brings SQLite, a megabyte
+
+            self.disk = DiskTier(Path(disk_path), max_bytes=disk_bytes)
         self._lower = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
         self.is_slow = bool(self._lower)
         """Whether find() and keep() may wait for Redis or a disk, so that a task calls them in a thread."""

@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import requests
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -44,7 +43,7 @@ _THREAD = "spans to "
 _log = logging.getLogger("course_lib.debugging")
 for _name in ("opentelemetry.exporter.otlp", "opentelemetry.sdk"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
-logging.getLogger(OTLPSpanExporter.__module__).addFilter(  # Batches says it once
+logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").addFilter(  # Batches says it once
     lambda record: not (record.threadName or "").startswith(_THREAD)
 )
 
@@ -229,6 +228,10 @@ def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporte
     sent = {name: value.strip() for name, value in (headers or {}).items()}
     if odd := [name for name, value in sent.items() if not value.isprintable()]:
         raise ExporterError(f"the header {odd[0]!r} cannot be sent: its value is not one line of text")
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
+        OTLPSpanExporter,  # 4 MB, for those who send
+    )
+
     session = _Session()
     session.trust_env = parts.hostname not in ("127.0.0.1", "localhost", "::1")  # else a proxy's
     endpoint = url if parts.path.rstrip("/").endswith("/v1/traces") else f"{url.rstrip('/')}/v1/traces"

@@ -15,10 +15,10 @@
 | Replica, routes, GatewayError | who answers what, for the gateway: by program, version, canary share |
 | running_stack, running_replica, Stack, StackError | every part as a process of its own, gone with this one |
 | Store, Job, JobResult, StoredAnswer | what the service keeps in PostgreSQL, tenant by tenant |
-| Fresh, Running, Done, Conflict | what `Store.begin` says of an idempotency key |
+| Begun | what `Store.begin` says of an idempotency key |
 | StoreError, StoreUnavailable, MigrationChanged | refused; no database; a migration was changed |
 | Audit, AuditError | a log of who did what, which shows what was changed afterwards |
-| FileHead, RedisHead, Head | where the end of its chain is kept, outside the database |
+| RedisHead, Head | where the end of its chain is kept, outside the database |
 | Verified, Broken | what `Audit.verify` says |
 | Customers, Erasure | a customer exported, or erased everywhere (exercise 5.6) |
 | Place, Person, Cache, Lines, trace_of | where a customer may be, beside the database |

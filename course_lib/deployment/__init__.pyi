@@ -1,6 +1,6 @@
 from .answering import Answering, ProgramError, load_program, save_program
 from .app import create_app
-from .audit import Audit, AuditError, Broken, FileHead, Head, RedisHead, Verified
+from .audit import Audit, AuditError, Broken, Head, RedisHead, Verified
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
 from .compliance import DEMANDS, Demand
 from .config import ApiKey, ConfigError, DeploymentConfig
@@ -12,7 +12,7 @@ from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
 from .service import Service
 from .stack import Stack, StackError, running_replica, running_stack
-from .store import Conflict, Done, Fresh, Job, JobResult, Running, Store, StoredAnswer
+from .store import Begun, Job, JobResult, Store, StoredAnswer
 from .worker import Worker
 
 __all__ = [
@@ -21,21 +21,18 @@ __all__ = [
     "ApiKey",
     "Audit",
     "AuditError",
+    "Begun",
     "Broken",
     "Cache",
     "Caller",
     "Callers",
     "ConfigError",
-    "Conflict",
     "Customers",
     "DeadLetter",
     "Demand",
     "DeploymentConfig",
-    "Done",
     "Erasure",
-    "FileHead",
     "Forbidden",
-    "Fresh",
     "GatewayError",
     "Head",
     "Job",
@@ -52,7 +49,6 @@ __all__ = [
     "Quotas",
     "RedisHead",
     "Replica",
-    "Running",
     "Service",
     "Stack",
     "StackError",

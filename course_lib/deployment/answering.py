@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -44,12 +45,12 @@ from course_lib.measure.usage import UsageTracker, usage_of
 from course_lib.redaction import redact
 from course_lib.resilience import CircuitBreaker, Deadline
 
-MEMORY_BYTES = 6 * 1024 * 1024
-"""Room for answers in a replica, and for what its models said: some 1,500 of each. Redis has the rest."""
-_KNOWN = 2_048
+MEMORY_BYTES = 2 * 1024 * 1024
+"""Room for answers in a replica, and for what its models said: some 500 of each. Redis has the rest."""
+_KNOWN = 512  # as many as memory has answers
 _SHORT = 300
 """Characters of a text that is redacted on the event loop, in 10 ms at most; a thread takes longer ones."""
-_MOST_WAITING = 10_000
+_MOST_WAITING, _KEPT_AT_ONCE = 10_000, 4
 _FIRST_TOKENS = 1_000  # of an answer, until one has told
 _EVERY_S = 0.05
 _STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
@@ -181,7 +182,7 @@ class Answering:
         Args:
             config: the settings.
             listeners: a tracer, metrics: they hear every program that asks a model.
-            keep: takes an answer that was given, later and one by one; what it raises is tried again.
+            keep: takes an answer that was given, later; what it raises is tried again.
 
         Raises:
             ProgramError: a saved program cannot be loaded.
@@ -437,14 +438,19 @@ class Answering:
                 await asyncio.sleep(1.0)
 
     async def _keep_waiting(self) -> None:
-        """Keep what was answered; what was asked before its customer was erased is not kept."""
-        while self._waiting:
-            asked, said = self._waiting[0]
-            is_current = await asyncio.to_thread(self._cached, asked, said)
-            if is_current and self._keep:
-                await self._keep(asked, said)
-            if self._waiting and self._waiting[0][1] is said:  # not forgotten meanwhile
-                self._waiting.popleft()
+        """Keep what was answered, a few at once: one by one, they would be more and more under load."""
+        while some := list(islice(self._waiting, _KEPT_AT_ONCE)):
+            ended = await asyncio.gather(*(self._keep_one(*each) for each in some), return_exceptions=True)
+            for each, error in zip(some, ended, strict=True):
+                if error is None and each in self._waiting:  # not forgotten meanwhile
+                    self._waiting.remove(each)
+            for error in filter(None, ended):
+                raise error
+
+    async def _keep_one(self, asked: Asked, said: Answered) -> None:
+        """Keep an answer, unless it was asked before its customer was erased."""
+        if await asyncio.to_thread(self._cached, asked, said) and self._keep:
+            await self._keep(asked, said)
 
     def _cached(self, asked: Asked, said: Answered) -> bool:
         with self._scoped(asked):

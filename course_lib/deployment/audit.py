@@ -5,7 +5,7 @@ elsewhere; await audit.verify() -> Verified, or Broken with the first record tha
 
 Each record's hash is an HMAC over the hash before it and the record, so whoever has the database alone can
 neither change a record nor add one. Records cut off at the end leave a chain that is whole: they are told by
-its head, kept in a file or in Redis. A log that does not end with its head goes on from the head, so that the
+its head, kept in Redis. A log that does not end with its head goes on from the head, so that the
 gap is there for ever; and a head that is gone, and known to no process, is told by a record of its own.
 Somebody who has the key, or can set both database and head back to an earlier day, is out of reach of this:
 keep the head where the database's administrator cannot write.
@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, LiteralString, NamedTuple, Protocol, Self
 
 import redis.asyncio
@@ -39,7 +38,6 @@ from redis.exceptions import RedisError, ResponseError
 from course_lib.deployment.database import EVERY_TENANT, Cursor, Database
 from course_lib.deployment.store import new_id
 from course_lib.errors import CourseError
-from course_lib.files import FileError, lock_folder, write_whole
 
 Value = str | int | float | bool | None
 
@@ -145,32 +143,30 @@ def _head_of(seq: str, digest: str) -> Head | None:
     return Head(int(seq), digest) if is_head else None
 
 
-class FileHead:
-    """The head in a file, for replicas that share a disk."""
+class Noted:
+    """A head that somebody has written down, to verify a log by."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, head: str) -> None:
+        """Take "number:hash".
 
-    async def read(self) -> Head | None:
-        """Return the last head; None before the first, and where something else stands in its place."""
-        return await asyncio.to_thread(self._read)
+        Raises:
+            AuditError: it is none.
+        """
+        found = _head_of(*head.partition(":")[::2])
+        if found is None:
+            raise AuditError("a head is written as number:hash, as Redis has it in service:audit-head")
+        self._head = found
+
+    async def read(self) -> Head:
+        """Return it."""
+        return self._head
 
     async def write(self, head: Head) -> None:
-        """Keep a head, unless a later one is there."""
-        await asyncio.to_thread(self._write, head)
-
-    def _read(self) -> Head | None:
-        words = self._path.read_text("utf-8", "replace").split() if self._path.exists() else []
-        return _head_of(*words) if len(words) == 2 else None
-
-    def _write(self, head: Head) -> None:
-        with lock_folder(self._path.parent):
-            if head > (self._read() or Head(0, "")):
-                write_whole(self._path, f"{head.seq} {head.hash}\n")
+        """Leave it as it is: it was written down."""
 
 
 class RedisHead:
-    """The head in Redis, for replicas that share no disk; a Redis that evicts keys may lose it."""
+    """The head in Redis; one that evicts keys may lose it."""
 
     def __init__(self, url: str) -> None:
         waits: dict[str, Any] = {"socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
@@ -341,7 +337,7 @@ class Audit:
         """Return the latest head that is known, here or by its keeper."""
         try:
             found = None if self._head is None else await self._head.read()
-        except (RedisError, FileError, OSError) as error:
+        except (RedisError, OSError) as error:
             return _Kept(self._last, is_lost=False, error=type(error).__name__)
         latest = max((head for head in (found, self._last) if head is not None), default=None)
         return _Kept(latest, is_lost=latest is None and self._head is not None)
@@ -350,7 +346,7 @@ class Audit:
         try:
             if self._head is not None:
                 await self._head.write(head)
-        except (RedisError, FileError, OSError) as error:  # the records are written; the next batch tells it
+        except (RedisError, OSError) as error:  # the records are written; the next batch tells it
             _log.warning("the audit log's head could not be kept: %s", type(error).__name__)
 
     async def _flush_often(self) -> None:
@@ -378,11 +374,14 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-async def verify_log(head_file: Path | None) -> Verified | Broken:
+async def verify_log(noted: str | None = None) -> Verified | Broken:
     """Verify the log that the environment names: DATABASE_URL, COURSE_SERVICE_SIGNING_KEY, REDIS_URL.
 
+    Args:
+        noted: its head as somebody wrote it down; None: Redis has it.
+
     Raises:
-        AuditError: one of these is missing.
+        AuditError: one of these is missing, or `noted` is no head.
         StoreUnavailable: the database does not answer.
     """
     url, key = (os.environ.get(name, "") for name in ("DATABASE_URL", "COURSE_SERVICE_SIGNING_KEY"))
@@ -390,11 +389,10 @@ async def verify_log(head_file: Path | None) -> Verified | Broken:
         missing = "COURSE_SERVICE_SIGNING_KEY" if url else "DATABASE_URL"
         raise AuditError(f"{missing} is not set; set it to what the service has")
     redis_url = os.environ.get("REDIS_URL")
-    in_redis = RedisHead(redis_url) if redis_url and head_file is None else None
-    head = in_redis if head_file is None else FileHead(head_file)
+    head = Noted(noted) if noted else RedisHead(redis_url) if redis_url else None
     async with Database(url, size=1, deadline_s=60.0) as database:
         try:
             return await Audit(database, key.encode(), head).verify()
         finally:
-            if in_redis is not None:
-                await in_redis.close()
+            if isinstance(head, RedisHead):
+                await head.close()

@@ -266,12 +266,14 @@ def _weakness(secret: str) -> str:
 def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
     if "@" in (config.otlp_endpoint or ""):
         yield "otlp_endpoint", "has a password, which traces show; put it into OTEL_EXPORTER_OTLP_HEADERS"
-    if config.profile == "development":
+    is_private = config.profile == "development"
+    for field, form in _FORMS.items():
+        text = _open_door(field, url, form) if (url := _plain(getattr(config, field))) else ""
+        if text.startswith(_UNREADABLE) or (text and not is_private):
+            yield field, text
+    if is_private:
         if config.host not in LOOPBACK:
             yield "host", "is open to other machines in development; set it to 127.0.0.1, or set the profile"
-        url, form = _plain(config.database_url), _FORMS["database_url"]
-        if url and (text := _open_door("database_url", url, form)).startswith(_UNREADABLE):
-            yield "database_url", text
         return
     for origin in config.cors_origins:
         if not _ORIGIN.fullmatch(origin):
@@ -279,9 +281,6 @@ def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
     for field in ("docs", "trace_content") if config.profile == "production" else ():
         if getattr(config, field):
             yield field, "is on in production, where it shows more than callers may see; set it to false"
-    for field, form in _FORMS.items():
-        if (url := _plain(getattr(config, field))) and (text := _open_door(field, url, form)):
-            yield field, text
 
 
 def _open_door(field: str, url: str, form: str) -> str:

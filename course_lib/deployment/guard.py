@@ -1,6 +1,6 @@
 """What stands before every route: who asks, how often, how much at once; and answers to repeated questions.
 
-Main path: Guard(app, service): request id -> caller and role -> quota -> body -> idempotency key -> the same
+Main path: Guard(app, service): request id -> caller -> quota -> role -> body -> idempotency key -> the same
 request as before? -> a program, or a route of the application, with what is known in `scope["course"]`.
 Source: plain ASGI 3. Starlette's BaseHTTPMiddleware runs each request in a task of its own, at half the rate;
 FastAPI's routing, dependencies and responses take as long as all of this, so it only documents these two.
@@ -30,7 +30,7 @@ from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem, invalid, problem_of
 from course_lib.deployment.records import Ended
 from course_lib.deployment.service import Seen, Service, of_request
-from course_lib.deployment.store import Conflict, Done, Running, Store
+from course_lib.deployment.store import Store
 from course_lib.redaction import one_line
 
 OPEN = frozenset({"/health/live", "/health/ready", "/openapi.json", "/docs"})
@@ -71,7 +71,7 @@ class Guard:
         self._callers, self._quotas = service.callers, service.quotas
         self._answering, self._records = service.answering, service.records
         self._logs = self._records.folder is not None
-        self._keys: LRUCache[bytes, tuple[str, str | None]] = LRUCache(2_048)
+        self._keys: LRUCache[bytes, tuple[str, str | None]] = LRUCache(512)
         labels, registry = ["route", "status"], service.metrics.registry
         self._requests = Counter("service_requests", "Requests answered", labels, registry=registry)
         self._seconds = Histogram(
@@ -234,14 +234,15 @@ class Guard:
         seen, key, store = of_request(scope), given.decode(), self._service.needed_store()
         tenant, subject = seen.caller.tenant, await _subject(store, seen.caller.tenant, body)
         seen.idempotency_key = key
-        match await store.begin(tenant, key, seen.digest.hex(), subject=subject):
-            case Running():
-                raise Problem("running", "Wait for its answer.", retry_after_s=1.0)
-            case Conflict():
-                raise Problem("key_reused", "Use a new key for a new request.")
-            case Done(status, kept):
-                await _send(send, status, orjson.dumps(kept), _JSON, (b"idempotent-replayed", b"true"))
-                return
+        begun = await store.begin(tenant, key, seen.digest.hex(), subject=subject)
+        if begun.state == "running":
+            raise Problem("running", "Wait for its answer.", retry_after_s=1.0)
+        if begun.state == "conflict":
+            raise Problem("key_reused", "Use a new key for a new request.")
+        if begun.state == "done":
+            replayed = (b"idempotent-replayed", b"true")
+            await _send(send, begun.status, orjson.dumps(begun.body), _JSON, replayed)
+            return
         captured, is_kept = list[Message](), False
 
         async def capture(message: Message) -> None:

@@ -36,7 +36,7 @@ from course_lib.files import append_lines, appending, lock_folder
 MOST_BYTES = 32 * 1024 * 1024
 """Of a file, of which there are two of each kind at most; a write may go beyond."""
 _EVERY_S, _LOOK_UP_S, _CLOSE_S = 0.5, 1.0, 1.0
-_MOST_WAITING, _KNOWN, _KEPT_SPANS = 50_000, 2_048, 256
+_MOST_WAITING, _KNOWN, _KEPT_SPANS = 50_000, 2_048, 32
 _log = logging.getLogger("course_lib.deployment")
 
 

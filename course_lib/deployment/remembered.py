@@ -34,9 +34,10 @@ def _known_type_adapter(annotation: Any) -> TypeAdapter[Any]:
         return TypeAdapter(annotation)
 
 
-def remember() -> None:
-    """Let DSPy find these again in this process, from now on, and let go of what it does not need."""
-    model_metadata._data = None  # noqa: SLF001  (7 MB about all models there are; read again if asked for)
+def remember(model: str) -> None:
+    """Let DSPy find these again in this process, which is about to connect to `model`, from now on."""
+    if "/" not in model:  # the course's own stand in no list of models, which takes 7 MB and a download
+        model_metadata._data = {}  # noqa: SLF001
     adapter_utils.TypeAdapter = _known_type_adapter
     # It sorts a signature's fields some twenty times an answer, and gets a dict of its own each time.
     SignatureMeta._get_fields_with_type = lambda signature, kind: dict(_fields_of(signature, kind))  # noqa: SLF001

@@ -8,7 +8,6 @@ Source: uvicorn 0.54 (Server.handle_exit, timeout_graceful_shutdown), with its p
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import os
 import signal
@@ -27,6 +26,7 @@ from course_lib.deployment.app import create_app
 from course_lib.deployment.callers import Caller
 from course_lib.deployment.config import ConfigError, DeploymentConfig
 from course_lib.deployment.gateway import NOTICE_S, longest_end_s
+from course_lib.deployment.lean import settle
 from course_lib.deployment.problems import problem_of
 from course_lib.deployment.quotas import Quotas
 from course_lib.deployment.records import Records
@@ -50,9 +50,7 @@ class ReplicaServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the application, then answer."""
         await super().startup(sockets)
-        remember()
-        gc.collect()
-        gc.freeze()  # what was imported stays in this process; looking through it took a third of the time
+        settle()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain at the first signal, and end at the second."""
@@ -66,6 +64,7 @@ class ReplicaServer(uvicorn.Server):
 
 def run(config: DeploymentConfig, listener: socket.socket) -> None:
     """Serve on `listener` until a signal ends it."""
+    remember(config.model)
     service = Service(config)
     ReplicaServer(
         uvicorn.Config(
@@ -119,7 +118,7 @@ async def work(config: DeploymentConfig) -> None:
         await quotas.charge_tokens(payer, said.tokens)
         return said.outputs
 
-    remember()
+    remember(config.model)
     records, quotas = Records(config), Quotas(config)
     async with (
         Answering(config, records.tracer) as answering,

@@ -117,15 +117,9 @@ class Service:
     async def _connect(self, stack: AsyncExitStack) -> None:
         """Open the database, and what stands on it."""
         url, redis_url, key = self.config.database_url, self.config.redis_url, self.config.signing_key
-        while url:
-            try:
-                store = await Store.open(url.get_secret_value())
-                break
-            except StoreError as error:
-                _log.warning("the database is not there yet: %s", type(error).__name__)
-                await asyncio.sleep(_AGAIN_S)
-        else:
+        if not url:
             return
+        store = await _reached(lambda: Store.open(url.get_secret_value()))
         stack.push_async_callback(store.close)
         head = RedisHead(redis_url.get_secret_value()) if redis_url else None
         if head:
@@ -162,18 +156,20 @@ class Service:
         return _DAY_S if all(each.is_complete for each in erasures) else _LATER_S
 
     async def _connect_queue(self, stack: AsyncExitStack) -> None:
-        while url := self.config.queue_url:
+        if not (url := self.config.queue_url):
+            return
+
+        async def opened() -> JobQueue:
             queue = JobQueue(url.get_secret_value())
             try:
                 await queue.open()
-            except QueueUnavailable as error:
+            except QueueUnavailable:
                 await queue.close()
-                _log.warning("the queue is not there yet: %s", error)
-                await asyncio.sleep(_AGAIN_S)
-            else:
-                stack.push_async_callback(queue.close)
-                self.queue = queue
-                return
+                raise
+            return queue
+
+        self.queue = await _reached(opened)
+        stack.push_async_callback(self.queue.close)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that a request which was cut off can no longer wait for."""
@@ -297,3 +293,13 @@ async def _answers(ping: Callable[[], Awaitable[None]]) -> bool:
     except (CourseError, TimeoutError):
         return False
     return True
+
+
+async def _reached(opened: Callable[[], Awaitable[T]]) -> T:
+    """Return a part, as soon as it is there."""
+    while True:
+        try:
+            return await opened()
+        except (StoreError, QueueUnavailable) as error:
+            _log.warning("a part is not there yet: %s", type(error).__name__)
+            await asyncio.sleep(_AGAIN_S)

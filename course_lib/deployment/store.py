@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partialmethod
-from typing import Any, LiteralString, TypeVar
+from typing import Any, Literal, LiteralString, TypeVar
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -138,29 +138,14 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
-    """The idempotency key is new: do the work, then `complete` it (or `forget_key`, if it failed)."""
+class Begun:
+    """What became of an idempotency key."""
 
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """The first request with this key is not finished."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The first request with this key was answered with this."""
-
-    status: int
-    body: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """The key was used for another body."""
-
-
-Begun = Fresh | Running | Done | Conflict
+    state: Literal["fresh", "running", "done", "conflict"]
+    """fresh: do the work, then `complete` the key (or `forget_key`, if it failed); running: its first request
+    is not finished; done: that was answered with what follows; conflict: it had another body."""
+    status: int = 0
+    body: Any = None
 
 
 def new_id(kind: str) -> str:
@@ -356,10 +341,10 @@ class Store(Database):
             await cursor.execute(_KEY, values)
             sha, taken_by, status, body = await cursor.fetchone() or (body_sha256, "", None, None)
             if sha != body_sha256:
-                return Conflict()
+                return Begun("conflict")
             if status is not None:
-                return Done(status, body)
-            return Fresh() if taken_by == owner else Running()
+                return Begun("done", status, body)
+            return Begun("fresh" if taken_by == owner else "running")
 
         return await self._unless_erased(tenant, work)
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from course_lib.deployment.database import StoreError
-from course_lib.deployment.store import Conflict, Done, Fresh, Job, Running, Store, TooManyJobs, new_id
+from course_lib.deployment.store import Begun, Job, Store, TooManyJobs, new_id
 
 pytestmark = pytest.mark.anyio
 
@@ -135,20 +135,20 @@ async def test_the_same_idempotency_key_makes_one_job_a_tenant(store):
 async def test_a_key_is_fresh_for_one_then_running_then_done(store):
     begun = await asyncio.gather(*(store.begin("lantern", "k", "sha") for _ in range(6)))
 
-    assert sorted(str(each) for each in begun) == ["Fresh()"] + ["Running()"] * 5
-    assert await store.begin("lantern", "k", "another") == Conflict()
-    assert await store.begin("other", "k", "another") == Fresh()
+    assert sorted(each.state for each in begun) == ["fresh"] + ["running"] * 5
+    assert await store.begin("lantern", "k", "another") == Begun("conflict")
+    assert await store.begin("other", "k", "another") == Begun("fresh")
     await store.complete("lantern", "k", 200, {"answer": "yes"})
-    assert await store.begin("lantern", "k", "sha") == Done(200, {"answer": "yes"})
+    assert await store.begin("lantern", "k", "sha") == Begun("done", 200, {"answer": "yes"})
 
 
 async def test_a_key_is_fresh_again_when_its_request_failed_or_was_lost(store):
     await store.begin("lantern", "k", "sha")
 
-    assert await store.begin("lantern", "k", "sha", stale_s=0) == Fresh()
-    assert await store.begin("lantern", "k", "sha") == Running()
+    assert await store.begin("lantern", "k", "sha", stale_s=0) == Begun("fresh")
+    assert await store.begin("lantern", "k", "sha") == Begun("running")
     await store.forget_key("lantern", "k")
-    assert await store.begin("lantern", "k", "sha") == Fresh()
+    assert await store.begin("lantern", "k", "sha") == Begun("fresh")
 
 
 # One tenant, and another
@@ -201,7 +201,7 @@ async def test_an_erasure_leaves_nothing_of_the_customer_and_all_of_others(store
     assert (erased.status, erased.inputs, erased.subject) == ("erased", [], None)
     assert await store.results("lantern", job.id) == []
     assert await store.claim_job(job.id) is None
-    assert await store.begin("lantern", "key", "another body") == Fresh()
+    assert await store.begin("lantern", "key", "another body") == Begun("fresh")
     left = [*await store.history("lantern"), *await store.history("other")]
     assert {each.id for each in left} == {*others}
     assert await store.subject("lantern", "ada") not in subjects
