@@ -298,7 +298,7 @@ class Answering:
         Raises:
             DeadlineExceeded, dspy.LMError, AdapterParseError, ...: what problem_of() knows.
         """
-        used = UsageTracker()
+        asked, used = asked._replace(stamp=self.cache.stamp), UsageTracker()  # known by now, at a start too
         with self._asking(asked, used):
             async with Deadline.after(self._deadline_s).held():
                 prediction = await self.program(asked.program, asked.version).acall(**self._inputs(asked))
@@ -449,7 +449,9 @@ class Answering:
 
     async def _keep_one(self, asked: Asked, said: Answered) -> None:
         """Keep an answer, unless it was asked before its customer was erased."""
-        if await asyncio.to_thread(self._cached, asked, said) and self._keep:
+        if not await asyncio.to_thread(self._cached, asked, said):
+            self._given.pop(said.id, None)  # given again, it is kept then
+        elif self._keep:
             await self._keep(asked, said)
 
     def _cached(self, asked: Asked, said: Answered) -> bool:
