@@ -40,7 +40,7 @@ from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem
 from course_lib.errors import CourseError
 from course_lib.files import write_whole
-from course_lib.measure.calls import CallListener
+from course_lib.measure.calls import CallListener, Together
 from course_lib.measure.usage import UsageTracker, usage_of
 from course_lib.redaction import redact
 from course_lib.resilience import CircuitBreaker, Deadline
@@ -198,7 +198,7 @@ class Answering:
         self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
         self._at_once = fronted(self.lm, _AtOnce)
-        self._listeners = [*listeners, self.cache.watcher]
+        self._listeners = [Together(*listeners), self.cache.watcher]
         self.programs = {
             (name, version): program
             for name in config.programs

@@ -10,9 +10,10 @@ both, and passes on all it gets, so that a tracker or stream of the program's ow
 # DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partialmethod
 from typing import Any, ClassVar, Self
@@ -27,6 +28,7 @@ from course_lib.measure.usage import Usage, UsageTracker, usage_of
 LM, MODULE, TOOL, FORMAT, PARSE, EVALUATE, COMPILE, BLOCK, OTHER = (
     *("lm", "module", "tool", "format", "parse", "evaluate", "compile", "block", "other"),
 )
+_log = logging.getLogger("dspy.utils.callback")  # where DSPy tells of a callback that fails
 _BLOCKS = "course_blocks"
 _ENDED_KEPT = 2_000
 """So many ended calls are known as parents of what outlives them."""
@@ -253,3 +255,37 @@ class CallListener(BaseCallback):
         call = self.current()
         if call is not None or name in self.EVERYWHERE:
             self.noted(call, name, facts)
+
+
+class Together(BaseCallback):
+    """Several listeners as one callback: DSPy works out once, not once for each, what kind of call it is."""
+
+    def __init__(self, *listeners: CallListener) -> None:
+        super().__init__()
+        self.listeners = listeners
+
+    def _start(self, kind: str, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+        for each in self.listeners:
+            _guarded(each._start, kind, call_id, instance, inputs)  # noqa: SLF001  (of this file)
+
+    def _end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        for each in self.listeners:
+            _guarded(each._end, call_id, outputs, exception)  # noqa: SLF001
+
+    on_module_start = partialmethod(_start, MODULE)
+    on_lm_start = partialmethod(_start, LM)
+    on_tool_start = partialmethod(_start, TOOL)
+    on_adapter_format_start = partialmethod(_start, FORMAT)
+    on_adapter_parse_start = partialmethod(_start, PARSE)
+    on_evaluate_start = partialmethod(_start, EVALUATE)
+    on_compile_start = partialmethod(_start, COMPILE)
+    on_module_end = on_lm_end = on_tool_end = on_evaluate_end = on_compile_end = _end
+    on_adapter_format_end = on_adapter_parse_end = _end
+
+
+def _guarded(hear: Callable[..., None], *call: Any) -> None:
+    """Let no listener's error reach the others, or the call."""
+    try:
+        hear(*call)
+    except Exception as error:  # border: a listener must not break what it listens to
+        _log.warning("a listener failed: %s", type(error).__name__)

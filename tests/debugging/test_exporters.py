@@ -14,10 +14,12 @@ import time
 import tracemalloc
 
 import pytest
+from opentelemetry.sdk.resources import Resource
 
 from course_lib import desk
 from course_lib.debugging import DistributedTracer, Tracer
-from course_lib.debugging.exporters import MOST_QUEUED, ExporterError
+from course_lib.debugging.exporters import MOST_QUEUED, ExporterError, JsonLines
+from course_lib.debugging.spans import Span
 from tests.debugging.collector import collecting
 from tests.debugging.traces import TRIAGE
 
@@ -345,3 +347,19 @@ def test_an_idle_thread_ends(monkeypatch):
             assert f"spans to {collector.url}" not in {each.name for each in threading.enumerate()}
 
     assert len(collector.names) == 2
+
+
+def test_a_line_is_what_the_sdk_writes_of_a_span(tmp_path):
+    outer, path = Span("outer", None), tmp_path / "spans.jsonl"
+    outer.set_attribute("models", ["a", "b"])
+    outer.add_event("retry", {"error": "Timeout", "number": 2})
+    outer.error = "boom"
+    inner = Span("inner", outer.place)
+    spans = []
+    for each in (outer, inner):
+        each.end()
+        spans.append(each.readable(Resource.create({"service.name": "desk"})))
+
+    JsonLines(path).export(spans)
+
+    assert path.read_text().splitlines() == [span.to_json(indent=None) for span in spans]
