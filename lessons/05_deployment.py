@@ -39,12 +39,12 @@
 
 # %% name="setup" tags=["needs"]
 import asyncio
+import collections
 import json
 import logging
 import os
 import tempfile
 import time
-from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -132,7 +132,7 @@ logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its tracebacks 
 async def bad_day(url, name, texts, **options):
     begun = time.perf_counter()
     responses = await post(url, texts, **options)
-    seen = Counter(getattr(each, "status_code", type(each).__name__) for each in responses)
+    seen = collections.Counter(getattr(each, "status_code", type(each).__name__) for each in responses)
     return {
         "model": name,
         "requests": len(texts),
@@ -6226,7 +6226,11 @@ lm.profile("weather", **WEATHER["one-second"])
 waiting = asyncio.create_task(post(f"{url}/v1/answers", questions[35:43], headers=KEYED))
 await asyncio.sleep(0.5)  # they are under way
 await asyncio.to_thread(replica.close)  # SIGTERM, and wait until the process has ended
-print(Counter(getattr(response, "status_code", type(response).__name__) for response in await waiting))
+print(
+    collections.Counter(
+        getattr(response, "status_code", type(response).__name__) for response in await waiting
+    )
+)
 (late,) = await post(f"{url}/v1/answers", questions[:1], headers=KEYED)
 print("afterwards:", type(late).__name__)
 
@@ -6307,7 +6311,7 @@ def answered_by_replica():
 before = answered_by_replica()
 responses = await ask(fresh(60))
 by_replica = [int(now - then) for now, then in zip(answered_by_replica(), before)]
-print(dict(Counter(response.status_code for response in responses)), "by replica:", by_replica)
+print(dict(collections.Counter(response.status_code for response in responses)), "by replica:", by_replica)
 
 # %% [markdown]
 # Each of the two replicas of version 1 answered half. Now one of them is killed (`SIGKILL`, no time for goodbyes) while requests come in.
@@ -6322,7 +6326,7 @@ async def killed(name, *, after_s=0.3):
 
 async def statuses(texts, at_once=5):
     """Ask so many at once, and the next ones when those are answered; count what came."""
-    seen = Counter()
+    seen = collections.Counter()
     for first in range(0, len(texts), at_once):
         responses = await ask(texts[first : first + at_once])
         seen.update(getattr(response, "status_code", type(response).__name__) for response in responses)
@@ -6358,7 +6362,7 @@ print((await client.get("/health/ready")).json())
 for weights in ({"1": 9, "2": 1}, {"1": 1, "2": 1}, {"1": 1, "2": 0}):
     stack.use(weights)
     answers = [response.json()["version"] for response in await ask(fresh(100))]
-    print(weights, "->", dict(sorted(Counter(answers).items())))
+    print(weights, "->", dict(sorted(collections.Counter(answers).items())))
 (response,) = await ask(fresh(1), **{"X-Program-Version": "2"})
 print("by name:", response.json()["version"])
 
@@ -9225,7 +9229,7 @@ async with asyncio.TaskGroup() as group:
 table(
     [
         {"asked": kind, "status": status, "said": said, "times": times}
-        for (kind, status, said), times in sorted(Counter(each[1:] for each in samples).items())
+        for (kind, status, said), times in sorted(collections.Counter(each[1:] for each in samples).items())
     ]
 )
 
@@ -9242,7 +9246,7 @@ for part, down, up in outages:
     axes.text((down + up) / 2, 1.42, f"no {part}", ha="center")
 axes.set(yticks=[1, 0], yticklabels=list(rows), ylim=(-0.6, 1.75), xlabel="seconds")
 axes.legend(loc="lower right", ncol=2)
-counted = dict(Counter(f"{kind} {status}" for _, kind, status, _ in samples))
+counted = dict(collections.Counter(f"{kind} {status}" for _, kind, status, _ in samples))
 plot(
     figure, f"Questions and jobs over time while Redis, PostgreSQL and the queue are gone in turn: {counted}"
 )
@@ -14931,6 +14935,11 @@ print(f"version 4, on ten tickets: {few.decision}; {few.reason}")
 #
 # `course release check triage 4 --folder programs` does the same in a pipeline, with an exit code.
 #
+# ### Deeper: a gate of your own
+#
+# The library's gate uses a bound that holds for scores of any shape. Yours may use any sound test that you know: of signs, of ranks, by
+# drawing again, by Student's t.
+#
 # ### Exercise 5.7: a gate for few samples (20 minutes, medium)
 #
 # *Concepts: paired comparison, confidence interval, error rate, power.*
@@ -15536,7 +15545,7 @@ from textwrap import shorten
 
 better = teams.load("triage", found.version)
 print(shorten(better.sort.signature.instructions, 300))
-print("tickets shown:", dict(Counter(demo["category"] for demo in better.sort.demos)))
+print("tickets shown:", dict(collections.Counter(demo["category"] for demo in better.sort.demos)))
 
 # %% [markdown]
 # A candidate that the gate lets through is only that. Customers meet it first as a canary, by the same `Rollout` as any other version. (The
