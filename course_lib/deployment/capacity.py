@@ -39,7 +39,7 @@ AT_ONCE = 16
 _OK, _REFUSED = 200, 503
 _KEEPS_UP_SHARE = 0.95
 _MOST_REPLICAS = 1_000
-_TURNS = 4
+_TURNS = 8
 _Seen = tuple[int, float, float]
 """Of one request: its status, when it was due, and how long it took from then."""
 _Events = Generator[simpy.Event, Any, Any]
