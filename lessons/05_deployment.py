@@ -11815,12 +11815,8 @@ for each in DEMANDS[:3]:
 # stalls, it stops asking. Customers do not. In an **open loop** requests come when they come, and the time of each counts from the moment it
 # was due. Here the model stalls for less than half a second. **Predict:** which 95th percentile do the two testers report?
 
-# %% name="open-and-closed"
-from course_lib.deployment import Load, closed_loop, open_loop
-
-replica = httpx.AsyncClient(
-    base_url=stack.replicas[0], headers=stack.headers, timeout=20, trust_env=False
-)
+# %% name="ask-replica"
+replica = httpx.AsyncClient(base_url=stack.replicas[0], headers=stack.headers, timeout=20, trust_env=False)
 
 
 async def ask_replica(number):
@@ -11828,7 +11824,11 @@ async def ask_replica(number):
     return (await replica.post("/v1/answers", json={"question": fresh(1)[0]})).status_code
 
 
-STALL = [(0.6, 1.0, {"ttft_p50_ms": 6_000, "ttft_p99_ms": 6_000})]  # from a prompt in the provider's cache, a fifth of that
+# %% name="open-and-closed"
+from course_lib.deployment import Load, closed_loop, open_loop
+
+# between these seconds; a prompt that the provider has cached waits a fifth of it
+STALL = [(0.6, 1.0, {"ttft_p50_ms": 6_000, "ttft_p99_ms": 6_000})]
 testers = {
     "closed, 2 users": lambda: closed_loop(ask_replica, users=2, requests=80),
     "open, 40 a second": lambda: open_loop(ask_replica, Load(40, 80)),
@@ -11836,7 +11836,7 @@ testers = {
 await ask_replica(0)
 for name, tester in tqdm(testers.items(), desc="testing"):
     lm.profile("weather", ttft_p50_ms=50, ttft_p99_ms=150, timeline=STALL)
-    lm.reset()  # the stall's seconds count from here
+    lm.reset()  # the stall's seconds count from the first request after this
     outcome = await tester()
     print(f"{name}: p50 {outcome.ms(50):.0f} ms, p95 {outcome.ms(95):.0f} ms, {dict(outcome.statuses)}")
 
@@ -11862,18 +11862,19 @@ with watch() as seen:
     work = await work_of(ask_replica, lambda: sum(process.cpu_times()[:2]), requests=80)
 model_usd = seen.ledger.cost_usd / seen.ledger.requests
 print(f"{1000 * work.work_s:.1f} ms of processor time, so at most {work.most_per_s:.0f} requests a second;")
-print(f"{1000 * work.elsewhere_s.mean():.0f} ms elsewhere; ${1000 * model_usd:.2f} for the model of a thousand")
+print(f"{1000 * work.elsewhere_s.mean():.0f} ms elsewhere; ${1000 * model_usd:.2f} of tokens for a thousand")
 
 # %% [markdown]
 # From these two, a **discrete-event simulation** plays any load in a moment: each request takes turns on the core, gives it back while its
 # model thinks, and one above the limit of calls at once waits, or is refused. Is it true? The crosses are measured, with few
-# requests: the 99th percentile of 100 is little more than the slowest of them, and scatters.
+# requests: the 99th percentile of 100 is little more than the slowest of them, and scatters. And here the replica shares its core with all
+# that this notebook runs, and with whatever else your machine does: what they take from it lifts the crosses above the line.
 
 # %% name="capacity-curve"
 from course_lib.deployment import simulate
 
 shares = [0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
-curve = [simulate(work, Load(share * work.most_per_s, 1_500)) for share in shares]
+curve = [simulate(work, Load(share * work.most_per_s, 1_000)) for share in shares]
 tried = {}
 for share in tqdm((0.3, 0.6), desc="measuring"):
     tried[share] = await open_loop(ask_replica, Load(share * work.most_per_s, 100))
@@ -11884,12 +11885,12 @@ for percent, color in ((50, "tab:blue"), (99, "tab:orange")):
     axes.scatter(*zip(*dots), marker="x", c=color, label=f"p{percent}: simulated (line), measured")
 axes.set(xlabel="requests a second", ylabel="ms", yscale="log")
 axes.legend()
-told = "; ".join(f"{each.asked_per_s:.0f}/s: {each.ms(50):.0f} and {each.ms(99):.0f} ms" for each in tried.values())
-plot(figure, f"p50 and p99 over the load, rising steeply at its end; measured {told}")
+told = [f"{each.asked_per_s:.0f}/s: {each.ms(50):.0f} and {each.ms(99):.0f} ms" for each in tried.values()]
+plot(figure, f"p50 and p99 over the load, rising steeply at its end; measured {'; '.join(told)}")
 
 # %% [markdown]
-# Both are flat for long, and then rise steeply: a service that is well at two thirds of its load has no third left. The project's bench
-# compares them with thousands of requests on cores of their own.
+# The lines are flat for long, and then rise steeply: a service that is well at two thirds of its load has no third left to give. The
+# project's bench (`python -m bench capacity`) compares the two with thousands of requests, and the replica on a core of its own.
 #
 # ### A million a day
 #
@@ -11924,8 +11925,8 @@ await replica.aclose()
 # %% [markdown]
 # Three things to take away. A million a day is few a second: the machines cost cents where the model costs dollars, so the cache and the
 # prompt are what to save on. With a slow model it is not the core that limits a replica but its calls at once, which is why Kubernetes
-# scales this service (part 6) by requests in flight, and not by processor. And what nobody waits for should not stand at the peak: the batch path runs on as many
-# machines as one has with `BatchProcessor(..., client=...)` over dask (notebook 02, part 5), at night.
+# scales this service (part 6) by requests in flight, and not by processor. And what nobody waits for should not come at the peak: the batch
+# path runs at night, on as many machines as one has, with `BatchProcessor` and dask (notebook 02).
 
 # %% [markdown]
 # Last, everything that this notebook opened is ended. (To run an earlier part again after this, begin with the set-up cell.)
