@@ -11818,6 +11818,126 @@ table(
 for each in DEMANDS[:3]:
     print(each.regulation, each.section, "->", each.test)
 
+# %% [markdown]
+# ## 7. Scale
+#
+# How many requests does this hold, how many replicas does a million a day need, and what does an answer cost? A load test tells the first, if
+# it is done right. Most testers send the next request when the last one is answered. Such a **closed loop** is polite: when the service
+# stalls, it stops asking. Customers do not. In an **open loop** requests come when they come, and the time of each counts from the moment it
+# was due. Here the model stalls for less than half a second. **Predict:** which 95th percentile do the two testers report?
+
+# %% name="ask-replica"
+replica = httpx.AsyncClient(base_url=stack.replicas[0], headers=stack.headers, timeout=20, trust_env=False)
+
+
+async def ask_replica(number):
+    """Ask one replica what nobody has asked yet; return the status."""
+    return (await replica.post("/v1/answers", json={"question": fresh(1)[0]})).status_code
+
+
+# %% name="open-and-closed"
+from course_lib.deployment import Load, closed_loop, open_loop
+
+# between these seconds; a prompt that the provider has cached waits a fifth of it
+STALL = [(0.6, 1.0, {"ttft_p50_ms": 6_000, "ttft_p99_ms": 6_000})]
+testers = {
+    "closed, 2 users": lambda: closed_loop(ask_replica, users=2, requests=80),
+    "open, 40 a second": lambda: open_loop(ask_replica, Load(40, 80)),
+}
+await ask_replica(0)
+for name, tester in tqdm(testers.items(), desc="testing"):
+    lm.profile("weather", ttft_p50_ms=50, ttft_p99_ms=150, timeline=STALL)
+    lm.reset()  # the stall's seconds count from the first request after this
+    outcome = await tester()
+    print(f"{name}: p50 {outcome.ms(50):.0f} ms, p95 {outcome.ms(95):.0f} ms, {dict(outcome.statuses)}")
+
+# %% [markdown]
+# The closed loop met the stall with two requests, one for each of its users, and a percentile does not see two of eighty. The open loop met
+# it with everyone who came meanwhile. (Gil Tene calls what the first does *coordinated omission*.)
+#
+# ### What a request takes
+#
+# A test tells of the load that was tried. For others, a **queueing model** needs two measurements: the processor time of a request, which is
+# what requests wait in line for, since a replica is one core; and the time that it spends elsewhere, with the model, which costs the others
+# nothing. With processor time $c$ and $\lambda$ requests a second the core is busy for the share $\rho = \lambda c$. No replica answers more
+# than $1/c$, and since an event loop goes on with another request at each `await`, each takes about $c/(1-\rho)$ of its time there.
+
+# %% name="work-of-a-request"
+import psutil
+
+from course_lib.deployment import work_of
+
+process = psutil.Process(stack.parts["replica-1"].pid)
+lm.profile("weather", ttft_p50_ms=50, ttft_p99_ms=150)
+with watch() as seen:
+    work = await work_of(ask_replica, lambda: sum(process.cpu_times()[:2]), requests=80)
+model_usd = seen.ledger.cost_usd / seen.ledger.requests
+print(f"{1000 * work.work_s:.1f} ms of processor time, so at most {work.most_per_s:.0f} requests a second;")
+print(f"{1000 * work.elsewhere_s.mean():.0f} ms elsewhere; ${1000 * model_usd:.2f} of tokens for a thousand")
+
+# %% [markdown]
+# From these two, a **discrete-event simulation** plays any load in a moment: each request takes turns on the core, gives it back while its
+# model thinks, and one above the limit of calls at once waits, or is refused. Is it true? The crosses are measured, with few
+# requests: the 99th percentile of 100 is little more than the slowest of them, and scatters. And here the replica shares its core with all
+# that this notebook runs, and with whatever else your machine does: what they take from it lifts the crosses above the line.
+
+# %% name="capacity-curve"
+from course_lib.deployment import simulate
+
+shares = [0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
+curve = [simulate(work, Load(share * work.most_per_s, 1_000)) for share in shares]
+tried = {}
+for share in tqdm((0.3, 0.6), desc="measuring"):
+    tried[share] = await open_loop(ask_replica, Load(share * work.most_per_s, 100))
+figure, axes = plt.subplots(figsize=(8, 3))
+for percent, color in ((50, "tab:blue"), (99, "tab:orange")):
+    axes.plot([each.asked_per_s for each in curve], [each.ms(percent) for each in curve], color=color)
+    dots = [(each.asked_per_s, each.ms(percent)) for each in tried.values()]
+    axes.scatter(*zip(*dots), marker="x", c=color, label=f"p{percent}: simulated (line), measured")
+axes.set(xlabel="requests a second", ylabel="ms", yscale="log")
+axes.legend()
+told = [f"{each.asked_per_s:.0f}/s: {each.ms(50):.0f} and {each.ms(99):.0f} ms" for each in tried.values()]
+plot(figure, f"p50 and p99 over the load, rising steeply at its end; measured {'; '.join(told)}")
+
+# %% [markdown]
+# The lines are flat for long, and then rise steeply: a service that is well at two thirds of its load has no third left to give. The
+# project's bench (`python -m bench capacity`) compares the two with thousands of requests, and the replica on a core of its own.
+#
+# ### A million a day
+#
+# What the simulation is for: loads that nobody can try here. A day has a peak, here three times its mean. The fewest replicas are sought
+# that keep the 99th percentile at the peak, and one more, so that one may be lost. **Assumed, not measured:** a hosted model of 2 s
+# (99th percentile 6 s), 30 % of the questions answered from memory, and a machine for a replica at $0.05 an hour.
+
+# %% name="a-million-a-day"
+from dataclasses import replace
+
+from course_lib.deployment import log_normal_s, plan
+
+hosted = replace(work, elsewhere_s=log_normal_s(2.0, 6.0), hit_share=0.3, hit_work_s=0.1 * work.work_s)
+costs = {"model_usd": model_usd, "machine_usd_per_hour": 0.05, "p99_ms": 8_000}
+table(
+    [
+        {
+            "requests a day": f"{day:,}",
+            "peak a second": f"{made.peak_per_s:.0f}",
+            "replicas": made.replicas,
+            "p99, one lost": f"{made.p99_ms / 1000:.1f} s",
+            "machines, 1,000 answers": f"${made.machine_usd:.4f}",
+            "model, 1,000 answers": f"${made.model_usd:.2f}",
+        }
+        for day in (100_000, 1_000_000, 10_000_000)
+        for made in [plan(hosted, day, **costs)]
+    ]
+)
+print(f"the core alone would hold {1 / work.work_s:.0f} a second, the calls at once {hosted.most_per_s:.0f}")
+await replica.aclose()
+
+# %% [markdown]
+# Three things to take away. A million a day is few a second: the machines cost cents where the model costs dollars, so the cache and the
+# prompt are what to save on. With a slow model it is not the core that limits a replica but its calls at once, which is why Kubernetes
+# scales this service (part 6) by requests in flight, and not by processor. And what nobody waits for should not come at the peak: the batch
+# path runs at night, on as many machines as one has, with `BatchProcessor` and dask (notebook 02).
 
 # %% [markdown]
 # ## 5. Observability

@@ -39,12 +39,19 @@ def test_the_mean_wait_is_that_of_the_textbook(rate_per_s, options, wait_s):
     assert mean_wait_s(rate_per_s, 0.1, **options) == pytest.approx(wait_s, rel=1e-3)
 
 
-def test_a_simulated_core_makes_requests_wait_as_pollaczek_and_khinchine_say():
-    from_memory = Work(0.01, NOWHERE, hit_share=0.99999, hit_work_s=0.01)
+@pytest.mark.parametrize(
+    ("turns", "took_s"),
+    [
+        pytest.param(1, 0.01 + mean_wait_s(50, 0.01), id="one after the other: Pollaczek and Khinchine"),
+        pytest.param(20, 0.01 / (1 - 50 * 0.01), id="in small turns: processor sharing"),
+    ],
+)
+def test_a_simulated_core_takes_as_long_as_the_formulae_say(turns, took_s):
+    from_memory = Work(0.01, NOWHERE, hit_share=0.99999, hit_work_s=0.01, turns=turns)
 
-    waited_s = float(np.mean(simulate(from_memory, Load(70, 20_000)).took_s)) - 0.01
+    outcome = simulate(from_memory, Load(50, 5_000))
 
-    assert waited_s == pytest.approx(mean_wait_s(70, 0.01), rel=0.05)
+    assert float(np.mean(outcome.took_s)) == pytest.approx(took_s, rel=0.08)
 
 
 def test_a_request_that_meets_nobody_takes_its_work_and_its_time_elsewhere():
@@ -68,7 +75,7 @@ def test_the_same_seed_gives_the_same_times_and_another_one_others():
 
 
 def test_above_what_a_replica_holds_answers_come_no_faster_and_some_are_refused():
-    outcome = simulate(SERVED, Load(2 * SERVED.most_per_s, 4_000))
+    outcome = simulate(SERVED, Load(2 * SERVED.most_per_s, 1_500))
 
     assert not outcome.keeps_up(10_000)
     assert outcome.answered_per_s == pytest.approx(SERVED.most_per_s, rel=0.3)
@@ -124,8 +131,9 @@ def test_a_plan_holds_its_level_with_the_spare_replica_lost():
 
     made = plan(work, 10_000_000, p99_ms=8_000, **PRICES)
 
-    peak = simulate(work, Load(made.peak_per_s, 5_000), replicas=made.replicas - 1)
-    assert peak.keeps_up(8_000)
+    peak = simulate(work, Load(made.peak_per_s, 3_000), replicas=made.replicas - 1)
+    assert peak.ms(99) <= 8_000
+    assert set(peak.statuses) == {200}
     assert made.peak_per_s == pytest.approx(347, rel=0.01)
     assert made.model_usd == pytest.approx(1.0)
     assert made.machine_usd == pytest.approx(made.replicas * 24 * 0.05 / 10_000)
