@@ -11813,7 +11813,7 @@ for each in DEMANDS[:3]:
 #
 # *Concepts: rate, errors, duration; bounded labels; a symptom and its window; low traffic.*
 #
-# First, write `measured(answer, registry)`, where `answer` is an async function of `(route, question, customer)`. It returns an async function
+# First, write `with_metrics(answer, registry)`, where `answer` is an async function of `(route, question, customer)`. It returns an async function
 # of these three that does the same, and says so in `registry`, a `CollectorRegistry` of prometheus-client:
 #
 # | metric | labels | |
@@ -11843,7 +11843,7 @@ for each in DEMANDS[:3]:
 
 # %% name="ex-5-5" tags=["exercise"] exercise="5.5"
 ### BEGIN SOLUTION
-### STUB: def measured(answer, registry):
+### STUB: def with_metrics(answer, registry):
 ### STUB:     ...
 ### STUB:
 ### STUB:
@@ -11854,7 +11854,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -11912,7 +11912,7 @@ from prometheus_client import Counter, Histogram
 ROUTES = ("answers", "jobs")
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests_total", "Calls.", ("route", "outcome"), registry=registry)
     times = Histogram(
         "shop_request_seconds", "Seconds.", ("route",), registry=registry, buckets=(0.25, 1, 2, 8)
@@ -11997,7 +11997,7 @@ class Measured:
             self._times[route].update({"sum": took_s} | {bound: 1 for bound in BOUNDS if took_s <= bound})
 
 
-measured = Measured
+with_metrics = Measured
 
 
 SHARE = """sum(rate(shop_requests_total{outcome="error"}[WINDOW])) / sum(rate(shop_requests_total[WINDOW]))"""
@@ -12064,7 +12064,7 @@ class Metrics:
             self.seconds.labels(route).observe(time.time() - start)
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     metrics = Metrics(registry)
 
     async def do(route, question, customer):
@@ -12097,7 +12097,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12154,7 +12154,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12208,7 +12208,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12263,7 +12263,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12321,7 +12321,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12376,7 +12376,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12431,7 +12431,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12487,7 +12487,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12542,7 +12542,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12593,7 +12593,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram("shop_request_seconds", "From call to end", ["route"], registry=registry)
     for route in ("answers", "jobs", "other"):
@@ -12642,7 +12642,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12697,7 +12697,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12753,7 +12753,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12810,7 +12810,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12865,7 +12865,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12920,7 +12920,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -12975,7 +12975,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13032,7 +13032,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter(
         "shop_requests", "Calls that have ended", ["route", "outcome", "customer"], registry=registry
     )
@@ -13089,7 +13089,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13147,7 +13147,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13205,7 +13205,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     registry = CollectorRegistry()
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
@@ -13263,7 +13263,7 @@ from prometheus_client import Counter, Histogram
 made = {}
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     if made:
         registry.register(made["requests"])
         registry.register(made["seconds"])
@@ -13324,7 +13324,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13378,7 +13378,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13433,7 +13433,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13488,7 +13488,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13545,7 +13545,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13600,7 +13600,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13655,7 +13655,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13710,7 +13710,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13764,7 +13764,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13818,7 +13818,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13873,7 +13873,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13928,7 +13928,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -13983,7 +13983,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14038,7 +14038,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14093,7 +14093,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14148,7 +14148,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14203,7 +14203,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14258,7 +14258,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14313,7 +14313,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14368,7 +14368,7 @@ import time
 from prometheus_client import Counter, Histogram
 
 
-def measured(answer, registry):
+def with_metrics(answer, registry):
     requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
     seconds = Histogram(
         "shop_request_seconds",
@@ -14416,7 +14416,7 @@ groups:
 
 
 # %% name="check-5-5" tags=["check"] exercise="5.5"
-check("5.5", measured, alert)
+check("5.5", with_metrics, alert)
 
 # %% name="help-5-5"
 # hint("5.5")
