@@ -55,7 +55,7 @@ def _word(count: int = 16) -> str:
 class _Shop:
     """The learner's function around an answer of ours, and what it should have counted."""
 
-    def __init__(self, measured: Any) -> None:
+    def __init__(self, with_metrics: Any) -> None:
         self.registry = CollectorRegistry()
         self.ended = Counter[tuple[str, str]]()
         self.inside_s, self.outside_s = dict.fromkeys(ROUTES, 0.0), dict.fromkeys(ROUTES, 0.0)
@@ -65,8 +65,8 @@ class _Shop:
         self.under_way: Callable[[], None] = lambda: None
         """Called while a call is under way."""
         self._ends = dict[str, tuple[object, float]]()
-        what = "what measured(answer, registry) returns"
-        self._made = without_error(lambda: measured(self._answer, self.registry), what)
+        what = "what with_metrics(answer, registry) returns"
+        self._made = without_error(lambda: with_metrics(self._answer, self.registry), what)
         expect(callable(self._made), what, observed=repr(self._made)[:200], expected="an async function")
 
     async def _answer(self, route: str, question: str, customer: str) -> object:
@@ -154,16 +154,16 @@ def _known(route: str) -> str:
     return route if route in ROUTES else "other"
 
 
-async def passes_on(measured: Any, _: Any) -> None:
+async def passes_on(with_metrics: Any, _: Any) -> None:
     """A call ends as that of `answer` does, of which it is made once with the same arguments."""
-    shop = _Shop(measured)
+    shop = _Shop(with_metrics)
     for outcome in (*OUTCOMES, *OUTCOMES):
         await shop.call(random.choice([*ROUTES, _word()]), outcome)
 
 
-async def is_there_from_the_start(measured: Any, _: Any) -> None:
+async def is_there_from_the_start(with_metrics: Any, _: Any) -> None:
     """Every series is there before the first call, with 0; the histogram has a bound at 2 seconds."""
-    shop = _Shop(measured)
+    shop = _Shop(with_metrics)
     shop.expect_counted("before the first call")
     families = [*text_string_to_metric_families(shop.text())]
     types = {each.name: each.type for each in families if each.name in ("shop_requests", _COUNT, _TIME)}
@@ -172,9 +172,9 @@ async def is_there_from_the_start(measured: Any, _: Any) -> None:
     expect(2.0 in bounds, f"bounds of {_TIME}", observed=sorted(bounds), expected="2.0 among them")
 
 
-async def counts_calls(measured: Any, _: Any) -> None:
+async def counts_calls(with_metrics: Any, _: Any) -> None:
     """Every call is counted once under its route and outcome, when it has ended."""
-    shop = _Shop(measured)
+    shop = _Shop(with_metrics)
     calls = [(route, outcome) for route in ROUTES for outcome in (*OUTCOMES, random.choice(OUTCOMES))]
     calls += [(route, "ok") for route in ("", "Answers", "answers/", "answers ", "job", _word())]
     random.shuffle(calls)
@@ -184,9 +184,9 @@ async def counts_calls(measured: Any, _: Any) -> None:
         shop.expect_counted(f"after {sum(shop.ended.values())} calls")
 
 
-async def takes_the_time(measured: Any, _: Any) -> None:
+async def takes_the_time(with_metrics: Any, _: Any) -> None:
     """The histogram has the seconds from call to end, whatever the end, also of calls at the same time."""
-    shop = _Shop(measured)
+    shop = _Shop(with_metrics)
 
     async def one(route: str, outcome: str, *, begins_s: float, takes_s: float) -> None:
         await asyncio.sleep(begins_s)
@@ -205,9 +205,9 @@ async def takes_the_time(measured: Any, _: Any) -> None:
             expect(least_s <= got_s <= most_s, what, observed=f"{got_s:.3f} s", expected=wanted)
 
 
-async def tells_nothing(measured: Any, _: Any) -> None:
+async def tells_nothing(with_metrics: Any, _: Any) -> None:
     """There are as many series for many customers as for few, with nothing from a call in them."""
-    shop, counts = _Shop(measured), []
+    shop, counts = _Shop(with_metrics), []
     for _ in range(2):
         for number in range(30):
             await shop.call(_word(), OUTCOMES[number % 3])
@@ -220,9 +220,9 @@ async def tells_nothing(measured: Any, _: Any) -> None:
     expect_equal(counts[1], counts[0], "number of samples after twice as many customers", hint=hint)
 
 
-async def keeps_to_the_registry(measured: Any, _: Any) -> None:
+async def keeps_to_the_registry(with_metrics: Any, _: Any) -> None:
     """Two functions with a registry each count apart."""
-    first, second = _Shop(measured), _Shop(measured)
+    first, second = _Shop(with_metrics), _Shop(with_metrics)
     await first.call("answers", "ok")
     await second.call("jobs", "error")
     for each in (first, second):
