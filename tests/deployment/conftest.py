@@ -23,7 +23,9 @@ def _database_of_this_run(postgres: Server) -> str:
     """A migrated database: making one for each test takes most of a second."""
     url = postgres.url.replace("/postgres?", "/service?")
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE service")
+        known = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'service'").fetchone()
+        if not known:  # tests/deploy has this fixture too, maybe in the same process
+            connection.execute("CREATE DATABASE service")
 
     async def migrate() -> None:
         await (await Store.open(url, deadline_s=20)).close()
