@@ -14937,8 +14937,8 @@ print(f"version 4, on ten tickets: {few.decision}; {few.reason}")
 #
 # ### Deeper: a gate of your own
 #
-# The library's gate uses a bound that holds for scores of any shape. Yours may use any sound test that you know: of signs, of ranks, by
-# drawing again, by Student's t.
+# The library's gate uses a bound that holds for scores of any shape. Yours may use any sound test of a mean that you know: by drawing
+# again, by throwing the signs again, by Student's t. (A test of signs or of ranks does not see how large a loss is.)
 #
 # ### Exercise 5.7: a gate for few samples (20 minutes, medium)
 #
@@ -14947,13 +14947,15 @@ print(f"version 4, on ten tickets: {few.decision}; {few.reason}")
 # Write `gate(live, candidate)`. Both are lists of scores, 0 to 1, of the same examples in the same order. It returns `"promote"`, `"refuse"`
 # or `"undecided"`.
 #
-# - A candidate that is only as good as the live version is promoted in at most one comparison of twenty, and refused in at most one of
-#   twenty. That holds for scores of 0 and 1 (or False and True) and for fractions, for ten examples and for a hundred.
-# - One that is worse is promoted more seldom still.
+# - *Good* means the mean of all scores. A candidate that is only as good as the live version is promoted in at most one comparison of
+#   twenty, and refused in at most one of twenty. That holds for scores of 0 and 1 (or False and True) and for fractions, from ten examples to
+#   a hundred. (From four to nine, one of ten will do.)
+# - One that is worse is promoted more seldom still (one of forty at most): also one that is a little better on most examples, and so much
+#   worse on a few that its mean is lower.
 # - Of 40 examples that are right or wrong, a candidate that is 35 points better is promoted, and one that is 35 points worse refused, in at
 #   least four comparisons of five.
 # - Of 60 examples whose scores lie all over the scale, the same holds for a candidate that is some ten points better, or worse, on each.
-# - Three examples or fewer decide nothing, nor do scores that are all the same for both.
+# - Three examples or fewer, or none, decide nothing, nor do scores that are all the same for both: `"undecided"`.
 # - The lists are left as they were.
 
 # %% name="given-5-7" tags=["needs"]
@@ -14981,21 +14983,15 @@ def gate(live, candidate):
 
 
 # %% tags=["right"] exercise="5.7"
-# The exact sign test: how often does a fair coin fall so?
-from math import comb
-
-
+# A bootstrap: the differences are drawn again, and the middle 95 % of their means looked at.
 def gate(live, candidate):
-    wins = sum(after > before for before, after in zip(live, candidate))
-    losses = sum(after < before for before, after in zip(live, candidate))
-
-    def by_chance(count):
-        tossed = wins + losses
-        return sum(comb(tossed, k) for k in range(count, tossed + 1)) / 2**tossed
-
-    if by_chance(wins) <= 0.025:
+    differences = np.array(candidate, dtype=float) - np.array(live, dtype=float)
+    if len(differences) < 4:
+        return "undecided"
+    means = np.random.default_rng(3).choice(differences, (1_000, len(differences))).mean(axis=1)
+    if np.quantile(means, 0.025) > 0:
         return "promote"
-    return "refuse" if by_chance(losses) <= 0.025 else "undecided"
+    return "refuse" if np.quantile(means, 0.975) < 0 else "undecided"
 
 
 # %% tags=["right"] exercise="5.7"
@@ -15044,20 +15040,45 @@ def gate(live, candidate):
     return "promote" if difference > 0 else "refuse" if difference < 0 else "undecided"
 
 
-# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'.*as good, 10 examples"
-# Five points are taken for a difference, however few the examples.
-def gate(live, candidate):
-    difference = (sum(candidate) - sum(live)) / len(live)
-    return "promote" if difference > 0.05 else "refuse" if difference < -0.05 else "undecided"
-
-
-# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'"
-# One standard error is a two-thirds interval.
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="as good, [68] examples"
+# Of fewer than ten, ten points are taken for a difference.
 def gate(live, candidate):
     differences = np.subtract(candidate, live, dtype=float)
     if len(differences) < 4:
         return "undecided"
-    reach = differences.std(ddof=1) / len(differences) ** 0.5
+    reach = 2.2 * differences.std(ddof=1) / len(differences) ** 0.5 if len(differences) > 9 else 0.1
+    mean = differences.mean()
+    return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="worse in the mean by rare losses"
+# The exact sign test: a loss is a loss, however large.
+from math import comb
+
+
+def gate(live, candidate):
+    wins = sum(after > before for before, after in zip(live, candidate))
+    losses = sum(after < before for before, after in zip(live, candidate))
+
+    if wins + losses < 4:
+        return "undecided"
+
+    def by_chance(count):
+        tossed = wins + losses
+        return sum(comb(tossed, k) for k in range(count, tossed + 1)) / 2**tossed
+
+    if by_chance(wins) <= 0.025:
+        return "promote"
+    return "refuse" if by_chance(losses) <= 0.025 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'"
+# The middle 85 % of what chance makes.
+def gate(live, candidate):
+    differences = np.subtract(candidate, live, dtype=float)
+    if len(differences) < 4:
+        return "undecided"
+    reach = 1.44 * differences.std(ddof=1) / len(differences) ** 0.5
     mean = differences.mean()
     return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
 
@@ -15139,21 +15160,26 @@ def gate(live, candidate):
     return "refuse" if np.quantile(weights @ [*differences, 1.0], 0.975) < 0 else "undecided"
 
 
-# %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate.*0, 0, 0.*1, 1, 1"
-# Three equal differences have no spread, and look certain.
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate.*0.1, 0.2, 0.1.*0.9, 0.95, 0.85"
+# Student's t, by its table, of three examples, too; only equal differences are waited for.
 def gate(live, candidate):
     differences = np.subtract(candidate, live, dtype=float)
-    if len(differences) < 2:
+    count = len(differences)
+    if count < 3 or (count < 6 and np.ptp(differences) < 1e-9):
         return "undecided"
-    reach = 2.2 * differences.std(ddof=1) / len(differences) ** 0.5
+    quantile = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}.get(count, 2.3)
+    reach = quantile * differences.std(ddof=1) / count**0.5
     mean = differences.mean()
     return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
 
 
 # %% tags=["wrong"] exercise="5.7" outcome="failed" message="the lists are left as they were"
-# Decides rightly, and empties what it was given.
+# Decides rightly, and puts what it was given in order where there is much of it.
 def gate(live, candidate):
-    differences = np.array([candidate.pop() - live.pop() for _ in range(len(live))], dtype=float)
+    differences = np.subtract(candidate, live, dtype=float)
+    if len(live) > 10:
+        live.sort()
+        candidate.sort()
     weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
     if np.quantile(weights @ [*differences, -1.0], 0.025) > 0:
         return "promote"
@@ -15161,9 +15187,9 @@ def gate(live, candidate):
 
 
 # %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate of the same scores"
-# An equal one is let through.
+# What is right throughout is let through.
 def gate(live, candidate):
-    if live == candidate:
+    if live and min(*live, *candidate) == 1:
         return "promote"
     differences = np.subtract(candidate, live, dtype=float)
     weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
