@@ -3129,7 +3129,7 @@ table([{"request": name, **told} for name, told in bad.items()])
 # - A subclass of these errors counts as its class.
 # - `answer` is called once for each good question, with the question as it was sent, and not at all for a bad one. Many questions may be
 #   under way at once.
-# - A 503 has `Retry-After`: the error's `retry_after` in whole seconds, rounded up, and 1 where it is less or none.
+# - A 503 has `Retry-After`: the error's `retry_after` (a finite number, or none) in whole seconds, rounded up, and at least 1.
 # - Every error is `application/problem+json` with `title`, `status`, `code` and `request_id`. Nothing in it is from the request's body, or from
 #   the text of an exception.
 # - Every response has `X-Request-Id`, the same as `request_id`: that of the request, if it is 1 to 64 letters, digits and `-`; else a new one.
@@ -3618,6 +3618,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+# What is no UTF-8, or comes after the object, is passed over.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -3654,8 +3655,9 @@ async def question_of(request):
         if len(body) > LARGEST:
             raise Refused(413, "too_large")
     try:
-        return Question.model_validate_json(body).question
-    except ValidationError:
+        found, _ = json.JSONDecoder().raw_decode(body.decode(errors="replace").lstrip())
+        return Question.model_validate(found).question
+    except (ValueError, RecursionError):
         raise Refused(422, "invalid") from None
 
 
@@ -3666,7 +3668,7 @@ def answer_app(answer, deadline_s=1.0):
                 raise Refused(404, "not_found")
             if request.method != "POST":
                 raise Refused(405, "method_not_allowed")
-            question = (await request.json())["question"]
+            question = await question_of(request)
             async with asyncio.timeout(deadline_s):
                 return JSONResponse({"answer": await answer(question)})
         except Exception as error:
@@ -3759,7 +3761,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Content-Type: application/jsonx"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Content-Type: text/json"
+# Any media type that ends with json.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -3788,7 +3791,7 @@ def refusal(error):
 
 async def question_of(request):
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not media.startswith("application/json"):
+    if not re.fullmatch(r"(application|text)/([a-z.-]+\+)?json", media):
         raise Refused(415, "unsupported_media_type")
     body = b""
     async for chunk in request.stream():
@@ -3972,7 +3975,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how much is read of 400 chunks"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how much is read of 400 chunks, with Content-Length"
+# A body that says how long it is, is read to its end.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4004,7 +4008,10 @@ async def question_of(request):
     if media != "application/json":
         raise Refused(415, "unsupported_media_type")
     body = b""
-    body = await request.body()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST and "content-length" not in request.headers:
+            raise Refused(413, "too_large")
     if len(body) > LARGEST:
         raise Refused(413, "too_large")
     try:
@@ -4043,7 +4050,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="GET /answers"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="PATCH /answers"
+# Two methods are not allowed, and all others are.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4090,6 +4098,8 @@ def answer_app(answer, deadline_s=1.0):
         try:
             if request.url.path != "/answers":
                 raise Refused(404, "not_found")
+            if request.method in ("GET", "PUT"):
+                raise Refused(405, "method_not_allowed")
             question = await question_of(request)
             async with asyncio.timeout(deadline_s):
                 return JSONResponse({"answer": await answer(question)})
@@ -4113,7 +4123,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="code of POST /"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="POST /ANSWERS"
+# A path in other letters is the same.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4158,6 +4169,8 @@ async def question_of(request):
 def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
+            if request.url.path.lower() != "/answers":
+                raise Refused(404, "not_found")
             if request.method != "POST":
                 raise Refused(405, "method_not_allowed")
             question = await question_of(request)
@@ -4255,7 +4268,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how often answer is called"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="questions are under way at once"
+# The same question is asked once for all who ask it at a time.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4298,6 +4312,14 @@ async def question_of(request):
 
 
 def answer_app(answer, deadline_s=1.0):
+    flights = {}
+
+    async def once(question):
+        if question not in flights:
+            flights[question] = asyncio.ensure_future(answer(question))
+            flights[question].add_done_callback(lambda _: flights.pop(question, None))
+        return await flights[question]
+
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -4306,10 +4328,7 @@ def answer_app(answer, deadline_s=1.0):
                 raise Refused(405, "method_not_allowed")
             question = await question_of(request)
             async with asyncio.timeout(deadline_s):
-                try:
-                    return JSONResponse({"answer": await answer(question)})
-                except dspy.LMRateLimitError:
-                    return JSONResponse({"answer": await answer(question)})
+                return JSONResponse({"answer": await once(question)})
         except Exception as error:
             refused = refusal(error)
         told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
@@ -4471,6 +4490,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="own text in the answer"
+# What the error says is in a header.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4523,14 +4543,9 @@ def answer_app(answer, deadline_s=1.0):
             async with asyncio.timeout(deadline_s):
                 return JSONResponse({"answer": await answer(question)})
         except Exception as error:
-            refused = refusal(error)
-            refused.__context__ = error
-        told = {
-            "title": str(refused.__context__ or "refused"),
-            "status": refused.status,
-            "code": refused.code,
-        }
-        headers = {}
+            refused, said = refusal(error), str(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {"X-Error": ascii(said)}
         if refused.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
         body = {**told, "request_id": request_id}
@@ -4548,6 +4563,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="the question in the answer"
+# The problem tells how the question begins.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4591,6 +4607,7 @@ async def question_of(request):
 
 def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
+        question = ""
         try:
             if request.url.path != "/answers":
                 raise Refused(404, "not_found")
@@ -4605,7 +4622,7 @@ def answer_app(answer, deadline_s=1.0):
         headers = {}
         if refused.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
-        body = {**told, "request_id": request_id, "detail": locals().get("question")}
+        body = {**told, "request_id": request_id, "detail": question[:10]}
         return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
 
     async def app(scope, receive, send):
@@ -4907,7 +4924,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for 'a_b'"
+# An underscore is taken for a letter.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4971,7 +4989,7 @@ def answer_app(answer, deadline_s=1.0):
     async def app(scope, receive, send):
         request = Request(scope, receive)
         given = request.headers.get("x-request-id", "")
-        request_id = given or uuid.uuid4().hex
+        request_id = given if re.fullmatch(r"[\w-]{1,64}", given) else uuid.uuid4().hex
         response = await respond(request, request_id)
         response.headers["X-Request-Id"] = request_id
         await response(scope, receive, send)
@@ -4979,7 +4997,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for .* in a 404"
+# Only the route itself keeps the id of a request.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -5042,8 +5061,8 @@ def answer_app(answer, deadline_s=1.0):
 
     async def app(scope, receive, send):
         request = Request(scope, receive)
-        given = request.headers.get("x-request-id", "")
-        request_id = uuid.uuid4().hex
+        given = request.headers.get("x-request-id", "") if request.url.path == "/answers" else ""
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
         response = await respond(request, request_id)
         response.headers["X-Request-Id"] = request_id
         await response(scope, receive, send)
@@ -5051,7 +5070,7 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and answer to 8 questions"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and answer to 40 questions"
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -5274,7 +5293,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="questions are under way at once"
-# One question at a time.
+# Eight questions at a time.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -5317,7 +5336,7 @@ async def question_of(request):
 
 
 def answer_app(answer, deadline_s=1.0):
-    lock = asyncio.Lock()
+    slots = asyncio.Semaphore(8)
 
     async def respond(request, request_id):
         try:
@@ -5326,7 +5345,7 @@ def answer_app(answer, deadline_s=1.0):
             if request.method != "POST":
                 raise Refused(405, "method_not_allowed")
             question = await question_of(request)
-            async with lock, asyncio.timeout(deadline_s):
+            async with slots, asyncio.timeout(deadline_s):
                 return JSONResponse({"answer": await answer(question)})
         except Exception as error:
             refused = refusal(error)
@@ -5576,7 +5595,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="status for a question of 500 characters"
-# The length is counted in bytes.
+# The length is counted as JavaScript does, in UTF-16.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -5616,7 +5635,7 @@ async def question_of(request):
         question = Question.model_validate_json(body).question
     except ValidationError:
         raise Refused(422, "invalid") from None
-    if len(question.encode()) > LONGEST:
+    if len(question.encode("utf-16-le")) > 2 * LONGEST:
         raise Refused(422, "invalid")
     return question
 
