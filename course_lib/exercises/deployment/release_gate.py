@@ -22,7 +22,7 @@ Draw = Callable[[Any, int], tuple[Any, Any]]
 
 _WORDS = "promote", "refuse", "undecided"
 _ONE_IN, _ONE_IN_OF_FEW, _ONE_IN_OF_WORSE, _AT_LEAST = 20, 10, 40, 0.8
-_LEAST_TIMES, _MOST_TIMES, _TIMES_BETTER = 60, 2_000, 50
+_LEAST_TIMES, _MOST_TIMES, _TIMES_BETTER = 40, 2_000, 50
 _SCENE_S = 0.3
 """How long a gate is asked of one kind of pairs, beyond the least number of times."""
 
@@ -212,7 +212,7 @@ EXERCISE = Exercise(
         "when it is above 0. The upper bound has +1 instead.",
     ),
     checks=(errs_seldom, keeps_worse_out, sees_what_is_plain, compares_pairs, waits_for_four),
-    deadline_s=30.0,
+    deadline_s=60.0,
     why="The one value more stands for what a few samples have not shown. With many it weighs nothing; of "
     "four it is a quarter, and nothing is decided. For right and wrong answers this is the sign test, "
     "exactly; for fractions it sees how large a win or a loss was, too, which a sign test does not. "
