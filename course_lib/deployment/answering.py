@@ -198,7 +198,7 @@ class Answering:
         self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
         self._at_once = fronted(self.lm, _AtOnce)
-        self._listeners = [Together(*listeners), self.cache.watcher]
+        self._listeners = [Together(*listeners, self.cache.watcher)]
         self.programs = {
             (name, version): program
             for name in config.programs

@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partialmethod
+from functools import partial, partialmethod
 from typing import Any, ClassVar, Self
 
 import dspy
@@ -178,6 +178,10 @@ class CallListener(BaseCallback):
     def began(self, call: Call, inputs: Mapping[str, Any]) -> None:
         """Take a call that begins."""
 
+    def passes_over(self, parent: Call) -> bool:  # noqa: ARG002
+        """Say whether nothing that stands in a call is to be heard; such calls are known as that one."""
+        return False
+
     def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:
         """Take a call that has ended."""
 
@@ -196,6 +200,9 @@ class CallListener(BaseCallback):
         if kind == MODULE and not isinstance(instance, dspy.Module):
             kind = OTHER
         parent = self.current()
+        if parent and self.passes_over(parent):
+            self._open[call_id] = parent
+            return
         if kind in (FORMAT, PARSE) and parent and parent.kind == kind and parent.instance is instance:
             self._open[call_id] = parent
             return
@@ -209,8 +216,18 @@ class CallListener(BaseCallback):
 
     def _end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         call = self._open.pop(call_id, None)
-        if call is None or call.id != call_id:
+        if call is None:
             return
+        try:
+            if call.id == call_id:
+                self._end_of(call, outputs, exception)
+        finally:
+            self._ended[call_id] = call
+            if len(self._ended) > _ENDED_KEPT:
+                with suppress(KeyError):  # another thread was first
+                    self._ended.popitem(last=False)
+
+    def _end_of(self, call: Call, outputs: Any, exception: BaseException | None) -> None:
         if call.kind == PARSE and exception is not None and call.parent:
             call.parent.failed_parse = True
         try:
@@ -219,10 +236,6 @@ class CallListener(BaseCallback):
             if call.heard:
                 call.heard.leave()
             call.instance = None
-            self._ended[call_id] = call
-            if len(self._ended) > _ENDED_KEPT:
-                with suppress(KeyError):  # another thread was first
-                    self._ended.popitem(last=False)
 
     on_module_start = partialmethod(_start, MODULE)
     on_lm_start = partialmethod(_start, LM)
@@ -258,34 +271,22 @@ class CallListener(BaseCallback):
 
 
 class Together(BaseCallback):
-    """Several listeners as one callback: DSPy works out once, not once for each, what kind of call it is."""
+    """Several callbacks as one: DSPy works out once, not once for each, what kind of call it is."""
 
-    def __init__(self, *listeners: CallListener) -> None:
+    def __init__(self, *callbacks: BaseCallback) -> None:
         super().__init__()
-        self.listeners = listeners
-
-    def _start(self, kind: str, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
-        for each in self.listeners:
-            _guarded(each._start, kind, call_id, instance, inputs)  # noqa: SLF001  (of this file)
-
-    def _end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        for each in self.listeners:
-            _guarded(each._end, call_id, outputs, exception)  # noqa: SLF001
-
-    on_module_start = partialmethod(_start, MODULE)
-    on_lm_start = partialmethod(_start, LM)
-    on_tool_start = partialmethod(_start, TOOL)
-    on_adapter_format_start = partialmethod(_start, FORMAT)
-    on_adapter_parse_start = partialmethod(_start, PARSE)
-    on_evaluate_start = partialmethod(_start, EVALUATE)
-    on_compile_start = partialmethod(_start, COMPILE)
-    on_module_end = on_lm_end = on_tool_end = on_evaluate_end = on_compile_end = _end
-    on_adapter_format_end = on_adapter_parse_end = _end
+        for name in _HANDLERS:
+            own = [each for each in callbacks if getattr(type(each), name) is not getattr(BaseCallback, name)]
+            setattr(self, name, partial(_tell, [getattr(each, name) for each in own]))
 
 
-def _guarded(hear: Callable[..., None], *call: Any) -> None:
-    """Let no listener's error reach the others, or the call."""
-    try:
-        hear(*call)
-    except Exception as error:  # border: a listener must not break what it listens to
-        _log.warning("a listener failed: %s", type(error).__name__)
+_HANDLERS = [name for name in vars(BaseCallback) if name.startswith("on_")]
+
+
+def _tell(handlers: list[Callable[..., None]], **call: Any) -> None:
+    """Tell all of them; no error of one reaches the others, or the call."""
+    for hear in handlers:
+        try:
+            hear(**call)
+        except Exception as error:  # border: a listener must not break what it listens to
+            _log.warning("a listener failed: %s", type(error).__name__)
