@@ -111,7 +111,7 @@ def unwatched() -> Any:
     app = ours()
     guard, answering = app._asgi, app.service.answering  # noqa: SLF001  (no setting takes them away)
     guard._traced, guard._count = guard._inside, lambda *_: None  # noqa: SLF001
-    answering._listeners = [answering.cache.watcher]  # noqa: SLF001
+    answering._listeners = ()  # noqa: SLF001
     return app
 
 

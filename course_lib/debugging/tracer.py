@@ -176,6 +176,12 @@ class Tracer(CallListener):
         """The ids of the span that is open in this context, sampled or not."""
         return self._place_of(self.current())
 
+    @property
+    def hears(self) -> bool:
+        """Whether a call that begins here would have a span."""
+        place = self.place
+        return place is None or place.is_sampled
+
     # -- what CallListener says ----------------------------------------------------------------------
 
     def passes_over(self, parent: Call) -> bool:

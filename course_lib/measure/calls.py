@@ -14,7 +14,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial, partialmethod
 from typing import Any, ClassVar, Self
 
@@ -39,7 +39,7 @@ class Heard(UsageTracker):
 
     def __init__(self, call_id: str) -> None:
         super().__init__()
-        self._call_id, self.listeners, self._context = call_id, 0, ExitStack()
+        self._call_id, self.listeners = call_id, 0
         self.usage: Usage | None = None
         """What the model reported; None when a cache answered."""
         self.model = ""
@@ -64,7 +64,7 @@ class Heard(UsageTracker):
         _under_way.pop(self._call_id, None)
         # A coroutine thrown away while suspended ends in another context: nothing to put back there.
         with suppress(ValueError):
-            self._context.close()
+            self._context.__exit__(None, None, None)
 
     @property
     def is_stream(self) -> bool:
@@ -77,7 +77,8 @@ class Heard(UsageTracker):
         if self._tracker is not None:  # a track_usage() within the call adds its entries here
             self.usage_data = self._tracker.usage_data
         stream = None if self._stream is None else self
-        self._context.enter_context(dspy.context(usage_tracker=self, send_stream=stream))
+        self._context = dspy.context(usage_tracker=self, send_stream=stream)
+        self._context.__enter__()
 
     def add_usage(self, lm: str, usage_entry: Mapping[str, Any]) -> None:
         """Take a report; that of a model which this model calls is only passed on."""
@@ -112,7 +113,10 @@ class Call:
 
     def __init__(self, kind: str, call_id: str | None, instance: Any, parent: Call | None) -> None:
         self.kind, self.id, self.instance, self.parent = kind, call_id, instance, parent
-        self.around: frozenset[str] = parent.around | {parent.kind} if parent else frozenset()
+        around = parent.around if parent else frozenset[str]()
+        self.around: frozenset[str] = (
+            around if parent is None or parent.kind in around else around | {parent.kind}
+        )
         self.heard: Heard | None = None
         self.failed_parse = False
         self.data: Any = None
@@ -172,6 +176,11 @@ class CallListener(BaseCallback):
         """Stop listening; calls of the block that are still under way are heard to their end."""
         context, self._context = self._context, None
         context.__exit__(*error)
+
+    @property
+    def hears(self) -> bool:
+        """Whether it would hear a call that begins here; if not, it can be left out of the callbacks."""
+        return True
 
     # -- what a subclass says ------------------------------------------------------------------------
 
@@ -235,7 +244,7 @@ class CallListener(BaseCallback):
         finally:
             if call.heard:
                 call.heard.leave()
-            call.instance = None
+            call.instance = call.heard = None  # what is kept of it is a parent, no more
 
     on_module_start = partialmethod(_start, MODULE)
     on_lm_start = partialmethod(_start, LM)
