@@ -113,10 +113,9 @@ class Call:
 
     def __init__(self, kind: str, call_id: str | None, instance: Any, parent: Call | None) -> None:
         self.kind, self.id, self.instance, self.parent = kind, call_id, instance, parent
-        around = parent.around if parent else frozenset[str]()
-        self.around: frozenset[str] = (
-            around if parent is None or parent.kind in around else around | {parent.kind}
-        )
+        self.around: frozenset[str] = parent.around if parent else frozenset()
+        if parent and parent.kind not in self.around:
+            self.around |= {parent.kind}
         self.heard: Heard | None = None
         self.failed_parse = False
         self.data: Any = None
@@ -154,6 +153,7 @@ class CallListener(BaseCallback):
         self._open: dict[str, Call] = {}
         self._ended: OrderedDict[str, Call] = OrderedDict()
         self._context: Any = None
+        self._has_blocks = False
         notes.listen(self._hear_note)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
@@ -261,7 +261,9 @@ class CallListener(BaseCallback):
     def current(self) -> Call | None:
         """Return the innermost call or block in this context; None outside all that it knows."""
         active = ACTIVE_CALL_ID.get()
-        block, within = (dspy.settings.get(_BLOCKS) or {}).get(self, (None, None))
+        block = within = None
+        if self._has_blocks:  # else the settings, which take a while, need not be asked
+            block, within = (dspy.settings.get(_BLOCKS) or {}).get(self, (None, None))
         if block is not None and within == active:
             return block  # type: ignore[no-any-return]
         return self._open.get(active) or self._ended.get(active) or block
@@ -269,6 +271,7 @@ class CallListener(BaseCallback):
     @contextmanager
     def opened(self, block: Call) -> Iterator[None]:
         """Let calls within the `with` block stand in `block`, wherever DSPy's settings reach."""
+        self._has_blocks = True
         blocks = {**(dspy.settings.get(_BLOCKS) or {}), self: (block, ACTIVE_CALL_ID.get())}
         with dspy.context(**{_BLOCKS: blocks}):
             yield
