@@ -60,7 +60,7 @@ class MetricsCollector(CallListener):
         self._fallbacks = counter("dspy_fallbacks", "Another adapter or model was asked", ["kind"])
         self._retries = counter("dspy_retries", "Attempts that failed or were repeated", ["error"])
         self._breaker = gauge("dspy_breaker_open", "1 open, 0.5 half-open, 0 closed", ["breaker"])
-        self._of: Callable[..., Any] = cache(_labelled)
+        self._of: Callable[..., Any] = cache(lambda metric, *values: metric.labels(*values))  # that one locks
 
     def _begin_anew(self) -> None:
         """Open in a forked child the locks of the library, which a thread of the parent may have held."""
@@ -156,8 +156,3 @@ class MetricsCollector(CallListener):
                     return OTHER
                 seen.add(text)
         return text
-
-
-def _labelled(metric: Any, *values: str) -> Any:
-    """Return the one with these labels: remembered, since the library looks for it under a lock."""
-    return metric.labels(*values)

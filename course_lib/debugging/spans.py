@@ -67,16 +67,9 @@ class Span:
         *("content", "words", "redact", "_begun_s"),
     )
 
-    def __init__(
-        self,
-        name: str,
-        parent: Place | None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        *,
-        place: Place | None = None,
-    ) -> None:
+    def __init__(self, name: str, parent: Place | None, kind: SpanKind = SpanKind.INTERNAL) -> None:
         self.name, self.parent, self.kind = name, parent, kind
-        self.place = place or Place.below(parent)
+        self.place = Place.below(parent)
         self.attributes: dict[str, Any] = {}
         self.events: list[tuple[str, int, Mapping[str, Any]]] = []
         self.error: str | None = None
