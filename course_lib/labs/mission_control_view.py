@@ -20,7 +20,16 @@ import ipywidgets as widgets
 from course_lib import lm
 from course_lib.deployment import Stack, running_stack
 from course_lib.errors import CourseError
-from course_lib.labs.mission_load import GOOD, PARTS, PERCENTILES, Load, Run, percentiles_ms
+from course_lib.labs.mission_load import (
+    GOOD,
+    JOBS_END_S,
+    PARTS,
+    PERCENTILES,
+    RECOVERS_S,
+    Load,
+    Run,
+    percentiles_ms,
+)
 from course_lib.labs.reading import INK, Rendered, table
 from course_lib.labs.strips import Band, drawn
 from course_lib.labs.widget import Lab, choice
@@ -59,7 +68,7 @@ def show(run: Run) -> Rendered:
         return Rendered(f'<p style="{INK}">{_IDLE}</p>', _IDLE)
     known = {"at_s", *GOOD, *PERCENTILES, *PARTS}
     said = [*GOOD, *sorted({name for tick in run.ticks for name in tick} - known)]
-    strips = {"answers per second": said, "ms until an answer": [*PERCENTILES], "jobs and parts": PARTS}
+    strips = {"answers per second": said, "ms until an answer": [*PERCENTILES], "jobs, parts": PARTS}
     summary = _summary(run, said)
     phases = [_row(run, *each) for each in run.phases()[-_MOST_PHASES:]]
     tables = [table(phases, caption=_PHASES), table(run.replicas, caption=_REPLICAS)]
@@ -154,7 +163,7 @@ class MissionControl(Lab):
         """End the load; all faults are undone."""
         self._over.set()
         if self.is_running:
-            self.say("Ending: all faults are undone …")
+            self.say("Ending: all faults are undone first …")
 
     async def run(self, script: Script = (), *, for_s: float = MOST_S) -> None:
         """Run for so long with faults by a script; return when all of them are undone."""
@@ -165,7 +174,7 @@ class MissionControl(Lab):
             await asyncio.shield(self.flight)
         except asyncio.CancelledError:  # the cell was interrupted
             self.stop()
-            await self.flight
+            await asyncio.wait([self.flight])  # a second interrupt ends this wait, and not the mending
             raise
 
     def close(self) -> None:
@@ -188,6 +197,8 @@ class MissionControl(Lab):
         except CourseError as error:
             words = f"Ended: {error}"
         finally:
+            if self._given is None:
+                self.say("Ending: the stack ends, within ten seconds …")
             await asyncio.to_thread(opened.close)
             self.button.description = "Start"
         self.say(words)
@@ -199,7 +210,7 @@ class MissionControl(Lab):
         self._usual = as_values(mine) if mine else None
         self.seen, self._is_up = Run(), True
         self.say("Asking. Break something.")
-        presses = asyncio.gather(*(self._press_at(*each) for each in script), return_exceptions=True)
+        presses = asyncio.create_task(self._press_all(script))
         rate_per_s, seen = partial(getattr, self.rate, "value"), lambda: self.show(show(self.seen))
         async with Load(stack, self.seen, rate_per_s, seen) as load:
             try:
@@ -210,8 +221,7 @@ class MissionControl(Lab):
         self.show(show(self.seen))
         if not load.is_there():
             return "Ended with the stack. Open a stack again, and mission_control(stack) for it."
-        left = [name for name, button in self.parts.items() if button.description.startswith("start")]
-        if left:
+        if left := self._gone():
             return f"Ended, but {', '.join(left)} did not start again: end the stack, and open it again."
         jobs = len(self.seen.jobs)
         return (
@@ -219,6 +229,11 @@ class MissionControl(Lab):
         )
 
     # -- faults ----------------------------------------------------------------------------------------
+
+    async def _press_all(self, script: Script) -> None:
+        async with asyncio.TaskGroup() as group:
+            for each in script:
+                group.create_task(self._press_at(*each))
 
     async def _press_at(self, second: float, name: str, what: str) -> None:
         await asyncio.sleep(max(0.0, second - self.seen.now_s()))
@@ -255,10 +270,12 @@ class MissionControl(Lab):
             is_gone, told = word == "start", f"{name} stays as it is: {error}"
         else:
             is_gone, told = word == "kill", f"{name} is {'gone' if word == 'kill' else 'there again'}."
+            if (word, name) == ("start", "worker"):  # of all parts, it alone has no way to say so
+                told = "worker is started: it takes jobs when it has loaded, in some seconds."
         if not is_gone:
             self._mends(name)
         self._label(name, "start" if is_gone else "kill")
-        self.say(told)
+        self._tell(told)
 
     def _label(self, name: str, word: str) -> None:
         self.parts[name].description = f"{word} {name}"
@@ -282,12 +299,17 @@ class MissionControl(Lab):
             self._mends("model")
             if what != USUAL:
                 self._breaks("model", f"model {what}")
-        self.say(f"The model is {what}.")
+        self._tell(f"The model is {what}.")
 
     def _may_break(self) -> bool:
         if not self._is_up:
             self.say("Nothing is asked at the moment: press Start first.")
         return self._is_up
+
+    def _tell(self, words: str) -> None:
+        """Say what has just happened, and what else is broken: a slow start may end long after its press."""
+        faults = ", ".join(fault.name for fault in self._faults.values())
+        self.say(f"{words} Faults now: {faults or 'none'}.")
 
     def _breaks(self, what: str, name: str) -> None:
         self._faults[what] = Band(name, self.seen.now_s())
@@ -309,21 +331,30 @@ class MissionControl(Lab):
             self.say(str(error))
 
     async def _mend_all(self, load: Load) -> None:
-        """Undo every fault; of a stack that was ended meanwhile, nothing is started again."""
+        """Undo every fault; of a stack that was ended meanwhile, nothing is started again.
+
+        The model is first: a replica that starts is ready only when nothing that it needs is missing.
+        """
         self._is_up = False
-        if self._works:
+        if self._model != USUAL:
+            await self._model_is(USUAL)
+            self._model = self.model.value = USUAL
+        while load.is_there() and (self._works or self._gone()):
+            names = [name for name, button in self.parts.items() if not button.description.startswith("kill")]
+            self.say(f"Ending: {', '.join(names) or 'the model'} is waited for, a minute at most …")
+            for name in self._gone():
+                self._label(name, "wait:")
+                self._do(self._switched(name, "start"))
             await asyncio.wait(self._works)
-        try:
-            if self._model != USUAL:
-                await self._model_is(USUAL)
-                self._model = self.model.value = USUAL
-        finally:
-            for name, button in self.parts.items():
-                if button.description.startswith("start") and load.is_there():
-                    await self._switched(name, "start")
-        self.say("Ending: what was broken is there again; the last answers and jobs are waited for …")
         if load.is_there():
+            self.say(f"Ending: breakers that are open close, which is waited for {RECOVERS_S:.0f} s at most …")
             await load.recovered()
+            jobs = len(self.seen.jobs)
+            self.say(f"Ending: {jobs} jobs are not done yet, and waited for {JOBS_END_S:.0f} s at most …")
+            await load.jobs_done()
+
+    def _gone(self) -> list[str]:
+        return [name for name, button in self.parts.items() if button.description.startswith("start")]
 
 
 def mission_control(stack: Stack | None = None) -> MissionControl:
