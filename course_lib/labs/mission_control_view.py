@@ -221,8 +221,8 @@ class MissionControl(Lab):
         self.show(show(self.seen))
         if not load.is_there():
             return "Ended with the stack. Open a stack again, and mission_control(stack) for it."
-        if left := self._gone():
-            return f"Ended, but {', '.join(left)} did not start again: end the stack, and open it again."
+        if self._faults:
+            return f"Ended, but not undone: {self._left()}. End the stack, and open it again."
         jobs = len(self.seen.jobs)
         return (
             "Ended, and every fault is undone. Start begins anew." + bool(jobs) * f" Jobs not done: {jobs}."
@@ -308,8 +308,10 @@ class MissionControl(Lab):
 
     def _tell(self, words: str) -> None:
         """Say what has just happened, and what else is broken: a slow start may end long after its press."""
-        faults = ", ".join(fault.name for fault in self._faults.values())
-        self.say(f"{words} Faults now: {faults or 'none'}.")
+        self.say(f"{words} Faults now: {self._left()}.")
+
+    def _left(self) -> str:
+        return ", ".join(fault.name for fault in self._faults.values()) or "none"
 
     def _breaks(self, what: str, name: str) -> None:
         self._faults[what] = Band(name, self.seen.now_s())
@@ -335,22 +337,22 @@ class MissionControl(Lab):
 
         The model is first: a replica that starts is ready only when nothing that it needs is missing.
         """
-        self._is_up = False
+        self._is_up, tried = False, set[str]()
         if self._model != USUAL:
-            await self._model_is(USUAL)
+            self._do(self._model_is(USUAL))
             self._model = self.model.value = USUAL
-        while load.is_there() and (self._works or self._gone()):
-            names = [name for name, button in self.parts.items() if not button.description.startswith("kill")]
-            self.say(f"Ending: {', '.join(names) or 'the model'} is waited for, a minute at most …")
-            for name in self._gone():
-                self._label(name, "wait:")
-                self._do(self._switched(name, "start"))
+        while self._works or (load.is_there() and not tried.issuperset(self._gone())):
+            for name in self._gone() if load.is_there() else ():
+                if name not in tried:
+                    self._label(name, "wait:")
+                    self._do(self._switched(name, "start"))
+                tried.add(name)
+            self.say(f"Ending, which waits a minute at most; faults now: {self._left()} …")
             await asyncio.wait(self._works)
         if load.is_there():
-            self.say(f"Ending: breakers that are open close, which is waited for {RECOVERS_S:.0f} s at most …")
+            self.say(f"Ending: breakers are waited for, until they close, {RECOVERS_S:.0f} s at most …")
             await load.recovered()
-            jobs = len(self.seen.jobs)
-            self.say(f"Ending: {jobs} jobs are not done yet, and waited for {JOBS_END_S:.0f} s at most …")
+            self.say(f"Ending: {len(self.seen.jobs)} jobs are waited for, {JOBS_END_S:.0f} s at most …")
             await load.jobs_done()
 
     def _gone(self) -> list[str]:

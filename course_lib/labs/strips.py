@@ -73,7 +73,7 @@ def drawn(
 def _strip(title: str, lines: Mapping[str, Sequence[float]], places: Sequence[float], top: int) -> list[str]:
     is_log, base = "ms" in title.split(), top + 18 + _HIGH
     title += ", logarithmic" if is_log else ""
-    at = _LEFT + 15 + 7 * len(title)
+    at = _LEFT + 15.0 + 7 * len(title)
     most = _rounded([value for values in lines.values() for value in values])
     axes = (
         f'<path d="M{_RIGHT} {base}H{_LEFT}V{top + 18}" style="fill:none;stroke:{_INK};stroke-opacity:.4"/>'
@@ -84,8 +84,8 @@ def _strip(title: str, lines: Mapping[str, Sequence[float]], places: Sequence[fl
         return math.log(max(value, 1)) / math.log(most) if is_log else value / most
 
     marks = [10.0**power for power in range(6)] if is_log else [0.0]
-    for mark in [*(mark for mark in marks if share(mark) < 0.8), most]:
-        parts.append(_text(_LEFT - 6, round(base + 4 - _HIGH * share(mark)), f"{mark:g}", "end"))
+    marks = [*(mark for mark in marks if share(mark) < 0.8), most]  # one below the other
+    parts += [_text(_LEFT - 6, base + 4 - _HIGH * share(mark), f"{mark:g}", "end") for mark in marks]
     for look, (name, values) in enumerate(lines.items()):
         words = name if math.isnan(values[-1]) else f"{name} {values[-1]:.0f}"
         parts.append(_path(zip(places, [base - _HIGH * share(value) for value in values], strict=True), look))
@@ -107,7 +107,7 @@ def _rounded(values: Collection[float]) -> float:
 
 def _text(x: float, y: float, words: str, anchor: str = "start", weight: int = 400) -> str:
     style = f"fill:{_INK};font-weight:{weight}"
-    return f'<text x="{x:.0f}" y="{y}" text-anchor="{anchor}" style="{style}">{escape(words)}</text>'
+    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" style="{style}">{escape(words)}</text>'
 
 
 def _path(points: Iterable[tuple[float, float]], look: int) -> str:
