@@ -20,16 +20,7 @@ import ipywidgets as widgets
 from course_lib import lm
 from course_lib.deployment import Stack, running_stack
 from course_lib.errors import CourseError
-from course_lib.labs.mission_load import (
-    GOOD,
-    JOBS_END_S,
-    PARTS,
-    PERCENTILES,
-    RECOVERS_S,
-    Load,
-    Run,
-    percentiles_ms,
-)
+from course_lib.labs.mission_load import GOOD, PARTS, PERCENTILES, Load, Run, percentiles_ms
 from course_lib.labs.reading import INK, Rendered, table
 from course_lib.labs.strips import Band, drawn
 from course_lib.labs.widget import Lab, choice
@@ -149,10 +140,8 @@ class MissionControl(Lab):
         offered = {"model": tuple(MODEL), **dict.fromkeys(self.parts, ("kill", "start"))}
         for _, name, what in script:
             if what not in offered.get(name, ()):
-                known = ", ".join(offered.get(name, offered))
-                raise CourseError(
-                    f"the script has {(name, what)!r}, which cannot be pressed; choose of: {known}"
-                )
+                known, pair = ", ".join(offered.get(name, offered)), (name, what)
+                raise CourseError(f"the script has {pair!r}, which cannot be pressed; choose of: {known}")
         self._over.clear()
         self.button.description = "Stop"
         self.say("Starting …")
@@ -161,9 +150,9 @@ class MissionControl(Lab):
 
     def stop(self) -> None:
         """End the load; all faults are undone."""
-        self._over.set()
-        if self.is_running:
+        if self.is_running and not self._over.is_set():
             self.say("Ending: all faults are undone first …")
+        self._over.set()
 
     async def run(self, script: Script = (), *, for_s: float = MOST_S) -> None:
         """Run for so long with faults by a script; return when all of them are undone."""
@@ -223,10 +212,8 @@ class MissionControl(Lab):
             return "Ended with the stack. Open a stack again, and mission_control(stack) for it."
         if self._faults:
             return f"Ended, but not undone: {self._left()}. End the stack, and open it again."
-        jobs = len(self.seen.jobs)
-        return (
-            "Ended, and every fault is undone. Start begins anew." + bool(jobs) * f" Jobs not done: {jobs}."
-        )
+        late = f" Jobs not done: {len(self.seen.jobs)}." if self.seen.jobs else ""
+        return f"Ended, and every fault is undone. Start begins anew.{late}"
 
     # -- faults ----------------------------------------------------------------------------------------
 
@@ -284,9 +271,9 @@ class MissionControl(Lab):
     def _choose_model(self, what: str) -> None:
         if what == self._model:
             return
+        if self._is_up and self._usual is None:
+            self.say("The stack's model has no profile of yours: name one with @, after lm.profile(...).")
         if not self._may_break() or self._usual is None:
-            if self._is_up:
-                self.say("The stack's model has no profile of yours: name one with @, after lm.profile(...).")
             self.model.value = self._model
             return
         self._model = what
@@ -295,7 +282,11 @@ class MissionControl(Lab):
 
     async def _model_is(self, what: str) -> None:
         async with self._turn:  # one after the other, however fast they are chosen
-            await asyncio.to_thread(lm.profile, self._profile, **(MODEL[what] or self._usual or {}))
+            try:
+                await asyncio.to_thread(lm.profile, self._profile, **(MODEL[what] or self._usual or {}))
+            except CourseError as error:
+                self._tell(f"The model stays as it is: {error}")
+                return
             self._mends("model")
             if what != USUAL:
                 self._breaks("model", f"model {what}")
@@ -322,15 +313,9 @@ class MissionControl(Lab):
             fault.until_s = self.seen.now_s()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._told(work))
+        task = asyncio.get_running_loop().create_task(work)
         self._works.add(task)
         task.add_done_callback(self._works.discard)
-
-    async def _told(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except CourseError as error:
-            self.say(str(error))
 
     async def _mend_all(self, load: Load) -> None:
         """Undo every fault; of a stack that was ended meanwhile, nothing is started again.
@@ -350,10 +335,8 @@ class MissionControl(Lab):
             self.say(f"Ending, which waits a minute at most; faults now: {self._left()} …")
             await asyncio.wait(self._works)
         if load.is_there():
-            self.say(f"Ending: breakers are waited for, until they close, {RECOVERS_S:.0f} s at most …")
-            await load.recovered()
-            self.say(f"Ending: {len(self.seen.jobs)} jobs are waited for, {JOBS_END_S:.0f} s at most …")
-            await load.jobs_done()
+            await load.recover(self.say)
+            await load.finish_jobs(self.say)
 
     def _gone(self) -> list[str]:
         return [name for name, button in self.parts.items() if button.description.startswith("start")]

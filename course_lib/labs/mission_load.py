@@ -31,9 +31,8 @@ BREAKERS = ("model breaker open", "Redis breaker open")
 PARTS = ("jobs not done", "replicas ready", *BREAKERS)
 """At a moment: how many jobs, and how many replicas of which that is so."""
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
-RECOVERS_S, JOBS_END_S = 10.0, 15.0
 _EVERY_S, _WINDOW_S, _SHORT_S = 0.5, 3.0, 0.05
-_GIVE_UP_S, _SCRAPE_S, _JOBS_AT_ONCE = 9.0, 0.4, 20
+_GIVE_UP_S, _SCRAPE_S, _RECOVERS_S, _JOBS_END_S, _JOBS_AT_ONCE = 9.0, 0.4, 10.0, 15.0, 20
 _READ = ('service_requests_total{route="/v1/answers"', "dspy_cache_hits_total", "dspy_breaker_open")
 _NOT_CLOSED, _BREAKER = "breakers not closed", {0.5: "half-open", 1.0: "open"}
 
@@ -128,20 +127,22 @@ class Load:
         await asyncio.wait([told, *self._tasks], timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
 
-    async def recovered(self) -> None:
-        """Wait until every replica asks the model again, while questions still come: RECOVERS_S at most."""
+    async def recover(self, say: Callable[[str], None]) -> None:
+        """Wait until every replica asks the model again, while questions still come."""
+        say(f"Ending: breakers are waited for, until they close, {_RECOVERS_S:.0f} s at most …")
         with suppress(TimeoutError):
-            async with asyncio.timeout(RECOVERS_S):
+            async with asyncio.timeout(_RECOVERS_S):
                 while self._run.ticks and any(self._run.ticks[-1][name] for name in BREAKERS):
                     self._looked.clear()
                     await self._looked.wait()
 
-    async def jobs_done(self) -> None:
-        """Ask no more questions, and wait until the jobs are done: JOBS_END_S at most."""
+    async def finish_jobs(self, say: Callable[[str], None]) -> None:
+        """Ask no more questions, and wait until the jobs are done."""
+        say(f"Ending: {len(self._run.jobs)} jobs are waited for, {_JOBS_END_S:.0f} s at most …")
         self._run.asked_until_s = self._run.now_s()
         for task in self._tasks[:-1]:
             task.cancel()
-        give_up_s = time.monotonic() + JOBS_END_S
+        give_up_s = time.monotonic() + _JOBS_END_S
         while self._run.jobs and self.is_there() and time.monotonic() < give_up_s:
             await self._ask_jobs()
             await asyncio.sleep(0.05)

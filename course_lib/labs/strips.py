@@ -90,7 +90,7 @@ def _strip(title: str, lines: Mapping[str, Sequence[float]], places: Sequence[fl
         words = name if math.isnan(values[-1]) else f"{name} {values[-1]:.0f}"
         parts.append(_path(zip(places, [base - _HIGH * share(value) for value in values], strict=True), look))
         parts.append(_path([(at, top + 6), (at + 26, top + 6)], look) + _text(at + 31, top + 10, words))
-        at += 42 + 6.2 * len(words)
+        at += 46 + 6.2 * len(words)
     return parts
 
 
