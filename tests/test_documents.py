@@ -19,6 +19,8 @@ DOCUMENTS = [
 README = (ROOT / "README.md").read_text("utf-8")
 MAINTAINING = (ROOT / "docs" / "maintaining.md").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+MOST_CORE = {"05_deployment": 150}
+"""Minutes of a core path that is longer than the others': a section in two halves."""
 PART = re.compile(r"^\| (\d+\. |)(Deeper|).*? \| (\d+) \|$", re.MULTILINE)
 
 
@@ -34,7 +36,7 @@ def test_a_lesson_s_minutes_add_up_and_the_readme_says_them(lesson):
     deeper = sum(minutes for _, is_deeper, minutes in parts(lesson) if is_deeper)
     said = f"{core} + {deeper}" if deeper else str(core)
 
-    assert core <= 90
+    assert core <= MOST_CORE.get(lesson.name, 90)
     assert f" | {said} |" in next(line for line in README.splitlines() if f"`{lesson.name}`" in line)
     for line, _, minutes in parts(lesson):
         assert minutes >= sum(registry.get(each).minutes for each in re.findall(r"\d\.\d\b", line)), line

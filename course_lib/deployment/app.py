@@ -283,12 +283,10 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
             most_waiting=config.max_waiting_jobs,
         )
         await service.name(seen, asked.customer)
-        if job.status == "dead":  # it could not be queued the first time
-            await store.revive_job(job.id)
         try:
             await queue.send(job.id)
         except QueueUnavailable:
-            await store.dead_job(seen.caller.tenant, job.id, "it could not be queued")
+            await store.withdraw_job(seen.caller.tenant, job.id)  # 503 says that nothing was taken
             raise
         await service.record(seen, "job", job.id, inputs=len(asked.inputs))
         headers = {"location": f"/v1/jobs/{job.id}"}

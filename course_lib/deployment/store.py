@@ -316,6 +316,14 @@ class Store(Database):
     """To be claimed again."""
     dead_job = partialmethod(_end_job, "dead")
 
+    async def withdraw_job(self, tenant: str, job_id: str) -> bool:
+        """Forget a job that no worker has claimed; False if there is none such."""
+        delete: LiteralString = """
+            DELETE FROM jobs WHERE tenant = %(tenant)s AND id = %(id)s AND status = 'queued' AND attempts = 0
+            RETURNING id
+        """
+        return bool(await self.rows(tenant, delete, {"id": job_id}))
+
     async def revive_job(self, job_id: str) -> bool:
         """Mark a dead job as queued, its attempts forgotten; False if it is not dead. Then send it again."""
         update: LiteralString = """

@@ -270,11 +270,13 @@ async def test_a_replica_that_is_about_to_end_says_so_and_goes_on():
 
 async def test_metrics_count_requests_by_route_and_name_nobody():
     async with desk() as served, served.client() as client:
-        await client.post("/v1/answers", json={**ASKED, "customer": "anna"})
+        for _ in range(3):
+            await client.post("/v1/answers", json={**ASKED, "customer": "anna"})
         await client.get("/v1/anna/secret")
         text = (await client.get("/metrics")).text
 
-    assert 'service_requests_total{route="/v1/answers",status="200"} 1.0' in text
+    assert 'service_requests_total{route="/v1/answers",status="200"} 3.0' in text
+    assert 'service_repeated_total{program="answer"} 2.0' in text
     assert 'dspy_requests_total{error="",program="Answer"} 1.0' in text
     assert "anna" not in text
 

@@ -122,6 +122,17 @@ async def test_a_job_whose_worker_was_killed_is_claimed_again_and_a_dead_one_is_
     assert not await store.finish_job("lantern", job.id)
 
 
+async def test_a_job_that_nobody_claimed_can_be_withdrawn_and_sent_anew_under_its_key(store):
+    refused, begun = await job_of(store, idempotency_key="k"), await job_of(store)
+    await store.claim_job(begun.id)
+
+    assert await store.withdraw_job("lantern", refused.id)
+    assert await store.job("lantern", refused.id) is None
+    assert (await job_of(store, idempotency_key="k")).id != refused.id
+    assert not await store.withdraw_job("lantern", begun.id)
+    assert await store.job("lantern", begun.id)
+
+
 async def test_the_same_idempotency_key_makes_one_job_a_tenant(store):
     jobs = await asyncio.gather(*(job_of(store, idempotency_key="k") for _ in range(6)))
 
