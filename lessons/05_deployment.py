@@ -12026,8 +12026,8 @@ for span in sorted(spans, key=lambda span: span["start_time"]):
 #
 # Numbers mean little until one has seen them move. This view sends a load through the gateway and shows three things over time: what the
 # load's own client saw (answers by status, percentiles, jobs that are not done), what each replica says of itself (`/health/ready` and
-# `/metrics`: ready or not, breakers, cache), and the faults that were set. It needs no Prometheus: it asks each replica itself, twice a
-# second.
+# `/metrics`: ready or not, cache, and two breakers, one around the model, one around the Redis that counts quotas), and the faults that were
+# set. It needs no Prometheus: it asks each replica itself, twice a second.
 #
 # The cell flies by a script first: Redis is gone for a second, then the model is down for a second. **Predict:** which of the two do
 # customers notice, and do refusals end when the model is back?
@@ -12054,9 +12054,12 @@ await control.run(FAULTS, for_s=4.6)
 # whose **breaker** is open does not ask, until one trial call has shown that the model works. Then every job is waited for: those that came
 # meanwhile are tried again after a pause, and none is lost.
 #
-# Now the buttons are yours: press **Start** (it ends by itself after two minutes; Stop undoes every fault). Some questions to try:
+# Now the buttons are yours: press **Start** (it ends by itself after two minutes). **Stop** undoes every fault, and says what it waits for:
+# that parts start again (a minute at most), that breakers close (10 s at most), that the jobs are done (15 s at most). Some questions to try:
 #
-# - *Kill the worker, start it after ten seconds.* What grows, and do customers who ask questions notice?
+# - *Kill the worker, start it after ten seconds.* What grows, and do customers who ask questions notice? It goes on growing for some seconds
+#   after the start, since a worker loads before it takes jobs; the queue has them ready. Only what the killed one had in hand may wait longer,
+#   up to five seconds from the kill: so long its leases on questions to the model stand in Redis (and NATS, unlike RabbitMQ, takes it for alive).
 # - *Kill a replica.* How many requests fail, and for how long does it count as not ready?
 # - *Let the model be slow, at 30 questions a second.* Which percentile tells of it first?
 # - *Let the model be down for ten seconds.* Why does p50 fall, and what would an alert on times alone have said?
