@@ -12442,8 +12442,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="how a call whose answer ends with ok ends"
-# The result is made a text.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="intervals of groups"
+# Evaluated once an hour.
 import asyncio
 import time
 
@@ -12470,7 +12470,7 @@ def with_metrics(answer, registry):
         try:
             result = await answer(route, question, customer)
             outcome = "ok"
-            return str(result)
+            return result
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
@@ -12484,6 +12484,7 @@ def with_metrics(answer, registry):
 alert = """
 groups:
   - name: shop
+    interval: 1h
     rules:
       - alert: ShopErrors
         expr: |
