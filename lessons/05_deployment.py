@@ -13219,7 +13219,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="what answer does when"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="what answer does after"
 # A shield: the caller leaves, and the answer goes on and is paid for.
 import asyncio
 import time
