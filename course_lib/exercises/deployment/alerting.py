@@ -497,7 +497,7 @@ EXERCISE = Exercise(
     ),
     deadline_s=15.0,
     why="A metric is paid for by the series, so a label has few values, known beforehand; a series that is "
-    "there with 0 shows its first error, too. The alert is on what users feel, over all replicas: the window "
-    "is so long that one bad minute is a small share of it, and so short that the end is seen soon; a least "
-    "traffic keeps the share of three requests from waking anybody.",
+    "there with 0 shows its first error, too. The alert is on what users feel, over all replicas: a short "
+    "window sees the end soon, `for` outlasts one bad minute, and a least traffic keeps the share of three "
+    "requests from waking anybody.",
 )
