@@ -38,9 +38,8 @@ class _MetricsServer(PortServer):
     programs: ClassVar[tuple[str, ...]]
     probe = b"GET /-/ready HTTP/1.0\r\n\r\n"
     ready = b"HTTP/1.0 200"
-    stop_signals: ClassVar[
-        tuple[signal.Signals, ...]
-    ] = ()  # killed: both take up what they had written, and a polite end takes seconds
+    # Killed: both take up again what they had written, and a polite end takes seconds.
+    stop_signals: ClassVar[tuple[signal.Signals, ...]] = ()
 
     @classmethod
     def program(cls) -> str | None:
