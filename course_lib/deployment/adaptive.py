@@ -20,8 +20,8 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from course_lib.debugging import Budget, BudgetExceeded, ObservableModule
-from course_lib.deployment.answering import SERVED
 from course_lib.deployment.gate import compare, scored
+from course_lib.deployment.programs import SERVED
 from course_lib.deployment.registry import Note, Registered, Registry, RegistryError
 from course_lib.errors import CourseError
 from course_lib.files import lock_folder

@@ -19,7 +19,7 @@ import dspy
 import numpy as np
 
 from course_lib import desk, lm
-from course_lib.deployment.answering import SERVED
+from course_lib.deployment.programs import SERVED
 from course_lib.deployment.registry import Registry
 from course_lib.desk.records import Split
 from course_lib.errors import CourseError

@@ -25,9 +25,10 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from course_lib.debugging import TracedRequests
-from course_lib.deployment.answering import SERVED, Answered, Asked
+from course_lib.deployment.answering import Answered, Asked
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem, invalid, problem_of
+from course_lib.deployment.programs import SERVED
 from course_lib.deployment.records import Ended
 from course_lib.deployment.service import Seen, Service, of_request
 from course_lib.deployment.store import Store
@@ -130,16 +131,17 @@ class Guard:
             return
         caller = self._callers.identify(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
         await self._quotas.take_request(caller)
-        if (role := ROLES.get(family := _family(path))) is not None and role not in caller.roles:
-            self._service.count(caller, "forbidden", family)
-            caller.require(role)
-        version = _text(headers, b"x-program-version") or self._answering.version
-        seen = scope["course"] = Seen(request_id, caller, version)
+        named = _text(headers, b"x-program-version")
+        for role in (ROLES.get(family := _family(path)), "operate" if named else None):
+            if role is not None and role not in caller.roles:
+                self._service.count(caller, "forbidden", family)
+                caller.require(role)
+        seen = scope["course"] = Seen(request_id, caller, named or self._answering.version)
         if scope["method"] not in _WITH_BODY:
             await self._traced(scope, receive, send)
             return
         body = await self._body(receive, headers)
-        head = f"{caller.tenant}\n{path}\n{version}\n".encode(errors="replace")
+        head = f"{caller.tenant}\n{path}\n{seen.version}\n".encode(errors="replace")
         seen.digest = hashlib.sha256(head + body).digest()
         if b"idempotency-key" in headers and path != "/v1/answers/stream":
             await self._once(scope, receive, send, body, headers[b"idempotency-key"])

@@ -100,6 +100,13 @@ async def test_what_is_wrong_is_refused_with_its_code_and_says_nothing_of_the_in
     assert lm.ledger().requests == 0
 
 
+async def test_who_may_only_ask_cannot_choose_the_version():
+    async with desk() as served, served.client("asker") as client:
+        reply = await client.post("/v1/answers", json=ASKED, headers={"X-Program-Version": "1"})
+
+    assert_problem(reply, 403, "forbidden")
+
+
 FAULTS = {
     "503": ({"unavailable_rate": 1.0}, 503, "model_down"),
     "500": ({"error_rate": 1.0}, 503, "model_down"),
