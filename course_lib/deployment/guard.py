@@ -46,6 +46,8 @@ ROLES = {
     "/v1/customers": "privacy",
 }
 """By the first two parts of a path, the role that it needs."""
+WATCHING = frozenset({"operate", "audit"})
+"""Roles whose requests have a quota of their own, so that no flood of questions hides itself."""
 PROGRAM_PATHS = {"/v1/answers": "answer", "/v1/triage": "triage"}
 BODY_WITHIN_S = 15.0
 _ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
@@ -115,7 +117,8 @@ class Guard:
             route = getattr(scope.get("route"), "path", None) or _family(scope["path"])
             route = route if route in OPEN or _family(route) in ROLES else "other"
             took_s = time.perf_counter() - begun_s
-            self._count(route, status, took_s)
+            is_history = scope["method"] == "GET" and route in PROGRAM_PATHS  # no program is asked
+            self._count("/v1/history" if is_history else route, status, took_s)
             if self._logs and (seen := scope.get("course")):  # nobody's requests are counted, not logged
                 who = seen.caller.tenant, seen.subject
                 ended = Ended(time.time(), took_s, request_id, scope["method"], route, status or 499, *who)
@@ -129,8 +132,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         caller = self._callers.identify(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
-        await self._quotas.take_request(caller)
-        if (role := ROLES.get(family := _family(path))) is not None and role not in caller.roles:
+        role = ROLES.get(family := _family(path))
+        is_watching = role in WATCHING and role in caller.roles
+        await self._quotas.take_request(caller, apart=f"{role}" if is_watching else "")
+        if role is not None and role not in caller.roles:
             self._service.count(caller, "forbidden", family)
             caller.require(role)
         version = _text(headers, b"x-program-version") or self._answering.version
