@@ -77,7 +77,11 @@ class Guard:
         labels, registry = ["route", "status"], service.metrics.registry
         self._requests = Counter("service_requests", "Requests answered", labels, registry=registry)
         self._seconds = Histogram(
-            "service_request_seconds", "From head to end", ["route"], buckets=_BUCKETS_S, registry=registry
+            "service_request_seconds",
+            "From head to end, if not refused",
+            ["route"],
+            buckets=_BUCKETS_S,
+            registry=registry,
         )
         self._counted: dict[tuple[str, int], Any] = {}
 
@@ -271,7 +275,8 @@ class Guard:
             both = self._requests.labels(route, str(status or 499)), self._seconds.labels(route)
             counted = self._counted[route, status] = both
         counted[0].inc()
-        counted[1].observe(took_s)
+        if not 400 <= status < 500:  # who is refused at once would hide how long the others wait
+            counted[1].observe(took_s)
 
 
 async def _subject(store: Store, tenant: str, body: bytes) -> str | None:
