@@ -47,6 +47,8 @@ ROLES = {
     "/v1/customers": "privacy",
 }
 """By the first two parts of a path, the role that it needs."""
+WATCHING = frozenset({"operate", "audit"})
+"""Roles whose requests have a quota of their own, so that no flood of questions hides itself."""
 PROGRAM_PATHS = {"/v1/answers": "answer", "/v1/triage": "triage"}
 BODY_WITHIN_S = 15.0
 _ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
@@ -76,7 +78,11 @@ class Guard:
         labels, registry = ["route", "status"], service.metrics.registry
         self._requests = Counter("service_requests", "Requests answered", labels, registry=registry)
         self._seconds = Histogram(
-            "service_request_seconds", "From head to end", ["route"], buckets=_BUCKETS_S, registry=registry
+            "service_request_seconds",
+            "From head to end, if not refused",
+            ["route"],
+            buckets=_BUCKETS_S,
+            registry=registry,
         )
         self._counted: dict[tuple[str, int], Any] = {}
 
@@ -116,7 +122,8 @@ class Guard:
             route = getattr(scope.get("route"), "path", None) or _family(scope["path"])
             route = route if route in OPEN or _family(route) in ROLES else "other"
             took_s = time.perf_counter() - begun_s
-            self._count(route, status, took_s)
+            is_history = scope["method"] == "GET" and route in PROGRAM_PATHS  # no program is asked
+            self._count("/v1/history" if is_history else route, status, took_s)
             if self._logs and (seen := scope.get("course")):  # nobody's requests are counted, not logged
                 who = seen.caller.tenant, seen.subject
                 ended = Ended(time.time(), took_s, request_id, scope["method"], route, status or 499, *who)
@@ -130,12 +137,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         caller = self._callers.identify(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
-        await self._quotas.take_request(caller)
+        role = ROLES.get(family := _family(path))
+        is_watching = role in WATCHING and role in caller.roles
+        await self._quotas.take_request(caller, apart=f"{role}" if is_watching else "")
         named = _text(headers, b"x-program-version")
-        for role in (ROLES.get(family := _family(path)), "operate" if named else None):
-            if role is not None and role not in caller.roles:
+        for needed in (role, "operate" if named else None):
+            if needed is not None and needed not in caller.roles:
                 self._service.count(caller, "forbidden", family)
-                caller.require(role)
+                caller.require(needed)
         seen = scope["course"] = Seen(request_id, caller, named or self._answering.version)
         if scope["method"] not in _WITH_BODY:
             await self._traced(scope, receive, send)
@@ -268,7 +277,8 @@ class Guard:
             both = self._requests.labels(route, str(status or 499)), self._seconds.labels(route)
             counted = self._counted[route, status] = both
         counted[0].inc()
-        counted[1].observe(took_s)
+        if not 400 <= status < 500:  # who is refused at once would hide how long the others wait
+            counted[1].observe(took_s)
 
 
 async def _subject(store: Store, tenant: str, body: bytes) -> str | None:

@@ -369,8 +369,7 @@ def _figures(text: str, paths: tuple[str, ...], slow_s: float) -> tuple[int, int
     requests = failed = slow = 0.0
     for sample in samples:
         status = sample.labels.get("status", "")[:1]
-        is_asked = sample.labels.get("method", "POST") == "POST"  # a GET of the same path reads the history
-        if not is_asked or not sample.labels.get("route", "").startswith(paths):
+        if not sample.labels.get("route", "").startswith(paths):
             continue
         if sample.name == "service_requests_total" and status in ("2", "5"):
             requests, failed = requests + sample.value, failed + sample.value * (status == "5")
