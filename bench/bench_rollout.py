@@ -97,14 +97,14 @@ async def on_the_stack(folder: Path) -> bool:
     from course_lib import desk, lm
     from course_lib.deployment import Registry, Rollout, observing, running_stack, save_program
 
-    registry, customers = Registry(folder), desk.examples("test")
+    registry, customers, programs = Registry(folder), desk.examples("test"), {}
     lm.profile("weather", ttft_p50_ms=50)
     for version, (words, demos) in {"1": ("", 0), "2": (SPOILED, 0), "3": (MEANINGS, 16)}.items():
         program = desk.Triage()
         instructions = program.sort.signature.instructions + words
         program.sort.signature = program.sort.signature.with_instructions(instructions)
         program.sort.demos = desk.examples("train")[:demos]
-        registry.register("triage", program, version)
+        registry.register("triage", programs.setdefault(version, program), version)
         save_program(desk.Answer(), folder, "answer", version)
     results = []
     with running_stack(
@@ -115,6 +115,8 @@ async def on_the_stack(folder: Path) -> bool:
                 ends = []
                 for seed in SEEDS:
                     registry.promote("triage", "1")
+                    if registry.version("triage", version).stage == "retired":
+                        registry.register("triage", programs[version], version)  # is a candidate again
                     scores: dict[str, list[float]] = {"1": [], version: []}
 
                     async def ask(row: Any, scores: dict[str, list[float]] = scores) -> None:

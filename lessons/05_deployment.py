@@ -3102,7 +3102,7 @@ bad = {
     "torn JSON": sent(asked, b'{"question": "Wher', **KEYED),
     "misspelt field": sent(asked, b'{"qestion": "Where is my parcel?"}', **KEYED),
     "100 kB": sent(asked, json.dumps({"question": "x" * 100_000}).encode(), **KEYED),
-    "no such version": sent(asked, b'{"question": "Hi?"}', **KEYED | {"X-Program-Version": "7"}),
+    "no such path": sent(f"{url}/v1/answer", b'{"question": "Hi?"}', **KEYED),
 }
 table([{"request": name, **told} for name, told in bad.items()])
 
@@ -6356,7 +6356,8 @@ print((await client.get("/health/ready")).json())
 #
 # Version 2 looks better on the test set. Whether it *is*, only real questions tell, and if it is not, it should harm few. So a new version
 # begins as a **canary**: it gets a share of the requests, which is a weight in the gateway's file. Traefik reads it again when it changes;
-# no request is lost, and nothing is restarted. Who wants one version by name says so in a header.
+# no request is lost, and nothing is restarted. Who has the role `operate` may name a version in a header; customers may not, or they would
+# choose what is measured.
 
 # %% name="canary"
 for weights in ({"1": 9, "2": 1}, {"1": 1, "2": 1}, {"1": 1, "2": 0}):
@@ -15223,8 +15224,9 @@ check("5.7", gate)
 #     linkStyle default stroke:#808080
 # ```
 #
-# Both versions get a replica of their own. (The scores here are the labels of the tickets. In production they are the customers' feedback or
-# a judge's, read from the service's tables: `stored_scores`. In neither case is anything added to a request.)
+# Both versions get a replica of their own. (The scores here are the labels of the tickets. In production they are a judge's, of answers in
+# the service's tables: `stored_scores`. Each tenant has one voice there, and the customers' own feedback does not count, or one tenant could
+# decide for all. Nothing is added to a request.)
 
 # %% name="new-replicas"
 import random
@@ -15266,6 +15268,8 @@ STEPS = {"steps": (0.2, 0.5), "each": 20}  # the notebook has a minute; smaller 
 async def roll_out(version, seed=1):
     """Make a version the canary while customers ask; return what happened, look by look, and the end."""
     registry.promote("triage", "1", "to begin with")
+    if registry.version("triage", version).stage == "retired":  # so to try it again is said, not slipped in
+        registry.register("triage", released[version], version, parent="1")
     scores, looks, draw = {"1": [], version: []}, [], random.Random(seed)
     seen = observing(stack, "triage", scores=lambda version: scores[version])
     rollout = Rollout(registry, "triage", version, use=stack.use, observe=seen, **STEPS)

@@ -56,7 +56,7 @@ class Drift:
         self._stake = drop / (floor * (1 - floor))
         """The bet that grows fastest if scores of 0 and 1 have the mean floor - drop."""
         self.evidence = 1.0
-        """What a bet on lower scores has won since it last was 1: `quiet` is the alarm, less than 1 ends it."""
+        """What a bet on lower scores has won since it last was 1: `quiet` is the alarm, below 1 it ends."""
 
     def add(self, score: float) -> bool:
         """Take one score; return whether the alarm is given."""

@@ -103,6 +103,7 @@ def test_what_is_retired_or_not_registered_or_was_changed_is_not_served_by_name(
         "2",
         "3",
     }  # its own setting: it may be started again
+    assert served(registry, "9") == {"1", "2", "9"}
     registry.path.unlink()
     (registry.folder / "triage" / "4.json").unlink()
     assert served(registry) == {"1", "2", "3", "9"}  # nothing is checked without a registry
