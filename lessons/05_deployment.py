@@ -15487,7 +15487,7 @@ print(f"right of {len(traffic)}: {sum(was):.0f} under the old rule, {sum(now):.0
 # hour is ignored soon; an alarm after a month is of no use. `Drift` bets against the program, as the rollout does: it wins when a score is
 # below a floor that the desk has set (45 % right), and loses when it is above. What it lost is forgotten: it goes on with 1 at least. While the
 # program is at its floor or better, such a bet comes to a thousand only after a thousand scores or more, on average. When the program is
-# worse, it grows with nearly each score. So a thousand is the alarm.
+# worse, it grows with nearly each score. So a thousand is the alarm. It ends when later scores are so good that the bet is lost again.
 #
 # **Predict:** of customers under the new rule, how many are answered before it comes?
 
@@ -15608,7 +15608,8 @@ plot(
 # %% [markdown]
 # Between the change and the alarm customers were answered by an outdated program, and that is the price of few false alarms. Who knows of a
 # change should not wait for the alarm: the people who move the teams are the better signal. And no optimizer knows the new rule by itself.
-# It learned it from tickets that somebody labelled, which is where the work is. The rule here was chosen because it moves many tickets, so
+# It learned it from tickets that somebody labelled, which is where the work is. Some of them are then shown in the requests of every
+# tenant, and no erasure reaches a program: `improve` redacts them, and you give it only those whose customers have agreed. The rule here was chosen because it moves many tickets, so
 # that the fall is seen: **try** one that moves few, such as `{"account": "billing"}`, or only `labelled[:20]`. The gate may well refuse.
 
 # %% [markdown]

@@ -142,8 +142,9 @@ class AdaptiveOptimizer:
 
         It asks the model of dspy.settings. Who comes while another process is at it waits for the outcome.
 
-        Every tenant's requests show the tickets that a program has learned from, and no erasure reaches them.
-        They are redacted here; whether a customer's may be used at all is a matter of consent.
+        A program shows the tickets that it has learned from in the requests of every tenant, and no erasure
+        reaches them. They are redacted here, as requests are; what that does not find stays. So take tickets
+        of customers who have agreed, or rewrite them.
 
         Args:
             recent: labelled examples; every second one may be shown in prompts, the others judge those.
