@@ -68,9 +68,8 @@ def drawn(seed: int, canary: dict[str, float], folder: Path) -> tuple[str, int]:
     from course_lib.deployment import Registry, Rollout
 
     registry, traffic = Registry(folder), Drawn(seed, canary)
-    if not registry.versions("triage"):
-        for version in "12":
-            registry.register("triage", desk.Triage(), version)
+    for version in "12":
+        registry.register("triage", desk.Triage(), version)
     registry.promote("triage", "1")
     rollout = Rollout(registry, "triage", "2", use=traffic.use, observe=traffic.observe)
     while rollout.step() == "going on":
@@ -140,7 +139,7 @@ def main() -> bool:
     results = []
     with tempfile.TemporaryDirectory(prefix="lantern-") as name:
         for number, (what, canary) in enumerate(RATES.items()):
-            ends = [drawn(seed, canary, Path(name) / str(number)) for seed in range(1, MANY + 1)]
+            ends = [drawn(seed, canary, Path(name) / f"{number}-{seed}") for seed in range(1, MANY + 1)]
             results.append(told(what, ends, good=what in ("as good", "10 points better")))
         results.append(asyncio.run(on_the_stack(Path(name) / "programs")))
     return all(results)
