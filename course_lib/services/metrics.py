@@ -152,7 +152,7 @@ class AlertmanagerServer(_MetricsServer):
         self.write(self.socket, yaml.safe_dump(self._found(settings)))
 
     def _found(self, value: Any, key: str = "") -> Any:
-        """Return settings with absolute names of files, which keys `..._file` and the list `templates` hold."""
+        """Return settings with absolute names of files, which stand in keys `..._file` and in `templates`."""
         if isinstance(value, dict):
             return {name: self._found(each, name) for name, each in value.items()}
         if isinstance(value, list):
