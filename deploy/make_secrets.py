@@ -51,7 +51,7 @@ def texts() -> dict[str, str]:
     """Return what is in each file that holds a password, a key or an address."""
     password = {name: secrets.token_hex(24) for name in ("redis", "postgres", "rabbitmq", "grafana")}
     key, caller = make_key("caller", "lantern", ["ask"])
-    metrics_key, prometheus = make_key("prometheus", "lantern", ["operate"])
+    metrics_key, prometheus = make_key("prometheus", "monitoring", ["operate"])
     entries = [entry.model_dump(mode="json") for entry in (caller, prometheus)]
     return {
         "COURSE_SERVICE_JWT_SECRET": secrets.token_urlsafe(32),

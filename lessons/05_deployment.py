@@ -3102,7 +3102,7 @@ bad = {
     "torn JSON": sent(asked, b'{"question": "Wher', **KEYED),
     "misspelt field": sent(asked, b'{"qestion": "Where is my parcel?"}', **KEYED),
     "100 kB": sent(asked, json.dumps({"question": "x" * 100_000}).encode(), **KEYED),
-    "no such version": sent(asked, b'{"question": "Hi?"}', **KEYED | {"X-Program-Version": "7"}),
+    "no such path": sent(f"{url}/v1/answer", b'{"question": "Hi?"}', **KEYED),
 }
 table([{"request": name, **told} for name, told in bad.items()])
 
@@ -6375,7 +6375,8 @@ print((await client.get("/health/ready")).json())
 #
 # Version 2 looks better on the test set. Whether it *is*, only real questions tell, and if it is not, it should harm few. So a new version
 # begins as a **canary**: it gets a share of the requests, which is a weight in the gateway's file. Traefik reads it again when it changes;
-# no request is lost, and nothing is restarted. Who wants one version by name says so in a header.
+# no request is lost, and nothing is restarted. Who has the role `operate` may name a version in a header; customers may not, or they would
+# choose what is measured.
 
 # %% name="canary"
 for weights in ({"1": 9, "2": 1}, {"1": 1, "2": 1}, {"1": 1, "2": 0}):
@@ -15291,8 +15292,9 @@ check("5.7", gate)
 #     linkStyle default stroke:#808080
 # ```
 #
-# Both versions get a replica of their own. (The scores here are the labels of the tickets. In production they are the customers' feedback or
-# a judge's, read from the service's tables: `stored_scores`. In neither case is anything added to a request.)
+# Both versions get a replica of their own. (The scores here are the labels of the tickets. In production they are a judge's, of answers in
+# the service's tables: `stored_scores`. Each tenant has one voice there, and the customers' own feedback does not count, or one tenant could
+# decide for all. Nothing is added to a request.)
 
 # %% name="new-replicas"
 import random
@@ -15334,6 +15336,8 @@ STEPS = {"steps": (0.2, 0.5), "each": 20}  # the notebook has a minute; smaller 
 async def roll_out(version, seed=1):
     """Make a version the canary while customers ask; return what happened, look by look, and the end."""
     registry.promote("triage", "1", "to begin with")
+    if registry.version("triage", version).stage == "retired":  # so to try it again is said, not slipped in
+        registry.register("triage", released[version], version, parent="1")
     scores, looks, draw = {"1": [], version: []}, [], random.Random(seed)
     seen = observing(stack, "triage", scores=lambda version: scores[version])
     rollout = Rollout(registry, "triage", version, use=stack.use, observe=seen, **STEPS)
@@ -15551,7 +15555,7 @@ print(f"right of {len(traffic)}: {sum(was):.0f} under the old rule, {sum(now):.0
 # hour is ignored soon; an alarm after a month is of no use. `Drift` bets against the program, as the rollout does: it wins when a score is
 # below a floor that the desk has set (45 % right), and loses when it is above. What it lost is forgotten: it goes on with 1 at least. While the
 # program is at its floor or better, such a bet comes to a thousand only after a thousand scores or more, on average. When the program is
-# worse, it grows with nearly each score. So a thousand is the alarm.
+# worse, it grows with nearly each score. So a thousand is the alarm. It ends when later scores are so good that the bet is lost again.
 #
 # **Predict:** of customers under the new rule, how many are answered before it comes?
 
@@ -15672,7 +15676,8 @@ plot(
 # %% [markdown]
 # Between the change and the alarm customers were answered by an outdated program, and that is the price of few false alarms. Who knows of a
 # change should not wait for the alarm: the people who move the teams are the better signal. And no optimizer knows the new rule by itself.
-# It learned it from tickets that somebody labelled, which is where the work is. The rule here was chosen because it moves many tickets, so
+# It learned it from tickets that somebody labelled, which is where the work is. Some of them are then shown in the requests of every
+# tenant, and no erasure reaches a program: `improve` redacts them, and you give it only those whose customers have agreed. The rule here was chosen because it moves many tickets, so
 # that the fall is seen: **try** one that moves few, such as `{"account": "billing"}`, or only `labelled[:20]`. The gate may well refuse.
 
 # %% [markdown]

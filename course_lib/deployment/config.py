@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -154,6 +155,8 @@ class DeploymentConfig(BaseSettings):
         names = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
         unknown = [name for name in names if name.upper() not in known]
         problems = [f"{name} is no setting{_nearest(name.upper(), known)}" for name in unknown]
+        if files := list(_unreadable(values.get("_secrets_dir"), known)):
+            raise ConfigError(problems + files)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -260,6 +263,21 @@ def _secrets(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
             yield field, f"{why}; {_RANDOM}"
     if config.jwt_secret and config.jwt_secret == config.signing_key:
         yield "signing_key", f"is the same as jwt_secret; {_RANDOM}"
+
+
+def _unreadable(folder: Path | None, known: Collection[str]) -> Iterator[str]:
+    """Yield what is wrong with the files of --secrets themselves; nothing of what is in them."""
+    for path in sorted(folder.iterdir()) if folder else ():
+        if path.name.upper() in known:
+            try:
+                has_mark = path.read_text("utf-8").startswith("\ufeff")
+            except UnicodeDecodeError:
+                yield f"the file {path} is no text in UTF-8; write it anew"
+            except OSError as error:
+                yield f"the file {path} cannot be read ({error.strerror}); mend it, or the link that it is"
+            else:
+                if has_mark:
+                    yield f"the file {path} begins with a byte order mark; save it without one"
 
 
 def _weakness(secret: str) -> str:

@@ -25,9 +25,10 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from course_lib.debugging import TracedRequests
-from course_lib.deployment.answering import SERVED, Answered, Asked
+from course_lib.deployment.answering import Answered, Asked
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem, invalid, problem_of
+from course_lib.deployment.programs import SERVED
 from course_lib.deployment.records import Ended
 from course_lib.deployment.service import Seen, Service, of_request
 from course_lib.deployment.store import Store
@@ -46,6 +47,8 @@ ROLES = {
     "/v1/customers": "privacy",
 }
 """By the first two parts of a path, the role that it needs."""
+WATCHING = frozenset({"operate", "audit"})
+"""Roles whose requests have a quota of their own, so that no flood of questions hides itself."""
 PROGRAM_PATHS = {"/v1/answers": "answer", "/v1/triage": "triage"}
 BODY_WITHIN_S = 15.0
 _ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
@@ -75,7 +78,11 @@ class Guard:
         labels, registry = ["route", "status"], service.metrics.registry
         self._requests = Counter("service_requests", "Requests answered", labels, registry=registry)
         self._seconds = Histogram(
-            "service_request_seconds", "From head to end", ["route"], buckets=_BUCKETS_S, registry=registry
+            "service_request_seconds",
+            "From head to end, if not refused",
+            ["route"],
+            buckets=_BUCKETS_S,
+            registry=registry,
         )
         repeated = "Answers that memory had, so that no program asked for them"
         self._repeated = Counter("service_repeated", repeated, ["program"], registry=registry)
@@ -117,7 +124,8 @@ class Guard:
             route = getattr(scope.get("route"), "path", None) or _family(scope["path"])
             route = route if route in OPEN or _family(route) in ROLES else "other"
             took_s = time.perf_counter() - begun_s
-            self._count(route, status, took_s)
+            is_history = scope["method"] == "GET" and route in PROGRAM_PATHS  # no program is asked
+            self._count("/v1/history" if is_history else route, status, took_s)
             if self._logs and (seen := scope.get("course")):  # nobody's requests are counted, not logged
                 who = seen.caller.tenant, seen.subject, seen.trace_id
                 ended = Ended(time.time(), took_s, request_id, scope["method"], route, status or 499, *who)
@@ -131,17 +139,20 @@ class Guard:
             await self._app(scope, receive, send)
             return
         caller = self._callers.identify(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
-        await self._quotas.take_request(caller)
-        if (role := ROLES.get(family := _family(path))) is not None and role not in caller.roles:
-            self._service.count(caller, "forbidden", family)
-            caller.require(role)
-        version = _text(headers, b"x-program-version") or self._answering.version
-        seen = scope["course"] = Seen(request_id, caller, version)
+        role = ROLES.get(family := _family(path))
+        is_watching = role in WATCHING and role in caller.roles
+        await self._quotas.take_request(caller, apart=f"{role}" if is_watching else "")
+        named = _text(headers, b"x-program-version")
+        for needed in (role, "operate" if named else None):
+            if needed is not None and needed not in caller.roles:
+                self._service.count(caller, "forbidden", family)
+                caller.require(needed)
+        seen = scope["course"] = Seen(request_id, caller, named or self._answering.version)
         if scope["method"] not in _WITH_BODY:
             await self._traced(scope, receive, send)
             return
         body = await self._body(receive, headers)
-        head = f"{caller.tenant}\n{path}\n{version}\n".encode(errors="replace")
+        head = f"{caller.tenant}\n{path}\n{seen.version}\n".encode(errors="replace")
         seen.digest = hashlib.sha256(head + body).digest()
         if b"idempotency-key" in headers and path != "/v1/answers/stream":
             await self._once(scope, receive, send, body, headers[b"idempotency-key"])
@@ -271,7 +282,8 @@ class Guard:
             both = self._requests.labels(route, str(status or 499)), self._seconds.labels(route)
             counted = self._counted[route, status] = both
         counted[0].inc()
-        counted[1].observe(took_s)
+        if not 400 <= status < 500:  # who is refused at once would hide how long the others wait
+            counted[1].observe(took_s)
 
 
 async def _subject(store: Store, tenant: str, body: bytes) -> str | None:

@@ -167,19 +167,25 @@ class Quotas:
             await self._ask(self._client.ping)
         return self.last_error
 
-    async def take_request(self, caller: Caller) -> None:
+    async def take_request(self, caller: Caller, *, apart: str = "") -> None:
         """Let one request of this tenant through.
+
+        Args:
+            caller: who asks.
+            apart: the kind of a request that is counted by itself, with as high a limit: as monitoring, which
+                the tenant's questions leave nothing otherwise.
 
         Raises:
             QuotaExceeded: the tenant's requests of this minute are used up.
         """
-        usage = self._usage(caller)
+        name = f"{caller.tenant}:{apart}" if apart else caller.tenant  # no tenant has a colon in its name
+        usage = self._usage(name)
         while not usage.has_lease():
             if (wait_s := usage.wait_s()) > 0:
                 raise QuotaExceeded("requests of this minute", wait_s)
             async with usage.lock:  # who waits here finds a lease, or a refusal, or is the next to ask
                 if not usage.has_lease() and usage.wait_s() <= 0:
-                    await self._renew(caller.tenant, usage)
+                    await self._renew(name, usage)
         usage.leased -= 1
 
     async def check_tokens(self, caller: Caller) -> None:
@@ -188,21 +194,21 @@ class Quotas:
         Raises:
             QuotaExceeded: the budget of this day is spent.
         """
-        usage = self._usage(caller)
+        usage = self._usage(caller.tenant)
         await self._sync_if_stale(caller.tenant, usage)
         if self._spent(usage) >= self._tokens:
             raise QuotaExceeded("tokens of this day", _DAY_S - time.time() % _DAY_S)
 
     async def charge_tokens(self, caller: Caller, tokens: int) -> None:
         """Count what an answer has used; Redis is told now and then, and when little is left."""
-        usage = self._usage(caller)
+        usage = self._usage(caller.tenant)
         usage.pending += tokens
         await self._sync_if_stale(caller.tenant, usage)
 
-    def _usage(self, caller: Caller) -> _Usage:
-        if caller.tenant not in self._usages:
-            self._usages[caller.tenant] = _Usage(self._requests / self._replicas, self._window_s)
-        usage = self._usages[caller.tenant]
+    def _usage(self, name: str) -> _Usage:
+        if name not in self._usages:
+            self._usages[name] = _Usage(self._requests / self._replicas, self._window_s)
+        usage = self._usages[name]
         if usage.day != (day := _today()):
             usage.day, usage.total, usage.pending, usage.synced_s = day, 0, 0, -math.inf
         return usage

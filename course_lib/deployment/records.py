@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -165,6 +166,7 @@ def _line(ended: Ended) -> str:
         "ecs.version": "8.17.0",
         "event.dataset": "desk.requests",
         "event.duration": round(ended.took_s * 1e9),  # nanoseconds
+        "event.id": secrets.token_hex(8),
         "http.request.id": ended.request_id,
         "http.request.method": ended.method,
         "http.response.status_code": ended.status,

@@ -92,15 +92,19 @@ def supervise(task: dict[str, Any]) -> int:
     """Run a server until it ends, or until its owner says a word or is gone; return the exit code.
 
     Args:
-        task: `owner` (a process), `commands` (the last is the server, those before it set up), `user` and
-            `group` (or None), `stop` (signals, politest first), `folder` (deleted when the owner closes the
-            server, or is gone).
+        task: `owner` (a process), `commands` (the last is the server, those before it set up; none: there are
+            only files to delete), `user` and `group` (or None), `stop` (signals, politest first), `folder`
+            (deleted when the owner closes the server, or is gone).
     """
     ended, written = os.pipe()  # a child's end is written to it, so that nothing has to poll
     os.set_blocking(written, False)
     signal.set_wakeup_fd(written, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # only with a handler does the system tell
     word, code = None, 0
+    if not task["commands"]:
+        print(0, flush=True)
+        while word is None:
+            word = next_word(task["owner"])
     for number, command in enumerate(task["commands"], 1):
         process = _launch(command, task)
         if number == len(task["commands"]):

@@ -100,6 +100,7 @@ class PrometheusServer(_MetricsServer):
             token.write_text(self._token, "utf-8")
             for each in self._settings["scrape_configs"]:
                 each["authorization"] = {"credentials_file": str(token)}
+                each["follow_redirects"] = False  # the token would go along, to wherever a target sends it
         (self.folder / self.socket).write_text(yaml.safe_dump(self._settings), "utf-8")
 
     def query(self, promql: str) -> list[tuple[Labels, float]]:
@@ -141,12 +142,31 @@ class AlertmanagerServer(_MetricsServer):
         self._config = config
 
     def write_settings(self) -> None:
-        """Copy its settings, with the files that they name beside them; without any, it tells nobody."""
-        if self._config is None:
-            (self.folder / self.socket).write_text(yaml.safe_dump(_NOBODY), "utf-8")
-        else:
-            shutil.copytree(self._config.parent, self.folder, dirs_exist_ok=True)
-            shutil.copy(self._config, self.folder / self.socket)
+        """Write its settings, in which the files they name are where they are; without any, it tells nobody.
+
+        Raises:
+            MetricsServerError: they cannot be read, or name a link to nothing.
+        """
+        try:
+            settings = yaml.safe_load(self._config.read_text("utf-8")) if self._config else _NOBODY
+        except (OSError, UnicodeError, yaml.YAMLError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise self.error(f"Alertmanager's settings {self._config} cannot be read: {said}") from None
+        self.write(self.socket, yaml.safe_dump(self._found(settings)))
+
+    def _found(self, value: Any, key: str = "") -> Any:
+        """Return settings with absolute names of files, which stand in keys `..._file` and in `templates`."""
+        if isinstance(value, dict):
+            return {name: self._found(each, name) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._found(each, key) for each in value]
+        if self._config is None or not isinstance(value, str) or not key.endswith(("_file", "templates")):
+            return value
+        path = self._config.absolute().parent / value
+        if path.is_symlink() and not path.exists():
+            problem = f"{self._config} names {value!r} as {key}, which is a link to nothing; mend the link"
+            raise self.error(problem)
+        return str(path)
 
     def _options(self) -> list[str]:
         return [*super()._options(), "--cluster.listen-address="]

@@ -128,7 +128,7 @@ class Server:
         with _lock:
             if self.pid and (self.folder / self.socket).exists() and self._is_ready():
                 return
-            self.stop()
+            self._end(child.STOP)
             _started.add(self)
             if not self.folder.exists():
                 self.folder = self._new_folder()
@@ -139,16 +139,18 @@ class Server:
                     if not self.leftover or self.leftover not in problem or time.monotonic() > give_up_at:
                         raise self.error(problem)
             except BaseException:
-                self.stop()
+                self._end(child.STOP)
                 raise
 
     def stop(self) -> None:
         """Stop the server now, for all its users, and wait until it has ended; its files stay."""
         self._end(child.STOP)
+        self._keep_files()
 
     def kill(self) -> None:
         """End the server at once, as a crash would."""
         self._end(child.KILL)
+        self._keep_files()
 
     def close(self) -> None:
         """End the server, for all its users, and delete its files; start() makes them anew."""
@@ -168,9 +170,19 @@ class Server:
 
     def _launch(self) -> bool:
         """Start the supervisor; return whether the server is ready, and has not ended."""
+        self._supervise(self.commands())
+        return self._pid > 0 and self._is_ready()
+
+    def _keep_files(self) -> None:
+        """Start a supervisor of no server, which deletes the files if this process is killed meanwhile."""
+        with _lock:
+            if self in _started and self._child is None and self.folder.exists():
+                self._supervise([])
+
+    def _supervise(self, commands: list[list[str]]) -> None:
         task = {
             "owner": os.getpid(),
-            "commands": self.commands(),
+            "commands": commands,
             "user": self.account and self.account.pw_uid,
             "group": self.account and self.account.pw_gid,
             "stop": self.stop_signals,
@@ -182,7 +194,6 @@ class Server:
         assert self._child.process.stdout is not None
         with self._child.process.stdout as line:
             self._pid = int(line.readline() or 0)
-        return self._pid > 0 and self._is_ready()
 
     def _is_ready(self) -> bool:
         """Return whether the server answers before it ends; a slow one is waited for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, MutableMapping
 from contextlib import suppress
+from math import inf
 from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,8 +19,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEAD_WITHIN_S = 20.0
 """Time for a request's head to arrive in."""
-_MAX_HEAD_BYTES = 64 * 1024
-_MAX_PIPELINED = 100
+UNREAD_WITHIN_S = 20.0
+"""A peer that reads nothing for so long, while something waits to be sent, is left: within twice that."""
+_MAX_HEAD_BYTES = _MAX_AHEAD_BYTES = 64 * 1024
+_STEP_BYTES = 1024
 
 
 def is_own(
@@ -49,10 +52,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     Where `limit_concurrency` connections are open, one more takes the place of the one that has rested for
     longest, so that connections which ask nothing keep nobody out.
+
+    Of what is sent ahead of an answer, 64 KB are kept, most of it unparsed, since a request takes a hundred
+    times its bytes; who sends more is cut off. A peer that reads on, however slowly, gets its answer.
     """
 
     _head_bytes: int | None = 0  # of the request whose head is being read
     _is_late: asyncio.TimerHandle | None = None
+    _ahead = b""  # came, and waits to be parsed
+    _unsent: float = inf  # bytes that waited at the last look
+    _looking: asyncio.TimerHandle | None = None
     rests_since_s = 0.0  # the loop's time
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -65,22 +74,44 @@ class BoundedProtocol(HttpToolsProtocol):
             longest = min(resting, key=attrgetter("rests_since_s"), default=self if beyond else None)
             if longest is not None:
                 self.connections.discard(longest)
-                longest.transport.close()
+                longest.transport.abort()
+        self._looking = self.loop.call_later(UNREAD_WITHIN_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
-        self._end_head()
+        self._end()
         super().connection_lost(exc)
+        self.pipeline.clear()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to another protocol."""
+        self._end()
+        super().handle_websocket_upgrade()
+
+    def resume_writing(self) -> None:
+        """Go on sending: the peer reads."""
+        self._unsent = inf
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Read on, and refuse what grows too large."""
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if (self._head_bytes or 0) > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response(f"The headers are larger than {_MAX_HEAD_BYTES >> 10} KB; send fewer.")
-        if len(self.pipeline) > _MAX_PIPELINED:
-            self.transport.close()  # requests that are sent ahead without end
+        self._ahead += data
+        self._parse()
+        if len(self._ahead) > _MAX_AHEAD_BYTES:
+            self.transport.abort()  # not close(), which waits until the peer has read all
+
+    def _parse(self) -> None:
+        """Parse what came, until there is a request that has to wait for its turn."""
+        data, at = self._ahead, 0
+        while at < len(data) and not self.pipeline and not self.transport.is_closing():
+            step = data[at : at + _STEP_BYTES]
+            at += len(step)
+            if self._head_bytes is not None:
+                self._head_bytes += len(step)
+            super().data_received(step)
+            if (self._head_bytes or 0) > _MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"The headers are larger than {_MAX_HEAD_BYTES >> 10} KB; send fewer.")
+        self._ahead = b"" if self.transport.is_closing() else data[at:]
 
     def on_message_begin(self) -> None:
         """Wait for the head of another request."""
@@ -96,11 +127,38 @@ class BoundedProtocol(HttpToolsProtocol):
         """Rest until the next request."""
         self.rests_since_s = self.loop.time()
         super().on_response_complete()
+        if self._ahead:
+            self._parse()
+
+    def _look(self) -> None:
+        """Leave a peer that has read nothing since the last look.
+
+        While something waits to be sent nothing is added until all is gone: it shrinks if the peer reads.
+        """
+        unsent = self.transport.get_write_buffer_size()
+        if unsent >= self._unsent:
+            self.transport.abort()
+            return
+        self._unsent = unsent or inf
+        self.transport.set_write_buffer_limits(high=0 if unsent else None)
+        self._looking = self.loop.call_later(UNREAD_WITHIN_S, self._look)
+
+    def _end(self) -> None:
+        self._end_head()
+        self._ahead = b""
+        if self._looking is not None:
+            self._looking.cancel()
 
     def _begin_head(self) -> None:
         self._end_head()
         self._head_bytes = 0
-        self._is_late = self.loop.call_later(HEAD_WITHIN_S, self.transport.close)
+        self._is_late = self.loop.call_later(HEAD_WITHIN_S, self._late)
+
+    def _late(self) -> None:
+        if self.pipeline:  # the rest of this head may have come, and waits too
+            self._is_late = self.loop.call_later(HEAD_WITHIN_S, self._late)
+        else:
+            self.transport.close()
 
     def _end_head(self) -> None:
         self._head_bytes = None

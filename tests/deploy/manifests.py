@@ -109,13 +109,13 @@ def script(name: str) -> str:
 
 
 @functools.cache
-def _rendered(overlay: str) -> str:
+def _rendered(overlay: str | Path) -> str:
     command = [script("kubectl"), "kustomize", str(DEPLOY / "kubernetes" / "overlays" / overlay)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def rendered(overlay: str) -> Resources:
-    """Return the resources of an overlay, for this caller to change."""
+def rendered(overlay: str | Path) -> Resources:
+    """Return the resources of an overlay, one of ours or in a folder, for this caller to change."""
     return list(yaml.safe_load_all(_rendered(overlay)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -198,6 +199,18 @@ def test_nothing_goes_in_or_out_but_what_is_named():
     assert all(
         rule.get("ports") for rule in policies["out-of-desk"]["egress"] + policies["into-desk"]["ingress"]
     )
+
+
+def test_only_an_overlay_with_a_hosted_model_lets_the_pods_out_of_the_cluster(tmp_path):
+    folder = os.path.relpath(DEPLOY / "kubernetes", tmp_path)
+    hosted = {"resources": [f"{folder}/base"], "components": [f"{folder}/components/hosted-model"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(hosted))
+
+    for resources, is_hosted in ((rendered(OVERLAYS[0]), False), (rendered(tmp_path), True)):
+        assert problems(resources) == []
+        policies = [each["spec"] for each in resources if each["kind"] == "NetworkPolicy"]
+        out = [rule for each in policies for rule in each.get("egress", ()) if "ipBlock" in str(rule)]
+        assert [rule["ports"] for rule in out] == [[{"port": 443}]] * is_hosted
 
 
 def test_no_secret_is_in_a_manifest():

@@ -116,6 +116,9 @@ def test_prometheus_and_alertmanager_take_their_settings():
     run("promtool", "check", "config", "--syntax-only", DEPLOY / "prometheus/prometheus.yml")
     run("promtool", "check", "rules", RULES)
     run("amtool", "check-config", ROUTES)
+    scrapes = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    for each in (*scrapes, yaml.safe_load(ROUTES.read_text())["global"]["http_config"]):
+        assert each["follow_redirects"] is False  # a redirect takes the token along
 
 
 @pytest.mark.parametrize("team", ["desk", "platform"])
@@ -157,6 +160,8 @@ def test_a_shipped_line_has_the_fields_of_the_template_and_the_paths_of_the_serv
     assert set(line) == set(fields)
     assert [name for name, value in line.items() if type(value) is not kinds[fields[name]["type"]]] == []
     assert line["log.level"] == "error"
+    ((fields,),) = [each.values() for each in settings["processors"]]
+    assert fields["fields"] == ["event.id"]  # no caller can give two lines the same, and so hide one
     (shipped,) = settings["filebeat.inputs"]
     assert shipped["paths"] == ["${RECORDS_FOLDER}/requests.jsonl*"]
     assert template["lifecycle"]["data_retention"] == f"{DeploymentConfig().retention_days}d"

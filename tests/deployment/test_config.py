@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -54,6 +55,20 @@ def test_the_environment_is_read_and_can_be_handed_on(monkeypatch):
 
     assert DeploymentConfig() == first
     assert DeploymentConfig().programs == ("answer",)
+
+
+def test_a_file_of_secrets_that_cannot_be_read_is_named_and_nothing_of_it_is_told(tmp_path):
+    (tmp_path / "COURSE_SERVICE_SIGNING_KEY").write_bytes(SIGNING_KEY.encode() + b"\xff")
+    (tmp_path / "COURSE_SERVICE_JWT_SECRET").write_text(f"\ufeff{JWT_SECRET}", "utf-8")
+    (tmp_path / "REDIS_URL").symlink_to("nothing")
+    (tmp_path / "another").write_bytes(b"\xff")  # no setting, so nobody's business
+
+    marked, signing, link = problems(_secrets_dir=tmp_path)
+
+    assert re.search(r"JWT_SECRET begins with a byte order mark", marked)
+    assert re.search(r"SIGNING_KEY is no text in UTF-8", signing)
+    assert re.search(r"REDIS_URL cannot be read \(No such file", link)
+    assert not any(secret in marked + signing + link for secret in SECRETS)
 
 
 BAD = {

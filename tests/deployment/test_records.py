@@ -53,6 +53,7 @@ async def test_a_request_is_a_line_in_the_elastic_schemas_names_and_a_span(servi
     assert 0 < asked.pop("event.duration") < 60e9
     assert asked.pop("process.pid") > 0
     trace_id = asked.pop("trace.id")
+    assert asked.pop("event.id") != exported["event.id"]
     assert asked == {
         "ecs.version": "8.17.0",
         "event.dataset": "desk.requests",

@@ -100,6 +100,13 @@ async def test_what_is_wrong_is_refused_with_its_code_and_says_nothing_of_the_in
     assert lm.ledger().requests == 0
 
 
+async def test_who_may_only_ask_cannot_choose_the_version():
+    async with desk() as served, served.client("asker") as client:
+        reply = await client.post("/v1/answers", json=ASKED, headers={"X-Program-Version": "1"})
+
+    assert_problem(reply, 403, "forbidden")
+
+
 FAULTS = {
     "503": ({"unavailable_rate": 1.0}, 503, "model_down"),
     "500": ({"error_rate": 1.0}, 503, "model_down"),
@@ -237,13 +244,27 @@ async def test_a_tenant_that_asks_too_often_is_told_when_to_come_back():
         served.client() as client,
         served.client("other") as other,
     ):
-        replies = [await client.get("/v1/admin/status") for _ in range(4)]
-        others = await other.get("/v1/admin/status")
+        replies = [await client.post("/v1/triage", json={}) for _ in range(4)]
+        others = await other.post("/v1/triage", json={})
 
-    assert [reply.status_code for reply in replies] == [200, 200, 200, 429]
+    assert [reply.status_code for reply in replies] == [422, 422, 422, 429]
     assert_problem(replies[-1], 429, "quota")
     assert int(replies[-1].headers["retry-after"]) >= 1
-    assert others.status_code == 200
+    assert others.status_code == 422
+
+
+async def test_monitoring_has_a_quota_of_its_own_which_no_caller_without_the_role_can_use():
+    async with (
+        desk(requests_per_minute=3) as served,
+        served.client() as client,
+        served.client("asker") as asker,
+    ):
+        refused = [(await asker.get("/metrics")).status_code for _ in range(4)]
+        watched = [(await client.get("/metrics")).status_code for _ in range(4)]
+
+        assert refused == [403, 403, 403, 429]
+        assert watched == [200, 200, 200, 429]
+        assert (await client.get("/v1/audit")).status_code == 503  # by its own quota; here is no database
 
 
 async def test_a_request_id_is_taken_if_it_is_one():
@@ -273,10 +294,15 @@ async def test_metrics_count_requests_by_route_and_name_nobody():
         for _ in range(3):
             await client.post("/v1/answers", json={**ASKED, "customer": "anna"})
         await client.get("/v1/anna/secret")
+        await client.get("/v1/answers")
+        await client.post("/v1/answers", json=ASKED, headers={"X-API-Key": "nobody's"})
         text = (await client.get("/metrics")).text
 
     assert 'service_requests_total{route="/v1/answers",status="200"} 3.0' in text
     assert 'service_repeated_total{program="answer"} 2.0' in text
+    assert 'service_requests_total{route="/v1/answers",status="401"} 1.0' in text
+    assert 'service_request_seconds_count{route="/v1/answers"} 3.0' in text  # a refusal takes no time
+    assert 'service_requests_total{route="/v1/history",status="503"} 1.0' in text  # here is no database
     assert 'dspy_requests_total{error="",program="Answer"} 1.0' in text
     assert "anna" not in text
 

@@ -41,6 +41,11 @@ def kill_beside_a_fork(user: User) -> None:
     os.kill(fork, signal.SIGKILL)
 
 
+def kill_without_server(user: User) -> None:
+    user.line()
+    user.process.kill()
+
+
 ENDINGS = {
     "at exit": (User.leave, ""),
     "SIGKILL": (lambda user: user.process.kill(), ""),
@@ -50,6 +55,8 @@ ENDINGS = {
     "supervisor first": (kill_supervisor, ""),
     "fork lives on": (kill_beside_a_fork, FORK),
     "killed while it closes": (User.leave, DIES_CLOSING),
+    "SIGKILL after its server's end": (kill_without_server, "server.kill()\nprint(flush=True)"),
+    "SIGKILL after stop()": (kill_without_server, "server.stop()\nprint(flush=True)"),
     "started by a thread that is gone": (User.leave, IN_A_THREAD),
 }
 

@@ -31,14 +31,15 @@ def _installed() -> None:
 
 
 @contextmanager
-def target() -> Iterator[tuple[str, list[str]]]:
-    """Serve one metric; yields host:port and the Authorization headers that came."""
+def target(instead: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Serve one metric, or say where it is instead; yields host:port and the Authorization that came."""
     seen: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             seen.append(self.headers["Authorization"])
-            self.send_response(200)
+            self.send_response(302 if instead else 200)
+            self.send_header("Location", f"http://{instead}/metrics")
             self.end_headers()
             self.wfile.write(b"answers_total 42\n")
 
@@ -69,6 +70,37 @@ def test_it_asks_its_targets_with_a_token_that_only_a_private_file_has():
         command = " ".join(psutil.Process(server.pid).cmdline())
         log = (server.folder / "log").read_text() + (server.folder / "prometheus.yml").read_text()
         assert TOKEN not in command + log
+
+
+def test_it_takes_its_token_nowhere_else_when_a_target_says_so():
+    with (
+        target() as (other, stolen),
+        target(instead=other) as (address, seen),
+        running_prometheus({"desk": [address]}, token=TOKEN, every_s=0.2) as server,
+    ):
+        assert happens(lambda: [value for _, value in server.query('up{job="desk"}')] == [0])
+
+        assert seen
+        assert stolen == []
+
+
+def test_alertmanager_gets_the_files_that_its_settings_name_and_no_others(tmp_path):
+    config, token = tmp_path / "alertmanager.yml", tmp_path / "secrets" / "token"
+    token.parent.mkdir()
+    token.write_text(TOKEN)
+    (tmp_path / "unnamed").symlink_to("nothing")  # whatever else stands there is no business of it
+    http = "{authorization: {credentials_file: secrets/token}}"
+    config.write_text(f"global: {{http_config: {http}}}\nroute: {{receiver: a}}\nreceivers: [{{name: a}}]\n")
+
+    with running_alertmanager(config) as server:
+        (told,) = [server.asked("/api/v2/status")["config"]["original"]]
+        assert str(token) in told
+        assert {path.name for path in server.folder.iterdir()} <= {"alertmanager.yml", "data", "log"}
+
+    token.unlink()
+    token.symlink_to("nothing")
+    with pytest.raises(MetricsServerError, match=r"names 'secrets/token' .* a link to nothing"):
+        running_alertmanager(config)
 
 
 def test_both_listen_on_one_port_of_loopback_and_call_nobody():
