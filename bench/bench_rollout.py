@@ -68,9 +68,8 @@ def drawn(seed: int, canary: dict[str, float], folder: Path) -> tuple[str, int]:
     from course_lib.deployment import Registry, Rollout
 
     registry, traffic = Registry(folder), Drawn(seed, canary)
-    if not registry.versions("triage"):
-        for version in "12":
-            registry.register("triage", desk.Triage(), version)
+    for version in "12":
+        registry.register("triage", desk.Triage(), version)
     registry.promote("triage", "1")
     rollout = Rollout(registry, "triage", "2", use=traffic.use, observe=traffic.observe)
     while rollout.step() == "going on":
@@ -97,14 +96,14 @@ async def on_the_stack(folder: Path) -> bool:
     from course_lib import desk, lm
     from course_lib.deployment import Registry, Rollout, observing, running_stack, save_program
 
-    registry, customers = Registry(folder), desk.examples("test")
+    registry, customers, programs = Registry(folder), desk.examples("test"), {}
     lm.profile("weather", ttft_p50_ms=50)
     for version, (words, demos) in {"1": ("", 0), "2": (SPOILED, 0), "3": (MEANINGS, 16)}.items():
         program = desk.Triage()
         instructions = program.sort.signature.instructions + words
         program.sort.signature = program.sort.signature.with_instructions(instructions)
         program.sort.demos = desk.examples("train")[:demos]
-        registry.register("triage", program, version)
+        registry.register("triage", programs.setdefault(version, program), version)
         save_program(desk.Answer(), folder, "answer", version)
     results = []
     with running_stack(
@@ -115,6 +114,8 @@ async def on_the_stack(folder: Path) -> bool:
                 ends = []
                 for seed in SEEDS:
                     registry.promote("triage", "1")
+                    if registry.version("triage", version).stage == "retired":
+                        registry.register("triage", programs[version], version)  # is a candidate again
                     scores: dict[str, list[float]] = {"1": [], version: []}
 
                     async def ask(row: Any, scores: dict[str, list[float]] = scores) -> None:
@@ -138,7 +139,7 @@ def main() -> bool:
     results = []
     with tempfile.TemporaryDirectory(prefix="lantern-") as name:
         for number, (what, canary) in enumerate(RATES.items()):
-            ends = [drawn(seed, canary, Path(name) / str(number)) for seed in range(1, MANY + 1)]
+            ends = [drawn(seed, canary, Path(name) / f"{number}-{seed}") for seed in range(1, MANY + 1)]
             results.append(told(what, ends, good=what in ("as good", "10 points better")))
         results.append(asyncio.run(on_the_stack(Path(name) / "programs")))
     return all(results)

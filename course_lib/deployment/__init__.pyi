@@ -1,5 +1,5 @@
 from .adaptive import AdaptiveError, AdaptiveOptimizer, Drift
-from .answering import Answering, ProgramError, load_program, save_program
+from .answering import Answering
 from .app import create_app
 from .audit import Audit, AuditError, Broken, Head, RedisHead, Verified
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
@@ -24,6 +24,7 @@ from .database import MigrationChanged, StoreError, StoreUnavailable
 from .gate import GateError, Verdict, check_release, compare, evaluation, scored
 from .gateway import GatewayError, Replica, routes
 from .problems import Problem
+from .programs import ProgramError, load_program, save_program
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
 from .registry import Registered, Registry, RegistryError

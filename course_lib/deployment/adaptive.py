@@ -20,11 +20,12 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from course_lib.debugging import Budget, BudgetExceeded, ObservableModule
-from course_lib.deployment.answering import SERVED
-from course_lib.deployment.gate import compare, scored
+from course_lib.deployment.gate import GateError, compare, scored
+from course_lib.deployment.programs import SERVED
 from course_lib.deployment.registry import Note, Registered, Registry, RegistryError
 from course_lib.errors import CourseError
 from course_lib.files import lock_folder
+from course_lib.redaction import redact
 
 _SEARCH = {"num_candidates": 4, "num_trials": 8, "max_labeled_demos": 16}
 
@@ -51,18 +52,18 @@ class Drift:
         if not (0 < drop < floor < 1 and quiet > 1):
             told = f"floor={floor!r}, drop={drop!r}, quiet={quiet!r}"
             raise AdaptiveError(f"{told}: drop is above 0, floor between drop and 1, quiet above 1")
-        self._floor, self._quiet = floor, quiet
+        self._floor, self.quiet = floor, quiet
         self._stake = drop / (floor * (1 - floor))
         """The bet that grows fastest if scores of 0 and 1 have the mean floor - drop."""
         self.evidence = 1.0
-        """What a bet on lower scores has won since it last was 1; `quiet` is the alarm."""
+        """What a bet on lower scores has won since it last was 1: `quiet` is the alarm, below 1 it ends."""
 
     def add(self, score: float) -> bool:
         """Take one score; return whether the alarm is given."""
         if not 0 <= score <= 1:  # nor is NaN
             raise AdaptiveError(f"a score of {score!r} is not between 0 and 1; scale the metric")
         self.evidence = max(self.evidence, 1.0) * (1 + self._stake * (self._floor - score))
-        return self.evidence >= self._quiet
+        return self.evidence >= self.quiet
 
 
 class AdaptiveOptimizer:
@@ -97,22 +98,35 @@ class AdaptiveOptimizer:
         """
         self.registry, self.program, self.metric, self.budget = registry, program, metric, budget
         self._make_drift, self._cool_down = drift, timedelta(seconds=cool_down_s)
-        self._search, self._watched = dict(search), ""
+        self._search, self._knows_alarm = dict(search), False
+        self._watched: tuple[str, datetime] | None = None
 
     def watch(self, scores: Sequence[float]) -> bool:
         """Take scores of the live version's answers, oldest first; return whether its quality has fallen.
 
+        An alarm is for the present: it ends when later scores are so good that the bet is lost again, and
+        with the version that is live. Whoever begins to watch meanwhile goes on from it.
+
         Raises:
             RegistryError: no version is live.
         """
-        version = self._live().version
-        if version != self._watched:
-            self.drift, self._watched = self._make_drift(), version
+        live, is_alarmed = self._live(), self._is_alarmed()
+        if (live.version, live.changed) != self._watched:
+            self.drift, self._watched = self._make_drift(), (live.version, live.changed)
+            self._knows_alarm = False
+        if is_alarmed and not self._knows_alarm:
+            self.drift.evidence = max(self.drift.evidence, self.drift.quiet)
         for score in scores:
-            if self.drift.add(score) and not self._notes("drift"):
+            is_low = self.drift.add(score)
+            if is_low and not is_alarmed:
+                is_alarmed = True
                 won = f"a bet on lower scores has won {self.drift.evidence:.0f} times its stake"
                 self._note("drift", won)
-        return bool(self._notes("drift"))
+            elif is_alarmed and self.drift.evidence < 1:
+                is_alarmed = False
+                self._note("recovered", "the bet on lower scores is lost again")
+        self._knows_alarm = is_alarmed
+        return is_alarmed
 
     def is_due(self) -> bool:
         """Return whether to search: quality fell, no candidate is on its way, and nothing failed just now."""
@@ -121,12 +135,16 @@ class AdaptiveOptimizer:
         ends = [each.changed for each in children] + [each.when for each in self._notes("refused", "nothing")]
         is_cool = not ends or datetime.now(UTC) - max(ends) >= self._cool_down
         is_under_way = any(each.stage in ("candidate", "canary") for each in children)
-        return bool(self._notes("drift")) and is_cool and not is_under_way
+        return self._is_alarmed() and is_cool and not is_under_way
 
     def improve(self, recent: Sequence[dspy.Example], gate: Sequence[dspy.Example]) -> Registered | None:
         """Search for a better version, if that is due; return it as a candidate if the gate lets it through.
 
         It asks the model of dspy.settings. Who comes while another process is at it waits for the outcome.
+
+        A program shows the tickets that it has learned from in the requests of every tenant, and no erasure
+        reaches them. They are redacted here, as requests are; what that does not find stays. So take tickets
+        of customers who have agreed, or rewrite them.
 
         Args:
             recent: labelled examples; every second one may be shown in prompts, the others judge those.
@@ -135,6 +153,7 @@ class AdaptiveOptimizer:
         Raises:
             RegistryError: no version is live, or its file was changed.
             AdaptiveError: there are too few examples.
+            GateError: the metric gives no scores between 0 and 1; the cool-down begins all the same.
         """
         if len(recent) < 4 or not gate:
             raise AdaptiveError(f"{len(recent)} recent examples and {len(gate)} for the gate are too few")
@@ -143,12 +162,16 @@ class AdaptiveOptimizer:
                 return None
             live = self._live()
             current = self.registry.load(self.program, live.version)
-            found, told = self._best(recent)
+            found, told = self._best([_redacted(each) for each in recent])
             if found is None:
                 self._note("nothing", told)
                 return None
-            before, after = [scored(each, gate, self.metric) for each in (current, found)]
-            verdict = compare(before, after)
+            try:
+                before, after = [scored(each, gate, self.metric) for each in (current, found)]
+                verdict = compare(before, after)
+            except GateError as error:
+                self._note("refused", f"{error}; {told}")
+                raise
             if verdict.decision != "promote":
                 self._note("refused", f"{verdict.reason}; {told}")
                 return None
@@ -176,9 +199,14 @@ class AdaptiveOptimizer:
             raise RegistryError(f"no version of {self.program} is live; promote one before it is watched")
         return live
 
+    def _is_alarmed(self) -> bool:
+        return any(each.kind == "drift" for each in self._notes("drift", "recovered")[-1:])
+
     def _notes(self, *kinds: str) -> list[Note]:
-        version, notes = self._live().version, self.registry.notes(self.program)
-        return [each for each in notes if each.version == version and each.kind in kinds]
+        """Return the notes of these kinds on the live version since it became live."""
+        live, notes = self._live(), self.registry.notes(self.program)
+        mine = [each for each in notes if each.version == live.version and each.when >= live.changed]
+        return [each for each in mine if each.kind in kinds]
 
     def _note(self, kind: str, reason: str) -> None:
         self.registry.note(self.program, self._live().version, kind, reason)
@@ -186,6 +214,10 @@ class AdaptiveOptimizer:
     def _free_name(self) -> str:
         folder, first = self.registry.folder / self.program, len(self.registry.versions(self.program)) + 1
         return next(str(name) for name in itertools.count(first) if not (folder / f"{name}.json").exists())
+
+
+def _redacted(example: dspy.Example) -> dspy.Example:
+    return example.copy(**{name: redact(each) for name, each in example.items() if isinstance(each, str)})
 
 
 class _Search(dspy.Module):

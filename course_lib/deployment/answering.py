@@ -12,12 +12,13 @@ Everything that is kept has the tags of its tenant and customer, so that forget(
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import hmac
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ import dspy
 import orjson
 from cachetools import LRUCache
 
-from course_lib import desk, lm
+from course_lib import lm
 from course_lib.caching import CachedLM, TieredCache, scope
 from course_lib.caching.calls import calling
 from course_lib.caching.front import fronted
@@ -38,8 +39,8 @@ from course_lib.concurrency.policies import is_outage
 from course_lib.concurrency.streaming import Final, Stream, stream
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem
-from course_lib.errors import CourseError
-from course_lib.files import write_whole
+from course_lib.deployment.programs import SERVED, ProgramError, load_program
+from course_lib.deployment.registry import Registry
 from course_lib.measure.calls import CallListener, Together
 from course_lib.measure.usage import UsageTracker, usage_of
 from course_lib.redaction import redact
@@ -53,26 +54,7 @@ _SHORT = 300
 _MOST_WAITING, _KEPT_AT_ONCE = 10_000, 4
 _FIRST_TOKENS = 1_000  # of an answer, until one has told
 _EVERY_S = 0.05
-_STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields", "config"})
 _log = logging.getLogger("course_lib.deployment")
-
-
-class Served(NamedTuple):
-    """A program as the service offers it."""
-
-    make: Callable[[], dspy.Module]
-    input: str
-    outputs: tuple[str, ...]
-
-
-SERVED = {
-    "answer": Served(desk.Answer, "question", ("answer", "citations")),
-    "triage": Served(desk.Triage, "ticket", ("category", "urgency")),
-}
-
-
-class ProgramError(CourseError):
-    """A saved program that cannot be loaded, or must not be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,46 +85,6 @@ class Asked(NamedTuple):
     key: str
     stamp: Any
     """Which erasures were known when it was asked."""
-
-
-# -- programs in files -----------------------------------------------------------------------------------
-
-
-def save_program(program: dspy.Module, folder: Path, name: str, version: str) -> Path:
-    """Write a program's state, which is JSON, as a version that does not exist yet; no model is in it.
-
-    Raises:
-        ProgramError: the version is there already: what was released is never changed.
-    """
-    path = folder / name / f"{version}.json"
-    if path.exists():
-        raise ProgramError(f"{path} exists; a version is written once, so give the next one a new name")
-    state = {key: _without_model(value) for key, value in program.dump_state().items()}
-    write_whole(path, orjson.dumps(state, option=orjson.OPT_INDENT_2).decode())
-    return path
-
-
-def load_program(name: str, path: Path) -> dspy.Module:
-    """Return a program with the state of a file; whatever model or address it names is left out.
-
-    Raises:
-        ProgramError: it is no state of this program, or no JSON (a pickle could run code, and is never read).
-    """
-    program = SERVED[name].make()
-    try:
-        state = orjson.loads(path.read_bytes())
-        read = {key: _without_model(value) for key, value in state.items() if key != "metadata"}
-        program.load_state(read)
-    except Exception as error:  # border: a file may hold anything
-        raise ProgramError(
-            f"{path} is no state of the program {name!r} ({type(error).__name__}); "
-            "save it with save_program()"
-        ) from None
-    return program
-
-
-def _without_model(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{key: value for key, value in state.items() if key in _STATE}, "lm": None}
 
 
 # -- a model that does not wait --------------------------------------------------------------------------
@@ -186,6 +128,7 @@ class Answering:
 
         Raises:
             ProgramError: a saved program cannot be loaded.
+            RegistryError: a registered one was changed.
         """
         self.version, self._deadline_s = config.program_version, config.deadline_s
         key = config.signing_key.get_secret_value().encode() if config.signing_key else None
@@ -198,7 +141,7 @@ class Answering:
         self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
         self._at_once = fronted(self.lm, _AtOnce)
-        self._listeners = [Together(*listeners), self.cache.watcher]
+        self._listeners, self._together = listeners, functools.cache(Together)
         self.programs = {
             (name, version): program
             for name in config.programs
@@ -219,7 +162,7 @@ class Answering:
         return [*usual, guarded_by(self.breaker), Timeout(0.9 * self._deadline_s)]
 
     def _versions(self, name: str, folder: Path | None) -> list[tuple[str, dspy.Module]]:
-        files = sorted((folder / name).glob("*.json")) if folder else []
+        files = Registry(folder).files(name, self.version) if folder else []
         found = [(file.stem, load_program(name, file)) for file in files]
         if self.version not in dict(found):
             if found:
@@ -306,7 +249,8 @@ class Answering:
 
     @contextmanager
     def _asking(self, asked: Asked, used: UsageTracker) -> Iterator[None]:
-        settings = {"lm": self.lm, "callbacks": self._listeners, "usage_tracker": used, **_LEAN}
+        heard = self._together(*(each for each in self._listeners if each.hears), self.cache.watcher)
+        settings = {"lm": self.lm, "callbacks": [heard], "usage_tracker": used, **_LEAN}
         with self._scoped(asked), dspy.context(**settings):
             yield
 

@@ -19,12 +19,14 @@ import dspy
 import numpy as np
 
 from course_lib import desk, lm
-from course_lib.deployment.answering import SERVED
+from course_lib.deployment.programs import SERVED
 from course_lib.deployment.registry import Registry
 from course_lib.desk.records import Split
 from course_lib.errors import CourseError
 
-_DRAWS = 10_000
+_DRAWS, _AT_ONCE = 10_000, 1_000_000
+_MOST_CONFIDENCE = 0.999
+"""In a tail of this interval there are five of the draws; for a smaller one they are too few."""
 _MOST_TIMES = 50
 """So many times the samples are looked ahead; what takes more is not told."""
 
@@ -62,14 +64,16 @@ def compare(
         live: scores of the live version, 0 to 1 each.
         candidate: scores of the candidate.
         margin: how much worse a candidate may be, 0 to 1; 0 asks for one that is better.
-        confidence: of the interval, between 0 and 1.
+        confidence: of the interval, above 0 and at most 0.999.
 
     Raises:
-        GateError: there are no scores, not as many of both, or one is not between 0 and 1.
+        GateError: there are no scores, not as many of both, or one is not between 0 and 1; or these are no
+            such margin and confidence.
     """
     differences = np.subtract(_checked("candidate", candidate, live), _checked("live", live, candidate))
-    if not (0 <= margin < 1 and 0 < confidence < 1):
-        raise GateError(f"margin is {margin!r} and confidence {confidence!r}; each is a share below 1")
+    if not (0 <= margin < 1 and 0 < confidence <= _MOST_CONFIDENCE):
+        told = f"margin is {margin!r} and confidence {confidence!r}"
+        raise GateError(f"{told}; a margin is a share below 1, a confidence at most {_MOST_CONFIDENCE}")
     low, high = _interval(differences, confidence)
     mean, samples = float(differences.mean()), len(differences)
     told = f"{mean:+.3f} in {samples} samples, {confidence:.0%} interval {low:+.3f} to {high:+.3f}"
@@ -146,8 +150,12 @@ def _interval(differences: np.ndarray[Any, Any], confidence: float) -> tuple[flo
     """Return the bounds of the mean; the same differences have the same."""
     values, counts = np.unique(differences, return_counts=True)
     random = np.random.default_rng(0)
-    weights, extra = random.standard_gamma(counts, (_DRAWS, len(values))), random.standard_exponential(_DRAWS)
-    total, inside = weights.sum(axis=1) + extra, weights @ values
+    total, inside, rows = np.empty(_DRAWS), np.empty(_DRAWS), max(_AT_ONCE // len(values), 1)
+    for at in range(0, _DRAWS, rows):  # all at once take 80 kB for each value
+        weights = random.standard_gamma(counts, (min(rows, _DRAWS - at), len(values)))
+        total[at : at + rows], inside[at : at + rows] = weights.sum(axis=1), weights @ values
+    extra = random.standard_exponential(_DRAWS)
+    total += extra
     tail = (1 - confidence) / 2
     low, high = np.quantile((inside - extra) / total, tail), np.quantile((inside + extra) / total, 1 - tail)
     return float(low), float(high)

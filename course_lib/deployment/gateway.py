@@ -4,9 +4,10 @@ Main path: routes(replicas, weights) -> a mapping; gateway.use(routes(...)) hold
 Source: Traefik 3.7: routers (which request), services (who answers it), middlewares (what is done between).
 
 A request goes to a program by its path, and to a version by `X-Program-Version`, or else by the weights: 9
-to 1 sends each tenth request to the canary. A version of weight 0 answers only those who name it. A replica
-that fails its health check gets nothing; until that is known, a request that cannot be delivered goes to
-another one. What was delivered is never sent twice. What a replica tells of itself (/metrics) has no route.
+to 1 sends each tenth request to the canary. A version of weight 0 answers only those who name it; a replica
+asks them for the role "operate", so that no customer chooses what a rollout sees. A replica that fails its
+health check gets nothing; until that is known, a request that cannot be delivered goes to another one. What
+was delivered is never sent twice. What a replica tells of itself (/metrics) has no route.
 """
 
 from __future__ import annotations

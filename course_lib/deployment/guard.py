@@ -25,9 +25,10 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from course_lib.debugging import TracedRequests
-from course_lib.deployment.answering import SERVED, Answered, Asked
+from course_lib.deployment.answering import Answered, Asked
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.problems import Problem, invalid, problem_of
+from course_lib.deployment.programs import SERVED
 from course_lib.deployment.records import Ended
 from course_lib.deployment.service import Seen, Service, of_request
 from course_lib.deployment.store import Store
@@ -83,6 +84,8 @@ class Guard:
             buckets=_BUCKETS_S,
             registry=registry,
         )
+        repeated = "Answers that memory had, so that no program asked for them"
+        self._repeated = Counter("service_repeated", repeated, ["program"], registry=registry)
         self._counted: dict[tuple[str, int], Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,7 +127,7 @@ class Guard:
             is_history = scope["method"] == "GET" and route in PROGRAM_PATHS  # no program is asked
             self._count("/v1/history" if is_history else route, status, took_s)
             if self._logs and (seen := scope.get("course")):  # nobody's requests are counted, not logged
-                who = seen.caller.tenant, seen.subject
+                who = seen.caller.tenant, seen.subject, seen.trace_id
                 ended = Ended(time.time(), took_s, request_id, scope["method"], route, status or 499, *who)
                 self._records.put(ended)
 
@@ -139,16 +142,17 @@ class Guard:
         role = ROLES.get(family := _family(path))
         is_watching = role in WATCHING and role in caller.roles
         await self._quotas.take_request(caller, apart=f"{role}" if is_watching else "")
-        if role is not None and role not in caller.roles:
-            self._service.count(caller, "forbidden", family)
-            caller.require(role)
-        version = _text(headers, b"x-program-version") or self._answering.version
-        seen = scope["course"] = Seen(request_id, caller, version)
+        named = _text(headers, b"x-program-version")
+        for needed in (role, "operate" if named else None):
+            if needed is not None and needed not in caller.roles:
+                self._service.count(caller, "forbidden", family)
+                caller.require(needed)
+        seen = scope["course"] = Seen(request_id, caller, named or self._answering.version)
         if scope["method"] not in _WITH_BODY:
             await self._traced(scope, receive, send)
             return
         body = await self._body(receive, headers)
-        head = f"{caller.tenant}\n{path}\n{version}\n".encode(errors="replace")
+        head = f"{caller.tenant}\n{path}\n{seen.version}\n".encode(errors="replace")
         seen.digest = hashlib.sha256(head + body).digest()
         if b"idempotency-key" in headers and path != "/v1/answers/stream":
             await self._once(scope, receive, send, body, headers[b"idempotency-key"])
@@ -173,16 +177,19 @@ class Guard:
             if said is not None:  # this tenant's before, or it would not be in memory
                 self._keys[seen.digest] = said.key, customer
                 self._service.count(seen.caller, "answer.repeated", PROGRAM_PATHS[path])
+                self._repeated.labels(PROGRAM_PATHS[path]).inc()
                 await _send(send, 200, reply(said, seen.request_id), _JSON)
                 return
         await self._traced(scope, _again(body, receive), send)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Ask a program's model; let the application answer the rest."""
+        seen = of_request(scope)
+        seen.trace_id = place.trace_id if (place := self._service.tracer.place) else None
         if "course_asked" not in scope:
             await self._app(scope, receive, send)
             return
-        seen, asked = of_request(scope), scope["course_asked"]
+        asked = scope["course_asked"]
         self._records.mark(seen.subject)
         await self._quotas.check_tokens(seen.caller)
         said = await self._answering.ask(asked)

@@ -10,8 +10,9 @@ save_program(). Each change is made under a lock of the folder and written whole
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +21,12 @@ from typing import Any, Literal
 import dspy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from course_lib.deployment.answering import SERVED, load_program, save_program
 from course_lib.deployment.config import Version
+from course_lib.deployment.programs import SERVED, ProgramError, load_program, save_program
 from course_lib.errors import CourseError
 from course_lib.files import lock_folder, write_whole
+
+_log = logging.getLogger("course_lib.deployment")
 
 Stage = Literal["candidate", "canary", "live", "retired"]
 
@@ -93,9 +96,11 @@ class Registry:
     ) -> Registered:
         """Write a program as a new version, a candidate; a file that has exactly this program is taken over.
 
+        A retired version that is registered again with exactly its program is a candidate again.
+
         Raises:
             RegistryError: the service has no such program, or no such parent.
-            ProgramError: the version is there already, and is another program.
+            ProgramError: the version is there already, and is another program or not retired.
         """
         if program not in SERVED:
             raise RegistryError(f"the service has no program {program!r}; it has {', '.join(SERVED)}")
@@ -115,9 +120,15 @@ class Registry:
             with tempfile.TemporaryDirectory() as scratch:
                 text = save_program(module, Path(scratch), program, version).read_bytes()
             path = self._file(program, version)
-            if version in versions or not path.exists() or path.read_bytes() != text:
-                save_program(module, self.folder, program, version)  # refuses a version that is there
             entry.digest = hashlib.sha256(text).hexdigest()
+            known = versions.get(version)
+            if known and (known.stage, known.digest) != ("retired", entry.digest):
+                raise ProgramError(
+                    f"{program} {version!r} is registered ({known.stage}); a version is written once, "
+                    "so give the next one a new name"
+                )
+            if not path.exists() or path.read_bytes() != text:
+                save_program(module, self.folder, program, version)  # refuses a version that is there
             versions[version] = entry
         return entry
 
@@ -150,45 +161,62 @@ class Registry:
         """
         return load_program(program, self._checked(program, self.version(program, version)))
 
-    def check(self) -> None:
-        """Read every version's file that is not retired, as a process of the service does when it starts.
+    def files(self, program: str, version: str) -> list[Path]:
+        """Return the files that a process serves which is set to a version: this one, and all not retired.
+
+        Another version's that is damaged is left out, with a warning. Where nothing of a program is
+        registered, or registry.json is missing, these are all its files, and nothing is checked.
 
         Raises:
-            RegistryError: one of them was changed, or is gone.
+            RegistryError: the file of `version` was changed, or is gone.
         """
-        for program, known in self._read().items():
-            for entry in known.versions.values():
-                if entry.stage != "retired":
-                    self._checked(program, entry)
+        known = self._read().get(program, _Program()).versions
+        if not known:
+            return sorted((self.folder / program).glob("*.json"))
+        path = self._file(program, version)
+        found = [path] if version not in known and path.exists() else []
+        for entry in known.values():
+            try:
+                if entry.version == version or entry.stage != "retired":
+                    found.append(self._checked(program, entry))
+            except RegistryError as error:
+                if entry.version == version:
+                    raise
+                _log.warning("version %s is not served: %s", entry.version, error)
+        return found
 
     # -- from stage to stage -----------------------------------------------------------------------------
 
-    def start_canary(self, program: str, version: str, reason: str = "") -> Registered:
-        """Make a candidate the canary.
+    def start_canary(
+        self, program: str, version: str, reason: str = "", *, rollout: dict[str, Any] | None = None
+    ) -> Registered:
+        """Make a candidate the canary, and keep what its rollout begins with; one that is it stays so.
 
         Raises:
-            RegistryError: another canary is under way, or the version is live already.
+            RegistryError: another canary is under way, it is live or retired, or its file was changed.
         """
         with self._edited() as programs:
-            versions = programs.setdefault(program, _Program()).versions
-            entry, other = self._entry(versions, program, version), self._at(versions, "canary")
-            if entry.stage == "live" or (other and other is not entry):
-                busy = "it is live" if entry.stage == "live" else f"{other and other.version!r} is the canary"
+            known = programs.setdefault(program, _Program())
+            entry, other = self._entry(known.versions, program, version), self._at(known.versions, "canary")
+            busy = f"{other.version!r} is the canary" if other and other is not entry else ""
+            if entry.stage == "live":
+                busy = "it is live"
+            elif entry.stage == "retired":
+                busy = f"it is retired ({entry.reason}); register it again to try it again"
+            if busy:
                 raise RegistryError(f"{program} {version!r} cannot become the canary: {busy}")
-            return self._move(entry, "canary", reason)
+            self._checked(program, entry)
+            known.rollout = rollout or known.rollout
+            return entry if entry is other else self._move(entry, "canary", reason)
 
     def promote(self, program: str, version: str, reason: str = "") -> Registered:
-        """Make a version live; the one that was live is retired."""
+        """Make a version live; the one that was live is retired.
+
+        Raises:
+            RegistryError: there is no such version, or its file was changed or is gone.
+        """
         with self._edited() as programs:
-            known = programs.setdefault(program, _Program())
-            entry, before = self._entry(known.versions, program, version), self._at(known.versions, "live")
-            if before is entry:
-                return entry
-            if before:
-                self._move(before, "retired", f"replaced by {version}")
-                entry.replaced = before.version
-            known.rollout = {}
-            return self._move(entry, "live", reason)
+            return self._promote(programs.setdefault(program, _Program()), program, version, reason)
 
     def retire(self, program: str, version: str, reason: str = "") -> Registered:
         """Take a candidate or a canary back.
@@ -197,18 +225,13 @@ class Registry:
             RegistryError: the version is live: promote another one, or roll back.
         """
         with self._edited() as programs:
-            known = programs.setdefault(program, _Program())
-            entry = self._entry(known.versions, program, version)
-            if entry.stage == "live":
-                raise RegistryError(f"{program} {version!r} is live; promote another version, or roll back")
-            known.rollout = {} if entry.stage == "canary" else known.rollout
-            return self._move(entry, "retired", reason)
+            return self._retire(programs.setdefault(program, _Program()), program, version, reason)
 
     def rollback(self, program: str, reason: str = "") -> Registered:
         """Make the version live again that was live before.
 
         Raises:
-            RegistryError: there was none.
+            RegistryError: there was none, or its file was changed or is gone.
         """
         with self._edited() as programs:
             known = programs.setdefault(program, _Program())
@@ -216,17 +239,36 @@ class Registry:
             if now is None or now.replaced is None:
                 raise RegistryError(f"{program} has no version that was live before; promote one")
             before = self._entry(known.versions, program, now.replaced)
+            self._checked(program, before)
             self._move(now, "retired", reason)
+            known.rollout = {}
             return self._move(before, "live", f"back from {now.version}")
 
     def rollout(self, program: str) -> dict[str, Any]:
         """Return what was kept of the rollout that is under way; empty when there is none."""
         return self._read().get(program, _Program()).rollout
 
-    def keep_rollout(self, program: str, seen: dict[str, Any]) -> None:
-        """Keep what a rollout has seen, so that another process can go on with it."""
+    def go_on(self, program: str, seen: dict[str, Any], effect: Callable[[], object]) -> bool:
+        """Do what a rollout has decided, and keep what it has seen; False, and nothing, if it is no more.
+
+        It is one as long as its driver was the last to begin it and nobody else has moved its versions. All
+        others wait meanwhile; if `effect` raises, nothing is kept.
+        """
         with self._edited() as programs:
-            programs.setdefault(program, _Program()).rollout = seen
+            known = programs.setdefault(program, _Program())
+            live, canary = self._at(known.versions, "live"), self._at(known.versions, "canary")
+            versions = (live and live.version, canary and canary.version, known.rollout.get("driver"))
+            if versions != (seen["live"], seen["version"], seen["driver"]):
+                return False
+            if seen["state"] == "promoted":
+                self._checked(program, known.versions[seen["version"]])
+            effect()
+            known.rollout = seen
+            if seen["state"] == "promoted":
+                self._promote(known, program, seen["version"], seen["reason"])
+            elif seen["state"] == "rolled back":
+                self._retire(known, program, seen["version"], seen["reason"])
+            return True
 
     def notes(self, program: str) -> list[Note]:
         """Return what was decided about a program's versions, oldest first."""
@@ -237,6 +279,24 @@ class Registry:
         note = Note(version=version, kind=kind, reason=reason, when=datetime.now(UTC))
         with self._edited() as programs:
             programs.setdefault(program, _Program()).notes.append(note)
+
+    def _promote(self, known: _Program, program: str, version: str, reason: str) -> Registered:
+        entry, before = self._entry(known.versions, program, version), self._at(known.versions, "live")
+        self._checked(program, entry)
+        if before is entry:
+            return entry
+        if before:
+            self._move(before, "retired", f"replaced by {version}")
+            entry.replaced = before.version
+        known.rollout = {}
+        return self._move(entry, "live", reason)
+
+    def _retire(self, known: _Program, program: str, version: str, reason: str) -> Registered:
+        entry = self._entry(known.versions, program, version)
+        if entry.stage == "live":
+            raise RegistryError(f"{program} {version!r} is live; promote another version, or roll back")
+        known.rollout = {} if entry.stage == "canary" else known.rollout
+        return self._move(entry, "retired", reason)
 
     # -- the file ----------------------------------------------------------------------------------------
 
@@ -257,6 +317,8 @@ class Registry:
             return _File.model_validate_json(self.path.read_bytes()).programs
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise RegistryError(f"{self.path} cannot be read: {error.strerror}; restore the file") from None
         except ValidationError as error:
             raise RegistryError(
                 f"{self.path} is damaged ({error.errors()[0]['msg']}); nothing was changed. Restore it, or "

@@ -21,16 +21,16 @@ from typing import Any
 import uvicorn
 from opentelemetry.trace import SpanKind
 
-from course_lib.deployment.answering import SERVED, Answering
+from course_lib.deployment.answering import Answering
 from course_lib.deployment.app import create_app
 from course_lib.deployment.callers import Caller
 from course_lib.deployment.config import ConfigError, DeploymentConfig
 from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.lean import settle
 from course_lib.deployment.problems import problem_of
+from course_lib.deployment.programs import SERVED
 from course_lib.deployment.quotas import Quotas
 from course_lib.deployment.records import Records
-from course_lib.deployment.registry import Registry
 from course_lib.deployment.remembered import remember
 from course_lib.deployment.service import Service
 from course_lib.deployment.store import Store
@@ -69,8 +69,6 @@ def run(config: DeploymentConfig, listener: socket.socket) -> None:
     Raises:
         RegistryError: a registered version of a program was changed.
     """
-    if config.programs_folder is not None:
-        Registry(config.programs_folder).check()
     remember(config.model)
     service = Service(config)
     ReplicaServer(

@@ -11,6 +11,8 @@ stake from a bet that is fair or worse, in however many looks, more often than o
 from __future__ import annotations
 
 import math
+import secrets
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,7 +29,7 @@ from course_lib.deployment.registry import Registry, RegistryError
 from course_lib.deployment.stack import Stack
 from course_lib.errors import CourseError
 
-State = Literal["going on", "rolled back", "promoted"]
+State = Literal["going on", "rolled back", "promoted", "superseded"]
 _MOST_BET = 0.75
 """Of what a bet has won so far; what is left is for the next one."""
 _MOST_WAITING = 1_000
@@ -46,7 +48,7 @@ class Seen:
     """Of these, answered with an error of ours (5xx)."""
     slow: int = 0
     scores: Sequence[float] = ()
-    """Of a sample of the answers, 0 to 1 each, oldest first."""
+    """Of a sample of the answers, 0 to 1 each; later ones stand behind those that were there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Evidence(BaseModel):
 
     def take(self, canary: Sequence[float], live: Sequence[float], tolerated: float) -> None:
         """Pair each value of the canary with as many of the live version as there are for it."""
-        self.canary, self.live = [*self.canary, *canary], [*self.live, *live][-_MOST_WAITING:]
+        self.canary = [*self.canary, *canary][-_MOST_WAITING:]
+        self.live = [*self.live, *live][-_MOST_WAITING:]
         pairs = min(len(self.canary), len(self.live))
         size = len(self.live) // max(pairs, 1)
         for number in range(pairs):
@@ -112,6 +115,8 @@ class _Kept(BaseModel):
 
     version: str
     live: str
+    driver: str = ""
+    """The object that looks: the last that began."""
     step: int = 0
     requests: int = 0
     """Of the canary, so far; how many of them failed and were slow."""
@@ -122,14 +127,16 @@ class _Kept(BaseModel):
     looks: int = 0
     is_looked_at: bool = False
     evidence: dict[str, Evidence] = {}
-    before: dict[str, tuple[int, int, int, int]] = {}
-    """Where the counters of each version stood at the last look: requests, failed, slow, scores."""
     state: State = "going on"
     reason: str = ""
 
 
 class Rollout:
-    """One canary; its state is in the registry, so that after a crash another process goes on with it."""
+    """One canary; its state is in the registry, so that after a crash another process goes on with it.
+
+    What versions answer while nobody looks is not counted. Of two that look, the first is superseded, and so
+    is one whose versions somebody has moved by hand: it touches nothing from then on.
+    """
 
     def __init__(
         self,
@@ -144,6 +151,7 @@ class Rollout:
         each: int = 30,
         look_at: int = 180,
         most: int = 600,
+        most_looks: int = 10_000,
         error_rate: float = 0.05,
     ) -> None:
         """Begin with the first share, or go on where the last process was.
@@ -152,18 +160,20 @@ class Rollout:
             registry: has the version as a candidate, or as the canary.
             program: of the service.
             version: the canary's.
-            use: lets the gateway send each version its share, such as Stack.use.
+            use: lets the gateway send each version its share, such as Stack.use. The registry is locked while
+                it does. If it raises, nothing is decided, and the next step() does it again.
             observe: tells what was seen of a version.
             slo: what is demanded.
             steps: shares of the requests, the least first; after the last the canary gets all.
             each: so many requests of the canary are seen in a step before the next.
             look_at: after so many, one that looks worse by half of what is tolerated goes back (once).
             most: after so many it goes back if it is still not known to be good enough.
+            most_looks: and after so many looks, whatever was seen.
             error_rate: of the bets. A canary that is no worse is bet out, and one that is worse by what is
                 tolerated promoted, in at most this share of all rollouts.
 
         Raises:
-            RegistryError: no version is live, or another canary is under way.
+            RegistryError: no version is live, another canary is under way, or the version is retired.
             RolloutError: the steps are no shares.
         """
         if not steps or not all(0 < share < 1 for share in steps):
@@ -172,24 +182,28 @@ class Rollout:
         self.slo = slo or Slo()
         self._use, self._observe, self._steps = use, observe, steps
         self._each, self._look_at, self._most, self._error_rate = each, look_at, most, error_rate
+        self._most_looks = most_looks
+        self._state: State = "going on"
+        self._sent: float | None = None
         self._kept = self._begin()
+        self._before = {each: _counters(self._seen(each)) for each in (self._kept.live, version)}
         self._send()
 
     @property
     def state(self) -> State:
-        """What the last look said."""
-        return self._kept.state
+        """What has happened: "promoted" and "rolled back" when the gateway and the registry know it."""
+        return self._state
 
     @property
     def reason(self) -> str:
         """Why it was decided so; empty before."""
-        return self._kept.reason
+        return self._kept.reason if self._state != "going on" else ""
 
     @property
     def share(self) -> float:
         """The canary's share of the requests."""
-        ended = {"promoted": 1.0, "rolled back": 0.0}
-        return ended.get(self.state, self._steps[min(self._kept.step, len(self._steps) - 1)])
+        ended = {"promoted": 1.0, "rolled back": 0.0, "superseded": 0.0}
+        return ended.get(self._kept.state, self._steps[min(self._kept.step, len(self._steps) - 1)])
 
     @property
     def requests(self) -> int:
@@ -202,36 +216,39 @@ class Rollout:
         return self._kept.evidence
 
     def step(self) -> State:
-        """Look at what came in since the last look, and go on, roll back or promote."""
+        """Look at what came in since the last look, and go on, roll back or promote.
+
+        Raises:
+            RolloutError: a score is not between 0 and 1; nothing of this look is kept.
+        """
         kept = self._kept
-        if kept.state != "going on":
-            return kept.state
-        kept.looks += 1
-        self._take(self._observe(kept.live), self._observe(kept.version))
-        kept.state, kept.reason = self._decided()
-        is_new_share = False
-        if kept.state == "going on" and kept.requests - kept.begun >= self._each:
-            is_new_share = kept.step < len(self._steps) - 1
-            kept.step, kept.begun = kept.step + 1, kept.requests
-        self._keep()
-        if is_new_share or kept.state != "going on":
+        if kept.state == "going on":
+            live, canary = self._seen(kept.live), self._seen(kept.version)
+            kept.looks += 1
+            self._take(live, canary)
+            kept.state, kept.reason = self._decided()
+            if kept.state == "going on" and kept.requests - kept.begun >= self._each:
+                kept.step, kept.begun = kept.step + 1, kept.requests
+        if self._state == "going on":
             self._send()
-        return kept.state
+        return self._state
 
     def _begin(self) -> _Kept:
-        if saved := self.registry.rollout(self.program):
-            kept = _Kept.model_validate(saved)
-            if kept.version == self.version:
-                return kept
         live = self.registry.live(self.program)
         if live is None:
             raise RegistryError(f"{self.program} has no live version to compare with; promote one")
-        self.registry.start_canary(self.program, self.version, f"beside {live.version}")
         kept = _Kept(version=self.version, live=live.version)
-        for version in (kept.live, kept.version):
-            kept.before[version] = _counters(self._observe(version))
-        self.registry.keep_rollout(self.program, kept.model_dump())
+        if (saved := self.registry.rollout(self.program)) and saved["version"] == self.version:
+            kept = _Kept.model_validate(saved)
+        kept.driver = secrets.token_hex(8)
+        reason = f"beside {kept.live}"
+        self.registry.start_canary(self.program, self.version, reason, rollout=kept.model_dump())
         return kept
+
+    def _seen(self, version: str) -> Seen:
+        seen = self._observe(version)
+        _check_scores(version, seen.scores)
+        return seen
 
     def _take(self, live: Seen, canary: Seen) -> None:
         """Take what is new, in an order of chance where only the number is known."""
@@ -239,7 +256,7 @@ class Rollout:
         random = np.random.default_rng(kept.looks)
         values: dict[str, list[list[float]]] = {"failed": [], "slow": [], "score": []}
         for version, seen in ((kept.version, canary), (kept.live, live)):
-            then, kept.before[version] = kept.before[version], _counters(seen)
+            then, self._before[version] = self._before[version], _counters(seen)
             requests, failed, slow = _new(_counters(seen), then)
             if version == kept.version:
                 kept.requests, kept.failed = kept.requests + requests, kept.failed + failed
@@ -275,25 +292,27 @@ class Rollout:
         ):
             means = ", ".join(f"{name} {each.mean:+.3f}" for name, each in kept.evidence.items())
             return "promoted", f"not worse than {kept.live}: {means}, {seen}"
-        if kept.requests >= self._most:
-            return "rolled back", f"not known to be as good as {kept.live} {seen}"
+        if kept.requests >= self._most or kept.looks >= self._most_looks:
+            return "rolled back", f"not known to be as good as {kept.live} {seen} and {kept.looks} looks"
         return "going on", ""
 
     @property
     def _enough(self) -> float:
         return math.log(1 / self._error_rate)
 
-    def _keep(self) -> None:
-        self.registry.keep_rollout(self.program, self._kept.model_dump())
-
     def _send(self) -> None:
-        """Let the gateway send the canary its share; when it is decided, tell the registry after that."""
+        """Let the gateway send the canary its share, and the registry keep all, unless superseded."""
         kept, share = self._kept, round(100 * self.share)
-        self._use({kept.live: 100 - share, kept.version: share})
-        if kept.state == "promoted":
-            self.registry.promote(self.program, kept.version, kept.reason)
-        elif kept.state == "rolled back":
-            self.registry.retire(self.program, kept.version, kept.reason)
+
+        def effect() -> None:
+            if share != self._sent:
+                self._use({kept.live: 100 - share, kept.version: share})
+
+        if self.registry.go_on(self.program, kept.model_dump(), effect):
+            self._sent = share
+        else:
+            kept.state, kept.reason = "superseded", "another driver, or a hand, has moved the versions"
+        self._state = kept.state
 
 
 # -- what is seen ----------------------------------------------------------------------------------------
@@ -308,8 +327,8 @@ def observing(
 ) -> Callable[[str], Seen]:
     """Return what tells of a version by the metrics of its replicas, over their restarts.
 
-    A replica that does not answer counts as one failed request in each look: what it lost, the gateway alone
-    has seen.
+    A replica whose metrics cannot be read tells nothing in this look, and later what it counted; whether it
+    is gone is the gateway's health check's business.
 
     Args:
         stack: the processes; each replica answers with one version.
@@ -330,9 +349,8 @@ def observing(
                 told = httpx.get(f"{part.url}/metrics", headers=stack.headers, timeout=5, trust_env=False)
                 now = _figures(told.raise_for_status().text, paths, slow_s)
             except httpx.HTTPError:
-                new = [1, 1, 0]
-            else:
-                new, known[part.url] = _new(now, known.get(part.url, (0, 0, 0))), now
+                continue
+            new, known[part.url] = _new(now, known.get(part.url, (0, 0, 0))), now
             total[:] = [before + more for before, more in zip(total, new, strict=True)]
         return Seen(total[0], total[1], total[2], scores(version))
 
@@ -363,42 +381,48 @@ def _figures(text: str, paths: tuple[str, ...], slow_s: float) -> tuple[int, int
 
 
 _ANSWERS = """
-    SELECT a.id, a.question, a.answer, f.score FROM answers a
-    LEFT JOIN feedback f ON f.tenant = a.tenant AND f.answer_id = a.id
-    WHERE a.program = %s AND a.version = %s AND a.created >= %s ORDER BY coalesce(f.created, a.created), a.id
+    SELECT tenant, id, question, answer FROM answers
+    WHERE program = %s AND version = %s AND created >= %s ORDER BY created, id
 """
 
 
 def stored_scores(
-    database_url: str,
-    program: str,
-    since: datetime,
-    *,
-    judge: Callable[[str, Mapping[str, Any]], float] | None = None,
+    database_url: str, program: str, since: datetime, judge: Callable[[str, Mapping[str, Any]], float]
 ) -> Callable[[str], list[float]]:
-    """Return what tells the scores of a version's answers, of all tenants, from the service's tables.
+    """Return what tells the scores of a version's answers, from the service's tables.
+
+    Each tenant has one voice: what is new since the last call is one score for each tenant, the mean of its
+    answers. What customers say of answers does not count, or one of them could decide for all.
 
     Args:
         database_url: of the service's database.
         program: whose answers.
         since: earlier answers are left out; a canary's `changed` in the registry stays after a crash.
-        judge: scores a question and an answer, 0 to 1; None: the feedback of those who asked.
+        judge: scores a question and an answer, 0 to 1; each answer once.
     """
-    known: dict[str, float] = {}
+    judged: set[tuple[str, str]] = set()
+    told: dict[str, list[float]] = defaultdict(list)
 
     def scores(version: str) -> list[float]:
         with psycopg.connect(database_url, connect_timeout=2) as connection:
             connection.execute("SET ROLE course_service")
             connection.execute("SELECT set_config('course.tenant', '*', true)")
             rows = connection.execute(_ANSWERS, [program, version, since]).fetchall()
-        if judge is None:
-            return [(score - 1) / 4 for *_, score in rows if score is not None]
-        for answer_id, question, answer, _ in rows:
-            if answer_id not in known:
-                known[answer_id] = judge(question, answer)
-        return [known[answer_id] for answer_id, *_ in rows]
+        new = [(row[:2], judge(*row[2:])) for row in rows if row[:2] not in judged]
+        _check_scores(version, [score for _, score in new])
+        by_tenant: dict[str, list[float]] = defaultdict(list)
+        for (tenant, _), score in new:
+            by_tenant[tenant].append(score)
+        judged.update(answer for answer, _ in new)
+        told[version] += [sum(each) / len(each) for each in by_tenant.values()]
+        return list(told[version])
 
     return scores
+
+
+def _check_scores(version: str, scores: Sequence[float]) -> None:
+    if wrong := [score for score in scores if not 0 <= score <= 1]:  # nor is NaN
+        raise RolloutError(f"version {version!r} has a score of {wrong[0]!r}; scores are between 0 and 1")
 
 
 def _counters(seen: Seen) -> tuple[int, int, int, int]:

@@ -18,7 +18,7 @@ import pytest
 
 from course_lib import deployment, desk, lm
 from course_lib.debugging import Budget
-from course_lib.deployment import AdaptiveError, AdaptiveOptimizer, Drift, Registry, RegistryError
+from course_lib.deployment import AdaptiveError, AdaptiveOptimizer, Drift, GateError, Registry, RegistryError
 from course_lib.desk.records import Category
 from course_lib.paths import ROOT
 
@@ -122,6 +122,62 @@ def test_an_alarm_is_for_the_version_that_was_live_and_stays_with_it_whoever_wat
 
     assert not adaptive(registry).watch([])
     assert kinds(registry) == ["drift"]
+
+
+def test_an_alarm_is_for_the_present_and_ends_when_later_scores_are_good(registry):
+    assert adaptive(registry).watch(ALARM)
+
+    after_one = adaptive(registry).watch([1.0])
+    after_many = adaptive(registry).watch([1.0] * 40)
+
+    assert (after_one, after_many) == (True, False)
+    assert not adaptive(registry, cool_down_s=0.0).is_due()
+    assert kinds(registry) == ["drift", "recovered"]
+
+
+def test_who_watched_good_scores_ends_no_alarm_of_another_at_once(registry):
+    other = adaptive(registry)
+    other.watch([1.0])
+    assert adaptive(registry).watch(ALARM)
+
+    assert other.watch([1.0])
+
+
+def test_an_alarm_of_before_does_not_hold_when_a_version_is_live_again(registry):
+    one = adaptive(registry, cool_down_s=0.0)
+    assert one.watch(ALARM)
+    registry.register("triage", desk.Triage(), "2", parent="1")
+    registry.promote("triage", "2")
+    registry.rollback("triage")
+
+    assert not one.is_due()
+    assert not one.watch([0.0])  # and it is watched anew
+
+
+@pytest.mark.parametrize("score", [5.0, float("nan")])
+def test_a_metric_that_gives_no_scores_is_told_and_does_not_cost_a_search_each_night(registry, score):
+    one = adaptive(registry, lambda *_: score, search=FEW)
+    assert one.watch(ALARM)
+
+    with pytest.raises(GateError, match="between 0 and 1"):
+        one.improve(TRAIN[:10], DEV[:2])
+
+    assert kinds(registry) == ["drift", "refused"]
+    assert not one.is_due()
+
+
+def test_the_tickets_that_a_program_may_show_are_redacted(registry):
+    rows, seen = [row.copy(ticket=f"{row.ticket} Mail mia@example.com.") for row in TRAIN[:10]], []
+    assert adaptive(registry).watch(ALARM)
+
+    def metric(example, *_):
+        seen.append(example.ticket)
+        return 0.5
+
+    adaptive(registry, metric, search=FEW).improve(rows, DEV[:2])
+
+    assert sum("Mail" in each for each in seen) >= 5
+    assert not [each for each in seen if "mia@" in each]
 
 
 def test_without_a_live_version_there_is_nothing_to_watch(tmp_path):

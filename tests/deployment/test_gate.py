@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -99,6 +100,22 @@ def test_an_undecided_one_says_how_many_more_would_decide():
 def test_scores_that_cannot_be_compared_are_refused(live, candidate, told):
     with pytest.raises(GateError, match=told):
         compare(live, candidate)
+
+
+@pytest.mark.parametrize("options", [{"confidence": 0.9999}, {"confidence": 1.0}, {"margin": 1.0}])
+def test_what_the_draws_cannot_tell_is_refused(options):
+    with pytest.raises(GateError, match=r"at most 0\.999"):
+        compare([0, 1], [1, 1], **options)
+
+
+def test_many_different_scores_take_little_memory():
+    random = np.random.default_rng(1)
+    tracemalloc.start()
+
+    compare(random.random(3_000), random.random(3_000))  # a second
+
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
 
 
 def test_a_program_that_fails_on_an_example_scores_nothing_there():

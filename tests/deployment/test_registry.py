@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from course_lib import desk
-from course_lib.deployment import DeploymentConfig, ProgramError, Registry, RegistryError, save_program
+from course_lib.deployment import (
+    Answering,
+    DeploymentConfig,
+    ProgramError,
+    Registry,
+    RegistryError,
+    save_program,
+)
 from course_lib.deployment.replica import run
 
 
@@ -76,6 +83,69 @@ def test_a_changed_file_is_not_loaded(registry):
 
     with pytest.raises(RegistryError, match="not the file that was registered"):
         registry.load("triage", "1")
+
+
+def served(registry: Registry, version: str = "1") -> set[str]:
+    config = DeploymentConfig(programs_folder=registry.folder, program_version=version)
+    return {of for program, of in Answering(config).programs if program == "triage"}
+
+
+def test_what_is_retired_or_not_registered_or_was_changed_is_not_served_by_name(registry):
+    for version in ("2", "3", "4"):
+        registry.register("triage", triage(version), version)
+    save_program(triage("Nobody knows it."), registry.folder, "triage", "9")
+    registry.retire("triage", "3")
+    (registry.folder / "triage" / "4.json").write_text("{}")
+
+    assert served(registry) == {"1", "2"}
+    assert served(registry, "3") == {
+        "1",
+        "2",
+        "3",
+    }  # its own setting: it may be started again
+    assert served(registry, "9") == {"1", "2", "9"}
+    registry.path.unlink()
+    (registry.folder / "triage" / "4.json").unlink()
+    assert served(registry) == {"1", "2", "3", "9"}  # nothing is checked without a registry
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda it: it.promote("triage", "2"),
+        lambda it: it.start_canary("triage", "2"),
+        lambda it: it.rollback("triage"),
+    ],
+    ids=["promote", "canary", "rollback"],
+)
+def test_a_version_whose_file_is_gone_comes_nowhere(registry, move):
+    registry.register("triage", triage("2"), "2")
+    registry.register("triage", triage("3"), "3")
+    registry.promote("triage", "3")
+    for version in ("1", "2"):
+        (registry.folder / "triage" / f"{version}.json").unlink()
+    before = registry.path.read_text()
+
+    with pytest.raises(RegistryError, match="not the file that was registered"):
+        move(registry)
+
+    assert registry.path.read_text() == before
+
+
+def test_no_other_program_takes_the_name_of_a_version_whose_file_is_gone(registry):
+    (registry.folder / "triage" / "1.json").unlink()
+
+    with pytest.raises(ProgramError, match="written once"):
+        registry.register("triage", triage("Another."), "1")
+
+    assert registry.live("triage").version == "1"
+
+
+def test_a_registry_that_is_a_folder_is_told(tmp_path):
+    (tmp_path / "registry.json").mkdir()
+
+    with pytest.raises(RegistryError, match="cannot be read"):
+        Registry(tmp_path).live("triage")
 
 
 def test_a_replica_does_not_start_with_a_changed_file(registry):

@@ -10,10 +10,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 
 from course_lib import desk
-from course_lib.deployment import Registry, RegistryError, Rollout, RolloutError, Seen, Slo, stored_scores
+from course_lib.deployment import (
+    Evidence,
+    Registry,
+    RegistryError,
+    Rollout,
+    RolloutError,
+    Seen,
+    Slo,
+    stored_scores,
+)
 
 LIVE = {"failed": 0.01, "slow": 0.02, "score": 0.8}
 
@@ -114,13 +124,13 @@ class Kept:
     def rollout(self, _program):
         return self.seen
 
-    def keep_rollout(self, _program, seen):
+    def go_on(self, _program, seen, effect):
+        effect()
         self.seen = seen
+        return True
 
-    def start_canary(self, *_):
+    def start_canary(self, *_, rollout):
         """Nothing to do."""
-
-    promote = retire = start_canary
 
 
 def test_what_is_far_beyond_the_service_level_goes_back_at_once(registry):
@@ -178,28 +188,150 @@ def test_counters_that_begin_again_take_nothing_away(registry):
     assert rollout.requests == before + 3
 
 
+async def answered(store, tenant: str, version: str, *citations: str) -> str:
+    answer = {"answer": "yes", "citations": list(citations)}
+    return await store.save_answer(tenant, program="answer", version=version, question="?", answer=answer)
+
+
+def cites(_question, answer) -> float:
+    return float(bool(answer["citations"]))
+
+
 @pytest.mark.anyio
-async def test_scores_are_feedback_or_what_a_judge_says_of_stored_answers(store, service_url):
-    before, judged = datetime.now(UTC) - timedelta(minutes=1), []
-    for tenant, version, citations in (("a", "1", ["x"]), ("b", "2", []), ("b", "2", ["x"])):
-        said = {"answer": "yes", "citations": citations}
-        told = {"program": "answer", "version": version, "question": "what?", "answer": said}
-        answer_id = await store.save_answer(tenant, **told)
-        if citations:
-            await store.feedback(tenant, answer_id, 4)
+async def test_scores_are_what_a_judge_says_of_stored_answers_each_tenant_with_one_voice(store, service_url):
+    begun = datetime.now(UTC) - timedelta(minutes=1)
+    for tenant, version, *citations in (("a", "1", "x"), *[("a", "2")] * 9, ("b", "2", "x")):
+        await store.feedback(tenant, await answered(store, tenant, version, *citations), 1)
 
-    def cites(question, answer):
-        judged.append(question)
-        return float(bool(answer["citations"]))
+    scores = stored_scores(service_url, "answer", begun, cites)
 
-    def read(*, judge=None, since=before):
-        scores = stored_scores(service_url, "answer", since, judge=judge)
-        return scores("1"), scores("2"), sorted(scores("2"))
+    assert (scores("1"), sorted(scores("2"))) == ([1.0], [0.0, 1.0])
+    assert stored_scores(service_url, "answer", datetime.now(UTC), cites)("2") == []
 
-    assert read() == ([0.75], [0.75], [0.75])
-    assert read(judge=cites) == ([1.0], [0.0, 1.0], [0.0, 1.0])
-    assert len(judged) == 3  # each answer once
-    assert read(since=datetime.now(UTC) + timedelta(minutes=1)) == ([], [], [])
+
+@pytest.mark.anyio
+async def test_an_answer_counts_once_whatever_becomes_of_the_others(store, service_url):
+    scores = stored_scores(service_url, "answer", datetime.now(UTC) - timedelta(minutes=1), cites)
+    subject = await store.subject("a", "mia")
+    told = {"program": "answer", "version": "2", "question": "?", "answer": {"citations": []}}
+    await store.save_answer("a", **told, subject=subject)
+    first = scores("2")
+
+    with psycopg.connect(service_url) as connection:
+        connection.execute("DELETE FROM answers")
+    await answered(store, "a", "2", "x")
+
+    assert (first, scores("2")) == ([0.0], [0.0, 1.0])
+
+
+# -- what must not decide ---------------------------------------------------------------------------------
+
+
+def watched(registry: Registry, traffic: Traffic, **options) -> Rollout:
+    return Rollout(registry, "triage", "2", use=traffic.use, observe=traffic.observe, **options)
+
+
+@pytest.mark.parametrize("score", [float("nan"), 5, 40])
+def test_a_score_that_is_none_is_refused_and_nothing_of_that_look_is_kept(registry, score):
+    traffic = Traffic(1)
+    rollout = watched(registry, traffic)
+    traffic.ask(100)
+    traffic.seen["2"]["scores"].append(score)
+    before = registry.path.read_text()
+
+    with pytest.raises(RolloutError, match="between 0 and 1"):
+        rollout.step()
+    assert registry.path.read_text() == before
+
+    traffic.seen["2"]["scores"].pop()
+    rollout.step()
+    assert rollout.requests > 0
+
+
+def test_values_that_wait_for_the_other_version_s_are_bounded():
+    evidence = Evidence()
+
+    evidence.take([1.0] * 5_000, [], 0.1)
+
+    assert len(evidence.canary) == 1_000
+
+
+def test_a_canary_that_answers_nothing_of_ours_goes_back_after_so_many_looks(registry):
+    rollout = watched(registry, Traffic(1), most_looks=20)  # it tells callers alone that they are wrong
+
+    states = [rollout.step() for _ in range(20)]
+
+    assert states == ["going on"] * 19 + ["rolled back"]
+    assert "20 looks" in rollout.reason
+
+
+def test_a_version_that_was_rolled_back_is_no_canary_again_unless_it_is_registered_again(registry):
+    rolled_out(registry, Traffic(1, failed=1.0))
+
+    with pytest.raises(RegistryError, match="it is retired"):
+        watched(registry, Traffic(2))
+    registry.register("triage", desk.Triage(), "2")
+
+    assert watched(registry, Traffic(2)).state == "going on"
+
+
+def test_what_was_decided_is_not_said_before_the_gateway_has_done_it_and_done_again_until_then(registry):
+    traffic, away = Traffic(1, failed=1.0), []
+
+    def use(weights):
+        if away:
+            raise OSError(away.pop())
+        traffic.use(weights)
+
+    rollout = Rollout(registry, "triage", "2", use=use, observe=traffic.observe)
+    traffic.ask(500)
+    away += ["the gateway is away", "and still away"]
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="away"):
+            rollout.step()
+        assert (rollout.state, registry.canary("triage").version) == ("going on", "2")
+    assert rollout.step() == "rolled back"
+    assert traffic.weights == {"1": 100, "2": 0}
+    assert registry.version("triage", "2").stage == "retired"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda registry: watched(registry, Traffic(3)),
+        lambda registry: registry.promote("triage", "3", "by hand"),
+        lambda registry: registry.retire("triage", "2", "by hand"),
+    ],
+    ids=["another driver", "a promotion by hand", "a retirement by hand"],
+)
+def test_a_rollout_that_another_or_a_hand_has_taken_over_touches_nothing(registry, other):
+    registry.register("triage", desk.Triage(), "3")
+    traffic = Traffic(1, failed=1.0)
+    rollout = watched(registry, traffic)
+    traffic.ask(500)
+    other(registry)
+    traffic.use(by_hand := {"1": 0, "2": 0, "3": 100})
+    stages = [each.stage for each in registry.versions("triage")]
+
+    assert [rollout.step(), rollout.step()] == ["superseded"] * 2
+    assert traffic.weights == by_hand
+    assert [each.stage for each in registry.versions("triage")] == stages
+
+
+def test_nothing_is_counted_twice_by_a_driver_that_goes_on(registry):
+    traffic = Traffic(1)
+    rollout = watched(registry, traffic)
+    traffic.ask(200)
+    rollout.step()
+    seen = rollout.requests
+    traffic.seen["2"].update(requests=1, failed=0, slow=0)  # its process was started again, and so was ours
+
+    after = watched(registry, traffic)
+    after.step()
+
+    assert after.requests == seen
+    assert after.evidence["score"].pairs == rollout.evidence["score"].pairs
 
 
 _ROLLS_OUT = """
