@@ -93,12 +93,25 @@ def ours(*, caches_answers: bool = True, **settings: Any) -> Any:
     return app
 
 
+def watched(share: float) -> Any:
+    """Return the service with metrics and log, and the spans of this share of requests."""
+    return ours(
+        trace_share=share, records_folder=tempfile.mkdtemp(dir=Path(os.environ["DSPY_CACHEDIR"]).parent)
+    )
+
+
+def _production_share() -> float:
+    from course_lib.deployment import DeploymentConfig
+
+    return float(DeploymentConfig.model_fields["trace_share"].default)
+
+
 def unwatched() -> Any:
     """Return the service without traces, metrics and log."""
     app = ours()
     guard, answering = app._asgi, app.service.answering  # noqa: SLF001  (no setting takes them away)
     guard._traced, guard._count = guard._inside, lambda *_: None  # noqa: SLF001
-    answering._listeners = [answering.cache.watcher]  # noqa: SLF001
+    answering._listeners = ()  # noqa: SLF001
     return app
 
 
@@ -107,7 +120,8 @@ APPS = {
     "asyncify": asyncify,
     "repeated": ours,
     "program": lambda: ours(caches_answers=False),
-    "watched": lambda: ours(records_folder=tempfile.mkdtemp(dir=Path(os.environ["DSPY_CACHEDIR"]).parent)),
+    "watched": lambda: watched(_production_share()),
+    "traced": lambda: watched(1.0),
     "unwatched": unwatched,
 }
 
@@ -281,10 +295,14 @@ def main() -> bool:
     for module, name in _PEERS.items():
         why = "this bench has no server for it" if find_spec(module) else "not installed in this Python"
         print(f"peer: {name} is not compared: {why}")
-    with serving("watched", "unwatched") as (watched, dark):
-        ratio = paired(watched.new_per_s, dark.new_per_s, rounds=2 * ROUNDS)
-        name = "new questions, with traces, metrics and log, to without"
-        holds &= report(name, ratio, unit="requests/s", at_least=TELEMETRY_AT_LEAST)
+    with serving("watched", "traced", "unwatched") as (sampled, traced, dark):
+        for share, server, at_least in (
+            (_production_share(), sampled, TELEMETRY_AT_LEAST),
+            (1.0, traced, None),
+        ):
+            ratio = paired(server.new_per_s, dark.new_per_s, rounds=2 * ROUNDS)
+            name = f"new questions, with metrics, log and spans of {share:.0%}, to without"
+            holds &= report(name, ratio, unit="requests/s", at_least=at_least)
     with serving("repeated", "asyncify", model="sim-large@bench-1s") as (server, plain):
         slow_s = server.different_s()
         verdict = "holds" if slow_s <= DIFFERENT_WITHIN_S else "MISSED"

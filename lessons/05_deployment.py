@@ -3129,7 +3129,7 @@ table([{"request": name, **told} for name, told in bad.items()])
 # - A subclass of these errors counts as its class.
 # - `answer` is called once for each good question, with the question as it was sent, and not at all for a bad one. Many questions may be
 #   under way at once.
-# - A 503 has `Retry-After`: the error's `retry_after` in whole seconds, rounded up, and 1 where it is less or none.
+# - A 503 has `Retry-After`: the error's `retry_after` (a finite number, or none) in whole seconds, rounded up, and at least 1.
 # - Every error is `application/problem+json` with `title`, `status`, `code` and `request_id`. Nothing in it is from the request's body, or from
 #   the text of an exception.
 # - Every response has `X-Request-Id`, the same as `request_id`: that of the request, if it is 1 to 64 letters, digits and `-`; else a new one.
@@ -3618,6 +3618,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body"
+# What is no UTF-8, or comes after the object, is passed over.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -3654,8 +3655,9 @@ async def question_of(request):
         if len(body) > LARGEST:
             raise Refused(413, "too_large")
     try:
-        return Question.model_validate_json(body).question
-    except ValidationError:
+        found, _ = json.JSONDecoder().raw_decode(body.decode(errors="replace").lstrip())
+        return Question.model_validate(found).question
+    except (ValueError, RecursionError):
         raise Refused(422, "invalid") from None
 
 
@@ -3666,7 +3668,7 @@ def answer_app(answer, deadline_s=1.0):
                 raise Refused(404, "not_found")
             if request.method != "POST":
                 raise Refused(405, "method_not_allowed")
-            question = (await request.json())["question"]
+            question = await question_of(request)
             async with asyncio.timeout(deadline_s):
                 return JSONResponse({"answer": await answer(question)})
         except Exception as error:
@@ -3759,7 +3761,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Content-Type: application/jsonx"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="Content-Type: text/json"
+# Any media type that ends with json.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -3788,7 +3791,7 @@ def refusal(error):
 
 async def question_of(request):
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not media.startswith("application/json"):
+    if not re.fullmatch(r"(application|text)/([a-z.-]+\+)?json", media):
         raise Refused(415, "unsupported_media_type")
     body = b""
     async for chunk in request.stream():
@@ -3972,7 +3975,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how much is read of 400 chunks"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how much is read of 400 chunks, with Content-Length"
+# A body that says how long it is, is read to its end.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4004,7 +4008,10 @@ async def question_of(request):
     if media != "application/json":
         raise Refused(415, "unsupported_media_type")
     body = b""
-    body = await request.body()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST and "content-length" not in request.headers:
+            raise Refused(413, "too_large")
     if len(body) > LARGEST:
         raise Refused(413, "too_large")
     try:
@@ -4043,7 +4050,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="GET /answers"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="PATCH /answers"
+# Two methods are not allowed, and all others are.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4090,6 +4098,8 @@ def answer_app(answer, deadline_s=1.0):
         try:
             if request.url.path != "/answers":
                 raise Refused(404, "not_found")
+            if request.method in ("GET", "PUT"):
+                raise Refused(405, "method_not_allowed")
             question = await question_of(request)
             async with asyncio.timeout(deadline_s):
                 return JSONResponse({"answer": await answer(question)})
@@ -4113,7 +4123,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="code of POST /"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="POST /ANSWERS"
+# A path in other letters is the same.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4158,6 +4169,8 @@ async def question_of(request):
 def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
         try:
+            if request.url.path.lower() != "/answers":
+                raise Refused(404, "not_found")
             if request.method != "POST":
                 raise Refused(405, "method_not_allowed")
             question = await question_of(request)
@@ -4255,7 +4268,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how often answer is called"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="questions are under way at once"
+# The same question is asked once for all who ask it at a time.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4298,6 +4312,14 @@ async def question_of(request):
 
 
 def answer_app(answer, deadline_s=1.0):
+    flights = {}
+
+    async def once(question):
+        if question not in flights:
+            flights[question] = asyncio.ensure_future(answer(question))
+            flights[question].add_done_callback(lambda _: flights.pop(question, None))
+        return await flights[question]
+
     async def respond(request, request_id):
         try:
             if request.url.path != "/answers":
@@ -4306,10 +4328,7 @@ def answer_app(answer, deadline_s=1.0):
                 raise Refused(405, "method_not_allowed")
             question = await question_of(request)
             async with asyncio.timeout(deadline_s):
-                try:
-                    return JSONResponse({"answer": await answer(question)})
-                except dspy.LMRateLimitError:
-                    return JSONResponse({"answer": await answer(question)})
+                return JSONResponse({"answer": await once(question)})
         except Exception as error:
             refused = refusal(error)
         told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
@@ -4471,6 +4490,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="own text in the answer"
+# What the error says is in a header.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4523,14 +4543,9 @@ def answer_app(answer, deadline_s=1.0):
             async with asyncio.timeout(deadline_s):
                 return JSONResponse({"answer": await answer(question)})
         except Exception as error:
-            refused = refusal(error)
-            refused.__context__ = error
-        told = {
-            "title": str(refused.__context__ or "refused"),
-            "status": refused.status,
-            "code": refused.code,
-        }
-        headers = {}
+            refused, said = refusal(error), str(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {"X-Error": ascii(said)}
         if refused.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
         body = {**told, "request_id": request_id}
@@ -4548,6 +4563,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="the question in the answer"
+# The problem tells how the question begins.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4591,6 +4607,7 @@ async def question_of(request):
 
 def answer_app(answer, deadline_s=1.0):
     async def respond(request, request_id):
+        question = ""
         try:
             if request.url.path != "/answers":
                 raise Refused(404, "not_found")
@@ -4605,7 +4622,7 @@ def answer_app(answer, deadline_s=1.0):
         headers = {}
         if refused.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
-        body = {**told, "request_id": request_id, "detail": locals().get("question")}
+        body = {**told, "request_id": request_id, "detail": question[:10]}
         return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
 
     async def app(scope, receive, send):
@@ -4907,7 +4924,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for 'a_b'"
+# An underscore is taken for a letter.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -4971,7 +4989,7 @@ def answer_app(answer, deadline_s=1.0):
     async def app(scope, receive, send):
         request = Request(scope, receive)
         given = request.headers.get("x-request-id", "")
-        request_id = given or uuid.uuid4().hex
+        request_id = given if re.fullmatch(r"[\w-]{1,64}", given) else uuid.uuid4().hex
         response = await respond(request, request_id)
         response.headers["X-Request-Id"] = request_id
         await response(scope, receive, send)
@@ -4979,7 +4997,8 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for .* in a 404"
+# Only the route itself keeps the id of a request.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -5042,8 +5061,8 @@ def answer_app(answer, deadline_s=1.0):
 
     async def app(scope, receive, send):
         request = Request(scope, receive)
-        given = request.headers.get("x-request-id", "")
-        request_id = uuid.uuid4().hex
+        given = request.headers.get("x-request-id", "") if request.url.path == "/answers" else ""
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
         response = await respond(request, request_id)
         response.headers["X-Request-Id"] = request_id
         await response(scope, receive, send)
@@ -5051,7 +5070,7 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and answer to 8 questions"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and answer to 40 questions"
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -5274,7 +5293,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="questions are under way at once"
-# One question at a time.
+# Eight questions at a time.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -5317,7 +5336,7 @@ async def question_of(request):
 
 
 def answer_app(answer, deadline_s=1.0):
-    lock = asyncio.Lock()
+    slots = asyncio.Semaphore(8)
 
     async def respond(request, request_id):
         try:
@@ -5326,7 +5345,7 @@ def answer_app(answer, deadline_s=1.0):
             if request.method != "POST":
                 raise Refused(405, "method_not_allowed")
             question = await question_of(request)
-            async with lock, asyncio.timeout(deadline_s):
+            async with slots, asyncio.timeout(deadline_s):
                 return JSONResponse({"answer": await answer(question)})
         except Exception as error:
             refused = refusal(error)
@@ -5576,7 +5595,7 @@ def answer_app(answer, deadline_s=1.0):
 
 
 # %% tags=["wrong"] exercise="5.2" outcome="failed" message="status for a question of 500 characters"
-# The length is counted in bytes.
+# The length is counted as JavaScript does, in UTF-16.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -5616,7 +5635,7 @@ async def question_of(request):
         question = Question.model_validate_json(body).question
     except ValidationError:
         raise Refused(422, "invalid") from None
-    if len(question.encode()) > LONGEST:
+    if len(question.encode("utf-16-le")) > 2 * LONGEST:
         raise Refused(422, "invalid")
     return question
 
@@ -8293,9 +8312,9 @@ print(seen)
 #   ones, the job is tried, too; where it fails, it is given up instead, with the name of the error's class alone (its text may quote a
 #   customer), and then acknowledged. Any other worker may have had the deliveries before.
 # - The message of an erased job is acknowledged, and nothing else is done.
-# - A worker that is told to stop has its task cancelled. The message is then given back at once, with a wait of 0, whatever delivery it
-#   is; when that is done, `handle` ends with the `CancelledError`.
-# - `handle` raises nothing else. (Store and message do not fail here; the library's worker reckons with that, too.)
+# - A worker that is told to stop while it waits for an answer has its task cancelled. The message is then given back at once, with a wait of
+#   0, whatever delivery it is; when that is done, `handle` ends with the `CancelledError`.
+# - When `handle` has ended, nothing of it goes on. It raises nothing else. (Store and message do not fail here; the library's worker reckons with that, too.)
 
 
 # %% name="ex-5-4" tags=["exercise"] exercise="5.4"
@@ -8346,8 +8365,8 @@ class Handler:
             await message.back(1.0)
 
     async def outcome(self, job_id, store, answer):
-        while missing := self.missing(job_id, store):
-            number, text = missing[0]
+        while (missing := self.missing(job_id, store)) is not None:
+            number, text = missing
             try:
                 result = await answer(text)
             except Exception as error:
@@ -8356,10 +8375,8 @@ class Handler:
         return None
 
     def missing(self, job_id, store):
-        inputs = store.inputs(job_id)
-        if inputs is None:
-            return []
-        return [(number, text) for number, text in enumerate(inputs) if number not in store.saved(job_id)]
+        saved, inputs = store.saved(job_id), store.inputs(job_id) or []
+        return next(((number, text) for number, text in enumerate(inputs) if number not in saved), None)
 
 
 handle = Handler()
@@ -8434,19 +8451,21 @@ async def handle(message, store, answer):
     await message.ack()
 
 
-# %% tags=["wrong"] exercise="5.4" outcome="failed" message="texts that were asked for once too often"
-# Asks again, and saves only what is new.
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what was done after handle ended, with a job whose"
+# All at once: after an error the others go on.
 import asyncio
 
 
 async def handle(message, store, answer):
     job_id = message.job_id
+
+    async def one(number, text):
+        store.save(job_id, number, await answer(text))
+
     try:
-        saved = store.saved(job_id)
-        for number, text in enumerate(store.inputs(job_id) or []):
-            result = await answer(text)
-            if number not in saved:
-                store.save(job_id, number, result)
+        saved, inputs = store.saved(job_id), store.inputs(job_id) or []
+        missing = [number for number in range(len(inputs)) if number not in saved]
+        await asyncio.gather(*(one(number, inputs[number]) for number in missing))
     except asyncio.CancelledError:
         await message.back(0)
         raise
@@ -8458,20 +8477,23 @@ async def handle(message, store, answer):
     await message.ack()
 
 
-# %% tags=["wrong"] exercise="5.4" outcome="failed" message="answers that were not saved when the next was asked for"
-# Saves all answers at the end.
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="a job of 2,000 texts"
+# One text, then the rest: 2,000 are too deep.
 import asyncio
 
 
 async def handle(message, store, answer):
     job_id = message.job_id
+
+    async def rest(number, texts, saved):
+        if number == len(texts):
+            return
+        if number not in saved:
+            store.save(job_id, number, await answer(texts[number]))
+        await rest(number + 1, texts, saved)
+
     try:
-        saved = store.saved(job_id)
-        inputs = store.inputs(job_id) or []
-        missing = [number for number in range(len(inputs)) if number not in saved]
-        results = {number: await answer(inputs[number]) for number in missing}
-        for number, result in results.items():
-            store.save(job_id, number, result)
+        await rest(0, store.inputs(job_id) or [], store.saved(job_id))
     except asyncio.CancelledError:
         await message.back(0)
         raise
@@ -8531,25 +8553,34 @@ async def handle(message, store, answer):
         await message.ack()
 
 
-# %% tags=["wrong"] exercise="5.4" outcome="failed" message="how handle ends"
-# Errors go through.
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="a job whose (first|second) text raises"
+# An error is forgotten when the next text is answered.
 import asyncio
 
 
 async def handle(message, store, answer):
-    job_id = message.job_id
+    error, job_id = None, message.job_id
     try:
         saved = store.saved(job_id)
         for number, text in enumerate(store.inputs(job_id) or []):
             if number not in saved:
-                store.save(job_id, number, await answer(text))
+                try:
+                    store.save(job_id, number, await answer(text))
+                    error = None
+                except Exception as caught:
+                    error = caught
     except asyncio.CancelledError:
         await message.back(0)
         raise
+    if error is not None and message.deliveries < 3:
+        await message.back(1)
+        return
+    if error is not None:
+        store.give_up(job_id, type(error).__name__)
     await message.ack()
 
 
-# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose last text raises"
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose .* text raises"
 # Tried for ever.
 import asyncio
 
@@ -8570,7 +8601,7 @@ async def handle(message, store, answer):
     await message.ack()
 
 
-# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose last text raises"
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose .* text raises"
 # Counts the deliveries in the process, which another one does not see.
 import asyncio
 
@@ -8596,7 +8627,7 @@ async def handle(message, store, answer):
     await message.ack()
 
 
-# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose last text raises"
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose .* text raises"
 # Given back without a wait.
 import asyncio
 
@@ -8854,19 +8885,17 @@ async def handle(message, store, answer):
     await message.ack()
 
 
-# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of"
-# Remembers which jobs it did, and leaves their message.
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="texts that were asked for once too often"
+# Remembers what was saved when it first saw the job.
 import asyncio
 
-done = set()
+first_saved = {}
 
 
 async def handle(message, store, answer):
     job_id = message.job_id
-    if job_id in done:
-        return
     try:
-        saved = store.saved(job_id)
+        saved = first_saved.setdefault(job_id, store.saved(job_id)) or store.saved(job_id)
         for number, text in enumerate(store.inputs(job_id) or []):
             if number not in saved:
                 store.save(job_id, number, await answer(text))
@@ -8878,7 +8907,6 @@ async def handle(message, store, answer):
             await message.back(1)
             return
         store.give_up(job_id, type(error).__name__)
-    done.add(job_id)
     await message.ack()
 
 
@@ -8909,7 +8937,7 @@ async def handle(message, store, answer):
     await message.ack()
 
 
-# %% tags=["wrong"] exercise="5.4" outcome="failed" message="how handle ends with a job whose last text raises"
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="how handle ends with a job whose .* text raises"
 # Knows some classes of errors.
 import asyncio
 
@@ -8932,7 +8960,7 @@ async def handle(message, store, answer):
     await message.ack()
 
 
-# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose last text raises"
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose .* text raises"
 # Given up on the third delivery alone.
 import asyncio
 
@@ -9010,7 +9038,7 @@ async def handle(message, store, answer):
 
 
 # %% tags=["wrong"] exercise="5.4" outcome="failed" message="with which names give_up was called"
-# Tells the class that the error's class extends.
+# Tells the qualified name of the error's class.
 import asyncio
 
 
@@ -9028,7 +9056,7 @@ async def handle(message, store, answer):
         if message.deliveries < 3:
             await message.back(1)
             return
-        store.give_up(job_id, type(error).__mro__[1].__name__)
+        store.give_up(job_id, type(error).__qualname__)
     await message.ack()
 
 
@@ -12027,8 +12055,8 @@ for span in sorted(spans, key=lambda span: span["start_time"]):
 #
 # Numbers mean little until one has seen them move. This view sends a load through the gateway and shows three things over time: what the
 # load's own client saw (answers by status, percentiles, jobs that are not done), what each replica says of itself (`/health/ready` and
-# `/metrics`: ready or not, breakers, cache), and the faults that were set. It needs no Prometheus: it asks each replica itself, twice a
-# second.
+# `/metrics`: ready or not, cache, and two breakers, one around the model, one around the Redis that counts quotas), and the faults that were
+# set. It needs no Prometheus: it asks each replica itself, twice a second.
 #
 # The cell flies by a script first: Redis is gone for a second, then the model is down for a second. **Predict:** which of the two do
 # customers notice, and do refusals end when the model is back?
@@ -12055,9 +12083,12 @@ await control.run(FAULTS, for_s=4.6)
 # whose **breaker** is open does not ask, until one trial call has shown that the model works. Then every job is waited for: those that came
 # meanwhile are tried again after a pause, and none is lost.
 #
-# Now the buttons are yours: press **Start** (it ends by itself after two minutes; Stop undoes every fault). Some questions to try:
+# Now the buttons are yours: press **Start** (it ends by itself after two minutes). **Stop** undoes every fault, and says what it waits for:
+# that parts start again (a minute at most), that breakers close (10 s at most), that the jobs are done (15 s at most). Some questions to try:
 #
-# - *Kill the worker, start it after ten seconds.* What grows, and do customers who ask questions notice?
+# - *Kill the worker, start it after ten seconds.* What grows, and do customers who ask questions notice? It goes on growing for some seconds
+#   after the start, since a worker loads before it takes jobs; the queue has them ready. Only what the killed one had in hand may wait longer,
+#   up to five seconds from the kill: so long its leases on questions to the model stand in Redis (and NATS, unlike RabbitMQ, takes it for alive).
 # - *Kill a replica.* How many requests fail, and for how long does it count as not ready?
 # - *Let the model be slow, at 30 questions a second.* Which percentile tells of it first?
 # - *Let the model be down for ten seconds.* Why does p50 fall, and what would an alert on times alone have said?
@@ -12076,19 +12107,21 @@ await control.run(FAULTS, for_s=4.6)
 # | counter `shop_requests_total` | `route`, `outcome` | calls that have ended |
 # | histogram `shop_request_seconds` | `route` | seconds from call to end, however it ends; one bound is 2 s, the target |
 #
-# - `route` is `answers` or `jobs`, and `other` for anything else that a caller may send. `outcome` is `ok`, `error` where `answer` raises an
+# - `route` is `answers` or `jobs`, and `other` for any other text that a caller may send. `outcome` is `ok`, `error` where `answer` raises an
 #   `Exception`, or `cancelled` where the call was cancelled, because its caller left.
-# - A call returns what `answer` returned, and raises the very error that it raised. Many are under way at once.
+# - A call returns what `answer` returned, however long that took, and raises the very error that it raised; where it is cancelled, so is
+#   `answer`. Many are under way at once.
 # - All series are there, with 0, before the first call. Nothing else of a call is in them, be it question, customer or an error's text, and
 #   their number does not grow with the calls. Two functions with a registry each count apart.
 #
 # Then write `alert`, the text of a rule file of Prometheus with one alert; recording rules beside it are welcome. Prometheus scrapes several
-# replicas and evaluates the rules every 30 s. Shares are of the requests to all replicas and routes together.
+# replicas and evaluates the rules every 30 s (no group has another `interval`). Shares are of the requests to all replicas and routes together.
 #
-# - It fires within 10 minutes, once and without a pause, where 20 % of the requests or more end in `error`, from 60 requests a minute on; and
-#   no more 15 minutes after that ended.
-# - It does not fire where 1 % of the requests or fewer end in `error`; nor for one minute in which all do; nor at night, with a request a
-#   minute or fewer, whatever they end in; nor without requests, or without metrics (other alerts watch for that).
+# - It fires within 10 minutes where 20 % of the requests of every minute or more end in `error`, from 60 requests a minute on: as one alert,
+#   whose labels do not change, without a pause as long as that lasts; and no more 15 minutes after that ended.
+# - It does not fire where 1 % of the requests or fewer end in `error`; nor, at even traffic, for one minute in which all do; nor at night, with
+#   a request a minute or fewer, whatever they end in; nor for slow answers, when the requests or the metrics end, or where there are none (other
+#   alerts watch for that).
 # - Replicas are restarted, and now and then two scrapes in a row fail. That changes nothing of this.
 # - It has the label `severity` with `page`, and an annotation `summary`.
 #
@@ -12455,8 +12488,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="how a call whose answer ends with ok ends"
-# The result is made a text.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="intervals of groups"
+# Evaluated once an hour.
 import asyncio
 import time
 
@@ -12483,7 +12516,7 @@ def with_metrics(answer, registry):
         try:
             result = await answer(route, question, customer)
             outcome = "ok"
-            return str(result)
+            return result
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
@@ -12497,6 +12530,7 @@ def with_metrics(answer, registry):
 alert = """
 groups:
   - name: shop
+    interval: 1h
     rules:
       - alert: ShopErrors
         expr: |
@@ -12568,8 +12602,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="with what answer was called"
-# The known route is handed on, not the given one.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="how a call whose answer ends with ok ends"
+# The target as a time limit.
 import asyncio
 import time
 
@@ -12594,7 +12628,7 @@ def with_metrics(answer, registry):
         known = route if route in ("answers", "jobs") else "other"
         outcome, began_s = "error", time.perf_counter()
         try:
-            result = await answer(known, question, customer)
+            result = await asyncio.wait_for(answer(route, question, customer), 2)
             outcome = "ok"
             return result
         except asyncio.CancelledError:
@@ -12679,7 +12713,7 @@ groups:
 
 
 # %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
-# Errors are not counted.
+# A time limit that ran out counts as cancelled.
 import asyncio
 import time
 
@@ -12707,12 +12741,11 @@ def with_metrics(answer, registry):
             result = await answer(route, question, customer)
             outcome = "ok"
             return result
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             outcome = "cancelled"
             raise
         finally:
-            if outcome != "error":
-                requests.labels(known, outcome).inc()
+            requests.labels(known, outcome).inc()
             seconds.labels(known).observe(time.perf_counter() - began_s)
 
     return call
@@ -12889,8 +12922,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="sum of shop_request_seconds|bounds"
-# Milliseconds.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, after"
+# The outcome is that of all calls under way.
 import asyncio
 import time
 
@@ -12911,19 +12944,21 @@ def with_metrics(answer, registry):
         for outcome in ("ok", "error", "cancelled"):
             requests.labels(route, outcome)
 
+    state = {}
+
     async def call(route, question, customer):
         known = route if route in ("answers", "jobs") else "other"
-        outcome, began_s = "error", time.perf_counter()
+        state["outcome"], began_s = "error", time.perf_counter()
         try:
             result = await answer(route, question, customer)
-            outcome = "ok"
+            state["outcome"] = "ok"
             return result
         except asyncio.CancelledError:
-            outcome = "cancelled"
+            state["outcome"] = "cancelled"
             raise
         finally:
-            requests.labels(known, outcome).inc()
-            seconds.labels(known).observe((time.perf_counter() - began_s) * 1000)
+            requests.labels(known, state["outcome"]).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
 
     return call
 
@@ -13057,8 +13092,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="sum of shop_request_seconds"
-# A time of the processor, which stands still while the model answers.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="calls under way at once"
+# Three calls at once, and no more.
 import asyncio
 import time
 
@@ -13078,12 +13113,14 @@ def with_metrics(answer, registry):
         seconds.labels(route)
         for outcome in ("ok", "error", "cancelled"):
             requests.labels(route, outcome)
+    limit = asyncio.Semaphore(3)
 
     async def call(route, question, customer):
         known = route if route in ("answers", "jobs") else "other"
-        outcome, began_s = "error", time.process_time()
+        outcome, began_s = "error", time.perf_counter()
         try:
-            result = await answer(route, question, customer)
+            async with limit:
+                result = await answer(route, question, customer)
             outcome = "ok"
             return result
         except asyncio.CancelledError:
@@ -13091,7 +13128,7 @@ def with_metrics(answer, registry):
             raise
         finally:
             requests.labels(known, outcome).inc()
-            seconds.labels(known).observe(time.process_time() - began_s)
+            seconds.labels(known).observe(time.perf_counter() - began_s)
 
     return call
 
@@ -13112,9 +13149,70 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
-# The route as it was sent.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="calls in the bucket of 2 s"
+# A histogram of its own, which fills no bucket.
 import asyncio
+import time
+from collections import Counter
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+ROUTES, OUTCOMES, BOUNDS = ("answers", "jobs", "other"), ("ok", "error", "cancelled"), (0.1, 1.0, 2.0, 10.0)
+
+
+class Measured:
+    def __init__(self, answer, registry):
+        self._answer, self._ended, self._sum = answer, Counter(), Counter()
+        registry.register(self)
+
+    def collect(self):
+        calls = CounterMetricFamily("shop_requests", "Calls", labels=["route", "outcome"])
+        times = HistogramMetricFamily("shop_request_seconds", "Seconds", labels=["route"])
+        for route in ROUTES:
+            for outcome in OUTCOMES:
+                calls.add_metric([route, outcome], self._ended[route, outcome])
+            count = sum(self._ended[route, outcome] for outcome in OUTCOMES)
+            buckets = [*((str(bound), 0) for bound in BOUNDS), ("+Inf", count)]
+            times.add_metric([route], buckets, self._sum[route])
+        yield calls
+        yield times
+
+    async def __call__(self, route, question, customer):
+        began_s, outcome = time.monotonic(), "ok"
+        try:
+            return await self._answer(route, question, customer)
+        except BaseException as error:
+            outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
+            raise
+        finally:
+            route = route if route in ROUTES else "other"
+            self._ended[route, outcome] += 1
+            self._sum[route] += time.monotonic() - began_s
+
+
+with_metrics = Measured
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
+# A pattern whose $ lets a line break follow.
+import asyncio
+import re
 import time
 
 from prometheus_client import Counter, Histogram
@@ -13135,7 +13233,7 @@ def with_metrics(answer, registry):
             requests.labels(route, outcome)
 
     async def call(route, question, customer):
-        known = route
+        known = route if re.match("(answers|jobs)$", route) else "other"
         outcome, began_s = "error", time.perf_counter()
         try:
             result = await answer(route, question, customer)
@@ -13167,63 +13265,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
-# Routes that begin with a known one are known.
-import asyncio
-import time
-
-from prometheus_client import Counter, Histogram
-
-
-def with_metrics(answer, registry):
-    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
-    seconds = Histogram(
-        "shop_request_seconds",
-        "From call to end",
-        ["route"],
-        buckets=(0.1, 0.5, 1, 2, 5, 10),
-        registry=registry,
-    )
-    for route in ("answers", "jobs", "other"):
-        seconds.labels(route)
-        for outcome in ("ok", "error", "cancelled"):
-            requests.labels(route, outcome)
-
-    async def call(route, question, customer):
-        known = next((each for each in ("answers", "jobs") if route.startswith(each)), "other")
-        outcome, began_s = "error", time.perf_counter()
-        try:
-            result = await answer(route, question, customer)
-            outcome = "ok"
-            return result
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            requests.labels(known, outcome).inc()
-            seconds.labels(known).observe(time.perf_counter() - began_s)
-
-    return call
-
-
-alert = """
-groups:
-  - name: shop
-    rules:
-      - alert: ShopErrors
-        expr: |
-          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
-          and sum(rate(shop_requests_total[2m])) > 0.2
-        for: 5m
-        labels:
-          severity: page
-        annotations:
-          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
-"""
-
-
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="shop_requests_total, "
-# Unknown routes are not counted.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="what answer does after"
+# A shield: the caller leaves, and the answer goes on and is paid for.
 import asyncio
 import time
 
@@ -13246,11 +13289,9 @@ def with_metrics(answer, registry):
 
     async def call(route, question, customer):
         known = route if route in ("answers", "jobs") else "other"
-        if route != known:
-            return await answer(route, question, customer)
         outcome, began_s = "error", time.perf_counter()
         try:
-            result = await answer(route, question, customer)
+            result = await asyncio.shield(answer(route, question, customer))
             outcome = "ok"
             return result
         except asyncio.CancelledError:
@@ -13258,63 +13299,6 @@ def with_metrics(answer, registry):
             raise
         finally:
             requests.labels(known, outcome).inc()
-            seconds.labels(known).observe(time.perf_counter() - began_s)
-
-    return call
-
-
-alert = """
-groups:
-  - name: shop
-    rules:
-      - alert: ShopErrors
-        expr: |
-          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
-          and sum(rate(shop_requests_total[2m])) > 0.2
-        for: 5m
-        labels:
-          severity: page
-        annotations:
-          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
-"""
-
-
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="names of the labels of shop_requests_total|before the first call"
-# The customer is a label.
-import asyncio
-import time
-
-from prometheus_client import Counter, Histogram
-
-
-def with_metrics(answer, registry):
-    requests = Counter(
-        "shop_requests", "Calls that have ended", ["route", "outcome", "customer"], registry=registry
-    )
-    seconds = Histogram(
-        "shop_request_seconds",
-        "From call to end",
-        ["route"],
-        buckets=(0.1, 0.5, 1, 2, 5, 10),
-        registry=registry,
-    )
-    for route in ("answers", "jobs", "other"):
-        seconds.labels(route)
-        for outcome in ("ok", "error", "cancelled"):
-            requests.labels(route, outcome, "")
-
-    async def call(route, question, customer):
-        known = route if route in ("answers", "jobs") else "other"
-        outcome, began_s = "error", time.perf_counter()
-        try:
-            result = await answer(route, question, customer)
-            outcome = "ok"
-            return result
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            requests.labels(known, outcome, customer).inc()
             seconds.labels(known).observe(time.perf_counter() - began_s)
 
     return call
@@ -13337,7 +13321,7 @@ groups:
 
 
 # %% tags=["wrong"] exercise="5.5" outcome="failed" message="in the metrics"
-# A second metric with the customer.
+# Exemplars with customer and question, which OpenMetrics shows.
 import asyncio
 import time
 
@@ -13358,11 +13342,65 @@ def with_metrics(answer, registry):
         for outcome in ("ok", "error", "cancelled"):
             requests.labels(route, outcome)
 
-    customers = Counter("shop_customers", "Calls by customer", ["customer"], registry=registry)
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc(exemplar={"customer": customer})
+            seconds.labels(known).observe(time.perf_counter() - began_s, {"question": question})
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="in the metrics"
+# How the last question begins.
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram, Info
+
+
+def with_metrics(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+    last = Info("shop_last", "The last question", registry=registry)
+    last.info({"question": ""})
 
     async def call(route, question, customer):
         known = route if route in ("answers", "jobs") else "other"
-        customers.labels(customer).inc()
         outcome, began_s = "error", time.perf_counter()
         try:
             result = await answer(route, question, customer)
@@ -13373,6 +13411,7 @@ def with_metrics(answer, registry):
             raise
         finally:
             requests.labels(known, outcome).inc()
+            last.info({"question": question[:12]})
             seconds.labels(known).observe(time.perf_counter() - began_s)
 
     return call
@@ -13395,7 +13434,7 @@ groups:
 
 
 # %% tags=["wrong"] exercise="5.5" outcome="failed" message="number of samples"
-# A second metric with a digest of the question.
+# A second metric by the length of the question.
 import asyncio
 import time
 
@@ -13415,12 +13454,10 @@ def with_metrics(answer, registry):
         seconds.labels(route)
         for outcome in ("ok", "error", "cancelled"):
             requests.labels(route, outcome)
-
-    questions = Counter("shop_questions", "Calls", ["digest"], registry=registry)
+    sizes = Counter("shop_question_sizes", "By length", ["characters"], registry=registry)
 
     async def call(route, question, customer):
         known = route if route in ("answers", "jobs") else "other"
-        questions.labels(str(hash(question))).inc()
         outcome, began_s = "error", time.perf_counter()
         try:
             result = await answer(route, question, customer)
@@ -13431,6 +13468,7 @@ def with_metrics(answer, registry):
             raise
         finally:
             requests.labels(known, outcome).inc()
+            sizes.labels(len(question)).inc()
             seconds.labels(known).observe(time.perf_counter() - began_s)
 
     return call
@@ -13792,8 +13830,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires"
-# Counters as they are: the bad minutes drown in the days before.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires: 20 %"
+# More than 20 %, where 20 % are enough.
 import asyncio
 import time
 
@@ -13837,8 +13875,8 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          sum((shop_requests_total{outcome="error"})) / sum((shop_requests_total)) > 0.1
-          and sum((shop_requests_total)) > 100
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.2
+          and sum(rate(shop_requests_total[2m])) > 0.2
         for: 5m
         labels:
           severity: page
@@ -13847,8 +13885,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="alerts at each evaluation|when the alert fires"
-# delta is no rate: a restart counts backwards.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires: all of the route jobs"
+# One route speaks for all.
 import asyncio
 import time
 
@@ -13892,8 +13930,8 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          sum(delta(shop_requests_total{outcome="error"}[2m])) / sum(delta(shop_requests_total[2m])) > 0.1
-          and sum(delta(shop_requests_total[2m])) > 20
+          sum(rate(shop_requests_total{outcome="error",route="answers"}[2m])) / sum(rate(shop_requests_total{route="answers"}[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
         for: 5m
         labels:
           severity: page
@@ -14120,8 +14158,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="for one minute"
-# No wait: one bad minute is enough.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="alerts with other labels"
+# The share is a label: a new alert at each evaluation.
 import asyncio
 import time
 
@@ -14165,18 +14203,19 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          sum(rate(shop_requests_total{outcome="error"}[10m])) / sum(rate(shop_requests_total[10m])) > 0.12
           and sum(rate(shop_requests_total[2m])) > 0.2
         for: 0m
         labels:
           severity: page
+          share: "{{ $value }}"
         annotations:
           summary: "{{ $value | humanizePercentage }} of the requests end in an error"
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="for one minute"
-# A wait that is shorter than the window remembers a bad minute.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="all in one half of the minute"
+# The last two scrapes alone.
 import asyncio
 import time
 
@@ -14220,8 +14259,8 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          sum(rate(shop_requests_total{outcome="error"}[5m])) / sum(rate(shop_requests_total[5m])) > 0.05
-          and sum(rate(shop_requests_total[5m])) > 0.2
+          sum(irate(shop_requests_total{outcome="error"}[5m])) / sum(irate(shop_requests_total[5m])) > 0.1
+          and sum(irate(shop_requests_total[5m])) > 0.2
         for: 5m
         labels:
           severity: page
@@ -14230,8 +14269,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires"
-# A wait of ten minutes and what the window adds.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="for an hour"
+# What went on for long is no news.
 import asyncio
 import time
 
@@ -14275,9 +14314,10 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
-          and sum(rate(shop_requests_total[2m])) > 0.2
-        for: 10m
+          (sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2)
+          unless sum(rate(shop_requests_total{outcome="error"}[2m] offset 25m)) / sum(rate(shop_requests_total[2m] offset 25m)) > 0.1
+        for: 5m
         labels:
           severity: page
         annotations:
@@ -14285,7 +14325,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="to a minute between"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="last in a minute from"
 # A window of an hour with a low threshold: the end is not seen.
 import asyncio
 import time
@@ -14341,7 +14381,7 @@ groups:
 
 
 # %% tags=["wrong"] exercise="5.5" outcome="failed" message="two scrapes in a row"
-# A window of two scrapes: where they fail, the wait begins again.
+# A window of three scrapes: where two fail, the wait begins again.
 import asyncio
 import time
 
@@ -14385,8 +14425,8 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          sum(rate(shop_requests_total{outcome="error"}[1m])) / sum(rate(shop_requests_total[1m])) > 0.1
-          and sum(rate(shop_requests_total[1m])) > 0.2
+          sum(rate(shop_requests_total{outcome="error"}[90s])) / sum(rate(shop_requests_total[90s])) > 0.1
+          and sum(rate(shop_requests_total[90s])) > 0.2
         for: 5m
         labels:
           severity: page
@@ -14450,8 +14490,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires"
-# The mean of the replicas' shares.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires: most of other"
+# Unknown routes are left out.
 import asyncio
 import time
 
@@ -14495,7 +14535,7 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          avg(sum by (instance) (rate(shop_requests_total{outcome="error"}[2m])) / sum by (instance) (rate(shop_requests_total[2m]))) > 0.1
+          sum(rate(shop_requests_total{outcome="error",route!="other"}[2m])) / sum(rate(shop_requests_total{route!="other"}[2m])) > 0.1
           and sum(rate(shop_requests_total[2m])) > 0.2
         for: 5m
         labels:
@@ -14505,8 +14545,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="half are cancelled"
-# Whatever did not end well is an error, also who left.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="97 % are cancelled"
+# Errors for each good answer, not for each request.
 import asyncio
 import time
 
@@ -14550,7 +14590,7 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          sum(rate(shop_requests_total{outcome!="ok"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total{outcome="ok"}[2m])) > 0.1
           and sum(rate(shop_requests_total[2m])) > 0.2
         for: 5m
         labels:
@@ -14560,8 +14600,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires: 1 %"
-# A threshold that a good day passes.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="all take 3 seconds"
+# Slow answers, too.
 import asyncio
 import time
 
@@ -14605,8 +14645,9 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.005
-          and sum(rate(shop_requests_total[2m])) > 0.2
+          (sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2)
+          or histogram_quantile(0.99, sum by (le) (rate(shop_request_seconds_bucket[2m]))) > 2
         for: 5m
         labels:
           severity: page
@@ -14615,8 +14656,8 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="when the alert fires: (a request|no request|no metrics)"
-# No metrics count as no good answer.
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="no (request|metrics) after minute"
+# No requests, too.
 import asyncio
 import time
 
@@ -14660,8 +14701,9 @@ groups:
     rules:
       - alert: ShopErrors
         expr: |
-          ((1 - sum(rate(shop_requests_total{outcome!="error"}[2m])) / sum(rate(shop_requests_total[2m]))) > 0.1
-          and sum(rate(shop_requests_total[2m])) > 0.2) or (1 - (sum(rate(shop_requests_total[2m])) or vector(0)) == 1)
+          (sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2)
+          or ((sum(rate(shop_requests_total[2m])) or vector(0)) == 0 and on() sum(rate(shop_requests_total[10m] offset 10m)) > 0.2)
         for: 5m
         labels:
           severity: page
@@ -14952,8 +14994,8 @@ print(f"version 4, on ten tickets: {few.decision}; {few.reason}")
 #
 # ### Deeper: a gate of your own
 #
-# The library's gate uses a bound that holds for scores of any shape. Yours may use any sound test that you know: of signs, of ranks, by
-# drawing again, by Student's t.
+# The library's gate uses a bound that holds for scores of any shape. Yours may use any sound test of a mean that you know: by drawing
+# again, by throwing the signs again, by Student's t. (A test of signs or of ranks does not see how large a loss is.)
 #
 # ### Exercise 5.7: a gate for few samples (20 minutes, medium)
 #
@@ -14962,13 +15004,15 @@ print(f"version 4, on ten tickets: {few.decision}; {few.reason}")
 # Write `gate(live, candidate)`. Both are lists of scores, 0 to 1, of the same examples in the same order. It returns `"promote"`, `"refuse"`
 # or `"undecided"`.
 #
-# - A candidate that is only as good as the live version is promoted in at most one comparison of twenty, and refused in at most one of
-#   twenty. That holds for scores of 0 and 1 (or False and True) and for fractions, for ten examples and for a hundred.
-# - One that is worse is promoted more seldom still.
+# - *Good* means the mean of all scores. A candidate that is only as good as the live version is promoted in at most one comparison of
+#   twenty, and refused in at most one of twenty. That holds for scores of 0 and 1 (or False and True) and for fractions, from ten examples to
+#   a hundred. (From four to nine, one of ten will do.)
+# - One that is worse is promoted more seldom still (one of forty at most): also one that is a little better on most examples, and so much
+#   worse on a few that its mean is lower.
 # - Of 40 examples that are right or wrong, a candidate that is 35 points better is promoted, and one that is 35 points worse refused, in at
 #   least four comparisons of five.
 # - Of 60 examples whose scores lie all over the scale, the same holds for a candidate that is some ten points better, or worse, on each.
-# - Three examples or fewer decide nothing, nor do scores that are all the same for both.
+# - Three examples or fewer, or none, decide nothing, nor do scores that are all the same for both: `"undecided"`.
 # - The lists are left as they were.
 
 # %% name="given-5-7" tags=["needs"]
@@ -14996,21 +15040,15 @@ def gate(live, candidate):
 
 
 # %% tags=["right"] exercise="5.7"
-# The exact sign test: how often does a fair coin fall so?
-from math import comb
-
-
+# A bootstrap: the differences are drawn again, and the middle 95 % of their means looked at.
 def gate(live, candidate):
-    wins = sum(after > before for before, after in zip(live, candidate))
-    losses = sum(after < before for before, after in zip(live, candidate))
-
-    def by_chance(count):
-        tossed = wins + losses
-        return sum(comb(tossed, k) for k in range(count, tossed + 1)) / 2**tossed
-
-    if by_chance(wins) <= 0.025:
+    differences = np.array(candidate, dtype=float) - np.array(live, dtype=float)
+    if len(differences) < 4:
+        return "undecided"
+    means = np.random.default_rng(3).choice(differences, (1_000, len(differences))).mean(axis=1)
+    if np.quantile(means, 0.025) > 0:
         return "promote"
-    return "refuse" if by_chance(losses) <= 0.025 else "undecided"
+    return "refuse" if np.quantile(means, 0.975) < 0 else "undecided"
 
 
 # %% tags=["right"] exercise="5.7"
@@ -15059,20 +15097,45 @@ def gate(live, candidate):
     return "promote" if difference > 0 else "refuse" if difference < 0 else "undecided"
 
 
-# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'.*as good, 10 examples"
-# Five points are taken for a difference, however few the examples.
-def gate(live, candidate):
-    difference = (sum(candidate) - sum(live)) / len(live)
-    return "promote" if difference > 0.05 else "refuse" if difference < -0.05 else "undecided"
-
-
-# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'"
-# One standard error is a two-thirds interval.
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="as good, [68] examples"
+# Of fewer than ten, ten points are taken for a difference.
 def gate(live, candidate):
     differences = np.subtract(candidate, live, dtype=float)
     if len(differences) < 4:
         return "undecided"
-    reach = differences.std(ddof=1) / len(differences) ** 0.5
+    reach = 2.2 * differences.std(ddof=1) / len(differences) ** 0.5 if len(differences) > 9 else 0.1
+    mean = differences.mean()
+    return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="worse in the mean by rare losses"
+# The exact sign test: a loss is a loss, however large.
+from math import comb
+
+
+def gate(live, candidate):
+    wins = sum(after > before for before, after in zip(live, candidate))
+    losses = sum(after < before for before, after in zip(live, candidate))
+
+    if wins + losses < 4:
+        return "undecided"
+
+    def by_chance(count):
+        tossed = wins + losses
+        return sum(comb(tossed, k) for k in range(count, tossed + 1)) / 2**tossed
+
+    if by_chance(wins) <= 0.025:
+        return "promote"
+    return "refuse" if by_chance(losses) <= 0.025 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'"
+# The middle 85 % of what chance makes.
+def gate(live, candidate):
+    differences = np.subtract(candidate, live, dtype=float)
+    if len(differences) < 4:
+        return "undecided"
+    reach = 1.44 * differences.std(ddof=1) / len(differences) ** 0.5
     mean = differences.mean()
     return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
 
@@ -15154,21 +15217,26 @@ def gate(live, candidate):
     return "refuse" if np.quantile(weights @ [*differences, 1.0], 0.975) < 0 else "undecided"
 
 
-# %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate.*0, 0, 0.*1, 1, 1"
-# Three equal differences have no spread, and look certain.
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate.*0.1, 0.2, 0.1.*0.9, 0.95, 0.85"
+# Student's t, by its table, of three examples, too; only equal differences are waited for.
 def gate(live, candidate):
     differences = np.subtract(candidate, live, dtype=float)
-    if len(differences) < 2:
+    count = len(differences)
+    if count < 3 or (count < 6 and np.ptp(differences) < 1e-9):
         return "undecided"
-    reach = 2.2 * differences.std(ddof=1) / len(differences) ** 0.5
+    quantile = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}.get(count, 2.3)
+    reach = quantile * differences.std(ddof=1) / count**0.5
     mean = differences.mean()
     return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
 
 
 # %% tags=["wrong"] exercise="5.7" outcome="failed" message="the lists are left as they were"
-# Decides rightly, and empties what it was given.
+# Decides rightly, and puts what it was given in order where there is much of it.
 def gate(live, candidate):
-    differences = np.array([candidate.pop() - live.pop() for _ in range(len(live))], dtype=float)
+    differences = np.subtract(candidate, live, dtype=float)
+    if len(live) > 10:
+        live.sort()
+        candidate.sort()
     weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)
     if np.quantile(weights @ [*differences, -1.0], 0.025) > 0:
         return "promote"
@@ -15176,9 +15244,9 @@ def gate(live, candidate):
 
 
 # %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate of the same scores"
-# An equal one is let through.
+# What is right throughout is let through.
 def gate(live, candidate):
-    if live == candidate:
+    if live and min(*live, *candidate) == 1:
         return "promote"
     differences = np.subtract(candidate, live, dtype=float)
     weights = np.random.default_rng(0).dirichlet(np.ones(len(differences) + 1), size=2_000)

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
+import orjson
 import requests
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -196,8 +197,15 @@ class JsonLines(SpanExporter):
         if spans and spans[0].resource is not self._resource:  # all of a batch have the same
             self._resource = spans[0].resource
             self._shown = json.loads(self._resource.to_json())
-        append_lines(self._path, "".join(f"{json.dumps(_fields(each, self._shown))}\n" for each in spans))
+        append_lines(self._path, "".join(_line(_fields(each, self._shown)) for each in spans))
         return SpanExportResult.SUCCESS
+
+
+def _line(fields: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE).decode()
+    except TypeError:  # a number of more than 64 bits, which json can write
+        return f"{json.dumps(fields)}\n"
 
 
 def _fields(span: ReadableSpan, resource: Any) -> dict[str, Any]:

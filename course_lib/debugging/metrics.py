@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -60,6 +60,7 @@ class MetricsCollector(CallListener):
         self._fallbacks = counter("dspy_fallbacks", "Another adapter or model was asked", ["kind"])
         self._retries = counter("dspy_retries", "Attempts that failed or were repeated", ["error"])
         self._breaker = gauge("dspy_breaker_open", "1 open, 0.5 half-open, 0 closed", ["breaker"])
+        self._of: Callable[..., Any] = cache(lambda metric, *values: metric.labels(*values))  # that one locks
 
     def _begin_anew(self) -> None:
         """Open in a forked child the locks of the library, which a thread of the parent may have held."""
@@ -96,7 +97,7 @@ class MetricsCollector(CallListener):
         if call.kind == MODULE and call.is_outermost:
             named = getattr(call.instance, "observed_program", call.instance)
             call.data = self._bounded("program", type(named).__name__)
-            self._in_flight.labels(call.data).inc()
+            self._of(self._in_flight, call.data).inc()
 
     def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:  # noqa: ARG002
         """Count a call that has ended."""
@@ -105,47 +106,47 @@ class MetricsCollector(CallListener):
         if call.kind == LM:
             self._count_model(call, failed, took_s)
         elif call.kind == PARSE and failed:
-            self._unparsed.labels(self._bounded("adapter", call.name)).inc()
+            self._of(self._unparsed, self._bounded("adapter", call.name)).inc()
         elif call.kind == MODULE and call.is_outermost:
-            self._in_flight.labels(call.data).dec()
-            self._requests.labels(call.data, failed).inc()
+            self._of(self._in_flight, call.data).dec()
+            self._of(self._requests, call.data, failed).inc()
             if not isinstance(error, CANCELLED):
-                self._request_s.labels(call.data).observe(took_s)
+                self._of(self._request_s, call.data).observe(took_s)
 
     def _count_model(self, call: Call, failed: str, took_s: float) -> None:
         heard = call.heard
         asked = self._bounded("model", attributes.model_of(call.name))
         if heard is None or heard.usage is None:
             if failed:
-                self._model_calls.labels(asked, failed).inc()
+                self._of(self._model_calls, asked, failed).inc()
             elif call.data is None:  # a TieredCache has told its tier
-                self._hits.labels("dspy").inc()
+                self._of(self._hits, "dspy").inc()
             return
         model, usage = self._bounded("model", attributes.model_of(heard.model)), heard.usage
-        self._model_calls.labels(model, failed).inc()
-        self._tokens.labels(model, "input").inc(usage.prompt_tokens)
-        self._tokens.labels(model, "output").inc(usage.completion_tokens)
-        self._cost.labels(model).inc(usage.cost_usd)
+        self._of(self._model_calls, model, failed).inc()
+        self._of(self._tokens, model, "input").inc(usage.prompt_tokens)
+        self._of(self._tokens, model, "output").inc(usage.completion_tokens)
+        self._of(self._cost, model).inc(usage.cost_usd)
         if not failed:
-            self._model_s.labels(model).observe(took_s)
+            self._of(self._model_s, model).observe(took_s)
         if heard.first_token_s is not None:
-            self._first_s.labels(model).observe(heard.first_token_s - call.begun_s)
+            self._of(self._first_s, model).observe(heard.first_token_s - call.begun_s)
 
     def noted(self, call: Call | None, name: str, facts: Mapping[str, Fact]) -> None:
         """Count a note."""
         if name == "breaker":
-            gauge = self._breaker.labels(self._bounded("breaker", facts["breaker"]))
+            gauge = self._of(self._breaker, self._bounded("breaker", facts["breaker"]))
             gauge.set(_BREAKER.get(str(facts["state"]), 1.0))
         elif name == "cache.hit":
-            self._hits.labels(self._bounded("tier", facts["tier"])).inc()
+            self._of(self._hits, self._bounded("tier", facts["tier"])).inc()
             if call is not None:
                 call.data = call.data or "hit"
         elif name == "cache.miss":
             self._misses.inc()
         elif name in ("fallback", "adapter.fallback"):
-            self._fallbacks.labels("model" if name == "fallback" else "adapter").inc()
+            self._of(self._fallbacks, "model" if name == "fallback" else "adapter").inc()
         elif name in ("retry", "attempt.failed"):
-            self._retries.labels(self._bounded("error", facts["error"])).inc()
+            self._of(self._retries, self._bounded("error", facts["error"])).inc()
 
     def _bounded(self, label: str, value: object) -> str:
         seen, text = self._seen.setdefault(label, set()), str(value)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
@@ -25,8 +26,9 @@ from course_lib.redaction import redact_value
 
 _LONGEST_WORDS = 500
 MOST_EVENTS, MOST_ATTRIBUTES, LONGEST_VALUE = 128, 128, 16_384
+ALL = TraceIdRatioBased(1.0)
 _SCOPE = InstrumentationScope("course_lib.debugging")
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_FLAGS = {True: TraceFlags(TraceFlags.SAMPLED), False: TraceFlags(TraceFlags.DEFAULT)}
 _PLAIN = (str, bool, int, float)
 
 _random = random.Random()  # ids, apart from a program's own seed
@@ -40,16 +42,21 @@ class Place(NamedTuple):
 
     trace_id: int
     span_id: int
+    is_sampled: bool = True
+    """Whether spans of this trace are kept."""
 
     @classmethod
-    def below(cls, parent: Place | None) -> Place:
-        """Return a new place, in a trace of its own without a parent."""
-        trace_id = parent.trace_id if parent else _random.getrandbits(128) or 1
-        return cls(trace_id, _random.getrandbits(64) or 1)
+    def below(cls, parent: Place | None, sampler: TraceIdRatioBased = ALL) -> Place:
+        """Return a new place; without a parent in a trace of its own, kept or not as its id says."""
+        span_id = _random.getrandbits(64) or 1
+        if parent:
+            return cls(parent.trace_id, span_id, parent.is_sampled)
+        trace_id = _random.getrandbits(128) or 1
+        return cls(trace_id, span_id, trace_id & sampler.TRACE_ID_LIMIT < sampler.bound)
 
     def context(self) -> SpanContext:
         """Return it as OpenTelemetry has it."""
-        return SpanContext(self.trace_id, self.span_id, is_remote=False, trace_flags=_SAMPLED)
+        return SpanContext(self.trace_id, self.span_id, is_remote=False, trace_flags=_FLAGS[self.is_sampled])
 
 
 class Span:

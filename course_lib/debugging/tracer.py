@@ -21,6 +21,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -55,6 +56,7 @@ class Tracer(CallListener):
         redact: Callable[[Any], Any] = redact_value,
         kept: int = 10_000,
         service: str = "course",
+        share: float = 1.0,
     ) -> None:
         """Say where spans go, beside memory.
 
@@ -67,11 +69,16 @@ class Tracer(CallListener):
             redact: takes personal data and secrets out of content: of JSON values, nested.
             kept: so many spans are kept in memory, the last ones.
             service: the resource's `service.name`.
+            share: of the traces that begin here, chosen by their id, as by OpenTelemetry's TraceIdRatioBased.
+                Below 1, the flag of a trace from elsewhere is obeyed, as by ParentBased; 1 keeps those too.
+                What is not kept costs next to nothing, and has ids still: for logs, and for inject().
 
         Raises:
             ExporterError: a file that cannot be written, or an address that is none.
+            ValueError: a share that is not from 0 to 1.
         """
         super().__init__()
+        self._sampler = TraceIdRatioBased(share)
         to: list[tuple[str, SpanExporter]] = [(type(each).__name__, each) for each in more]
         to += [(str(file), JsonLines(file))] if file else []
         to += [(exporters.shown(collector), exporters.collector(collector, headers))] if collector else []
@@ -140,7 +147,10 @@ class Tracer(CallListener):
             facts: attributes.
         """
         call = Call(BLOCK, None, self, self.current())
-        span = call.data = Span(name, self._place_of(call.parent) if of is None else _sent(of), kind)
+        parent = self._place_of(call.parent) if of is None else self._sent(of)
+        span = Span(name, parent, kind)
+        span.place = Place.below(parent, self._sampler)
+        call.data = span if span.place.is_sampled else span.place
         span.attributes |= {"dspy.kind": BLOCK, **facts}
         span.redact = self._redact
         try:
@@ -157,17 +167,36 @@ class Tracer(CallListener):
 
         `httpx.get(url, headers=tracer.inject({}))`; the other side opens `span(name, of=request.headers)`.
         """
-        if place := self._place_of(self.current()):
+        if place := self.place:
             span = NonRecordingSpan(place.context())
             _W3C.inject(carrier, trace.set_span_in_context(span, Context()))
         return carrier
 
+    @property
+    def place(self) -> Place | None:
+        """The ids of the span that is open in this context, sampled or not."""
+        return self._place_of(self.current())
+
+    @property
+    def hears(self) -> bool:
+        """Whether a call that begins here would have a span."""
+        place = self.place
+        return place is None or place.is_sampled
+
     # -- what CallListener says ----------------------------------------------------------------------
+
+    def passes_over(self, parent: Call) -> bool:
+        """Say whether what stands in a call is of a trace that is not kept."""
+        return isinstance(parent.data, Place) and not parent.data.is_sampled
 
     def began(self, call: Call, inputs: Mapping[str, Any]) -> None:
         """Open the span of a call; what is known of it already is written when it ends."""
-        span = call.data = Span("", self._place_of(call.parent))
-        span.redact = self._redact
+        parent = self._place_of(call.parent)
+        place = call.data = Place.below(parent, self._sampler)
+        if not place.is_sampled:
+            return
+        span = call.data = Span("", parent)
+        span.place, span.redact = place, self._redact
         if call.kind == LM:
             span.kind = SpanKind.CLIENT
             span.attributes = attributes.settings_of(call, inputs)
@@ -213,20 +242,21 @@ class Tracer(CallListener):
         """End a span; calls that outlive it still find their parent, but no longer what it holds."""
         span.end()
         call.data = span.place
-        self.finished(span)
+        if span.place.is_sampled:
+            self.finished(span)
 
     def _place_of(self, call: Call | None) -> Place | None:
         data = call.data if call else None
         return data.place if isinstance(data, Span) else data
 
-
-def _sent(carrier: Mapping[str, Any]) -> Place | None:
-    """Return the place that a carrier names; None for none, and for what is no `traceparent`."""
-    given = carrier.get("traceparent")
-    if not isinstance(given, str):
-        return None
-    named = trace.get_current_span(_W3C.extract({"traceparent": given}, Context())).get_span_context()
-    return Place(named.trace_id, named.span_id) if named.is_valid else None
+    def _sent(self, carrier: Mapping[str, Any]) -> Place | None:
+        """Return the place that a carrier names; None for none, and for what is no `traceparent`."""
+        given = carrier.get("traceparent")
+        if not isinstance(given, str):
+            return None
+        named = trace.get_current_span(_W3C.extract({"traceparent": given}, Context())).get_span_context()
+        is_sampled = named.trace_flags.sampled or self._sampler.rate == 1
+        return Place(named.trace_id, named.span_id, is_sampled) if named.is_valid else None
 
 
 _to_log = logging.getLogger("course_lib.trace").info

@@ -12,6 +12,7 @@ Everything that is kept has the tags of its tenant and customer, so that forget(
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import hmac
 import logging
@@ -140,7 +141,7 @@ class Answering:
         self.breaker = CircuitBreaker(config.model, threshold=5, is_failure=is_outage)
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
         self._at_once = fronted(self.lm, _AtOnce)
-        self._listeners = [Together(*listeners), self.cache.watcher]
+        self._listeners, self._together = listeners, functools.cache(Together)
         self.programs = {
             (name, version): program
             for name in config.programs
@@ -248,7 +249,8 @@ class Answering:
 
     @contextmanager
     def _asking(self, asked: Asked, used: UsageTracker) -> Iterator[None]:
-        settings = {"lm": self.lm, "callbacks": self._listeners, "usage_tracker": used, **_LEAN}
+        heard = self._together(*(each for each in self._listeners if each.hears), self.cache.watcher)
+        settings = {"lm": self.lm, "callbacks": [heard], "usage_tracker": used, **_LEAN}
         with self._scoped(asked), dspy.context(**settings):
             yield
 

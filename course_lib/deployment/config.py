@@ -46,7 +46,12 @@ Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,31}$")]
 Roles = Annotated[frozenset[Role], Field(min_length=1)]
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "development": {"docs": True, "requests_per_minute": 6_000, "tokens_per_day": 20_000_000},
+    "development": {
+        "docs": True,
+        "requests_per_minute": 6_000,
+        "tokens_per_day": 20_000_000,
+        "trace_share": 1.0,
+    },
     "staging": {"docs": True},
 }
 _SECRET_CHARS = 32
@@ -136,6 +141,8 @@ class DeploymentConfig(BaseSettings):
     gateway_deadline_s: Seconds = 30.0
     drain_s: Seconds = 10.0
     trace_content: bool = False
+    trace_share: float = Field(0.1, ge=0, le=1)
+    """Of the requests, that have spans; in development all. Metrics and the log have every request."""
     records_folder: DirectoryPath | None = None
     """Where all replicas and workers of a machine write a log of requests, and spans; None: nowhere."""
     retention_days: int = Field(90, ge=0)

@@ -63,6 +63,7 @@ _BREAKERS = {"{{breaker}} of {{instance}}": f"dspy_breaker_open{{{_DESK}}}"}
 _PARTS = {"{{part}}": f"min by (part) (service_part_ok{{{_DESK}}})"}
 _UNDER_WAY = {"{{program}}": f"sum by (program) (dspy_requests_in_flight{{{_DESK}}})"}
 _CACHE = {
+    "answers given again, {{program}}": _rate("service_repeated_total", "program"),
     "hits, {{tier}}": _rate("dspy_cache_hits_total", "tier"),
     "misses": _rate("dspy_cache_misses_total", ""),
 }

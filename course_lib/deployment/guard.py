@@ -84,6 +84,8 @@ class Guard:
             buckets=_BUCKETS_S,
             registry=registry,
         )
+        repeated = "Answers that memory had, so that no program asked for them"
+        self._repeated = Counter("service_repeated", repeated, ["program"], registry=registry)
         self._counted: dict[tuple[str, int], Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +127,7 @@ class Guard:
             is_history = scope["method"] == "GET" and route in PROGRAM_PATHS  # no program is asked
             self._count("/v1/history" if is_history else route, status, took_s)
             if self._logs and (seen := scope.get("course")):  # nobody's requests are counted, not logged
-                who = seen.caller.tenant, seen.subject
+                who = seen.caller.tenant, seen.subject, seen.trace_id
                 ended = Ended(time.time(), took_s, request_id, scope["method"], route, status or 499, *who)
                 self._records.put(ended)
 
@@ -175,16 +177,19 @@ class Guard:
             if said is not None:  # this tenant's before, or it would not be in memory
                 self._keys[seen.digest] = said.key, customer
                 self._service.count(seen.caller, "answer.repeated", PROGRAM_PATHS[path])
+                self._repeated.labels(PROGRAM_PATHS[path]).inc()
                 await _send(send, 200, reply(said, seen.request_id), _JSON)
                 return
         await self._traced(scope, _again(body, receive), send)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Ask a program's model; let the application answer the rest."""
+        seen = of_request(scope)
+        seen.trace_id = place.trace_id if (place := self._service.tracer.place) else None
         if "course_asked" not in scope:
             await self._app(scope, receive, send)
             return
-        seen, asked = of_request(scope), scope["course_asked"]
+        asked = scope["course_asked"]
         self._records.mark(seen.subject)
         await self._quotas.check_tokens(seen.caller)
         said = await self._answering.ask(asked)

@@ -53,6 +53,8 @@ class Ended(NamedTuple):
     status: int
     tenant: str
     subject: str | None
+    trace_id: int | None
+    """Also of a trace whose spans are not kept: others may have kept theirs. Memory's answers have none."""
 
 
 class Records:
@@ -66,6 +68,7 @@ class Records:
             content=config.trace_content,
             kept=_KEPT_SPANS,
             service="desk",
+            share=config.trace_share,
         )
         self.places: list[Lines] = []
         """Where export and erasure find a customer."""
@@ -174,5 +177,6 @@ def _line(ended: Ended) -> str:
         "service.name": "desk",
         "url.path": ended.route,
     }
+    fields |= {"trace.id": f"{ended.trace_id:032x}"} if ended.trace_id else {}
     fields |= {"user.id": ended.subject} if ended.subject else {}
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE).decode()

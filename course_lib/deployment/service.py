@@ -59,6 +59,7 @@ class Seen:
     idempotency_key: str | None = None
     subject: str | None = None
     """The pseudonym of the customer that it names."""
+    trace_id: int | None = None
 
 
 def of_request(scope: Scope) -> Seen:

@@ -59,7 +59,7 @@ def show(run: Run) -> Rendered:
         return Rendered(f'<p style="{INK}">{_IDLE}</p>', _IDLE)
     known = {"at_s", *GOOD, *PERCENTILES, *PARTS}
     said = [*GOOD, *sorted({name for tick in run.ticks for name in tick} - known)]
-    strips = {"answers per second": said, "ms until an answer": [*PERCENTILES], "jobs and parts": PARTS}
+    strips = {"answers per second": said, "ms until an answer": [*PERCENTILES], "jobs, parts": PARTS}
     summary = _summary(run, said)
     phases = [_row(run, *each) for each in run.phases()[-_MOST_PHASES:]]
     tables = [table(phases, caption=_PHASES), table(run.replicas, caption=_REPLICAS)]
@@ -140,10 +140,8 @@ class MissionControl(Lab):
         offered = {"model": tuple(MODEL), **dict.fromkeys(self.parts, ("kill", "start"))}
         for _, name, what in script:
             if what not in offered.get(name, ()):
-                known = ", ".join(offered.get(name, offered))
-                raise CourseError(
-                    f"the script has {(name, what)!r}, which cannot be pressed; choose of: {known}"
-                )
+                known, pair = ", ".join(offered.get(name, offered)), (name, what)
+                raise CourseError(f"the script has {pair!r}, which cannot be pressed; choose of: {known}")
         self._over.clear()
         self.button.description = "Stop"
         self.say("Starting …")
@@ -152,9 +150,9 @@ class MissionControl(Lab):
 
     def stop(self) -> None:
         """End the load; all faults are undone."""
+        if self.is_running and not self._over.is_set():
+            self.say("Ending: all faults are undone first …")
         self._over.set()
-        if self.is_running:
-            self.say("Ending: all faults are undone …")
 
     async def run(self, script: Script = (), *, for_s: float = MOST_S) -> None:
         """Run for so long with faults by a script; return when all of them are undone."""
@@ -165,7 +163,7 @@ class MissionControl(Lab):
             await asyncio.shield(self.flight)
         except asyncio.CancelledError:  # the cell was interrupted
             self.stop()
-            await self.flight
+            await asyncio.wait([self.flight])  # a second interrupt ends this wait, and not the mending
             raise
 
     def close(self) -> None:
@@ -188,6 +186,8 @@ class MissionControl(Lab):
         except CourseError as error:
             words = f"Ended: {error}"
         finally:
+            if self._given is None:
+                self.say("Ending: the stack ends, within ten seconds …")
             await asyncio.to_thread(opened.close)
             self.button.description = "Start"
         self.say(words)
@@ -199,7 +199,7 @@ class MissionControl(Lab):
         self._usual = as_values(mine) if mine else None
         self.seen, self._is_up = Run(), True
         self.say("Asking. Break something.")
-        presses = asyncio.gather(*(self._press_at(*each) for each in script), return_exceptions=True)
+        presses = asyncio.create_task(self._press_all(script))
         rate_per_s, seen = partial(getattr, self.rate, "value"), lambda: self.show(show(self.seen))
         async with Load(stack, self.seen, rate_per_s, seen) as load:
             try:
@@ -210,15 +210,17 @@ class MissionControl(Lab):
         self.show(show(self.seen))
         if not load.is_there():
             return "Ended with the stack. Open a stack again, and mission_control(stack) for it."
-        left = [name for name, button in self.parts.items() if button.description.startswith("start")]
-        if left:
-            return f"Ended, but {', '.join(left)} did not start again: end the stack, and open it again."
-        jobs = len(self.seen.jobs)
-        return (
-            "Ended, and every fault is undone. Start begins anew." + bool(jobs) * f" Jobs not done: {jobs}."
-        )
+        if self._faults:
+            return f"Ended, but not undone: {self._left()}. End the stack, and open it again."
+        late = f" Jobs not done: {len(self.seen.jobs)}." if self.seen.jobs else ""
+        return f"Ended, and every fault is undone. Start begins anew.{late}"
 
     # -- faults ----------------------------------------------------------------------------------------
+
+    async def _press_all(self, script: Script) -> None:
+        async with asyncio.TaskGroup() as group:
+            for each in script:
+                group.create_task(self._press_at(*each))
 
     async def _press_at(self, second: float, name: str, what: str) -> None:
         await asyncio.sleep(max(0.0, second - self.seen.now_s()))
@@ -255,10 +257,12 @@ class MissionControl(Lab):
             is_gone, told = word == "start", f"{name} stays as it is: {error}"
         else:
             is_gone, told = word == "kill", f"{name} is {'gone' if word == 'kill' else 'there again'}."
+            if (word, name) == ("start", "worker"):  # of all parts, it alone has no way to say so
+                told = "worker is started: it takes jobs when it has loaded, in some seconds."
         if not is_gone:
             self._mends(name)
         self._label(name, "start" if is_gone else "kill")
-        self.say(told)
+        self._tell(told)
 
     def _label(self, name: str, word: str) -> None:
         self.parts[name].description = f"{word} {name}"
@@ -267,9 +271,9 @@ class MissionControl(Lab):
     def _choose_model(self, what: str) -> None:
         if what == self._model:
             return
+        if self._is_up and self._usual is None:
+            self.say("The stack's model has no profile of yours: name one with @, after lm.profile(...).")
         if not self._may_break() or self._usual is None:
-            if self._is_up:
-                self.say("The stack's model has no profile of yours: name one with @, after lm.profile(...).")
             self.model.value = self._model
             return
         self._model = what
@@ -278,16 +282,27 @@ class MissionControl(Lab):
 
     async def _model_is(self, what: str) -> None:
         async with self._turn:  # one after the other, however fast they are chosen
-            await asyncio.to_thread(lm.profile, self._profile, **(MODEL[what] or self._usual or {}))
+            try:
+                await asyncio.to_thread(lm.profile, self._profile, **(MODEL[what] or self._usual or {}))
+            except CourseError as error:
+                self._tell(f"The model stays as it is: {error}")
+                return
             self._mends("model")
             if what != USUAL:
                 self._breaks("model", f"model {what}")
-        self.say(f"The model is {what}.")
+        self._tell(f"The model is {what}.")
 
     def _may_break(self) -> bool:
         if not self._is_up:
             self.say("Nothing is asked at the moment: press Start first.")
         return self._is_up
+
+    def _tell(self, words: str) -> None:
+        """Say what has just happened, and what else is broken: a slow start may end long after its press."""
+        self.say(f"{words} Faults now: {self._left()}.")
+
+    def _left(self) -> str:
+        return ", ".join(fault.name for fault in self._faults.values()) or "none"
 
     def _breaks(self, what: str, name: str) -> None:
         self._faults[what] = Band(name, self.seen.now_s())
@@ -298,32 +313,33 @@ class MissionControl(Lab):
             fault.until_s = self.seen.now_s()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._told(work))
+        task = asyncio.get_running_loop().create_task(work)
         self._works.add(task)
         task.add_done_callback(self._works.discard)
 
-    async def _told(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except CourseError as error:
-            self.say(str(error))
-
     async def _mend_all(self, load: Load) -> None:
-        """Undo every fault; of a stack that was ended meanwhile, nothing is started again."""
-        self._is_up = False
-        if self._works:
+        """Undo every fault; of a stack that was ended meanwhile, nothing is started again.
+
+        The model is first: a replica that starts is ready only when nothing that it needs is missing.
+        """
+        self._is_up, tried = False, set[str]()
+        if self._model != USUAL:
+            self._do(self._model_is(USUAL))
+            self._model = self.model.value = USUAL
+        while self._works or (load.is_there() and not tried.issuperset(self._gone())):
+            for name in self._gone() if load.is_there() else ():
+                if name not in tried:
+                    self._label(name, "wait:")
+                    self._do(self._switched(name, "start"))
+                tried.add(name)
+            self.say(f"Ending, which waits a minute at most; faults now: {self._left()} …")
             await asyncio.wait(self._works)
-        try:
-            if self._model != USUAL:
-                await self._model_is(USUAL)
-                self._model = self.model.value = USUAL
-        finally:
-            for name, button in self.parts.items():
-                if button.description.startswith("start") and load.is_there():
-                    await self._switched(name, "start")
-        self.say("Ending: what was broken is there again; the last answers and jobs are waited for …")
         if load.is_there():
-            await load.recovered()
+            await load.recover(self.say)
+            await load.finish_jobs(self.say)
+
+    def _gone(self) -> list[str]:
+        return [name for name, button in self.parts.items() if button.description.startswith("start")]
 
 
 def mission_control(stack: Stack | None = None) -> MissionControl:

@@ -27,12 +27,14 @@ from course_lib.deployment import Stack
 from course_lib.labs.strips import Band, Tick
 
 GOOD = ("answered", "from cache")
-PARTS = ("jobs not done", "replicas ready", "breakers open")
+BREAKERS = ("model breaker open", "Redis breaker open")
+PARTS = ("jobs not done", "replicas ready", *BREAKERS)
+"""At a moment: how many jobs, and how many replicas of which that is so."""
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 _EVERY_S, _WINDOW_S, _SHORT_S = 0.5, 3.0, 0.05
-_GIVE_UP_S, _SCRAPE_S, _RECOVERS_S, _JOBS_END_S = 9.0, 0.4, 10.0, 15.0
+_GIVE_UP_S, _SCRAPE_S, _RECOVERS_S, _JOBS_END_S, _JOBS_AT_ONCE = 9.0, 0.4, 10.0, 15.0, 20
 _READ = ('service_requests_total{route="/v1/answers"', "dspy_cache_hits_total", "dspy_breaker_open")
-_BREAKERS, _BREAKER = "breakers not closed", {0.5: "half-open", 1.0: "open"}
+_NOT_CLOSED, _BREAKER = "breakers not closed", {0.5: "half-open", 1.0: "open"}
 
 
 class Answer(NamedTuple):
@@ -57,6 +59,7 @@ class Run:
     """What each said last, as a row."""
     jobs: dict[str, None] = field(default_factory=dict)
     """Those that are not known to be done, the oldest first."""
+    asked_until_s: float = math.inf
     begun_s: float = field(default_factory=time.perf_counter)
 
     def now_s(self) -> float:
@@ -64,8 +67,11 @@ class Run:
         return time.perf_counter() - self.begun_s
 
     def phases(self) -> list[tuple[float, float, str]]:
-        """Return (from second, until second, what was broken) of each while in which that was the same."""
-        end_s = self.ticks[-1]["at_s"] if self.ticks else 0.0
+        """Return (from second, until second, what was broken) of each while in which that was the same.
+
+        The wait for the last jobs is none: nothing is asked in it.
+        """
+        end_s = min(self.ticks[-1]["at_s"] if self.ticks else 0.0, self.asked_until_s)
         edges = {0.0, end_s, *(edge for each in self.faults for edge in (each.from_s, each.until_s))}
         found = []
         for begin, end in itertools.pairwise(sorted(edge for edge in edges if edge <= end_s)):
@@ -101,16 +107,9 @@ class Load:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Ask no more, let the jobs be done, and look once more."""
-        *asking, looking = self._tasks
-        for task in asking:
+        """Ask no more, and look once more."""
+        for task in self._tasks:
             task.cancel()
-        give_up_s = time.monotonic() + _JOBS_END_S
-        while self._run.jobs and self.is_there() and time.monotonic() < give_up_s:
-            with suppress(httpx.HTTPError):
-                await self._ask_jobs()
-            await asyncio.sleep(0.05)
-        looking.cancel()
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._look()
         await self._client.aclose()
@@ -128,13 +127,25 @@ class Load:
         await asyncio.wait([told, *self._tasks], timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
 
-    async def recovered(self) -> None:
+    async def recover(self, say: Callable[[str], None]) -> None:
         """Wait until every replica asks the model again, while questions still come."""
+        say(f"Ending: breakers are waited for, until they close, {_RECOVERS_S:.0f} s at most …")
         with suppress(TimeoutError):
             async with asyncio.timeout(_RECOVERS_S):
-                while self._run.ticks and self._run.ticks[-1]["breakers open"]:
+                while self._run.ticks and any(self._run.ticks[-1][name] for name in BREAKERS):
                     self._looked.clear()
                     await self._looked.wait()
+
+    async def finish_jobs(self, say: Callable[[str], None]) -> None:
+        """Ask no more questions, and wait until the jobs are done."""
+        say(f"Ending: {len(self._run.jobs)} jobs are waited for, {_JOBS_END_S:.0f} s at most …")
+        self._run.asked_until_s = self._run.now_s()
+        for task in self._tasks[:-1]:
+            task.cancel()
+        give_up_s = time.monotonic() + _JOBS_END_S
+        while self._run.jobs and self.is_there() and time.monotonic() < give_up_s:
+            await self._ask_jobs()
+            await asyncio.sleep(0.05)
 
     async def _asking(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -167,12 +178,15 @@ class Load:
                 response = await self._client.post("/v1/jobs", json={"program": "triage", "inputs": inputs})
                 if response.status_code == httpx.codes.ACCEPTED:
                     self._run.jobs[response.json()["id"]] = None
-                await self._ask_jobs()
+            await self._ask_jobs()
 
     async def _ask_jobs(self) -> None:
-        for job in list(self._run.jobs)[:5]:
-            if _json(await self._client.get(f"/v1/jobs/{job}")).get("status") in ("done", "dead"):
-                del self._run.jobs[job]
+        async def ask(job: str) -> None:
+            with suppress(httpx.HTTPError):
+                if _json(await self._client.get(f"/v1/jobs/{job}")).get("status") in ("done", "dead"):
+                    self._run.jobs.pop(job, None)
+
+        await asyncio.gather(*map(ask, itertools.islice(self._run.jobs, _JOBS_AT_ONCE)))
 
     # -- how it stands ---------------------------------------------------------------------------------
 
@@ -189,16 +203,16 @@ class Load:
         urls = zip(names, self._stack.replicas, strict=True)
         rows = run.replicas = await asyncio.gather(*(self._replica(name, url) for name, url in urls))
         new, self._counted = run.answers[self._counted :], len(run.answers)
-        said = Counter(each.said if each.said in GOOD else each.said.split()[0] for each in new)
+        said = Counter(each.said.split()[0] if each.said[0].isdigit() else each.said for each in new)
         since_s = at_s - (run.ticks[-1]["at_s"] if run.ticks else 0.0)
         ready = sum(row["ready"].startswith("yes") for row in rows)
-        parts = (len(run.jobs), ready, sum(bool(row[_BREAKERS]) for row in rows))
+        unwell = [sum(name.split()[0] in row[_NOT_CLOSED] for row in rows) for name in BREAKERS]
         run.ticks.append(
             {
                 "at_s": at_s,
                 **{name: count / since_s for name, count in said.items()},
                 **percentiles_ms([each for each in run.answers if each.at_s > at_s - _WINDOW_S]),
-                **dict(zip(PARTS, parts, strict=True)),
+                **dict(zip(PARTS, (len(run.jobs), ready, *unwell), strict=True)),
             }
         )
 
@@ -207,12 +221,12 @@ class Load:
             health = await self._client.get(f"{url}/health/ready", timeout=_SCRAPE_S)
             metrics = await self._client.get(f"{url}/metrics", timeout=_SCRAPE_S)
         except httpx.HTTPError:
-            return {"replica": name, "ready": "no answer", _BREAKERS: ""}
+            return {"replica": name, "ready": "no answer", _NOT_CLOSED: ""}
         missed = [part for part, text in _json(health).get("parts", {}).items() if text != "ok"]
         ready = "no" if not health.is_success else f"yes, without {', '.join(missed)}" if missed else "yes"
         samples = _samples(metrics.text)
         unwell = [
-            f"{each.labels['breaker']} {_BREAKER[each.value]}"
+            f"{'Redis' if each.labels['breaker'].startswith('Redis') else 'model'} {_BREAKER[each.value]}"
             for each in samples["dspy_breaker_open"]
             if each.value
         ]
@@ -223,7 +237,7 @@ class Load:
                 ("cache hits", "dspy_cache_hits_total"),
             )
         }
-        return {"replica": name, "ready": ready, _BREAKERS: ", ".join(unwell), **counts}
+        return {"replica": name, "ready": ready, _NOT_CLOSED: ", ".join(unwell), **counts}
 
 
 def _samples(text: str) -> dict[str, list[Any]]:

@@ -71,20 +71,26 @@ def drawn(
 
 
 def _strip(title: str, lines: Mapping[str, Sequence[float]], places: Sequence[float], top: int) -> list[str]:
-    is_log, base, at = "ms" in title.split(), top + 18 + _HIGH, _LEFT + 190
+    is_log, base = "ms" in title.split(), top + 18 + _HIGH
+    title += ", logarithmic" if is_log else ""
+    at = _LEFT + 15.0 + 7 * len(title)
     most = _rounded([value for values in lines.values() for value in values])
     axes = (
         f'<path d="M{_RIGHT} {base}H{_LEFT}V{top + 18}" style="fill:none;stroke:{_INK};stroke-opacity:.4"/>'
     )
     parts = [axes, _text(_LEFT, top + 10, title, weight=600)]
-    parts += [_text(_LEFT - 6, base + 4, "1" if is_log else "0", "end")]
-    parts += [_text(_LEFT - 6, top + 24, f"{most:g}", "end")]
+
+    def share(value: float) -> float:
+        return math.log(max(value, 1)) / math.log(most) if is_log else value / most
+
+    marks = [10.0**power for power in range(6)] if is_log else [0.0]
+    marks = [*(mark for mark in marks if share(mark) < 0.8), most]  # one below the other
+    parts += [_text(_LEFT - 6, base + 4 - _HIGH * share(mark), f"{mark:g}", "end") for mark in marks]
     for look, (name, values) in enumerate(lines.items()):
-        shares = [math.log(max(v, 1)) / math.log(most) if is_log else v / most for v in values]
         words = name if math.isnan(values[-1]) else f"{name} {values[-1]:.0f}"
-        parts.append(_path(zip(places, [base - _HIGH * share for share in shares], strict=True), look))
+        parts.append(_path(zip(places, [base - _HIGH * share(value) for value in values], strict=True), look))
         parts.append(_path([(at, top + 6), (at + 26, top + 6)], look) + _text(at + 31, top + 10, words))
-        at += 45 + 7 * len(words)
+        at += 46 + 6.2 * len(words)
     return parts
 
 
@@ -101,7 +107,7 @@ def _rounded(values: Collection[float]) -> float:
 
 def _text(x: float, y: float, words: str, anchor: str = "start", weight: int = 400) -> str:
     style = f"fill:{_INK};font-weight:{weight}"
-    return f'<text x="{x:.0f}" y="{y}" text-anchor="{anchor}" style="{style}">{escape(words)}</text>'
+    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" style="{style}">{escape(words)}</text>'
 
 
 def _path(points: Iterable[tuple[float, float]], look: int) -> str:

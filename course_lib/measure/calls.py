@@ -14,8 +14,8 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partialmethod
+from contextlib import contextmanager, suppress
+from functools import partial, partialmethod
 from typing import Any, ClassVar, Self
 
 import dspy
@@ -39,7 +39,7 @@ class Heard(UsageTracker):
 
     def __init__(self, call_id: str) -> None:
         super().__init__()
-        self._call_id, self.listeners, self._context = call_id, 0, ExitStack()
+        self._call_id, self.listeners = call_id, 0
         self.usage: Usage | None = None
         """What the model reported; None when a cache answered."""
         self.model = ""
@@ -64,7 +64,7 @@ class Heard(UsageTracker):
         _under_way.pop(self._call_id, None)
         # A coroutine thrown away while suspended ends in another context: nothing to put back there.
         with suppress(ValueError):
-            self._context.close()
+            self._context.__exit__(None, None, None)
 
     @property
     def is_stream(self) -> bool:
@@ -77,7 +77,8 @@ class Heard(UsageTracker):
         if self._tracker is not None:  # a track_usage() within the call adds its entries here
             self.usage_data = self._tracker.usage_data
         stream = None if self._stream is None else self
-        self._context.enter_context(dspy.context(usage_tracker=self, send_stream=stream))
+        self._context = dspy.context(usage_tracker=self, send_stream=stream)
+        self._context.__enter__()
 
     def add_usage(self, lm: str, usage_entry: Mapping[str, Any]) -> None:
         """Take a report; that of a model which this model calls is only passed on."""
@@ -112,7 +113,9 @@ class Call:
 
     def __init__(self, kind: str, call_id: str | None, instance: Any, parent: Call | None) -> None:
         self.kind, self.id, self.instance, self.parent = kind, call_id, instance, parent
-        self.around: frozenset[str] = parent.around | {parent.kind} if parent else frozenset()
+        self.around: frozenset[str] = parent.around if parent else frozenset()
+        if parent and parent.kind not in self.around:
+            self.around |= {parent.kind}
         self.heard: Heard | None = None
         self.failed_parse = False
         self.data: Any = None
@@ -150,6 +153,7 @@ class CallListener(BaseCallback):
         self._open: dict[str, Call] = {}
         self._ended: OrderedDict[str, Call] = OrderedDict()
         self._context: Any = None
+        self._has_blocks = False
         notes.listen(self._hear_note)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
@@ -173,10 +177,19 @@ class CallListener(BaseCallback):
         context, self._context = self._context, None
         context.__exit__(*error)
 
+    @property
+    def hears(self) -> bool:
+        """Whether it would hear a call that begins here; if not, it can be left out of the callbacks."""
+        return True
+
     # -- what a subclass says ------------------------------------------------------------------------
 
     def began(self, call: Call, inputs: Mapping[str, Any]) -> None:
         """Take a call that begins."""
+
+    def passes_over(self, parent: Call) -> bool:  # noqa: ARG002
+        """Say whether nothing that stands in a call is to be heard; such calls are known as that one."""
+        return False
 
     def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:
         """Take a call that has ended."""
@@ -196,6 +209,9 @@ class CallListener(BaseCallback):
         if kind == MODULE and not isinstance(instance, dspy.Module):
             kind = OTHER
         parent = self.current()
+        if parent and self.passes_over(parent):
+            self._open[call_id] = parent
+            return
         if kind in (FORMAT, PARSE) and parent and parent.kind == kind and parent.instance is instance:
             self._open[call_id] = parent
             return
@@ -209,8 +225,18 @@ class CallListener(BaseCallback):
 
     def _end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         call = self._open.pop(call_id, None)
-        if call is None or call.id != call_id:
+        if call is None:
             return
+        try:
+            if call.id == call_id:
+                self._end_of(call, outputs, exception)
+        finally:
+            self._ended[call_id] = call
+            if len(self._ended) > _ENDED_KEPT:
+                with suppress(KeyError):  # another thread was first
+                    self._ended.popitem(last=False)
+
+    def _end_of(self, call: Call, outputs: Any, exception: BaseException | None) -> None:
         if call.kind == PARSE and exception is not None and call.parent:
             call.parent.failed_parse = True
         try:
@@ -218,11 +244,7 @@ class CallListener(BaseCallback):
         finally:
             if call.heard:
                 call.heard.leave()
-            call.instance = None
-            self._ended[call_id] = call
-            if len(self._ended) > _ENDED_KEPT:
-                with suppress(KeyError):  # another thread was first
-                    self._ended.popitem(last=False)
+            call.instance = call.heard = None  # what is kept of it is a parent, no more
 
     on_module_start = partialmethod(_start, MODULE)
     on_lm_start = partialmethod(_start, LM)
@@ -239,7 +261,9 @@ class CallListener(BaseCallback):
     def current(self) -> Call | None:
         """Return the innermost call or block in this context; None outside all that it knows."""
         active = ACTIVE_CALL_ID.get()
-        block, within = (dspy.settings.get(_BLOCKS) or {}).get(self, (None, None))
+        block = within = None
+        if self._has_blocks:  # else the settings, which take a while, need not be asked
+            block, within = (dspy.settings.get(_BLOCKS) or {}).get(self, (None, None))
         if block is not None and within == active:
             return block  # type: ignore[no-any-return]
         return self._open.get(active) or self._ended.get(active) or block
@@ -247,6 +271,7 @@ class CallListener(BaseCallback):
     @contextmanager
     def opened(self, block: Call) -> Iterator[None]:
         """Let calls within the `with` block stand in `block`, wherever DSPy's settings reach."""
+        self._has_blocks = True
         blocks = {**(dspy.settings.get(_BLOCKS) or {}), self: (block, ACTIVE_CALL_ID.get())}
         with dspy.context(**{_BLOCKS: blocks}):
             yield
@@ -258,34 +283,22 @@ class CallListener(BaseCallback):
 
 
 class Together(BaseCallback):
-    """Several listeners as one callback: DSPy works out once, not once for each, what kind of call it is."""
+    """Several callbacks as one: DSPy works out once, not once for each, what kind of call it is."""
 
-    def __init__(self, *listeners: CallListener) -> None:
+    def __init__(self, *callbacks: BaseCallback) -> None:
         super().__init__()
-        self.listeners = listeners
-
-    def _start(self, kind: str, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
-        for each in self.listeners:
-            _guarded(each._start, kind, call_id, instance, inputs)  # noqa: SLF001  (of this file)
-
-    def _end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        for each in self.listeners:
-            _guarded(each._end, call_id, outputs, exception)  # noqa: SLF001
-
-    on_module_start = partialmethod(_start, MODULE)
-    on_lm_start = partialmethod(_start, LM)
-    on_tool_start = partialmethod(_start, TOOL)
-    on_adapter_format_start = partialmethod(_start, FORMAT)
-    on_adapter_parse_start = partialmethod(_start, PARSE)
-    on_evaluate_start = partialmethod(_start, EVALUATE)
-    on_compile_start = partialmethod(_start, COMPILE)
-    on_module_end = on_lm_end = on_tool_end = on_evaluate_end = on_compile_end = _end
-    on_adapter_format_end = on_adapter_parse_end = _end
+        for name in _HANDLERS:
+            own = [each for each in callbacks if getattr(type(each), name) is not getattr(BaseCallback, name)]
+            setattr(self, name, partial(_tell, [getattr(each, name) for each in own]))
 
 
-def _guarded(hear: Callable[..., None], *call: Any) -> None:
-    """Let no listener's error reach the others, or the call."""
-    try:
-        hear(*call)
-    except Exception as error:  # border: a listener must not break what it listens to
-        _log.warning("a listener failed: %s", type(error).__name__)
+_HANDLERS = [name for name in vars(BaseCallback) if name.startswith("on_")]
+
+
+def _tell(handlers: list[Callable[..., None]], **call: Any) -> None:
+    """Tell all of them; no error of one reaches the others, or the call."""
+    for hear in handlers:
+        try:
+            hear(**call)
+        except Exception as error:  # border: a listener must not break what it listens to
+            _log.warning("a listener failed: %s", type(error).__name__)

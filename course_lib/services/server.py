@@ -244,7 +244,7 @@ class PortServer(Server):
 
     url_form = "http://127.0.0.1:{port}"
     chosen_form = "http://host:port"
-    stop_signals = (signal.SIGTERM,)
+    stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM,)
     leftover = "address already in use"
 
     def __init__(self, parent: Path | None, *, chosen: str = "") -> None:

@@ -15,11 +15,13 @@ from inline_snapshot import snapshot
 from opentelemetry import trace
 from opentelemetry.propagate import inject
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
 from course_lib import desk, lm
 from course_lib.caching import TieredCache
 from course_lib.concurrency import resilient, stream
 from course_lib.debugging import DistributedTracer, Tracer, Tracing, observed, tree
+from course_lib.debugging import spans as spans_module
 from course_lib.errors import CourseError
 from course_lib.measure import PerformanceMonitor
 from course_lib.resilience import CircuitBreaker, retry
@@ -225,6 +227,75 @@ def test_evaluations_tools_and_optimizers_are_spans():
     assert len(named(by_root["Evaluate"], "Triage")) == 4
     assert 0 <= evaluation.attributes["gen_ai.evaluation.score.value"] <= 100
     assert by_root["execute_tool track"][0].status.description == "ValueError"
+
+
+# -- a share of the traces -------------------------------------------------------------------------------
+
+
+def test_of_a_share_each_trace_is_kept_whole_or_not_at_all():
+    spans_module._random.seed(7)
+    triage = desk.Triage()
+    with Tracer(share=0.5) as tracer:
+        for text in TICKETS[:10]:
+            triage(ticket=text)
+        dspy.Parallel(num_threads=4, disable_progress_bar=True)([(Both(), {"text": TICKETS[0]})] * 6)
+
+    kept = traces(tracer.spans)
+    assert 4 < len(kept) < 12
+    assert {len(each) for each in kept} == {5, 16}
+    assert all(len(roots(each)) == 1 for each in kept)
+
+
+def test_the_trace_id_decides_as_opentelemetrys_sampler_does():
+    sampler = TraceIdRatioBased(0.3)
+
+    places = [spans_module.Place.below(None, sampler) for _ in range(200)]
+
+    asked = [sampler.should_sample(None, place.trace_id, "").decision.is_sampled() for place in places]
+    assert [place.is_sampled for place in places] == asked
+    assert set(asked) == {True, False}
+    assert len(Tracer(share=1.0).spans) == 0
+    with pytest.raises(ValueError, match="range"):
+        Tracer(share=1.1)
+
+
+@pytest.mark.parametrize(
+    ("share", "flag", "kept"), [(0, 1, 6), (0, 0, 0), (0.99, 0, 0), (1, 0, 6), (1, 1, 6)]
+)
+def test_the_flag_of_a_trace_from_elsewhere_is_obeyed_and_sent_on(share, flag, kept):
+    header = f"00-{'ab' * 15}ff-{'cd' * 8}-0{flag}"
+    with Tracer(share=share) as tracer, tracer.span("answer", of={"traceparent": header}):
+        desk.Triage()(ticket=TICKETS[0])
+        sent = tracer.inject({})["traceparent"]
+
+    assert len(tracer.spans) == kept
+    assert sent.startswith(header[:36])
+    assert sent.endswith("-01" if kept else "-00")
+
+
+@pytest.mark.anyio
+async def test_what_outlives_a_call_that_is_not_kept_is_not_kept_either():
+    left = []
+
+    class Leaves(dspy.Module):
+        async def aforward(self):
+            async def later():
+                await asyncio.sleep(0.05)
+                await desk.Triage().acall(ticket=TICKETS[0])
+
+            left.append(asyncio.create_task(later()))
+            return dspy.Prediction()
+
+    class Outer(dspy.Module):
+        async def aforward(self):
+            return await Leaves().acall()
+
+    with Tracer(share=0.0) as tracer:
+        await Outer().acall()
+        tracer._sampler = TraceIdRatioBased(1.0)  # whatever began a trace of its own now would be kept
+        await left[0]
+
+    assert tracer.spans == []
 
 
 # -- what a span says ------------------------------------------------------------------------------------

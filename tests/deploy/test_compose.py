@@ -105,15 +105,18 @@ def test_every_service_is_bounded_and_can_change_nothing_and_is_open_to_this_mac
         assert all(port["host_ip"] == "127.0.0.1" for port in each.get("ports", [])), name
 
 
-def test_the_service_accepts_its_settings_with_the_secrets_that_are_made(secrets: Path, monkeypatch):
+def test_the_service_accepts_its_settings_with_the_secrets_that_are_made(
+    secrets: Path, monkeypatch, tmp_path: Path
+):
     for name in OURS:
         for variable, value in services()[name]["environment"].items():
             monkeypatch.setenv(variable, value)
         wanted = {Path(each["target"]).name for each in services()[name]["secrets"]}
         assert wanted <= {path.name for path in secrets.iterdir()}
 
-        config = DeploymentConfig(host="0.0.0.0", _secrets_dir=secrets)
+        config = DeploymentConfig(host="0.0.0.0", _secrets_dir=secrets, records_folder=tmp_path)
 
+        assert config.trace_share == 0.1
         assert config.profile == "production"
         assert [key.name for key in config.api_keys] == ["caller", "prometheus"]
         assert all(
@@ -175,6 +178,21 @@ def test_traefik_understands_its_words_and_its_routes(tmp_path: Path):
         process.terminate()
 
     assert told == [502, 404]  # no replica runs here; and what is told of it has no route
+
+
+def test_what_is_written_is_on_a_volume_that_the_user_of_the_image_owns():
+    for name in OURS:
+        folder = services()[name]["environment"]["COURSE_SERVICE_RECORDS_FOLDER"]
+        assert [each["target"] for each in services()[name]["volumes"]] == [folder]
+        assert (
+            f"install --directory --owner 10001 --group 10001 --mode 700 {folder}\n" in DOCKERFILE.read_text()
+        )
+
+
+def test_alerts_go_to_this_machine_or_to_a_named_one(monkeypatch):
+    assert services()["alertmanager"]["extra_hosts"] == ["oncall=host-gateway"]
+    monkeypatch.setenv("ONCALL_HOST", "192.0.2.7")
+    assert "oncall=192.0.2.7" in configured(COMPOSE).stdout
 
 
 def test_what_is_mounted_is_there():

@@ -13,6 +13,7 @@ from course_lib.debugging import MetricsCollector
 from course_lib.deployment import DeploymentConfig, load_program
 from course_lib.deployment.gateway import HEALTH_PATH, VERSION_HEADER, longest_end_s
 from course_lib.deployment.guard import OPEN
+from course_lib.deployment.records import MOST_BYTES
 from tests.deploy.manifests import (
     DEPLOY,
     DOCKERFILE,
@@ -100,9 +101,9 @@ def test_the_settings_are_those_of_the_service_and_it_accepts_them(overlay: str,
         monkeypatch.setenv(name, value)
     secrets = {name: value for name, value in PRODUCTION.items() if name not in ("profile", "host")}
 
-    config = DeploymentConfig(**secrets)
+    config = DeploymentConfig(**secrets, records_folder=tmp_path)
 
-    assert config.profile == overlay
+    assert (config.profile, config.trace_share) == (overlay, 0.1)
     assert config.otlp_endpoint == settings["OTEL_EXPORTER_OTLP_ENDPOINT"]
 
 
@@ -111,6 +112,21 @@ def test_a_misspelt_setting_would_be_found(monkeypatch):
 
     with pytest.raises(Exception, match="COURSE_SERVICE_DRAIN_S"):
         DeploymentConfig(**PRODUCTION)
+
+
+def test_each_pod_writes_where_its_group_may_and_no_more_than_its_disk_has():
+    resources = rendered("production")
+    folder = find(resources, "ConfigMap", "desk-settings")["data"]["COURSE_SERVICE_RECORDS_FOLDER"]
+    for each in resources:
+        if each["kind"] == "Deployment":
+            (mount,) = [one for one in container(each)["volumeMounts"] if one["mountPath"] == folder]
+            sizes = {
+                vol["name"]: vol["emptyDir"]["sizeLimit"] for vol in pod(each)["volumes"] if "emptyDir" in vol
+            }
+            assert pod(each)["securityContext"]["fsGroup"] == 10001
+            assert int(sizes[mount["name"]].removesuffix("Mi")) * 2**20 > 4 * MOST_BYTES
+            disk = container(each)["resources"]["limits"]["ephemeral-storage"]
+            assert sum(int(size.removesuffix("Mi")) for size in sizes.values()) < int(disk.removesuffix("Mi"))
 
 
 @pytest.mark.parametrize("name", ["desk", "desk-canary", "desk-worker"])

@@ -154,7 +154,7 @@ def test_a_shipped_line_has_the_fields_of_the_template_and_the_paths_of_the_serv
     settings = yaml.safe_load((DEPLOY / "logs/filebeat.yml").read_text())
     template = json.loads((DEPLOY / "logs/index-template.json").read_text())["template"]
     kinds = {"long": int, "date": str, "keyword": str, "wildcard": str, "match_only_text": str}
-    line = json.loads(_line(Ended(0.0, 0.1, "r-1", "POST", "/v1/answers", 503, "lantern", "sub_1")))
+    line = json.loads(_line(Ended(0.0, 0.1, "r-1", "POST", "/v1/answers", 503, "lantern", "sub_1", 7)))
 
     fields = template["mappings"]["properties"]
     assert set(line) == set(fields)

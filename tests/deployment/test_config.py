@@ -41,6 +41,10 @@ def test_development_needs_nothing_and_production_shows_nothing():
     assert (development.profile, development.host, development.docs) == ("development", "127.0.0.1", True)
     assert (production.docs, production.trace_content, production.cors_origins) == (False, False, ())
     assert production.requests_per_minute < development.requests_per_minute
+    shares = [
+        DeploymentConfig(**{**PRODUCTION, "profile": name}).trace_share for name in ("staging", "production")
+    ]
+    assert (development.trace_share, shares) == (1.0, [0.1, 0.1])
 
 
 def test_the_environment_is_read_and_can_be_handed_on(monkeypatch):
@@ -114,6 +118,7 @@ BAD = {
     "the same key twice": ({"api_keys": [digest("x9"), {**digest("x9"), "name": "b"}]}, "api_keys", "twice"),
     "the same name twice": ({"api_keys": [digest("x9"), digest("y9")]}, "api_keys", "twice"),
     "no folder": ({"programs_folder": "/nowhere/at/all"}, "programs_folder", "directory"),
+    "more than all traces": ({"trace_share": 10}, "trace_share", "less than or equal to 1"),
     "no number": ({"port": PASSWORD}, "port", "integer"),
     "no role": ({"api_keys": [{**digest("x9"), "roles": ["root"]}]}, "api_keys", "ask"),
     "a key in plain text": ({"api_keys": [{**digest("x9"), PASSWORD: PASSWORD}]}, "api_keys", "permitted"),

@@ -52,6 +52,7 @@ async def test_a_request_is_a_line_in_the_elastic_schemas_names_and_a_span(servi
     assert datetime.fromisoformat(asked.pop("@timestamp")).tzinfo is not None
     assert 0 < asked.pop("event.duration") < 60e9
     assert asked.pop("process.pid") > 0
+    trace_id = asked.pop("trace.id")
     assert asked.pop("event.id") != exported["event.id"]
     assert asked == {
         "ecs.version": "8.17.0",
@@ -71,11 +72,31 @@ async def test_a_request_is_a_line_in_the_elastic_schemas_names_and_a_span(servi
     spans = lines(tmp_path, "spans.jsonl")
     (span,) = [span for span in spans if span["name"] == "POST /v1/answers"]
     assert span["attributes"]["user.id"] == subject
+    assert span["context"]["trace_id"] == f"0x{trace_id}"
     assert len([each for each in spans if each["context"]["trace_id"] == span["context"]["trace_id"]]) > 1
     for path in tmp_path.iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
         assert "anna-0815" not in path.read_text()
         assert "shipping cost" not in path.read_text()
+
+
+async def test_of_a_trace_that_is_not_kept_the_log_has_the_id_and_what_became_of_it(
+    serving, tmp_path, monkeypatch
+):
+    sent = f"00-{'ab' * 16}-{'cd' * 8}-0"
+    async with serving(trace_share=0.0) as (service, client):
+        await client.post("/v1/answers", json=MINE)
+        monkeypatch.setattr(service.answering, "ask", None)  # a mistake in the program
+        await client.post("/v1/answers", json={"question": "Why?"}, headers={"traceparent": f"{sent}0"})
+        await client.post("/v1/answers", json={"question": "How?"}, headers={"traceparent": f"{sent}1"})
+
+    answered, *failed = lines(tmp_path)
+    assert int(answered["trace.id"], 16) > 0
+    assert [(each["http.response.status_code"], each["trace.id"]) for each in failed] == [
+        (500, "ab" * 16)
+    ] * 2
+    (kept,) = lines(tmp_path, "spans.jsonl")
+    assert (kept["parent_id"], kept["attributes"]["error.type"]) == (f"0x{'cd' * 8}", "TypeError")
 
 
 async def test_nothing_is_written_without_a_folder(serving, tmp_path):

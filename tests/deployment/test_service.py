@@ -291,15 +291,17 @@ async def test_a_replica_that_is_about_to_end_says_so_and_goes_on():
 
 async def test_metrics_count_requests_by_route_and_name_nobody():
     async with desk() as served, served.client() as client:
-        await client.post("/v1/answers", json={**ASKED, "customer": "anna"})
+        for _ in range(3):
+            await client.post("/v1/answers", json={**ASKED, "customer": "anna"})
         await client.get("/v1/anna/secret")
         await client.get("/v1/answers")
         await client.post("/v1/answers", json=ASKED, headers={"X-API-Key": "nobody's"})
         text = (await client.get("/metrics")).text
 
-    assert 'service_requests_total{route="/v1/answers",status="200"} 1.0' in text
+    assert 'service_requests_total{route="/v1/answers",status="200"} 3.0' in text
+    assert 'service_repeated_total{program="answer"} 2.0' in text
     assert 'service_requests_total{route="/v1/answers",status="401"} 1.0' in text
-    assert 'service_request_seconds_count{route="/v1/answers"} 1.0' in text  # a refusal takes no time
+    assert 'service_request_seconds_count{route="/v1/answers"} 3.0' in text  # a refusal takes no time
     assert 'service_requests_total{route="/v1/history",status="503"} 1.0' in text  # here is no database
     assert 'dspy_requests_total{error="",program="Answer"} 1.0' in text
     assert "anna" not in text

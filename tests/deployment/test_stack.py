@@ -131,7 +131,8 @@ def test_a_model_that_fails_is_told_within_two_evaluations_and_nothing_else_is(s
         def ask(question: str) -> dict:
             return client.post("/v1/answers", json={"question": question}).json()
 
-        until(lambda: prometheus.query('sum(up{job="desk"}) == 2'))
+        answered = 'service_requests_total{route="/v1/answers",status="200"}'
+        until(lambda: ask("What does shipping cost?") and len(prometheus.query(answered)) == 2)
         begun_s, number = time.time(), 0
         for _ in range(250):  # so that few failures burn no budget
             assert "answer" in ask("What does shipping cost?")

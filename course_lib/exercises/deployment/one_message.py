@@ -14,6 +14,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 from course_lib.exercises.engine.checks import expect, expect_equal
@@ -23,6 +24,8 @@ DELIVERIES, WAIT_S = 3, 1
 _LIMIT_S = 10.0
 _TURNS = 20
 """Of the event loop, that an answer, ack() and back() take: what is not awaited is not done by then."""
+_SLOW_TURNS = 10 * _TURNS
+"""That an answer takes beside one that fails or never comes."""
 _RULES = {
     "back": "message.deliveries counts, in whichever process: under three, back(1); then give_up and ack.",
     "ack": "What is done, given up or erased is acknowledged, also where there was nothing to do.",
@@ -32,6 +35,15 @@ _RULES = {
 
 class ParcelLostError(OSError):
     """An error of a class that no table knows."""
+
+    class AgainError(Exception):
+        """One whose name is not its qualified name."""
+
+
+_ERRORS: tuple[type[Exception], ...] = (
+    *(KeyError, TypeError, ValueError, ParcelLostError, TimeoutError, RuntimeError, ZeroDivisionError),
+    *(AssertionError, AttributeError, ParcelLostError.AgainError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +58,10 @@ class Scene:
     silent: str | None = None
     """The text whose answer is empty."""
     error: type[Exception] | None = None
-    """What the answer to the last text raises."""
+    """What the answer to the text at `place` raises."""
     is_stopped: bool = False
-    """Whether the worker is told to stop while the last text is asked for."""
+    """Whether the worker is told to stop while the text at `place` is asked for."""
+    place: int = -1
     end: tuple[str, str] = ("ack", "")
     job_id: str = field(default_factory=lambda: f"job-{secrets.token_hex(4)}")
 
@@ -93,19 +106,24 @@ class _Delivery:
         scene = self._scene
         self.steps.append(["ask", text])
         await _turns()
-        if scene.inputs and text == scene.inputs[-1]:
-            if scene.is_stopped:
+        if scene.error or scene.is_stopped:
+            if scene.inputs and text != scene.inputs[scene.place]:
+                await _turns(_SLOW_TURNS)
+            elif scene.is_stopped:
                 self.begun.set()
-                await asyncio.Event().wait()
-            if scene.error:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.begun.clear()
+            elif scene.error:
                 raise scene.error(f"cannot answer {text}")
         given = "" if text == scene.silent else f"{text} {random.random()}"
         self.steps.append(["given", text, given])
         return given
 
 
-async def _turns() -> None:
-    for _ in range(_TURNS):
+async def _turns(count: int = _TURNS) -> None:
+    for _ in range(count):
         await asyncio.sleep(0)
 
 
@@ -121,7 +139,7 @@ def _limit(told: str) -> None:
 
 
 async def _delivered(handle: Any, scene: Scene, saved: dict[int, str], deliveries: int) -> dict[str, Any]:
-    """Deliver a message once; return what was done until `handle` ended, and how it did."""
+    """Deliver a message once; return what was done until `handle` ended, how it did, and what came later."""
     before, delivery = sorted(saved), _Delivery(scene, saved, deliveries)
 
     async def call() -> None:
@@ -134,10 +152,12 @@ async def _delivered(handle: Any, scene: Scene, saved: dict[int, str], deliverie
     await asyncio.wait([task])
     steps = [*delivery.steps]
     begun.cancel()
+    await _turns(3 * _SLOW_TURNS)
+    late = delivery.steps[len(steps) :] + [["ask", "still under way"]] * delivery.begun.is_set()
     error = None if task.cancelled() else task.exception()
     ended = "it returned" if error is None else f"it raised {type(error).__name__}: {error!s:.80}"
     ended = "it raised CancelledError" if task.cancelled() else ended
-    return {"before": before, "steps": steps, "texts": delivery.texts, "ended": ended}
+    return {"before": before, "steps": steps, "texts": delivery.texts, "ended": ended, "late": late}
 
 
 def _played(scenes: list[Scene], handle: Any) -> list[list[dict[str, Any]]]:
@@ -165,16 +185,24 @@ def _scenes() -> Iterator[Scene]:
     yield Scene("a job that is done and delivered again", texts[:3], deliveries=(1, 2))
     yield Scene("a job without texts", [])
     yield Scene("an erased job", None, deliveries=(1, 3, 5))
-    errors = random.sample([KeyError, TypeError, ValueError, ParcelLostError, TimeoutError], 5)
-    for number, error in zip((1, 2, 3, 4, 7), errors, strict=True):
-        told = f"a job whose last text raises {error.__name__}, on delivery {number}"
+    yield Scene("a job of 2,000 texts", [f"{number} of 2,000" for number in range(2_000)])
+    numbers, places = cycle((1, 2, 3, 4, 7)), cycle(((-1, "last"), (0, "first"), (1, "second")))
+    errors = [*random.sample(_ERRORS, len(_ERRORS)), ParcelLostError.AgainError]
+    for error in errors:
+        number, (place, name) = 3 if error is errors[-1] else next(numbers), next(places)
+        told = f"a job whose {name} text raises {error.__name__}, on delivery {number}"
         end = ("back", f"{WAIT_S}") if number < DELIVERIES else ("ack", "")
-        yield Scene(told, texts[:3], deliveries=(number,), error=error, end=end)
+        yield Scene(told, texts[:3], deliveries=(number,), error=error, end=end, place=place)
+    told, end = (
+        "a job whose answer 0 is saved and whose last text raises ValueError, twice",
+        ("back", f"{WAIT_S}"),
+    )
+    yield Scene(told, texts[:4], saved={0: "Yes."}, deliveries=(1, 2), error=ValueError, end=end)
     for number in (3, 5):
         yield Scene(f"a job that can be done, on delivery {number}", texts[:3], deliveries=(number,))
-    for number in (1, 3):
-        told = f"a worker that is told to stop, on delivery {number}"
-        yield Scene(told, texts[:3], deliveries=(number,), is_stopped=True, end=("back", "0"))
+    for number, place, name in ((1, -1, "last"), (3, -1, "last"), (1, 0, "first")):
+        told = f"a worker that is told to stop, at the {name} text, on delivery {number}"
+        yield Scene(told, texts[:3], deliveries=(number,), is_stopped=True, end=("back", "0"), place=place)
 
 
 def keeps_the_rules(handle: Any) -> None:
@@ -189,7 +217,7 @@ def keeps_the_rules(handle: Any) -> None:
             _judge_answers(scene, **each)
 
 
-def _judge_end(scene: Scene, steps: list[list[Any]], ended: str, **_: Any) -> None:
+def _judge_end(scene: Scene, steps: list[list[Any]], ended: str, late: list[list[Any]], **_: Any) -> None:
     told, hint = scene.told, _RULES["stop" if scene.is_stopped else scene.end[0]]
     wanted = "it raised CancelledError" if scene.is_stopped else "it returned"
     expect(ended == wanted, f"how handle ends with {told}", observed=ended, expected=wanted, hint=hint)
@@ -200,6 +228,8 @@ def _judge_end(scene: Scene, steps: list[list[Any]], ended: str, **_: Any) -> No
     expect_equal(given_up, scene.given_up, f"with which names give_up was called for {told}", hint=told_error)
     what, hint = f"what was done last with {told}", "A worker may be killed right after ack or back."
     expect_equal(steps[-1], [*scene.end], what, hint=hint)
+    hint = "What was begun is awaited, or cancelled: another worker may have the message by now."
+    expect_equal(late, [], f"what was done after handle ended, with {told}", hint=hint)
 
 
 def _judge_answers(

@@ -1,12 +1,13 @@
 """Exercise 5.7, a release gate for few samples: how often it errs, and what it lets through.
 
 Main path: EXERCISE -> engine.registry; each check draws scores of its own, and counts what the gate says.
-The draws are the same each time, so a gate without chance of its own has the same verdict each time.
+The draws are the same each time, and the more of them the faster the gate is: their number sets the limit.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -20,23 +21,32 @@ Gate = Callable[[list[float], list[float]], str]
 Draw = Callable[[Any, int], tuple[Any, Any]]
 
 _WORDS = "promote", "refuse", "undecided"
-_ONE_IN, _AT_LEAST = 20, 0.8
-_TIMES, _TIMES_BETTER = 200, 50
+_ONE_IN, _ONE_IN_OF_FEW, _ONE_IN_OF_WORSE, _AT_LEAST = 20, 10, 40, 0.8
+_LEAST_TIMES, _MOST_TIMES, _TIMES_BETTER = 40, 2_000, 50
+_SCENE_S = 0.3
+"""How long a gate is asked of one kind of pairs, beyond the least number of times."""
 
 
 def _said(gate: Gate, live: Any, candidate: Any) -> str:
-    """Return the gate's word for copies of these scores."""
-    what = f"gate on {len(live)} examples"
-    said = without_error(lambda: gate(list(live), list(candidate)), what, expected="one of three words")
+    """Return the gate's word for copies of these scores; it leaves the lists as they were."""
+    what, given = f"gate on {len(live)} examples", (list(live), list(candidate))
+    said = without_error(lambda: gate(*given), what, expected="one of three words")
     expect_one_of(said, _WORDS, f"what the {what} returns")
+    left = given == (list(live), list(candidate))
+    observed = f"{given[0]!s:.60} and {given[1]!s:.60}"
+    expected = f"{live!s:.60} and {candidate!s:.60}"
+    expect(left, f"the lists are left as they were, by {what}", observed=observed, expected=expected)
     return said
 
 
-def _words(gate: Gate, draw: Draw, examples: int, times: int, seed: int) -> Counter[str]:
-    """Return how often the gate says what of so many pairs of versions."""
-    random = np.random.default_rng([seed, examples])
-    pairs = (draw(random, examples) for _ in range(times))
-    return Counter(_said(gate, live.tolist(), candidate.tolist()) for live, candidate in pairs)
+def _words(gate: Gate, draw: Draw, examples: int, least: int, most: int) -> Counter[str]:
+    """Return how often the gate says what of `least` pairs of versions, up to `most` while there is time."""
+    random, ends_s = np.random.default_rng([7, examples]), time.monotonic() + _SCENE_S
+    said = Counter[str]()
+    while said.total() < least or (said.total() < most and time.monotonic() < ends_s):
+        live, candidate = draw(random, examples)
+        said[_said(gate, live.tolist(), candidate.tolist())] += 1
+    return said
 
 
 # -- pairs of versions -----------------------------------------------------------------------------------
@@ -64,6 +74,18 @@ def _worse(random: Any, examples: int) -> tuple[Any, Any]:
     return (random.random(examples) < 0.7) * 1, (random.random(examples) < 0.55) * 1
 
 
+def _worse_fractions(random: Any, examples: int) -> tuple[Any, Any]:
+    """Thirds, the candidate some 20 points worse."""
+    easy = random.uniform(0.3, 0.9, examples)
+    return random.binomial(3, easy) / 3, random.binomial(3, easy - 0.2) / 3
+
+
+def _rare_losses(random: Any, examples: int) -> tuple[Any, Any]:
+    """The candidate five points better on most examples, 80 worse on 15 %: in the mean 8 points worse."""
+    live, gain = random.uniform(0.82, 0.9, examples), random.uniform(0.03, 0.07, examples)
+    return live, np.where(random.random(examples) < 0.15, live - 0.8, live + gain)
+
+
 def _much_better(random: Any, examples: int) -> tuple[Any, Any]:
     """Right or wrong, the candidate some 35 points better."""
     live = random.random(examples) < 0.5
@@ -77,43 +99,57 @@ def _better_on_each(random: Any, examples: int) -> tuple[Any, Any]:
     return live, np.clip(live + random.uniform(0.05, 0.15, examples), 0, 1)
 
 
-_EQUAL: tuple[tuple[Draw, int], ...] = (_apart, 10), (_alike, 30), (_fractions, 20), (_fractions, 100)
+_EQUAL: tuple[tuple[Draw, int, int], ...] = (
+    *((_apart, 10, _ONE_IN), (_alike, 30, _ONE_IN), (_apart, 100, _ONE_IN)),
+    *((_fractions, 12, _ONE_IN), (_fractions, 100, _ONE_IN)),
+    *((_apart, 6, _ONE_IN_OF_FEW), (_fractions, 8, _ONE_IN_OF_FEW)),
+)
+_WORSE: tuple[tuple[Draw, int, str], ...] = (
+    *((_worse, 40, "15 points worse"), (_worse, 100, "15 points worse")),
+    (_worse_fractions, 100, "20 points worse, in fractions"),
+    *(
+        (_rare_losses, 40, "worse in the mean by rare losses"),
+        (_rare_losses, 100, "worse in the mean by rare losses"),
+    ),
+)
 
 
 # -- checks ----------------------------------------------------------------------------------------------
 
 
 def errs_seldom(gate: Any) -> None:
-    """A candidate that is only as good as the live version is promoted once in twenty at most, or refused."""
-    most = _TIMES / _ONE_IN + 3.5 * math.sqrt(_TIMES / _ONE_IN)
-    for draw, examples in _EQUAL:
-        counts = _words(gate, draw, examples, _TIMES, 1)
+    """A candidate that is only as good in the mean is promoted once in twenty at most, or refused."""
+    for draw, examples, one_in in _EQUAL:
+        said = _words(gate, draw, examples, _LEAST_TIMES, _MOST_TIMES)
+        times = said.total()
+        most = times / one_in + 3.5 * math.sqrt(times / one_in)
         for word in ("promote", "refuse"):
             expect(
-                counts[word] <= most,
-                f"how often it says {word!r} of {_TIMES} candidates that are as good, {examples} examples",
-                observed=f"{counts[word]} times",
-                expected=f"once in {_ONE_IN}: {_TIMES // _ONE_IN} times, and by chance {int(most)} at most",
+                said[word] <= most,
+                f"how often it says {word!r} of {times} candidates that are as good, {examples} examples",
+                observed=f"{said[word]} times",
+                expected=f"once in {one_in}: {times // one_in} times, and by chance {int(most)} at most",
                 hint="Few samples differ by chance. How large a difference would chance alone make?",
             )
 
 
 def keeps_worse_out(gate: Any) -> None:
-    """A candidate that is worse is promoted more seldom still."""
-    times = _TIMES // 2
-    promoted = _words(gate, _worse, 40, times, 2)["promote"]
-    expect(
-        promoted <= times / _ONE_IN,
-        f"how often it promotes a candidate that is 15 points worse, of {times}, 40 examples",
-        observed=f"{promoted} times",
-        expected=f"less than once in {_ONE_IN}: {times // _ONE_IN} times at most",
-        hint="A difference that chance would not make may be one for the worse.",
-    )
+    """A candidate that is worse in the mean is promoted more seldom still."""
+    for draw, examples, told in _WORSE:
+        said = _words(gate, draw, examples, _LEAST_TIMES, _MOST_TIMES // 2)
+        most = said.total() // _ONE_IN_OF_WORSE
+        expect(
+            said["promote"] <= most,
+            f"how often it promotes a candidate that is {told}, of {said.total()}, {examples} examples",
+            observed=f"{said['promote']} times",
+            expected=f"hardly ever: {most} times at most",
+            hint="What chance would not make may be for the worse; and a rare loss weighs as much as it is.",
+        )
 
 
 def _expect_seen(gate: Gate, draw: Draw, examples: int, told: str, hint: str) -> None:
     for word, pair in (("promote", draw), ("refuse", lambda *given: draw(*given)[::-1])):
-        said = _words(gate, pair, examples, _TIMES_BETTER, 3)[word]
+        said = _words(gate, pair, examples, _TIMES_BETTER, _TIMES_BETTER)[word]
         expect(
             said >= _AT_LEAST * _TIMES_BETTER,
             f"how often it says {word!r} of a candidate that is {told}",
@@ -136,12 +172,14 @@ def compares_pairs(gate: Any) -> None:
 
 
 def waits_for_four(gate: Any) -> None:
-    """Three examples or fewer decide nothing."""
+    """Three examples or fewer decide nothing, nor do scores that are all the same."""
     for live, candidate in (
+        ([], []),
         ([0], [1]),
         ([0, 0, 0], [1, 1, 1]),
         ([0.2, 0.3], [0.9, 1.0]),
         ([0.5] * 3, [0.7] * 3),
+        ([0.1, 0.2, 0.1], [0.9, 0.95, 0.85]),
     ):
         for first, second in ((live, candidate), (candidate, live)):
             said = _said(gate, first, second)
@@ -153,17 +191,10 @@ def waits_for_four(gate: Any) -> None:
                 expected="undecided",
                 hint=hint,
             )
-    same = [0.0, 1.0, 1.0, 0.5] * 5
-    said = _said(gate, same, same)
-    expect(said == "undecided", "gate of the same scores", observed=said, expected="undecided")
-
-
-def leaves_scores(gate: Any) -> None:
-    """The lists are left as they were."""
-    live, candidate = [1, 0, 0.5, 0, 1, 0.25], [0, 1, 1, 0.5, 1, 0]
-    before = list(live), list(candidate)
-    without_error(lambda: gate(live, candidate), "gate")
-    expect((live, candidate) == before, observed=f"{live} and {candidate}", expected=f"{before}")
+    for same in ([0.0, 1.0, 1.0, 0.5] * 5, [1] * 30, [0] * 30):
+        said = _said(gate, same, same)
+        what = f"gate of the same scores, {same!s:.20}..."
+        expect(said == "undecided", what, observed=said, expected="undecided")
 
 
 EXERCISE = Exercise(
@@ -173,14 +204,15 @@ EXERCISE = Exercise(
     hints=(
         "Begin with the difference on each example. If both versions were as good, each difference would be "
         "for the one or for the other by chance alone: how often would chance give as much as this?",
-        "Ways that work: count wins and losses and ask the binomial distribution (math.comb); draw the "
-        "differences again and again (a bootstrap) and look at the lowest and highest means; Student's t.",
+        "Ways that work: draw the differences again and again (a bootstrap) and look at the lowest and "
+        "highest means; throw their signs again (a permutation test); Student's t. Who only counts wins and "
+        "losses, or ranks them, does not see how large a loss is.",
         "Draw weights with Dirichlet's distribution, for the differences and for one value more, the worst "
         "there could have been (-1): the mean that 2.5 % of the draws are under is the lower bound. Promote "
         "when it is above 0. The upper bound has +1 instead.",
     ),
-    checks=(errs_seldom, keeps_worse_out, sees_what_is_plain, compares_pairs, waits_for_four, leaves_scores),
-    deadline_s=30.0,
+    checks=(errs_seldom, keeps_worse_out, sees_what_is_plain, compares_pairs, waits_for_four),
+    deadline_s=60.0,
     why="The one value more stands for what a few samples have not shown. With many it weighs nothing; of "
     "four it is a quarter, and nothing is decided. For right and wrong answers this is the sign test, "
     "exactly; for fractions it sees how large a win or a loss was, too, which a sign test does not. "
