@@ -238,7 +238,7 @@ class Rollout:
         if live is None:
             raise RegistryError(f"{self.program} has no live version to compare with; promote one")
         kept = _Kept(version=self.version, live=live.version)
-        if (saved := self.registry.rollout(self.program)) and saved["version"] == self.version:
+        if (saved := self.registry.rollout(self.program)) and saved.get("version") == self.version:
             kept = _Kept.model_validate(saved)
         kept.driver = secrets.token_hex(8)
         reason = f"beside {kept.live}"
