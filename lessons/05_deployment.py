@@ -12136,7 +12136,6 @@ await control.run(FAULTS, for_s=4.6)
 ### STUB:
 ### STUB:
 ### STUB: alert = ...
-import asyncio
 import time
 
 from prometheus_client import Counter, Histogram
@@ -14845,8 +14844,8 @@ def told_of(value, *path):
     place[path[-1]] = value
     try:
         return validate(changed, "1.34", strict=True)
-    except ValidationError as error:
-        return error.message
+    except ValidationError as refusal:
+        return refusal.message
 
 
 box = "spec", "template", "spec", "containers", 0

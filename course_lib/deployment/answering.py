@@ -20,7 +20,7 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -38,6 +38,7 @@ from course_lib.concurrency import Timeout, guarded_by, recommended, resilient
 from course_lib.concurrency.policies import is_outage
 from course_lib.concurrency.streaming import Final, Stream, stream
 from course_lib.deployment.config import DeploymentConfig
+from course_lib.deployment.database import ended
 from course_lib.deployment.problems import Problem
 from course_lib.deployment.programs import SERVED, ProgramError, load_program
 from course_lib.deployment.registry import Registry
@@ -185,9 +186,7 @@ class Answering:
         """Keep what was answered, and give DSPy its own cache back."""
         if self._keeper is None:
             return
-        self._keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._keeper
+        await ended(self._keeper)
         self._keeper = None
         try:
             await self._keep_waiting()

@@ -23,7 +23,6 @@ import os
 import re
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -35,7 +34,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from course_lib.deployment.database import EVERY_TENANT, Cursor, Database
+from course_lib.deployment.database import EVERY_TENANT, Cursor, Database, ended
 from course_lib.deployment.store import new_id
 from course_lib.errors import CourseError
 
@@ -214,9 +213,7 @@ class Audit:
 
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await ended(self._task)
         try:
             await self.flush()
         except Exception as error:  # border: a database may say anything

@@ -260,3 +260,10 @@ async def _migrate(url: str, folder: Path) -> list[str]:
                 await connection.execute(_APPLIED, [path.name, digest])
                 done.append(path.name)
         return done
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended: a client library may keep a cancellation to itself, once."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1.0)

@@ -30,7 +30,7 @@ from course_lib.debugging import Tracer
 from course_lib.debugging.spans import Span
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.customers import Lines, Person, trace_of
-from course_lib.deployment.database import StoreError
+from course_lib.deployment.database import StoreError, ended
 from course_lib.deployment.store import Store
 from course_lib.files import append_lines, appending, lock_folder
 
@@ -120,8 +120,7 @@ class Records:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await ended(task)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.write(store()), _CLOSE_S)
             await asyncio.to_thread(self.tracer.close)
