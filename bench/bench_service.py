@@ -82,11 +82,11 @@ def asyncify() -> Any:
 
 def ours(*, caches_answers: bool = True, **settings: Any) -> Any:
     """Return the service with all its guards."""
-    from course_lib.deployment import DeploymentConfig, answering, create_app
+    from course_lib.deployment import DeploymentConfig, create_app, programs
     from course_lib.deployment.remembered import remember
 
     remember(os.environ["BENCH_MODEL"])
-    answering.SERVED["answer"] = answering.Served(program, "question", ("answer",))
+    programs.SERVED["answer"] = programs.Served(program, "question", ("answer",))
     app = create_app(DeploymentConfig(**settings))
     if not caches_answers:
         app.service.answering.found = lambda _: None  # type: ignore[method-assign]
