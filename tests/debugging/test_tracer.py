@@ -124,22 +124,24 @@ async def test_a_stream_is_one_trace_with_its_first_token():
         assert 0 < call.attributes["gen_ai.response.time_to_first_chunk"] < 5
 
 
+class Leaves(dspy.Module):
+    """Ends before a task that it has begun, `left`."""
+
+    async def aforward(self):
+        async def later():
+            await asyncio.sleep(0.05)
+            await desk.Triage().acall(ticket=TICKETS[0])
+
+        self.left = asyncio.create_task(later())
+        return dspy.Prediction()
+
+
 @pytest.mark.anyio
 async def test_a_task_that_outlives_its_parent_stays_in_its_trace():
-    left = []
-
-    class Leaves(dspy.Module):
-        async def aforward(self):
-            async def later():
-                await asyncio.sleep(0.05)
-                await desk.Triage().acall(ticket=TICKETS[0])
-
-            left.append(asyncio.create_task(later()))
-            return dspy.Prediction()
-
+    leaves = Leaves()
     with Tracer() as tracer:
-        await Leaves().acall()
-        await left[0]
+        await leaves.acall()
+        await leaves.left
 
     (spans,) = traces(tracer.spans)
     assert len(spans) == 6
@@ -275,25 +277,16 @@ def test_the_flag_of_a_trace_from_elsewhere_is_obeyed_and_sent_on(share, flag, k
 
 @pytest.mark.anyio
 async def test_what_outlives_a_call_that_is_not_kept_is_not_kept_either():
-    left = []
-
-    class Leaves(dspy.Module):
-        async def aforward(self):
-            async def later():
-                await asyncio.sleep(0.05)
-                await desk.Triage().acall(ticket=TICKETS[0])
-
-            left.append(asyncio.create_task(later()))
-            return dspy.Prediction()
+    leaves = Leaves()
 
     class Outer(dspy.Module):
         async def aforward(self):
-            return await Leaves().acall()
+            return await leaves.acall()
 
     with Tracer(share=0.0) as tracer:
         await Outer().acall()
         tracer._sampler = TraceIdRatioBased(1.0)  # whatever began a trace of its own now would be kept
-        await left[0]
+        await leaves.left
 
     assert tracer.spans == []
 
