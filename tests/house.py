@@ -16,6 +16,7 @@ LAYERS: tuple[dict[str, int], ...] = (
     {"cli, authoring, workshop, doctor, lab": 2_500},
     {"copies": 300},
     {"labs": 3_300, "exercises": 4_600},
+    {"flight": 1_500},
     {"deployment": 3_200},
     {"adapters": 4_300, "caching": 4_200, "concurrency": 2_500, "debugging": 2_500},
     {"desk": 1_700},

@@ -1,6 +1,7 @@
 """Every exercise of the course: what it asks, how long it takes, what checks it, when it is still a stub.
 
 Main path: get("2.3") -> the third of EXERCISES of the section `caching`, the module `redis` -> its EXERCISE.
+A project has stages: get("6.2.3") -> the third of the second tuple, "levels:KEPT" -> KEPT of that module.
 Only that module is imported; `known()` lists the ids without importing any. `is_stub` compares what code
 does, instruction by instruction, never its text.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -25,8 +26,11 @@ SECTIONS = {
     "concurrency": "03_async",
     "debugging": "04_debugging",
     "deployment": "05_deployment",
+    "flight": "06_exercises",
 }
-"""The lesson of each package. Its EXERCISES names the modules of 2.1, 2.2, ... in their order."""
+"""The lesson of each package. Its EXERCISES names the modules of 2.1, 2.2, ... in their order.
+
+A tuple in it is a project with stages, 6.1.1, 6.1.2, ...; "module:NAME" is an object of a module."""
 
 Shape = tuple[tuple[str, object], ...]
 
@@ -102,7 +106,7 @@ class Exercise:
     why: str
     """Why our solution is the way it is; shown with it."""
     id: str = ""
-    """Section and number: "2.3". `get` fills it in, from the section's EXERCISES."""
+    """Section and number, "2.3", or section, project and stage, "6.2.3". `get` fills it in, from EXERCISES."""
     lesson: str = ""
     """The lesson's id, which is also its file name: "02_caching". `get` fills it in, from SECTIONS."""
     deadline_s: float = 10.0
@@ -126,9 +130,14 @@ def _modules() -> dict[str, str]:
     for section, lesson in SECTIONS.items():
         package = import_module(f"course_lib.exercises.{section}")
         for number, module in enumerate(package.EXERCISES, start=1):
-            if module:  # an empty name keeps the number of one that is not there yet
-                found[f"{int(lesson[:2])}.{number}"] = f"{package.__name__}.{module}"
+            own = f"{int(lesson[:2])}.{number}"
+            stages = {own: module} if isinstance(module, str) else _numbered(own, module)
+            found.update({each: f"{package.__name__}.{name}" for each, name in stages.items()})
     return found
+
+
+def _numbered(project: str, stages: Sequence[str]) -> dict[str, str]:
+    return {f"{project}.{number}": name for number, name in enumerate(stages, start=1)}
 
 
 def known() -> list[str]:
@@ -154,7 +163,7 @@ def get(exercise_id: object) -> Exercise:
     if exercise_id not in _registered:
         if exercise_id not in _modules():
             raise UnknownExerciseError(f"no exercise {exercise_id!r}; known: {', '.join(known())}.")
-        module = import_module(_modules()[exercise_id])
-        lesson = SECTIONS[module.__name__.split(".")[-2]]
-        register(replace(module.EXERCISE, id=exercise_id, lesson=lesson))
+        name, _, constant = _modules()[exercise_id].partition(":")
+        exercise: Exercise = getattr(import_module(name), constant or "EXERCISE")
+        register(replace(exercise, id=exercise_id, lesson=SECTIONS[name.split(".")[-2]]))
     return _registered[exercise_id]

@@ -1,0 +1,14 @@
+"""The stages of section 6, seven projects.
+
+Main path: EXERCISES -> engine.registry imports the module of one project when a stage of it is asked for.
+"""
+
+DATABASE: tuple[str, ...] = ()
+LEVELS: tuple[str, ...] = ()
+STREAMING: tuple[str, ...] = ()
+TOOLKIT: tuple[str, ...] = ()
+KUBERNETES: tuple[str, ...] = ()
+MONITORING: tuple[str, ...] = ()
+SYSTEM: tuple[str, ...] = ()
+EXERCISES = DATABASE, LEVELS, STREAMING, TOOLKIT, KUBERNETES, MONITORING, SYSTEM
+"""The stages of each project, in their order: "module:NAME"."""
