@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from textwrap import shorten
 
-from course_lib.flight.result import Flown, Seen
+from course_lib.flight.result import Flown, Gate, Level, Seen
 from course_lib.measure import percentile
 from course_lib.measure.strips import Band, drawn
 
@@ -37,7 +37,8 @@ h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 1.8rem 0 .4
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem; border-bottom: 1px solid var(--edge) }
 tbody th { font-weight: 600 } .holds { color: var(--good); font-weight: 600 }
 .fails { color: var(--bad); font-weight: 600 } figure { margin: 0 }
-@media print { body { max-width: none; padding: 0 } h2 { break-after: avoid } tr, figure { break-inside: avoid }
+@media print { body { max-width: none; padding: 0 } h2 { break-after: avoid }
+  tr, figure { break-inside: avoid }
   .wide { overflow: visible } table { font-size: .8rem } }
 """
 _ON_ONE_PAGE = """
@@ -54,33 +55,38 @@ main p { margin: .5rem auto; max-width: 50rem } .small { font-size: .88rem }
 
 def verdict(flown: Flown) -> str:
     """Return in a sentence whether it passed, and what did not hold."""
-    judged = [*flown.levels, *flown.gates]
+    judged: list[Level | Gate] = [*flown.levels, *flown.gates]
     if missed := [each.name for each in judged if not each.holds]:
         return f"{len(missed)} of {len(judged)} do not hold: {', '.join(missed)}."
     gates = f", and all {len(flown.gates)} quality gates" if flown.gates else ""
     return f"All {len(flown.levels)} service levels hold{gates}."
 
 
-def to_improve(flown: Flown) -> list[str]:
-    """Return what to improve: the advice of each level that does not hold, then what would have helped."""
+def advice(flown: Flown) -> dict[str, list[str]]:
+    """Return what to improve, of each level that does not hold, and what would have helped."""
     missed = [f"{level.name}: {level.advice or 'no advice'}" for level in flown.levels if not level.holds]
-    return [*missed, *flown.helps] or ["Nothing: every level holds."]
+    told = {"What to improve": missed or ["Nothing: every level holds."]}
+    return told | ({"What would have helped, most gain first": flown.helps} if flown.helps else {})
 
 
 def sections(flown: Flown) -> dict[str, Rows]:
     """Return the tables, each under its heading, as rows of words; those without a row are left out."""
     tables = {
-        "Service levels": [_judged(each.name, each.bar, each.seen, each.holds) for each in flown.levels],
+        "Service levels": _judged(flown.levels),
         "What happened in each scene": _scenes(flown),
         "Which fault cost what": _costs(flown),
-        "Quality gates": [_judged(each.name, each.bar, each.seen, each.holds) for each in flown.gates],
+        "Quality gates": _judged(flown.gates),
         "Parts": [{"part": name, "made by": whose} for name, whose in flown.parts.items()],
     }
     return {heading: rows for heading, rows in tables.items() if rows}
 
 
-def _judged(name: str, bar: str, seen: str, holds: bool) -> dict[str, str]:  # noqa: FBT001
-    return {"": name, "promised": bar, "measured": seen, "verdict": "holds" if holds else "does not hold"}
+def _judged(judged: Sequence[Level | Gate]) -> Rows:
+    words = {True: "holds", False: "does not hold"}
+    return [
+        {"": each.name, "promised": each.bar, "measured": each.seen, "verdict": words[each.holds]}
+        for each in judged
+    ]
 
 
 def _scenes(flown: Flown) -> Rows:
@@ -154,12 +160,15 @@ def _tick(asked: Sequence[Seen], second: int) -> Mapping[str, float]:
 def as_html(flown: Flown) -> str:
     """Return the scorecard as a page of its own, for a screen in light or dark and for paper."""
     tables = {heading: _table(heading, rows) for heading, rows in sections(flown).items()}
-    improve = "".join(f"<li>{escape(each)}</li>" for each in to_improve(flown))
+    lists = [
+        f"<h2>{heading}</h2><ol>{''.join(f'<li>{escape(each)}</li>' for each in words)}</ol>"
+        for heading, words in advice(flown).items()
+    ]
     parts = [
         f"<main><h1>Flight scorecard</h1><p>{_word(verdict(flown), holds=flown.holds)}</p>"
         f"<p>{escape(facts(flown))}</p>",
         tables.pop("Service levels", ""),
-        f"<h2>What to improve</h2><ol>{improve}</ol>",
+        *lists,
         f"<h2>The flight over time</h2><figure>{timeline(flown)}</figure>",
         *tables.values(),
         "</main>",
@@ -170,9 +179,11 @@ def as_html(flown: Flown) -> str:
 def as_text(flown: Flown) -> str:
     """Return the scorecard for a shell."""
     tables = [f"{heading}\n{text_table(rows)}" for heading, rows in sections(flown).items()]
-    improve = "\n".join(f"{number}. {each}" for number, each in enumerate(to_improve(flown), 1))
-    told = f"{tables[0]}\n\nWhat to improve\n{improve}" if tables else improve
-    return "\n\n".join([f"{verdict(flown)}\n{facts(flown)}", told, *tables[1:]])
+    lists = [
+        "\n".join([heading, *(f"{number}. {each}" for number, each in enumerate(words, 1))])
+        for heading, words in advice(flown).items()
+    ]
+    return "\n\n".join([f"{verdict(flown)}\n{facts(flown)}", *tables[:1], *lists, *tables[1:]])
 
 
 def certificate(flown: Flown, *, exercises: Iterable[str] = (), name: str = "") -> str:
@@ -188,7 +199,7 @@ def certificate(flown: Flown, *, exercises: Iterable[str] = (), name: str = "") 
     told = f"{kept} of {len(flown.levels)} service levels held under the scripted faults."
     done = f"{len(passed)} exercises passed: {', '.join(passed)}." if passed else "No exercise was recorded."
     whose = ", ".join(part for part, made in flown.parts.items() if made != "ours") or "none"
-    rows = [_judged(each.name, each.bar, each.seen, each.holds) for each in [*flown.levels, *flown.gates]]
+    rows = _judged([*flown.levels, *flown.gates])
     named = f'<p class="name">{escape(name)}</p>' if name else ""
     body = (
         f"<main><p>Advanced DSPy</p><h1>{'Flight passed' if flown.holds else 'Flight flown'}</h1>{named}"
@@ -200,7 +211,8 @@ def certificate(flown: Flown, *, exercises: Iterable[str] = (), name: str = "") 
 
 def _page(title: str, body: str, style: str) -> str:
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{style}</style></head>\n<body>{body}</body></html>\n'
+    head = f"<head>{head}<style>{style}</style></head>"
+    return f'<!doctype html>\n<html lang="en">{head}\n<body>{body}</body></html>\n'
 
 
 def _word(words: str, *, holds: bool) -> str:
