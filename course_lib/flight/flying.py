@@ -255,7 +255,7 @@ class _Flight:
     async def _look(self) -> None:
         observed = self._observed
         ledger = await asyncio.to_thread(lm.ledger, observed.since)
-        observed.since = ledger.requests
+        observed.since += ledger.requests
         ours_ = [each for each in ledger.calls if each.profile in ("flight-main", "flight-other")]
         observed.calls += [(self._tick.scene, replace(each, messages=[])) for each in ours_]
         flown = [each for each in ledger.calls if each.profile.startswith("flight-")]
