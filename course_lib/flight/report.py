@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from textwrap import shorten
 
 from course_lib.flight.result import Flown, Gate, Level, Seen
 from course_lib.measure import percentile
-from course_lib.measure.strips import Band, drawn
+from course_lib.measure.strips import Band, Tick, drawn
 
 OUTCOMES = ("answered", "cached", "degraded", "refused", "failed")
 """Of a question; the order is that of the drawing."""
 Rows = list[dict[str, str]]
 _CALM, _WINDOW_S, _LONGEST = "calm", 3.0, 64
-_STRIPS = {
+STRIPS = {
     "questions per second": OUTCOMES,
     "ms until an answer": ("p50", "p99"),
     "cost, thousandths of a dollar per second": ("cost",),
@@ -94,11 +94,10 @@ def _scenes(flown: Flown) -> Rows:
     for scene in flown.scenes:
         seen = [each for each in flown.seen if each.scene == scene.name]
         asked = [each for each in seen if each.kind == "question"]
-        said = Counter(each.outcome for each in asked)
         jobs = Counter(each.outcome for each in seen if each.kind == "job")
         took_ms = [1000 * each.took_s for each in asked]
         row = {"scene": scene.name, "seconds": f"{scene.begins_s:.0f} to {scene.ends_s:.0f}"}
-        row |= {"what is broken": scene.told, "questions": _counted(said, OUTCOMES)}
+        row |= {"what is broken": scene.told, "questions": outcomes(asked)}
         row |= {f"p{share} ms": _number(percentile(took_ms, share)) for share in (50, 99)}
         row["dollars"] = f"{sum(each.cost_usd for each in seen):.4f}"
         rows.append(row | ({"jobs": _counted(jobs)} if any(s.kind == "job" for s in flown.seen) else {}))
@@ -115,6 +114,11 @@ def _costs(flown: Flown) -> Rows:
             {"scene": scene.name} | {name: "-" if each == "0" else each for name, each in taken.items()}
         )
     return rows
+
+
+def outcomes(seen: Iterable[Seen]) -> str:
+    """Return how many questions ended in which way, in words."""
+    return _counted(Counter(each.outcome for each in seen if each.kind == "question"), OUTCOMES)
 
 
 def _counted(said: Counter[str], order: Sequence[str] = ()) -> str:
@@ -137,16 +141,19 @@ def facts(flown: Flown) -> str:
 
 def timeline(flown: Flown) -> str:
     """Return outcomes, latency and cost over the seconds as SVG, the scenes as bands."""
-    asked = [each for each in flown.seen if each.kind == "question"]
-    end_s = max([scene.ends_s for scene in flown.scenes] + [each.at_s for each in asked], default=1.0)
-    ticks = [_tick(asked, second) for second in range(1, math.ceil(end_s) + 1)]
+    end_s = max([scene.ends_s for scene in flown.scenes], default=1.0)
     bands = [Band(each.name, each.begins_s, each.ends_s) for each in flown.scenes if each.name != _CALM]
-    label = "Questions per second by outcome, latency and cost over time; the tables below have the figures."
-    return drawn(ticks, _STRIPS, bands, label=label, shown_s=math.inf)
+    label = "Questions per second by outcome, latency and cost over time; the tables have the figures."
+    return drawn(ticks(flown.seen, end_s), STRIPS, bands, label=label, shown_s=math.inf)
 
 
-def _tick(asked: Sequence[Seen], second: int) -> Mapping[str, float]:
-    """Return the figures of one second, latency over the last three."""
+def ticks(seen: Sequence[Seen], until_s: float) -> list[Tick]:
+    """Return the figures of each second, those of latency over three; what STRIPS name."""
+    asked = [each for each in seen if each.kind == "question"]
+    return [_tick(asked, second) for second in range(1, max(1, math.ceil(until_s)) + 1)]
+
+
+def _tick(asked: Sequence[Seen], second: int) -> Tick:
     now = [each for each in asked if second - 1 <= each.at_s < second]
     took_ms = [1000 * each.took_s for each in asked if second - _WINDOW_S <= each.at_s < second]
     figures = {"at_s": float(second), "cost": 1000 * sum(each.cost_usd for each in now)}
