@@ -95,7 +95,11 @@ async def flying(
     return Flown(
         seed=seed,
         began=began,
-        versions={"python": platform.python_version(), "dspy": version("dspy"), "course": version("advanced-dspy-course")},
+        versions={
+            "python": platform.python_version(),
+            "dspy": version("dspy"),
+            "course": version("advanced-dspy-course"),
+        },
         parts={name: _named(getattr(parts, name)) for name in (each.name for each in fields(Parts))},
         scenes=list(script_.scenes),
         seen=observed.seen,
@@ -119,7 +123,10 @@ async def _on_the_ground(parts: Parts, off: frozenset[str], script_: Plan) -> As
             for name, values in (("main", MAIN), ("other", OTHER), ("jobs", script.JOBS)):
                 lm.profile(f"flight-{name}", seed=script_.seed, **values)
             _write_articles(database.url)
-            made_of = {each.name: getattr(parts, each.name) or getattr(ours(off), each.name) for each in fields(Parts)}
+            made_of = {
+                each.name: getattr(parts, each.name) or getattr(ours(off), each.name)
+                for each in fields(Parts)
+            }
             async with AsyncExitStack() as stack:
                 worker = None
                 if any(isinstance(each.what, Job) for each in script_.sent):
@@ -154,7 +161,13 @@ class _Flight:
     """One flight under way."""
 
     def __init__(
-        self, script_: Plan, servers: Servers, made: Made, system: System, worker: WorkerProcess | None, kept: Server
+        self,
+        script_: Plan,
+        servers: Servers,
+        made: Made,
+        system: System,
+        worker: WorkerProcess | None,
+        kept: Server,
     ) -> None:
         self._plan, self._servers, self._made, self._system = script_, servers, made, system
         self._worker, self._kept = worker, kept

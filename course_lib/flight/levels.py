@@ -17,7 +17,7 @@ from course_lib.flight.script import Plan
 from course_lib.lm.calls import Call
 from course_lib.measure import percentile
 
-ANSWERED_SHARE, P99_S, COST_USD, RIGHT_SHARE, MOST_AT_ONCE = 0.96, 4.6, 0.0022, 0.9, 16
+ANSWERED_SHARE, P99_S, COST_USD, RIGHT_SHARE, MOST_AT_ONCE = 0.96, 4.6, 0.0027, 0.9, 16
 _FINE = ("answered", "cached")
 
 MECHANISMS: Mapping[str, tuple[str, str]] = {
@@ -78,8 +78,11 @@ def _availability(observed: Observed) -> Level:
     failed = [each.scene for each in clean if each.outcome not in _FINE]
     share = 1 - len(failed) / max(len(clean), 1)
     return Level(
-        "availability", f"at least {ANSWERED_SHARE:.0%} are answered by a model", f"{share:.1%}",
-        share >= ANSWERED_SHARE, _by_scene(failed, len(clean)),
+        "availability",
+        f"at least {ANSWERED_SHARE:.0%} are answered by a model",
+        f"{share:.1%}",
+        share >= ANSWERED_SHARE,
+        _by_scene(failed, len(clean)),
     )
 
 
@@ -109,8 +112,11 @@ def _correctness(observed: Observed) -> Level:
     wrong = [each.scene for each in judged_ if not each.is_right]
     share = 1 - len(wrong) / max(len(judged_), 1)
     return Level(
-        "correctness", f"at least {RIGHT_SHARE:.0%} of the answers cite the right article", f"{share:.1%}",
-        share >= RIGHT_SHARE, _by_scene(wrong, len(judged_)),
+        "correctness",
+        f"at least {RIGHT_SHARE:.0%} of the answers cite the right article",
+        f"{share:.1%}",
+        share >= RIGHT_SHARE,
+        _by_scene(wrong, len(judged_)),
     )
 
 
@@ -127,8 +133,11 @@ def _load(observed: Observed) -> Level:
         most[scene] = max(most.get(scene, 0), at_once)
     highest = max(most.values(), default=0)
     return Level(
-        "load on the models", f"at most {MOST_AT_ONCE} requests at once", f"{highest}",
-        highest <= MOST_AT_ONCE, dict(most),
+        "load on the models",
+        f"at most {MOST_AT_ONCE} requests at once",
+        f"{highest}",
+        highest <= MOST_AT_ONCE,
+        dict(most),
     )
 
 
@@ -136,16 +145,29 @@ def _jobs(observed: Observed) -> Level:
     bad = [each for each in observed.seen if each.kind == "job" and each.outcome != "done"]
     kinds = Counter(each.outcome for each in bad)
     seen = f"{len(observed.jobs)} taken, {kinds['lost']} lost, {kinds['twice']} done twice"
-    return Level("jobs", "none is lost, none is done twice", seen, not bad, dict(Counter(each.scene for each in bad)))
+    return Level(
+        "jobs", "none is lost, none is done twice", seen, not bad, dict(Counter(each.scene for each in bad))
+    )
 
 
 def _poison(observed: Observed) -> Level:
-    poisoned = [one for one in observed.plan.sent if hasattr(one.what, "tenant") and one.article is None and one.what.id.startswith("q-")]
+    poisoned = [
+        one
+        for one in observed.plan.sent
+        if hasattr(one.what, "tenant") and one.article is None and one.what.id.startswith("q-")
+    ]
     passed = [one.scene for one in poisoned if observed.replies[one.what.id].outcome != "refused"]
-    clean = [one.scene for one in observed.plan.sent if one.article and observed.replies[one.what.id].outcome == "refused"]
+    clean = [
+        one.scene
+        for one in observed.plan.sent
+        if one.article and observed.replies[one.what.id].outcome == "refused"
+    ]
     seen = f"{len(poisoned)} sent, {len(passed)} let through; {len(clean)} others refused"
     return Level(
-        "poisoned input", "each is refused, and nothing else", seen, not passed and not clean,
+        "poisoned input",
+        "each is refused, and nothing else",
+        seen,
+        not passed and not clean,
         dict(Counter(passed + clean)),
     )
 
@@ -171,11 +193,24 @@ def _counts(observed: Observed) -> Level:
     wrong = sum((counted - real).values()) + sum((real - counted).values())
     spans = abs(observed.spans["request"] - real.total())
     seen = f"{wrong} of {real.total()} counted otherwise, {spans} without a span"
-    return Level("observability", "metrics and traces have each request as its sender saw it", seen, not wrong and not spans)
+    return Level(
+        "observability",
+        "metrics and traces have each request as its sender saw it",
+        seen,
+        not wrong and not spans,
+    )
 
 
 LEVELS: tuple[Callable[[Observed], Level], ...] = (
-    _availability, _p99, _cost, _correctness, _load, _jobs, _poison, _privacy, _counts
+    _availability,
+    _p99,
+    _cost,
+    _correctness,
+    _load,
+    _jobs,
+    _poison,
+    _privacy,
+    _counts,
 )
 
 

@@ -174,9 +174,7 @@ class Requests:
 
     def __init__(self, _: Servers) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "desk_requests", "Requests that ended", ["outcome"], registry=self._registry
-        )
+        self._requests = Counter("desk_requests", "Requests that ended", ["outcome"], registry=self._registry)
         self._seconds = Histogram("desk_request_seconds", "Until the reply", registry=self._registry)
 
     def count(self, outcome: str, took_s: float) -> None:
@@ -261,7 +259,9 @@ def ours(off: Collection[str] = ()) -> Parts:
     off = frozenset(off)
     return Parts(
         documents=HelpCentre,
-        cache=(lambda _: NoCache()) if "cache" in off else partial(Levels, is_local="memory level" not in off),
+        cache=(lambda _: NoCache())
+        if "cache" in off
+        else partial(Levels, is_local="memory level" not in off),
         runner=partial(BoundedRunner, limit=10_000 if "bounded runner" in off else 12),
         tracer=Spans,
         monitor=Requests,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from course_lib import desk
@@ -24,12 +24,18 @@ KNOWN: Sequence[str] = """
     """.split()
 """Tickets that both models answer rightly from our documents while nothing is broken: so what is wrong in a
 flight is what a fault has taken."""
-_HOT = 10
+_HOT = 6
 MAIN: Mapping[str, Any] = {
-    "ttft_p50_ms": 180, "ttft_p99_ms": 400, "speed_p50_tokens_per_s": 600, "speed_p99_tokens_per_s": 1200
+    "ttft_p50_ms": 180,
+    "ttft_p99_ms": 400,
+    "speed_p50_tokens_per_s": 600,
+    "speed_p99_tokens_per_s": 1200,
 }
 OTHER: Mapping[str, Any] = {
-    "ttft_p50_ms": 100, "ttft_p99_ms": 250, "speed_p50_tokens_per_s": 800, "speed_p99_tokens_per_s": 1600
+    "ttft_p50_ms": 100,
+    "ttft_p99_ms": 250,
+    "speed_p50_tokens_per_s": 800,
+    "speed_p99_tokens_per_s": 1600,
 }
 JOBS: Mapping[str, Any] = {"ttft_p50_ms": 350, "ttft_p99_ms": 500}
 _ASIDE = ("My address is {email}.", "Write to {email}, please.", "I paid with card {card}.")
@@ -57,7 +63,7 @@ class Weather:
     """Questions."""
     burst: int = 1
     """So many are sent at the same moment, and so much more rarely."""
-    fresh: float = 0.3
+    fresh: float = 0.25
     """Share of questions that nobody asked before."""
     jobs_per_s: float = 0.0
     poisoned: float = 0.0
@@ -71,17 +77,57 @@ class Weather:
 
 SCENES = (
     Weather("calm", "Nothing is broken.", 12, jobs_per_s=0.5),
-    Weather("peak", "A newsletter went out: 36 customers ask at once, again and again.", 8, 24, 36, 0.8),
-    Weather("slow", "The main model takes 8 seconds for each answer.", 12, 8, 1, 0.9,
-            main={"ttft_p50_ms": 8_000, "ttft_p99_ms": 8_500}),
-    Weather("rate limit", "Both models allow 5 requests a second, and questions come in bursts.", 10, 7, 14, 0.9,
-            main={"limit_requests_per_s": 5}, other={"limit_requests_per_s": 5}),
-    Weather("outage", "The main model does not answer at all, and the other one fails now and then.", 10, 8, 1, 0.6,
-            main={"unavailable_rate": 0.5, "cut_before_rate": 0.5}, other={"unavailable_rate": 0.15}),
+    Weather("peak", "A newsletter went out: 48 customers ask at once, again and again.", 8, 24, 48, 0.5),
+    Weather(
+        "slow",
+        "The main model takes 8 seconds for each answer.",
+        12,
+        14,
+        1,
+        0.5,
+        main={"ttft_p50_ms": 8_000, "ttft_p99_ms": 8_500},
+    ),
+    Weather(
+        "rate limit",
+        "Both models allow 5 requests a second, and questions come in bursts.",
+        10,
+        7,
+        14,
+        0.9,
+        main={"limit_requests_per_s": 5},
+        other={"limit_requests_per_s": 5},
+    ),
+    Weather(
+        "outage",
+        "The main model does not answer at all, and the other one fails now and then.",
+        10,
+        8,
+        1,
+        0.6,
+        main={"unavailable_rate": 0.5, "cut_before_rate": 0.5},
+        other={"unavailable_rate": 0.15},
+    ),
     Weather("redis lost", "The Redis of kept answers was killed.", 10, 8, 1, 0.1, event="redis lost"),
-    Weather("worker killed", "The worker was killed in the middle of its jobs.", 8, 6, jobs_per_s=5, event="worker killed"),
-    Weather("poisoned", "A third of the questions try to take the model over.", 8, poisoned=0.35, jobs_per_s=0.5),
-    Weather("bad version", "A new version of the program has forgotten the articles.", 12, 9, 1, 0.9, event="deploy"),
+    Weather(
+        "worker killed",
+        "The worker was killed in the middle of its jobs.",
+        8,
+        6,
+        jobs_per_s=5,
+        event="worker killed",
+    ),
+    Weather(
+        "poisoned", "A third of the questions try to take the model over.", 8, poisoned=0.35, jobs_per_s=0.5
+    ),
+    Weather(
+        "bad version",
+        "A new version of the program has forgotten the articles.",
+        12,
+        12,
+        1,
+        0.5,
+        event="deploy",
+    ),
 )
 NAMES = tuple(each.name for each in SCENES)
 
@@ -125,7 +171,9 @@ def plan(seed: int, only: Collection[str] = ()) -> Plan:
     writer, at_s = _Writer(seed), 0.0
     scenes, sent = [], list[Sent]()
     for each in weather:
-        seconds = 4.0 if only and each.name == "calm" else each.seconds
+        seconds = each.seconds
+        if only and each.name == "calm":
+            seconds, each = 4.0, replace(each, jobs_per_s=0.0)
         scenes.append(Scene(each.name, at_s, at_s + seconds, each.told))
         sent += writer.write(each, at_s, seconds)
         at_s += seconds

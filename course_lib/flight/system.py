@@ -55,7 +55,9 @@ def policies(name: str, *, is_last: bool, off: Collection[str] = ()) -> Sequence
     retry = ExponentialBackoff(attempts=4 if is_last else 1, longest_wait_s=3.0, budget=budget)
     breaker = CircuitBreaker(name, threshold=3, first_wait_s=2.0, is_failure=is_outage)
     around: dict[str, Policy] = {
-        "retry": retry, "breaker": guarded_by(breaker), "deadline": Timeout(ATTEMPT_S)
+        "retry": retry,
+        "breaker": guarded_by(breaker),
+        "deadline": Timeout(ATTEMPT_S),
     }
     return [policy for mechanism, policy in around.items() if mechanism not in off]
 
