@@ -46,13 +46,13 @@ _TTFT_SLOW_MS = 1500
 _SLOWLY = {"ttft_p50_ms": _TTFT_SLOW_MS, "ttft_p99_ms": 2500, "speed_p50_tokens_per_s": 30}
 _UNREADABLE = {"missing_field_rate": 0.35, "broken_json_rate": 0.2, "cut_by_length_rate": 0.2}
 _WEATHER: tuple[tuple[str, float, str, Mapping[str, Any]], ...] = (
-    ("calm", 6, "nothing", {}),
-    (_LIMIT, 7, "the model takes three fifths of what comes", {}),
-    (_SLOW, 6, "the model is slow", _SLOWLY),
-    (_MALFORMED, 6, "three answers of four cannot be read", _UNREADABLE),
-    (_HANG, 5, "half of the requests get no answer", {"hang_rate": 0.5}),
-    (_OUTAGE, 6, "the model does not answer", {"unavailable_rate": 0.9, "cut_before_rate": 0.1}),
-    ("afterwards", 4, "nothing any more", {}),
+    ("calm", 5, "Nothing is broken.", {}),
+    (_LIMIT, 7, "The model takes three fifths of what comes.", {}),
+    (_SLOW, 6, "The model is slow.", _SLOWLY),
+    (_MALFORMED, 6, "Three answers of four cannot be read.", _UNREADABLE),
+    (_HANG, 5, "Half of the requests get no answer.", {"hang_rate": 0.5}),
+    (_OUTAGE, 8, "The model does not answer.", {"unavailable_rate": 0.9, "cut_before_rate": 0.1}),
+    ("afterwards", 4, "Nothing is broken any more.", {}),
 )
 """Name, seconds, what is broken, and what of the model's profile. What is tried again in one scene falls into
 the next: so none that refuses stands before one that refuses too."""
@@ -258,7 +258,7 @@ class _Program:
             told = [each for each in scenes if each.begins_s <= now_s < each.ends_s]
             if told and told[0].name != scene:
                 scene = told[0].name
-                on_tick(f"{now_s:3.0f} s  {scene}: {told[0].told}; {len(ended)} questions have ended")
+                on_tick(f"{now_s:3.0f} s  {scene}: {told[0].told} {len(ended)} questions have ended")
             with suppress(queue.Empty):
                 one = self._told.get(timeout=_LOOK_S)
                 if "gone" in one:
@@ -347,7 +347,10 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
         wait_s = max((each.retry_after_s for each in refused), default=0.0)
         told = f"{of(_LIMIT)} under the rate limit, where {len(refused)} refusals said to come again after "
         told += f"{wait_s:.1f} s at most; {early} requests came too early"
-        found.append(((lost, 0, 0), f"Retries that obey Retry-After: {told}."))
+        way = (
+            "Retries that obey Retry-After" if early else "More retries, each after the wait that it is told"
+        )
+        found.append(((lost, 0, 0), f"{way}: {told}."))
     if lost := asked.failed(_OUTAGE):
         gone = sum(each.is_failed for each in asked.requests(asked.named(_OUTAGE)))
         told = f"{of(_OUTAGE)} in the outage, after {gone} failed requests"
@@ -370,10 +373,10 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
         found.append(((0, 0, share * cost), f"A cache: {told}."))
     slow = [each.duration_ms for each in asked.requests(asked.named(_SLOW)) if each.status == 200]
     if slow and not any(each.stream for each in asked.calls):
-        gain_s = (percentile(slow, 50) - _TTFT_SLOW_MS) / 1000
-        told = f"when the model was slow, half of its answers took more than {percentile(slow, 50) / 1000:.1f} s, "
-        told += f"and could be read from {_TTFT_SLOW_MS / 1000} s on"
-        found.append(((0, gain_s * len(slow), 0), f"Streaming: {told}."))
+        whole_s, first_s = percentile(slow, 50) / 1000, _TTFT_SLOW_MS / 1000
+        told = f"when the model was slow, half of its answers took more than {whole_s:.1f} s, and could be "
+        told += f"read from {first_s} s on"
+        found.append(((0, (whole_s - first_s) * len(slow), 0), f"Streaming: {told}."))
     waiting = max(sum(a.at_s <= b.at_s < a.at_s + a.took_s for a in asked.seen) for b in asked.seen)
     if max((each.at_once for each in asked.calls), default=0) <= 1 < waiting:
         told = f"up to {waiting} questions waited, and never more than one request was under way"

@@ -6,11 +6,14 @@ timeline(flown) is their drawing, for whoever shows them in another way.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from html import escape
 from textwrap import shorten
+from typing import Any
 
 from course_lib.flight.result import Flown, Gate, Level, Seen
 from course_lib.measure import percentile
@@ -161,6 +164,19 @@ def _tick(asked: Sequence[Seen], second: int) -> Tick:
     return figures | dict(Counter(each.outcome for each in now))
 
 
+class Telling:
+    """What a flight is to call twice a second: each scene that begins is told in a line."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say, self._scene = say, ""
+
+    def __call__(self, tick: Any) -> None:
+        """Look at a flying.Tick."""
+        if tick.scene != self._scene:
+            self._scene = tick.scene
+            self._say(f"{tick.at_s:3.0f} s  {tick.scene}; so far {outcomes(tick.seen)}")
+
+
 # -- pages and text ------------------------------------------------------------------------------------
 
 
@@ -181,6 +197,15 @@ def as_html(flown: Flown) -> str:
         "</main>",
     ]
     return _page("Flight scorecard", "\n".join(parts), _STYLE)
+
+
+def as_json(flown: Flown) -> str:
+    """Return all of it as JSON, times to the thousandth of a second."""
+    plain = asdict(flown)
+    plain["seen"] = [
+        {**each, "at_s": round(each["at_s"], 3), "took_s": round(each["took_s"], 3)} for each in plain["seen"]
+    ]
+    return json.dumps({**plain, "holds": flown.holds}, indent=1) + "\n"
 
 
 def as_text(flown: Flown) -> str:

@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 import ipywidgets as widgets
 
 from course_lib.errors import CourseError
-from course_lib.flight import Flown, Parts, report
+from course_lib.flight import report
 from course_lib.flight.flying import Tick, flying
+from course_lib.flight.parts import Parts
+from course_lib.flight.result import Flown
 from course_lib.flight.script import plan
 from course_lib.labs.reading import INK, Rendered, table
 from course_lib.labs.widget import Lab
@@ -147,7 +149,7 @@ class FlightLab(Lab):
         bands = [
             Band(each.name, each.begins_s, each.ends_s) for each in self._scenes if each.begins_s <= tick.at_s
         ]
-        words = f"After {tick.at_s:.0f} s, {self._told(tick.scene)}: {report.outcomes(tick.seen)}."
+        words = f"After {tick.at_s:.0f} s: {report.outcomes(tick.seen)}. Since {self._told(tick.scene)}"
         return Rendered(f'<div style="{INK}">{drawn(ticks, report.STRIPS, bands, label=words)}</div>', words)
 
 
