@@ -164,8 +164,9 @@ def fly_program(
         ]
         lm.profile(_PROFILE, **_USUAL, seed=seed, timeline=windows)
         since = lm.ledger().requests
-        ended = program.fly(scenes, len(at_s), on_tick)
-    seen, errors, left = _seen(scenes, at_s, ended)
+        end_s = scenes[-1].ends_s + _GRACE_S / speed
+        ended = program.fly(scenes, len(at_s), end_s, on_tick)
+    seen, errors, left = _seen(scenes, at_s, ended, end_s)
     ledger = lm.Ledger.from_json(ask_endpoint("GET", f"/course/ledger?since={since}&figures=1"))
     calls = sorted(ledger.calls, key=lambda call: call.at_s)
     repeated = len(fields) - len({json.dumps(each, sort_keys=True) for each in fields})
@@ -245,7 +246,7 @@ class _Program:
             raise ProgramError(f"{self._spec}: {words}")
 
     def fly(
-        self, scenes: Sequence[Scene], count: int, on_tick: Callable[[str], object]
+        self, scenes: Sequence[Scene], count: int, end_s: float, on_tick: Callable[[str], object]
     ) -> list[dict[str, Any]]:
         """Have it ask everything; return what ended in time, and kill what did not."""
         assert self._child is not None
@@ -253,7 +254,7 @@ class _Program:
         with suppress(OSError):
             self._child.process.stdin.write(GO)
         begun_s, ended, scene = time.perf_counter(), list[dict[str, Any]](), ""
-        while len(ended) < count and time.perf_counter() - begun_s < scenes[-1].ends_s + _GRACE_S:
+        while len(ended) < count and time.perf_counter() - begun_s < end_s:
             now_s = time.perf_counter() - begun_s
             told = [each for each in scenes if each.begins_s <= now_s < each.ends_s]
             if told and told[0].name != scene:
@@ -272,10 +273,9 @@ class _Program:
 
 
 def _seen(
-    scenes: Sequence[Scene], at_s: Sequence[float], ended: Sequence[Mapping[str, Any]]
+    scenes: Sequence[Scene], at_s: Sequence[float], ended: Sequence[Mapping[str, Any]], end_s: float
 ) -> tuple[list[Seen], dict[str, Counter[str]], int]:
     """Return each question as it ended, the errors by scene, and how many have no end."""
-    end_s = scenes[-1].ends_s + _GRACE_S
     by_number = {each["ended"]: each for each in ended}
     seen, errors = [], {scene.name: Counter[str]() for scene in scenes}
     for number, due_s in enumerate(at_s):
@@ -304,7 +304,9 @@ def _judged(asked: _Asked, spec: str, seed: int, began: str) -> Flown:
 def _levels(asked: _Asked) -> list[Level]:
     lost = {scene.name: float(asked.failed(scene.name)) for scene in asked.scenes}
     p99_s = {name: percentile([each.took_s for each in asked.of(name)], 99) for name in lost}
-    per = {scene.name: len(asked.requests(scene)) / len(asked.of(scene.name)) for scene in asked.scenes}
+    per = {
+        scene.name: len(asked.requests(scene)) / max(1, len(asked.of(scene.name))) for scene in asked.scenes
+    }
     total, all_lost, found = len(asked.seen), int(sum(lost.values())), asked.verdict.findings
     share, worst = 100 * (total - all_lost) / total, max(p99_s, key=lambda name: p99_s[name])
     slowest_s = percentile([each.took_s for each in asked.seen], 99)
