@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from html import escape
 from textwrap import shorten
 from typing import Any
@@ -23,8 +24,9 @@ OUTCOMES = ("answered", "cached", "degraded", "refused", "failed")
 """Of a question; the order is that of the drawing."""
 Rows = list[dict[str, str]]
 _CALM, _WINDOW_S, _LONGEST = "calm", 3.0, 64
-STRIPS = {
-    "questions per second": OUTCOMES,
+_OUTCOMES = "questions per second"
+_STRIPS: dict[str, Sequence[str]] = {
+    _OUTCOMES: OUTCOMES,
     "ms until an answer": ("p50", "p99"),
     "cost, thousandths of a dollar per second": ("cost",),
 }
@@ -39,7 +41,7 @@ h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 1.8rem 0 .4
 .wide { overflow-x: auto } table { border-collapse: collapse; min-width: 50%; font-size: .93rem }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem; border-bottom: 1px solid var(--edge) }
 tbody th { font-weight: 600 } .holds { color: var(--good); font-weight: 600 }
-.fails { color: var(--bad); font-weight: 600 } figure { margin: 0 }
+.fails { color: var(--bad); font-weight: 600 } td span { white-space: nowrap } figure { margin: 0 }
 @media print { body { max-width: none; padding: 0 } h2 { break-after: avoid }
   tr, figure { break-inside: avoid }
   .wide { overflow: visible } table { font-size: .8rem } }
@@ -47,8 +49,8 @@ tbody th { font-weight: 600 } .holds { color: var(--good); font-weight: 600 }
 _ON_ONE_PAGE = """
 @page { size: landscape; margin: 12mm }
 body { max-width: 60rem } main { border: 3px double var(--ink); padding: 1.6rem 2.4rem; text-align: center }
-h1 { font-size: 2.1rem } .name { font-size: 1.7rem; margin: .6rem 0 } table { margin: 0 auto }
-main p { margin: .5rem auto; max-width: 50rem } .small { font-size: .88rem }
+h1 { font-size: 2.1rem } table { margin: 0 auto }
+main p { margin: .5rem auto; max-width: 50rem } main .name { font-size: 1.7rem } .small { font-size: .88rem }
 @media print { main { break-inside: avoid; padding: 1rem 2rem } }
 """
 
@@ -60,7 +62,8 @@ def verdict(flown: Flown) -> str:
     """Return in a sentence whether it passed, and what did not hold."""
     judged: list[Level | Gate] = [*flown.levels, *flown.gates]
     if missed := [each.name for each in judged if not each.holds]:
-        return f"{len(missed)} of {len(judged)} do not hold: {', '.join(missed)}."
+        do = "does" if len(missed) == 1 else "do"
+        return f"{len(missed)} of {len(judged)} {do} not hold: {', '.join(missed)}."
     gates = f", and all {len(flown.gates)} quality gates" if flown.gates else ""
     return f"All {len(flown.levels)} service levels hold{gates}."
 
@@ -77,7 +80,7 @@ def sections(flown: Flown) -> dict[str, Rows]:
     tables = {
         "Service levels": _judged(flown.levels),
         "What happened in each scene": _scenes(flown),
-        "Which fault cost what": _costs(flown),
+        "Which fault cost what, each in its level's unit": _costs(flown),
         "Quality gates": _judged(flown.gates),
         "Parts": [{"part": name, "made by": whose} for name, whose in flown.parts.items()],
     }
@@ -130,13 +133,18 @@ def _counted(said: Counter[str], order: Sequence[str] = ()) -> str:
 
 
 def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    if math.isnan(value):
+        return "-"
+    if 0 < abs(value) < 0.01:
+        return f"{value:.5f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def facts(flown: Flown) -> str:
     """Return seed, date and versions in a line."""
     versions = ", ".join(f"{name} {version}" for name, version in flown.versions.items())
-    return f"Seed {flown.seed}; {flown.began}; {versions}."
+    began = datetime.fromisoformat(flown.began).strftime("%Y-%m-%d %H:%M UTC")
+    return f"Seed {flown.seed}; {began}; {versions}."
 
 
 # -- the drawing ---------------------------------------------------------------------------------------
@@ -147,11 +155,17 @@ def timeline(flown: Flown) -> str:
     end_s = max([scene.ends_s for scene in flown.scenes], default=1.0)
     bands = [Band(each.name, each.begins_s, each.ends_s) for each in flown.scenes if each.name != _CALM]
     label = "Questions per second by outcome, latency and cost over time; the tables have the figures."
-    return drawn(ticks(flown.seen, end_s), STRIPS, bands, label=label, shown_s=math.inf)
+    return drawn(ticks(flown.seen, end_s), strips(flown.seen), bands, label=label, shown_s=math.inf)
+
+
+def strips(seen: Iterable[Seen]) -> dict[str, Sequence[str]]:
+    """Return what is drawn: of the outcomes, those that there were."""
+    were = {each.outcome for each in seen}
+    return {**_STRIPS, _OUTCOMES: [name for name in OUTCOMES if name in were]}
 
 
 def ticks(seen: Sequence[Seen], until_s: float) -> list[Tick]:
-    """Return the figures of each second, those of latency over three; what STRIPS name."""
+    """Return the figures of each second, those of latency over three; what strips() name."""
     asked = [each for each in seen if each.kind == "question"]
     return [_tick(asked, second) for second in range(1, max(1, math.ceil(until_s)) + 1)]
 

@@ -150,7 +150,9 @@ class FlightLab(Lab):
             Band(each.name, each.begins_s, each.ends_s) for each in self._scenes if each.begins_s <= tick.at_s
         ]
         words = f"After {tick.at_s:.0f} s: {report.outcomes(tick.seen)}. Since {self._told(tick.scene)}"
-        return Rendered(f'<div style="{INK}">{drawn(ticks, report.STRIPS, bands, label=words)}</div>', words)
+        return Rendered(
+            f'<div style="{INK}">{drawn(ticks, report.strips(tick.seen), bands, label=words)}</div>', words
+        )
 
 
 def flight_lab(parts: Parts | None = None, **options: Any) -> FlightLab:

@@ -34,7 +34,7 @@ class Page(HTMLParser):
 def test_a_scorecard_says_what_held_what_each_scene_took_and_what_to_improve(shown):
     text = " ".join(shown(flown()).split())
 
-    assert "1 of 3 do not hold: availability." in text
+    assert "1 of 3 does not hold: availability." in text
     assert "availability at least 97 % 70 % does not hold" in text
     assert "privacy no leak none holds" in text
     assert "availability: give the <model> a fallback" in text
@@ -64,6 +64,7 @@ def test_the_drawing_has_a_line_for_each_outcome_and_a_band_for_each_fault():
 
     assert all(f">{name}<" in svg for name in ("answered", "degraded", "failed", "p99", "outage"))
     assert ">calm<" not in svg
+    assert ">refused<" not in svg, "there was none"
     assert "nan" not in svg
 
 
