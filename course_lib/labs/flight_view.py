@@ -9,6 +9,7 @@ The flight has a thread and an event loop of its own: a cell that runs meanwhile
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from course_lib.errors import CourseError
 from course_lib.flight import report
 from course_lib.flight.flying import Tick, flying
 from course_lib.flight.parts import Parts
-from course_lib.flight.result import Flown
+from course_lib.flight.result import Flown, Scene
 from course_lib.flight.script import plan
 from course_lib.labs.reading import INK, Rendered, table
 from course_lib.labs.widget import Lab
@@ -52,12 +53,11 @@ class FlightLab(Lab):
     last: ClassVar[FlightLab | None] = None
     """The one whose flight began last: another one's ends it."""
 
-    def __init__(self, parts: Parts, options: dict[str, Any]) -> None:
+    def __init__(self, parts: Parts, options: Mapping[str, Any], scenes: Sequence[Scene]) -> None:
         self.flown: Flown | None = None
         self.flight: asyncio.Task[None] | None = None
-        self._parts, self._options = parts, options
+        self._parts, self._options, self._scenes = parts, options, scenes
         self._tick, self._under_way = Tick(), asyncio.Event()
-        self._scenes = plan(options.get("seed", 7), options.get("only", ())).scenes
         self._inner: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self.button = widgets.Button(description="Start", tooltip="Start the flight, or end it")
         self.button.on_click(lambda _: self.stop() if self.is_flying else self.begin())
@@ -165,6 +165,7 @@ def flight_lab(parts: Parts | None = None, **options: Any) -> FlightLab:
     Raises:
         ScriptError: there is no such scene.
     """
+    scenes = plan(options.get("seed", 7), options.get("only", ())).scenes
     if FlightLab.last is not None:
         FlightLab.last.stop()
-    return FlightLab(parts or Parts(), options)
+    return FlightLab(parts or Parts(), options, scenes)
