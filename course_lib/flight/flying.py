@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,13 +24,12 @@ import psycopg
 from course_lib import desk, lm
 from course_lib.concurrency import tasks
 from course_lib.flight.jobs import WorkerProcess, outbox
-from course_lib.flight.levels import MECHANISMS, Observed, judged
 from course_lib.flight.leaks import texts_of_redis
-from course_lib.flight.parts import Job, Made, Parts, Reply, Request, Servers, System
-from course_lib.flight.reference import JOBS, ours
+from course_lib.flight.levels import MECHANISMS, Observed, judged
+from course_lib.flight.parts import Job, Made, Parts, Reply, Servers, System
+from course_lib.flight.reference import ours
 from course_lib.flight.result import Flown, Seen
-from course_lib.flight.script import MAIN, OTHER, Plan, Sent, Weather, plan
-from course_lib.flight import script
+from course_lib.flight.script import JOBS, MAIN, OTHER, Plan, Sent, Weather, plan
 from course_lib.flight.system import Desk
 from course_lib.services import running_postgres, running_redis
 from course_lib.services.server import Server
@@ -44,6 +43,7 @@ create table articles (
     ) stored
 )
 """
+OURS = Parts()
 _GIVE_UP_S = 30.0
 _DRAIN_S = 20.0
 
@@ -58,14 +58,14 @@ class Tick:
     """What has ended so far, in that order."""
 
 
-def fly(parts: Parts = Parts(), **options: Any) -> Flown:
+def fly(parts: Parts = OURS, **options: Any) -> Flown:
     """Fly, and wait; `options` are those of flying()."""
     with ThreadPoolExecutor(1, "flight") as thread:  # a loop may be running here already
         return thread.submit(lambda: asyncio.run(flying(parts, **options))).result()
 
 
 async def flying(
-    parts: Parts = Parts(),
+    parts: Parts = OURS,
     *,
     seed: int = 7,
     only: Collection[str] = (),
@@ -120,7 +120,7 @@ async def _on_the_ground(parts: Parts, off: frozenset[str], script_: Plan) -> As
             folder = queue.folder / "flight"  # goes with the server, however this process ends
             folder.mkdir()
             servers = Servers(kept.url, database.url, folder, queue.url)
-            for name, values in (("main", MAIN), ("other", OTHER), ("jobs", script.JOBS)):
+            for name, values in (("main", MAIN), ("other", OTHER), ("jobs", JOBS)):
                 lm.profile(f"flight-{name}", seed=script_.seed, **values)
             _write_articles(database.url)
             made_of = {
@@ -208,7 +208,7 @@ class _Flight:
 
     async def _send(self, sent: Sent) -> None:
         """Send one, and note what its sender sees."""
-        at_s, cost_usd, is_right = self._now_s(), 0.0, None
+        at_s, is_right = self._now_s(), None
         try:
             async with asyncio.timeout(_GIVE_UP_S):
                 if isinstance(sent.what, Job):

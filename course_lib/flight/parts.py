@@ -125,7 +125,7 @@ class Worker(Protocol):
     """Does the jobs, in a process of its own, which may be killed at any moment (project 7)."""
 
     async def run(self) -> None:
-        """Take jobs from the stream `tickets` at Servers.queue_url (concurrency.EventStream), until cancelled.
+        """Take jobs from the stream `tickets` (concurrency.EventStream) at Servers.queue_url, without end.
 
         A job that is done has one row, with its id and a category, in the table `outbox` (id, category) of
         the SQLite file `outbox.db` in Servers.folder.

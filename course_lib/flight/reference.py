@@ -119,10 +119,10 @@ class NoCache:
 
 
 class BoundedRunner:
-    """Runner: so many at once, twice as many wait, the rest is refused."""
+    """Runner: so many at once, one and a half times as many wait, the rest is refused."""
 
-    def __init__(self, _: Servers, *, limit: int = 12) -> None:
-        self._places = Bulkhead("the desk", limit=limit, waiting=3 * limit)
+    def __init__(self, _: Servers, *, limit: int = 10) -> None:
+        self._places = Bulkhead("the desk", limit=limit, waiting=limit + limit // 2)
 
     async def run(self, call: Callable[[], Awaitable[T]], within_s: float) -> T:
         """Take a place, and call; whoever is late is cancelled."""
@@ -262,7 +262,7 @@ def ours(off: Collection[str] = ()) -> Parts:
         cache=(lambda _: NoCache())
         if "cache" in off
         else partial(Levels, is_local="memory level" not in off),
-        runner=partial(BoundedRunner, limit=10_000 if "bounded runner" in off else 12),
+        runner=partial(BoundedRunner, limit=10_000 if "bounded runner" in off else 10),
         tracer=Spans,
         monitor=Requests,
         worker=partial(TicketWorker, off=off),

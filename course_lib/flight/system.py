@@ -1,4 +1,4 @@
-"""The assembled desk: guard, cache, runner, documents, models with what stands around them, traces, metrics.
+"""The assembled desk: guard, cache, runner, documents, models and what stands around them.
 
 Main path: await Desk(servers, made).answer(request) -> Reply; each thing that may break costs the least it can.
 """
@@ -28,7 +28,7 @@ from course_lib.redaction import redact
 from course_lib.resilience import CircuitBreaker, RetryBudget
 
 DEADLINE_S = 4.0
-ATTEMPT_S = 2.5
+ATTEMPT_S = 1.5
 LONGEST_CHARS = 2_000
 ARTICLES = {"1": 3, "2": 0}
 """How many articles a version of the program hands to the model: the second one has forgotten them."""
