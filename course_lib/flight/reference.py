@@ -76,7 +76,7 @@ class Levels:
         self._redis = RedisTier(servers.redis_url, prefix="desk:")
         self._disk = DiskTier(servers.folder / "cache.db", 16_000_000)
         self._is_local = is_local
-        self._below = [self._redis, self._disk] if is_local else [self._redis]
+        self._below: list[Any] = [self._redis, self._disk] if is_local else [self._redis]
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,7 +89,7 @@ class Levels:
         """Return from the first level that has it, and fill memory."""
         if self._is_local and (kept := self._memory.get(key)) is not None:
             return str(kept)
-        found = await asyncio.to_thread(
+        found: bytes | None = await asyncio.to_thread(
             lambda: next((value for level in self._below if (value := level.get(key)) is not None), None)
         )
         if found is None:
@@ -154,19 +154,20 @@ class Spans:
     @property
     def spans(self) -> Sequence[Mapping[str, Any]]:
         """All that have ended."""
-        return [
-            {
-                "name": each.name,
-                "trace": f"{each.context.trace_id:032x}",
-                "id": f"{each.context.span_id:016x}",
-                "parent": f"{each.parent.span_id:016x}" if each.parent else None,
-                "begun_s": each.start_time / 1e9,
-                "took_s": (each.end_time - each.start_time) / 1e9,
-                "error": each.attributes.get("error.type"),
-                "attributes": dict(each.attributes),
-            }
-            for each in self._tracer.spans
-        ]
+        return [_plain(each) for each in self._tracer.spans]
+
+
+def _plain(span: Any) -> dict[str, Any]:
+    return {
+        "name": span.name,
+        "trace": f"{span.context.trace_id:032x}",
+        "id": f"{span.context.span_id:016x}",
+        "parent": f"{span.parent.span_id:016x}" if span.parent else None,
+        "begun_s": span.start_time / 1e9,
+        "took_s": (span.end_time - span.start_time) / 1e9,
+        "error": span.attributes.get("error.type"),
+        "attributes": dict(span.attributes),
+    }
 
 
 class Requests:

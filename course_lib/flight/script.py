@@ -124,7 +124,7 @@ class Plan:
     scenes: tuple[Scene, ...]
     sent: tuple[Sent, ...]
     secrets: Mapping[str, str]
-    """Personal data that was planted, each with the tenant who sent it."""
+    """Personal data that was planted, each with the scene in which it is sent."""
 
 
 def plan(seed: int, only: Collection[str] = ()) -> Plan:
@@ -173,7 +173,7 @@ class _Writer:
                 yield self._question(weather, at_s, usual, is_fresh=chance < weather.fresh and not is_first)
         for number in range(int(seconds * weather.jobs_per_s)):
             tenant, ticket = self._random.choice(self._usual)
-            job = Job(f"job-{self._next()}", tenant, f"{ticket.text} {self._personal(tenant)}")
+            job = Job(f"job-{self._next()}", tenant, f"{ticket.text} {self._personal(tenant, weather.name)}")
             yield Sent(begins_s + number / weather.jobs_per_s, weather.name, job, None)
 
     def _question(self, weather: Weather, at_s: float, usual: tuple[str, Ticket], *, is_fresh: bool) -> Sent:
@@ -184,15 +184,15 @@ class _Writer:
             ticket = self._random.choice(self._tickets)
         text = f"{ticket.text} (message {self._count})" if is_fresh else ticket.text
         if is_fresh and self._random.random() < 0.2:
-            text = f"{text} {self._personal(tenant)}"
+            text = f"{text} {self._personal(tenant, weather.name)}"
         return Sent(at_s, weather.name, Request(name, tenant, text), ticket.article)
 
-    def _personal(self, tenant: str) -> str:
+    def _personal(self, tenant: str, scene: str) -> str:
         """Return a sentence with personal data that no place but the sender's own may ever show."""
         email = f"planted.{tenant}{self._next()}@example.org"
         card = _card(self._random)
         sentence = self._random.choice(_ASIDE)
-        self.secrets[card if "{card}" in sentence else email] = tenant
+        self.secrets[card if "{card}" in sentence else email] = scene
         return sentence.format(email=email, card=card)
 
     def _next(self) -> int:

@@ -1,6 +1,6 @@
 """The assembled desk: guard, cache, runner, documents, models and what stands around them.
 
-Main path: await Desk(servers, made).answer(request) -> Reply; each thing that may break costs the least it can.
+Main path: await Desk(servers, made).answer(request) -> Reply; what breaks costs the least it can.
 """
 
 from __future__ import annotations
