@@ -45,7 +45,7 @@ create table articles (
 """
 OURS = Parts()
 _GIVE_UP_S = 30.0
-_DRAIN_S = 20.0
+_DRAIN_S = 10.0
 
 
 @dataclass

@@ -189,9 +189,9 @@ class Requests:
 
 
 class EvidentCanary:
-    """Canary: a third of the requests, until the bet that it is worse is won (deployment.Evidence)."""
+    """Canary: a fifth of the requests, until the bet that it is worse is won (deployment.Evidence)."""
 
-    def __init__(self, _: Servers, *, share: float = 0.3, tolerated: float = 0.15) -> None:
+    def __init__(self, _: Servers, *, share: float = 0.2, tolerated: float = 0.15) -> None:
         self.live, self.tried, self._share, self._tolerated = "1", "", share, tolerated
         self._evidence = Evidence()
 
@@ -267,5 +267,5 @@ def ours(off: Collection[str] = ()) -> Parts:
         tracer=Spans,
         monitor=Requests,
         worker=partial(TicketWorker, off=off),
-        canary=partial(EvidentCanary, share=1.0 if "canary" in off else 0.3),
+        canary=partial(EvidentCanary, share=1.0 if "canary" in off else 0.2),
     )

@@ -165,7 +165,7 @@ class _Writer:
         """Yield what a scene sends; the calm begins with the usual questions, from each tenant."""
         step_s = weather.burst / weather.per_s
         for number in range(int(seconds / step_s)):
-            at_s = begins_s + step_s * (number + 0.8 * self._random.random() * (weather.burst == 1))
+            at_s = begins_s + step_s * (number + 0.2 + 0.7 * self._random.random() * (weather.burst == 1))
             for place in range(weather.burst):
                 chance = self._random.random() if weather.burst == 1 else place / weather.burst
                 is_first = weather.name == "calm" and number < len(self._usual)

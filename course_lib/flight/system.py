@@ -53,7 +53,7 @@ def policies(name: str, *, is_last: bool, off: Collection[str] = ()) -> Sequence
     """Return what stands around one model: the last one is asked again, each has a breaker."""
     budget = RetryBudget(0.5, burst=30)
     retry = ExponentialBackoff(attempts=4 if is_last else 1, longest_wait_s=3.0, budget=budget)
-    breaker = CircuitBreaker(name, threshold=3, first_wait_s=2.0, is_failure=is_outage)
+    breaker = CircuitBreaker(name, threshold=3, longest_wait_s=3.0, is_failure=is_outage)
     around: dict[str, Policy] = {
         "retry": retry,
         "breaker": guarded_by(breaker),
