@@ -48,7 +48,7 @@ def mechanisms() -> list[Row]:
 
 def row(mechanism: str, *, seed: int = 7, whole: Mapping[str, Level] | None = None) -> Row:
     """Fly a mechanism's scene without it, and with it unless the levels of such a flight are given."""
-    scene, level = MECHANISMS[mechanism]
+    scene, level, *_ = MECHANISMS[mechanism]
     whole = whole or levels_of(fly(seed=seed, only=(scene,)))
     without = levels_of(fly(seed=seed, only=(scene,), off=(mechanism,)))
     seen = whole[level].seen, whole[level].holds, without[level].seen, without[level].holds
@@ -62,9 +62,9 @@ def levels_of(flown: Flown) -> dict[str, Level]:
 
 def table(*, seed: int = 7) -> list[Row]:
     """Fly each scene with everything, and without each mechanism that is for it: some five minutes."""
-    scenes = dict.fromkeys(scene for scene, _ in MECHANISMS.values())
+    scenes = dict.fromkeys(each.scene for each in MECHANISMS.values())
     whole = {scene: levels_of(fly(seed=seed, only=(scene,))) for scene in scenes}
-    return [row(name, seed=seed, whole=whole[scene]) for name, (scene, _) in MECHANISMS.items()]
+    return [row(name, seed=seed, whole=whole[each.scene]) for name, each in MECHANISMS.items()]
 
 
 def write(path: Path, value: Any) -> None:
