@@ -242,7 +242,7 @@ class _Program:
                 f"{self._spec}: its process ended when it was loaded or tried; it wrote: {last}"
             )
         if told["tried"]:
-            words = f"it fails with the first line, though the model is calm: {one_line(told['tried'])}"
+            words = f"it fails with the first line, though the model is calm: {told['tried']}"
             raise ProgramError(f"{self._spec}: {words}")
 
     def fly(
@@ -284,7 +284,7 @@ def _seen(
         outcome = "failed" if one["error"] else "answered"
         seen.append(Seen(round(one["at_s"], 3), round(one["took_s"], 3), name, "question", outcome))
         if one["error"]:
-            errors[name][one_line(one["error"]).partition(":")[0].rpartition(".")[2]] += 1
+            errors[name][one["error"].partition(":")[0].rpartition(".")[2]] += 1
     return seen, errors, len(at_s) - len(by_number)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from course_lib import lm
 from course_lib.errors import CourseError
+from course_lib.redaction import one_line
 from course_lib.services.child import STOP, next_word
 
 GO = b"g"
@@ -97,7 +98,7 @@ def check_fields(program: Any, inputs: Sequence[Mapping[str, Any]], lines: Seque
 
 
 def _told(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()[:200]
+    return one_line(traceback.format_exception_only(error)[-1])
 
 
 def _model(name: str) -> Any:

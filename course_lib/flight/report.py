@@ -90,7 +90,7 @@ def sections(flown: Flown) -> dict[str, Rows]:
 def _judged(judged: Sequence[Level | Gate]) -> Rows:
     words = {True: "holds", False: "does not hold"}
     return [
-        {"": each.name, "promised": each.bar, "measured": each.seen, "verdict": words[each.holds]}
+        {"name": each.name, "promised": each.bar, "measured": each.seen, "verdict": words[each.holds]}
         for each in judged
     ]
 
@@ -267,7 +267,7 @@ def _word(words: str, *, holds: bool) -> str:
 
 def _table(heading: str, rows: Rows) -> str:
     title = f"<h2>{escape(heading)}</h2>" if heading else ""
-    heads = "".join(f'<th scope="col">{escape(name) or "name"}</th>' for name in rows[0])
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
     body = []
     for row in rows:
         (_, first), *others = row.items()

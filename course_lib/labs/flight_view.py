@@ -145,9 +145,11 @@ class FlightLab(Lab):
         """Draw what has ended so far, by when it ended."""
         tick = self._tick
         ended = [replace(each, at_s=each.at_s + each.took_s) for each in tick.seen]
-        ticks = report.ticks(ended, tick.at_s)
+        ticks = report.ticks(ended, tick.at_s // 1)  # a second that has not ended would look low
         bands = [
-            Band(each.name, each.begins_s, each.ends_s) for each in self._scenes if each.begins_s <= tick.at_s
+            Band(each.name, each.begins_s, each.ends_s)
+            for each in self._scenes
+            if 0 < each.begins_s <= tick.at_s
         ]
         words = f"After {tick.at_s:.0f} s: {report.outcomes(tick.seen)}. Since {self._told(tick.scene)}"
         return Rendered(
