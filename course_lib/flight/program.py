@@ -1,8 +1,7 @@
 """A DSPy program of somebody's own, run in a process of its own, which may hang and is killed then.
 
-Main path: byo.py starts `python -m course_lib.flight.program TASK`, reads a JSON object a line from a pipe,
-and says when to go on: load, then the first question on a calm model -> {"tried"}, GO -> {"ended"}
-for each question. load() is also what tells a wrong name, and fields that do not fit.
+Main path: byo.py starts `python -m course_lib.flight.program TASK`, which adds JSON objects to a file, a line
+each: load, then the first question on a calm model -> {"tried"}; after the word GO, {"ended"} for each question. load() is also what tells a wrong name, and fields that do not fit.
 Source: dspy.Module.__call__ and acall, dspy.LM.__call__ and acall (DSPy 3.4.1), which adapters call.
 """
 
@@ -77,8 +76,8 @@ def _is_program(thing: object) -> bool:
     return isinstance(thing, dspy.Module)
 
 
-def check_fields(program: Any, inputs: Sequence[Mapping[str, Any]], lines: Sequence[int]) -> None:
-    """See whether the program takes the fields of all inputs.
+def check_fields(program: Any, lines: Mapping[Any, Mapping[str, Any]]) -> None:
+    """See whether the program takes the fields of each line, by its number.
 
     Raises:
         ProgramError: one has a field too few or too many, with the number of its line.
@@ -86,7 +85,7 @@ def check_fields(program: Any, inputs: Sequence[Mapping[str, Any]], lines: Seque
     shape = getattr(program, "signature", None)
     wanted = set(getattr(shape, "input_fields", ()))
     takes = inspect.signature(getattr(program, "forward", None) or program.aforward)
-    for line, fields in zip(lines, inputs, strict=True):
+    for line, fields in lines.items():
         try:
             takes.bind(**fields)
         except TypeError as error:
@@ -187,33 +186,30 @@ class _Rider:
 
 def run(task: dict[str, Any]) -> None:
     """Load the program, try it, and ask it all when the owner says so."""
-    lock, pipe = threading.Lock(), os.fdopen(task["pipe"], "w", encoding="utf-8")
+    lock, inputs = threading.Lock(), list(task["inputs"].values())
 
     def say(told: dict[str, Any]) -> None:
-        with lock:
-            pipe.write(json.dumps(told) + "\n")
-            pipe.flush()
+        with lock, open(task["said"], "a", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(json.dumps(told) + "\n")
 
     def ready() -> None:
         try:
             sys.path.insert(0, os.getcwd())  # noqa: PTH109
             program = load(task["spec"])
-            check_fields(program, task["inputs"], task["lines"])
+            check_fields(program, task["inputs"])
         except ProgramError as error:
             say({"refused": str(error)})
             return
         riders.append(_Rider(program, say))
         riders[0].on("sim-large")
-        say({"tried": riders[0].answer(0, task["inputs"][0])})
+        say({"tried": riders[0].answer(0, inputs[0])})
 
     riders: list[_Rider] = []
     threading.Thread(target=ready, daemon=True).start()
     while (word := next_word(task["owner"])) not in (b"", STOP):
         if word == GO:
             riders[0].on(task["model"])
-            threading.Thread(
-                target=riders[0].ask_all, args=(task["inputs"], task["at_s"]), daemon=True
-            ).start()
+            threading.Thread(target=riders[0].ask_all, args=(inputs, task["at_s"]), daemon=True).start()
     os._exit(0)  # whatever still hangs
 
 
