@@ -302,7 +302,8 @@ def flight(
         try:
             flown = byo.fly_program(program, inputs, seed=seed, on_tick=_told)
         except ProgramError as error:
-            raise typer.BadParameter(str(error)) from None
+            _told(f"course: {error}")
+            raise typer.Exit(2) from None
     else:
         flown = fly(seed=seed, on_tick=report.Telling(_told))
         if gates:

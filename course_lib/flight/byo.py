@@ -66,6 +66,9 @@ class _Asked:
     scenes: list[Scene]
     seen: list[Seen]
     errors: Counter[str]
+    """What was raised, by its kind."""
+    raised: Counter[str]
+    """How often something was, by scene."""
     open: int
     """So many questions had no end."""
     calls: list[lm.Call]
@@ -77,9 +80,6 @@ class _Asked:
 
     def of(self, scene: str) -> list[Seen]:
         return [each for each in self.seen if each.scene == scene]
-
-    def failed(self, scene: str) -> int:
-        return sum(each.outcome == "failed" for each in self.of(scene))
 
     def requests(self, name: str) -> list[lm.Call]:
         scene = next(each for each in self.scenes if each.name == name)
@@ -160,13 +160,15 @@ def fly_program(
             program.stop()
     ledger = lm.Ledger.from_json(ask_endpoint("GET", f"/course/ledger?since={since}&figures=1"))
     distinct = {json.dumps(each, sort_keys=True) for each in lines.values()}
+    raised = [each for each in ended.values() if each["error"]]
     asked = _Asked(
         scenes=scenes,
         seen=[
             _seen(scenes, ended.get(number, {"at_s": due_s, "took_s": end_s - due_s, "error": "no end"}))
             for number, due_s in enumerate(at_s)
         ],
-        errors=Counter(_kind(each["error"]) for each in ended.values() if each["error"]),
+        errors=Counter(_kind(each["error"]) for each in raised),
+        raised=Counter(_seen(scenes, each).scene for each in raised),
         open=len(at_s) - len(ended),
         calls=sorted(ledger.calls, key=lambda call: call.at_s),
         verdict=lm.verdict(since),
@@ -267,14 +269,15 @@ class _Program:
 
 
 def _levels(asked: _Asked) -> list[Level]:
-    lost = {scene.name: float(asked.failed(scene.name)) for scene in asked.scenes}
+    failed = Counter(each.scene for each in asked.seen if each.outcome == "failed")
+    lost = {scene.name: float(failed[scene.name]) for scene in asked.scenes}
     p99_s = {name: percentile([each.took_s for each in asked.of(name)], 99) for name in lost}
     per = {name: len(asked.requests(name)) / max(1, len(asked.of(name))) for name in lost}
     total, all_lost, found = len(asked.seen), int(sum(lost.values())), asked.verdict.findings
     share, worst = 100 * (total - all_lost) / total, max(p99_s, key=lambda name: p99_s[name])
     slowest_s = percentile([each.took_s for each in asked.seen], 99)
     per_answer = len(asked.calls) / max(1, total - all_lost)
-    errors = [*asked.errors.most_common(4), *([(asked.open, "without an end")] if asked.open else [])]
+    errors = [*asked.errors.most_common(4), *([("without an end", asked.open)] if asked.open else [])]
     why = f"{all_lost} had no answer: {', '.join(f'{count} {name}' for name, count in errors)}"
     misdeeds = ", ".join(f"{each.count} x {each.kind}" for each in found) or "nothing"
     told = {
@@ -304,11 +307,11 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
     found: list[tuple[tuple[float, float, float], str]] = []
 
     def of(scene: str) -> str:
-        return f"{asked.failed(scene)} of {len(asked.of(scene))} questions failed"
+        return f"{asked.raised[scene]} of {len(asked.of(scene))} questions failed"
 
     refused = [each for each in asked.requests(_LIMIT) if each.status == 429]
     early = sum(each.count for each in asked.verdict.findings if each.kind == "retry_after_ignored")
-    if (lost := asked.failed(_LIMIT)) or early:
+    if (lost := asked.raised[_LIMIT]) or early:
         wait_s = max((each.retry_after_s for each in refused), default=0.0)
         told = f"{of(_LIMIT)} under the rate limit, where {len(refused)} refusals said to come again after "
         told += f"{wait_s:.1f} s at most; {early} requests came too early"
@@ -316,21 +319,19 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
             "Retries that obey Retry-After" if early else "More retries, each after the wait that it is told"
         )
         found.append(((lost, 0, 0), f"{way}: {told}."))
-    if lost := asked.failed(_OUTAGE):
+    if lost := asked.raised[_OUTAGE]:
         gone = sum(each.is_failed for each in asked.requests(_OUTAGE))
         told = f"{of(_OUTAGE)} in the outage, after {gone} failed requests"
         found.append(((lost, 0, 0), f"A fallback to a second model: {told}."))
-    if lost := asked.failed(_MALFORMED):
+    if lost := asked.raised[_MALFORMED]:
         found.append(
             ((lost, 0, 0), f"Asking again, or another adapter: {of(_MALFORMED)} over unreadable answers.")
         )
     if late := [each.took_s for each in asked.seen if each.took_s > DEADLINE_S]:
         over_s = sum(late) - DEADLINE_S * len(late)
-        told = (
-            f"{len(late)} questions took longer than {DEADLINE_S:.0f} s, {asked.open} of them without an end"
-        )
-        told += f", which is {over_s:.0f} s of waiting more than that"
-        found.append(((asked.failed(_HANG), over_s, 0), f"A deadline, and then another try: {told}."))
+        told = f"{len(late)} questions took longer than {DEADLINE_S:.0f} s, {over_s:.0f} s more in all, and "
+        told += f"{asked.open} had no end when the flight had one"
+        found.append(((asked.open, over_s, 0), f"A deadline, and then another try: {told}."))
     if asked.repeated:
         share, cost = asked.repeated / asked.lines, sum(each.cost_usd for each in asked.calls)
         told = f"{asked.repeated} of {asked.lines} lines are as an earlier one, which is the share of "

@@ -1,7 +1,8 @@
 """A DSPy program of somebody's own, run in a process of its own, which may hang and is killed then.
 
 Main path: byo.py starts `python -m course_lib.flight.program TASK`, which adds JSON objects to a file, a line
-each: load, then the first question on a calm model -> {"tried"}; after the word GO, {"ended"} for each question. load() is also what tells a wrong name, and fields that do not fit.
+each: load, then the first question on a calm model -> {"tried"}; after the word GO, {"ended"} of each one.
+load() is also what tells a wrong name, and check_fields() what tells fields that do not fit.
 Source: dspy.Module.__call__ and acall, dspy.LM.__call__ and acall (DSPy 3.4.1), which adapters call.
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 from course_lib import lm
 from course_lib.errors import CourseError
 from course_lib.redaction import one_line
-from course_lib.services.child import STOP, next_word
+from course_lib.services.child import STOP, next_word, remove
 
 GO = b"g"
 _KEPT = ("temperature", "max_tokens", "timeout")
@@ -210,6 +211,8 @@ def run(task: dict[str, Any]) -> None:
         if word == GO:
             riders[0].on(task["model"])
             threading.Thread(target=riders[0].ask_all, args=(inputs, task["at_s"]), daemon=True).start()
+    if word == b"":  # the owner, who would do it, is gone
+        remove(os.path.dirname(task["said"]))  # noqa: PTH120
     os._exit(0)  # whatever still hangs
 
 
