@@ -213,7 +213,8 @@ class _Flight:
                     return
                 reply = await self._system.answer(sent.what)
         except Exception as error:  # border: the system is the learner's
-            reply = Reply("failed", f"{type(error).__name__}")
+            self._observed.errors[type(error).__name__] += 1
+            reply = Reply("failed")
         if reply.outcome in ("answered", "cached") and sent.article:
             is_right = sent.article in reply.citations
         self._observed.replies[sent.what.id] = reply

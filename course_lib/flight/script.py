@@ -75,12 +75,13 @@ class Weather:
 
 
 _SLOW = {"ttft_p50_ms": 9_000, "ttft_p99_ms": 9_500}
+_BUSY = {"ttft_p50_ms": 600, "ttft_p99_ms": 800}
 _LIMITED = {"limit_requests_per_s": 5}
 _DOWN = {"unavailable_rate": 0.5, "cut_before_rate": 0.5}
 _SHAKY = {"unavailable_rate": 0.15}
 _TOLD = {
     "calm": "Nothing is broken.",
-    "peak": "A newsletter went out: 45 customers ask at once, again and again.",
+    "peak": "A newsletter went out: 45 customers ask at once, again and again, and the model is busy.",
     "slow": "The main model takes 9 seconds for an answer, and many ask.",
     "rate limit": "Both models allow 5 requests a second, and questions come in bursts.",
     "outage": "The main model is down, and the other one fails now and then.",
@@ -91,7 +92,7 @@ _TOLD = {
 }
 SCENES = (
     Weather("calm", 12, 8, 0.1, jobs_per_s=0.5),
-    Weather("peak", 8, 22.5, 0.4, burst=45),
+    Weather("peak", 8, 22.5, 0.46, burst=45, main=_BUSY),
     Weather("slow", 12, 24, 0.5, main=_SLOW),
     Weather("rate limit", 10, 7, 0.9, burst=16, main=_LIMITED, other=_LIMITED),
     Weather("outage", 10, 8, 0.6, main=_DOWN, other=_SHAKY),
