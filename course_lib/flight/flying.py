@@ -37,10 +37,8 @@ from course_lib.services.server import Server
 MODELS = "sim-large@flight-main", "sim-small@flight-other"
 _TABLE = """
 create table articles (
-    id text primary key, title text, body text, keywords text,
-    words tsvector generated always as (
-        setweight(to_tsvector('english', title || ' ' || keywords), 'A') || to_tsvector('english', body)
-    ) stored
+    id text primary key, title text not null, body text not null,
+    words tsvector generated always as (to_tsvector('english', title || ' ' || body)) stored
 )
 """
 OURS = Parts()
@@ -150,10 +148,10 @@ async def _entered(stack: AsyncExitStack, part: Any) -> Any:
 
 
 def _write_articles(url: str) -> None:
-    rows = [(each.id, each.title, each.body, " ".join(each.keywords)) for each in desk.articles()]
+    rows = [(each.id, f"[{each.id}] {each.title}", each.body) for each in desk.articles()]
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute(_TABLE)
-        cursor.executemany("insert into articles values (%s, %s, %s, %s)", rows)
+        cursor.executemany("insert into articles values (%s, %s, %s)", rows)
 
 
 class _Flight:
@@ -215,7 +213,8 @@ class _Flight:
                     return
                 reply = await self._system.answer(sent.what)
         except Exception as error:  # border: the system is the learner's
-            reply = Reply("failed", f"{type(error).__name__}")
+            self._observed.errors[type(error).__name__] += 1
+            reply = Reply("failed")
         if reply.outcome in ("answered", "cached") and sent.article:
             is_right = sent.article in reply.citations
         self._observed.replies[sent.what.id] = reply

@@ -18,7 +18,7 @@ from course_lib.flight.script import Plan
 from course_lib.lm.calls import Call
 from course_lib.measure import percentile
 
-ANSWERED_SHARE, P99_S, COST_USD, RIGHT_SHARE, MOST_AT_ONCE = 0.96, 4.6, 0.0019, 0.85, 14
+ANSWERED_SHARE, P99_S, COST_USD, RIGHT_SHARE, MOST_AT_ONCE = 0.96, 4.6, 0.0019, 0.85, 16
 _FINE = ("answered", "cached")
 
 
@@ -81,6 +81,8 @@ class Observed:
     """Of the models' ledger, without the worker's: the scene in which each was seen."""
     leaks: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Planted personal data that was found, by place."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """What the system raised at its caller, by class."""
     metrics: str = ""
     spans: int = 0
     """Those with the name `request`."""
@@ -111,7 +113,9 @@ def _none(name: str, bar: str, seen: str, bad: Iterable[str]) -> Level:
 def _availability(observed: Observed) -> Level:
     asked = [each for each in observed.questions if each.outcome != "refused"]
     failed = [each for each in asked if each.outcome not in _FINE]
-    return _share("availability", ANSWERED_SHARE, "are answered by a model", asked, failed)
+    level = _share("availability", ANSWERED_SHARE, "are answered by a model", asked, failed)
+    raised = ", ".join(f"{name} {count} times" for name, count in observed.errors.most_common(3))
+    return replace(level, advice=f"system: it raised {raised}" if raised else "")
 
 
 def _p99(observed: Observed) -> Level:
@@ -202,8 +206,8 @@ def judged(observed: Observed) -> list[Level]:
 
 def _advised(level: Level) -> Level:
     """Say which part to improve: by the scene that took most, where one of our mechanisms is for it."""
-    if level.holds:
-        return level
+    if level.holds or level.advice:
+        return replace(level, advice="" if level.holds else level.advice)
     known = [each for each in MECHANISMS.values() if each.level == level.name]
     known.sort(key=lambda each: -level.by_scene.get(each.scene, 0.0))
     advice = f"{known[0].part}: {known[0].advice}" if known else _OTHERWISE[level.name]

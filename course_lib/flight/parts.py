@@ -31,7 +31,8 @@ class Servers:
     redis_url: str
     """Of what may be lost: answers that are kept."""
     database_url: str
-    """Its table `articles` (id, title, body, keywords) is the help centre."""
+    """Its table `articles` (id, title, body, words) is the help centre; `words` is a tsvector of both texts,
+    and a title begins with the id in brackets, so that title and body are what a model can cite."""
     folder: Path
     queue_url: str = ""
     """Of a second Redis, which loses nothing: the stream of jobs."""

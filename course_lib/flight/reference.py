@@ -33,9 +33,9 @@ JOBS = "sim-small@flight-jobs"
 STREAM = "tickets"
 _TTL_S = 600.0
 _SEARCH = """
-select '[' || id || '] ' || title || e'\\n' || body
-from articles, to_tsquery('english', %s) as asked
-where words @@ asked order by ts_rank(words, asked, 1) desc, id limit %s
+select title || e'\\n' || body
+from articles, cast(replace(cast(plainto_tsquery('english', %s) as text), '&', '|') as tsquery) as asked
+where words @@ asked order by ts_rank(words, asked) desc, id limit %s
 """
 
 
@@ -57,8 +57,8 @@ class HelpCentre:
     async def search(self, text: str, limit: int = 3) -> Sequence[str]:
         """Return the articles that share words with the text."""
         async with self._pool.connection() as connection:
-            asked = " | ".join(dict.fromkeys(desk.search.terms(text)))
-            rows = await (await connection.execute(_SEARCH, (asked, limit))).fetchall()
+            found = await connection.execute(_SEARCH, (text.replace("\0", " "), limit))
+            rows = await found.fetchall()
         return [row[0] for row in rows]
 
     async def health(self) -> Mapping[str, Any]:
