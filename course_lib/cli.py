@@ -289,10 +289,7 @@ def flight(
     """
     from dataclasses import replace
 
-    from course_lib.flight import byo, report
-    from course_lib.flight.flying import fly
-    from course_lib.flight.gates import measured
-    from course_lib.flight.program import ProgramError
+    from course_lib.flight import ProgramError, fly, fly_program, measured_gates, report
 
     if bool(program) != bool(inputs):
         raise typer.BadParameter("--program and --inputs go together; give both, or none")
@@ -300,7 +297,7 @@ def flight(
         raise typer.BadParameter("a certificate is for a flight of the system; leave out --program")
     if inputs:
         try:
-            flown = byo.fly_program(program, inputs, seed=seed, on_tick=_told)
+            flown = fly_program(program, inputs, seed=seed, on_tick=_told)
         except ProgramError as error:
             _told(f"course: {error}")
             raise typer.Exit(2) from None
@@ -308,7 +305,7 @@ def flight(
         flown = fly(seed=seed, on_tick=report.Telling(_told))
         if gates:
             _told("the quality gates are measured")
-            flown = replace(flown, gates=measured())
+            flown = replace(flown, gates=measured_gates())
     typer.echo(report.as_text(flown))
     if to_json:
         write_whole(to_json.absolute(), report.as_json(flown))

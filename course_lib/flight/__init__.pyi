@@ -1,4 +1,6 @@
+from .byo import fly_program
 from .flying import Tick, fly, flying
+from .gates import measured_gates
 from .levels import MECHANISMS
 from .parts import (
     Busy,
@@ -17,8 +19,10 @@ from .parts import (
     Tracer,
     Worker,
 )
+from .program import ProgramError
 from .recording import Row, mechanisms, recorded
 from .reference import ours
+from .report import certificate
 from .result import Flown, Gate, Level, Scene, Seen
 from .script import ScriptError
 from .system import Desk
@@ -37,6 +41,7 @@ __all__ = [
     "Made",
     "Monitor",
     "Parts",
+    "ProgramError",
     "Reply",
     "Request",
     "Row",
@@ -49,8 +54,11 @@ __all__ = [
     "Tick",
     "Tracer",
     "Worker",
+    "certificate",
     "fly",
+    "fly_program",
     "flying",
+    "measured_gates",
     "mechanisms",
     "ours",
     "recorded",

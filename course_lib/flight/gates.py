@@ -1,8 +1,8 @@
 """The chapter's quality gates as figures: coverage, reliability of tests, security findings, a benchmark.
 
-Main path: measured() -> a Gate each, in some ten seconds; `course flight` puts them on the scorecard, and who
-has figures of a project's own gives those: replace(flown, gates=[Gate(...)]). They are measured as in lesson
-04, part 7: the tests of gate_tests.py run in a process of their own, each five times, with faults.
+Main path: measured_gates() -> a Gate each, in some ten seconds; `course flight` puts them on the scorecard, and
+who has figures of a project's own gives those: replace(flown, gates=[Gate(...)]). They are measured as in
+lesson 04, part 7: the tests of gate_tests.py run in a process of their own, each five times, with faults.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class GateError(CourseError):
     """The gates could not be measured."""
 
 
-def measured() -> list[Gate]:
+def measured_gates() -> list[Gate]:
     """Run the tests of the desk's programs, and the benchmark of desk.Answer.
 
     Raises:

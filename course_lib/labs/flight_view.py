@@ -17,10 +17,7 @@ from typing import Any, ClassVar
 import ipywidgets as widgets
 
 from course_lib.errors import CourseError
-from course_lib.flight import report
-from course_lib.flight.flying import Tick, flying
-from course_lib.flight.parts import Parts
-from course_lib.flight.result import Flown, Scene
+from course_lib.flight import Flown, Parts, Scene, Tick, flying, report
 from course_lib.flight.script import plan
 from course_lib.labs.reading import INK, Rendered, table
 from course_lib.labs.widget import Lab

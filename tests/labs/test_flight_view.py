@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from course_lib.flight.flying import Tick
-from course_lib.flight.script import ScriptError
+from course_lib.flight import ScriptError, Tick
 from course_lib.labs import flight_lab, scorecard
 from tests.flight.flown import flown
 
