@@ -1,7 +1,7 @@
 """The chapter's quality gates as figures: coverage, reliability of tests, security findings, a benchmark.
 
-Main path: measured_gates() -> a Gate each, in some ten seconds; `course flight` puts them on the scorecard, and
-who has figures of a project's own gives those: replace(flown, gates=[Gate(...)]). They are measured as in
+Main path: measured_gates() -> a Gate each, in some ten seconds. `course flight` puts them on the scorecard; a
+notebook gives them, or figures of a project of its own, to flight_lab(gates=...). They are measured as in
 lesson 04, part 7: the tests of gate_tests.py run in a process of their own, each five times, with faults.
 """
 

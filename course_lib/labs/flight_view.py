@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import ipywidgets as widgets
 
 from course_lib.errors import CourseError
-from course_lib.flight import Flown, Parts, Scene, Tick, flying, report
+from course_lib.flight import Flown, Gate, Parts, Scene, Tick, flying, report
 from course_lib.flight.script import plan
 from course_lib.labs.reading import INK, Rendered, table
 from course_lib.labs.widget import Lab
@@ -50,10 +50,12 @@ class FlightLab(Lab):
     last: ClassVar[FlightLab | None] = None
     """The one whose flight began last: another one's ends it."""
 
-    def __init__(self, parts: Parts, options: Mapping[str, Any], scenes: Sequence[Scene]) -> None:
+    def __init__(
+        self, parts: Parts, options: Mapping[str, Any], scenes: Sequence[Scene], gates: Sequence[Gate]
+    ) -> None:
         self.flown: Flown | None = None
         self.flight: asyncio.Task[None] | None = None
-        self._parts, self._options, self._scenes = parts, options, scenes
+        self._parts, self._options, self._scenes, self._gates = parts, options, scenes, list(gates)
         self._tick, self._under_way = Tick(), asyncio.Event()
         self._inner: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self.button = widgets.Button(description="Start", tooltip="Start the flight, or end it")
@@ -128,7 +130,8 @@ class FlightLab(Lab):
         task = asyncio.current_task()
         assert task is not None
         self._inner = asyncio.get_running_loop(), task
-        return await flying(self._parts, on_tick=self._ticked, **self._options)
+        flown = await flying(self._parts, on_tick=self._ticked, **self._options)
+        return replace(flown, gates=self._gates)
 
     def _ticked(self, tick: Tick) -> None:
         self._tick = Tick(tick.at_s, tick.scene, list(tick.seen))
@@ -154,11 +157,12 @@ class FlightLab(Lab):
         )
 
 
-def flight_lab(parts: Parts | None = None, **options: Any) -> FlightLab:
+def flight_lab(parts: Parts | None = None, *, gates: Sequence[Gate] = (), **options: Any) -> FlightLab:
     """Show the lab; use the mouse, or Tab and Enter.
 
     Args:
         parts: what the system is assembled from; ours where one is not given.
+        gates: the quality gates that the scorecard shows, such as those of measured_gates().
         options: `seed`, `only` (names of scenes) and `off` (mechanisms), as of flight.flying.
 
     Raises:
@@ -167,4 +171,4 @@ def flight_lab(parts: Parts | None = None, **options: Any) -> FlightLab:
     scenes = plan(options.get("seed", 7), options.get("only", ())).scenes
     if FlightLab.last is not None:
         FlightLab.last.stop()
-    return FlightLab(parts or Parts(), options, scenes)
+    return FlightLab(parts or Parts(), options, scenes, gates)

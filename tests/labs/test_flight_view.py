@@ -43,7 +43,7 @@ def test_what_flies_is_told_in_words():
 
 async def test_a_flight_is_drawn_and_its_scorecard_stands_at_the_end():
     """Starts servers, and flies fourteen seconds."""
-    lab, shown = flight_lab(only=["outage"]), list[str]()
+    lab, shown = flight_lab(only=["outage"], gates=flown().gates), list[str]()
     lab._out.observe(lambda change: shown.append(lab.rendered.text), "value")
 
     told = await lab.run()
@@ -51,6 +51,7 @@ async def test_a_flight_is_drawn_and_its_scorecard_stands_at_the_end():
     assert told is not None
     assert any(each.startswith("After ") for each in shown)
     assert lab.rendered.text == scorecard(told).text
+    assert "coverage  at least 90 %" in lab.rendered.text
     assert "service levels" in lab._status.value or "not hold" in lab._status.value
     assert lab.button.description == "Start"
 
