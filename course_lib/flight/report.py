@@ -51,7 +51,8 @@ _ON_ONE_PAGE = """
 body { max-width: 60rem } main { border: 3px double var(--ink); padding: 1.6rem 2.4rem; text-align: center }
 h1 { font-size: 2.1rem } table { margin: 0 auto }
 main p { margin: .5rem auto; max-width: 50rem } main .name { font-size: 1.7rem } .small { font-size: .88rem }
-@media print { main { break-inside: avoid; padding: 1rem 2rem } }
+@media print { html { font-size: 11px } main { break-inside: avoid; padding: .6rem 2rem }
+  main th, main td { padding: .15rem .7rem; font-size: 11px } }
 """
 
 
