@@ -287,9 +287,11 @@ def flight(
 
     Example: course flight --seed 7 --html scorecard.html
     """
+    import asyncio
     from dataclasses import replace
 
-    from course_lib.flight import ProgramError, fly, fly_program, measured_gates, report
+    from course_lib.flight import ProgramError, fly_program, flying, measured_gates, report
+    from course_lib.flight.gates import GateError
 
     if bool(program) != bool(inputs):
         raise typer.BadParameter("--program and --inputs go together; give both, or none")
@@ -302,10 +304,13 @@ def flight(
             _told(f"course: {error}")
             raise typer.Exit(2) from None
     else:
-        flown = fly(seed=seed, on_tick=report.Telling(_told))
+        flown = asyncio.run(flying(seed=seed, on_tick=report.Telling(_told)))  # an interrupt ends it
         if gates:
             _told("the quality gates are measured")
-            flown = replace(flown, gates=measured_gates())
+            try:
+                flown = replace(flown, gates=measured_gates())
+            except GateError as error:
+                _told(f"course: {error}")
     typer.echo(report.as_text(flown))
     if to_json:
         write_whole(to_json.absolute(), report.as_json(flown))
