@@ -1,4 +1,20 @@
-from .parts import Busy, Cache, Documents, Monitor, Runner, Servers, Tracer
+from .parts import (
+    Busy,
+    Cache,
+    Canary,
+    Documents,
+    Job,
+    Made,
+    Monitor,
+    Parts,
+    Reply,
+    Request,
+    Runner,
+    Servers,
+    System,
+    Tracer,
+    Worker,
+)
 from .result import Flown, Gate, Level, Scene, Seen
 
 __all__ = [
