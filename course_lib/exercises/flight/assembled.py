@@ -322,7 +322,7 @@ async def holds_nobody_up(handle: Any) -> None:
         slow, quick, first, second = _Sorter(), _Sorter(), _job(), _job()
         slow.wait_s = 3_600.0
         task = asyncio.ensure_future(handle(first, slow, path))
-        while not slow.texts and not task.done():
+        while not slow.texts and not task.done():  # noqa: ASYNC110  (a list has no event)
             await asyncio.sleep(0.01)
         hint = "Open the transaction after sort has returned."
         try:
@@ -359,7 +359,7 @@ async def survives_a_kill(handle: Any) -> None:
     """A process that is killed in the middle of a job leaves nothing behind that keeps it from being done."""
     with _outbox() as path:
         job, sort = _job(), _Sorter()
-        died = {"expected": "the kill that the check sends, while sort is under way", "exit_code": -9}
+        died: Any = {"expected": "the kill that the check sends, while sort is under way", "exit_code": -9}
         what = "a process that is killed while it handles a job"
         await asyncio.to_thread(in_another_process, _die, handle, job, str(path), what=what, **died)
         expect_equal(_rows(path), [], "rows after the kill")
@@ -374,7 +374,7 @@ HANDLE = Exercise(
     hints=(
         "At least once is the queue's promise; once is yours. What must be known before the row is written, "
         "and what could happen between the two?",
-        "First look whether the job has a row; then sort, with nothing open; then write, unless there is one.",
+        "First look whether the job has a row; sort, with nothing open; then write, unless it has one.",
         "`insert into outbox select ?, ? where not exists (select 1 from outbox where id = ?)` looks and "
         "writes in one step, under SQLite's lock. `sqlite3.connect(path)` waits up to five seconds for it.",
     ),
