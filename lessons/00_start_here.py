@@ -500,7 +500,7 @@ check("0.1", sort_ticket)
 #
 # A DSPy program is the frame *Application*, with your modules and an optimizer in it. Around it stands what production asks for, and each
 # of those boxes is built in one of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks
-# without it, and where it is built. Notebooks 01 to 06 build it.
+# without it, and where it is built.
 
 # %% name="architecture"
 from course_lib.labs import architecture
