@@ -1,3 +1,5 @@
+from .flying import Tick, fly, flying
+from .levels import MECHANISMS
 from .parts import (
     Busy,
     Cache,
@@ -15,12 +17,18 @@ from .parts import (
     Tracer,
     Worker,
 )
+from .recording import Row, mechanisms, recorded
+from .reference import ours
 from .result import Flown, Gate, Level, Scene, Seen
+from .script import ScriptError
+from .system import Desk
 
 __all__ = [
+    "MECHANISMS",
     "Busy",
     "Cache",
     "Canary",
+    "Desk",
     "Documents",
     "Flown",
     "Gate",
@@ -31,11 +39,19 @@ __all__ = [
     "Parts",
     "Reply",
     "Request",
+    "Row",
     "Runner",
     "Scene",
+    "ScriptError",
     "Seen",
     "Servers",
     "System",
+    "Tick",
     "Tracer",
     "Worker",
+    "fly",
+    "flying",
+    "mechanisms",
+    "ours",
+    "recorded",
 ]

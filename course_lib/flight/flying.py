@@ -9,12 +9,12 @@ import asyncio
 import platform
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,12 @@ import psycopg
 from course_lib import desk, lm
 from course_lib.concurrency import tasks
 from course_lib.flight.jobs import WorkerProcess, outbox
-from course_lib.flight.levels import MECHANISMS, Observed, judged
 from course_lib.flight.leaks import texts_of_redis
-from course_lib.flight.parts import Job, Made, Parts, Reply, Request, Servers, System
-from course_lib.flight.reference import JOBS, ours
+from course_lib.flight.levels import MECHANISMS, Observed, judged
+from course_lib.flight.parts import Job, Made, Parts, Reply, Servers, System
+from course_lib.flight.reference import ours
 from course_lib.flight.result import Flown, Seen
-from course_lib.flight.script import MAIN, OTHER, Plan, Sent, Weather, plan
-from course_lib.flight import script
+from course_lib.flight.script import JOBS, MAIN, OTHER, Plan, Sent, Weather, plan
 from course_lib.flight.system import Desk
 from course_lib.services import running_postgres, running_redis
 from course_lib.services.server import Server
@@ -44,8 +43,9 @@ create table articles (
     ) stored
 )
 """
+OURS = Parts()
 _GIVE_UP_S = 30.0
-_DRAIN_S = 20.0
+_DRAIN_S = 10.0
 
 
 @dataclass
@@ -58,14 +58,14 @@ class Tick:
     """What has ended so far, in that order."""
 
 
-def fly(parts: Parts = Parts(), **options: Any) -> Flown:
+def fly(parts: Parts = OURS, **options: Any) -> Flown:
     """Fly, and wait; `options` are those of flying()."""
     with ThreadPoolExecutor(1, "flight") as thread:  # a loop may be running here already
         return thread.submit(lambda: asyncio.run(flying(parts, **options))).result()
 
 
 async def flying(
-    parts: Parts = Parts(),
+    parts: Parts = OURS,
     *,
     seed: int = 7,
     only: Collection[str] = (),
@@ -95,7 +95,11 @@ async def flying(
     return Flown(
         seed=seed,
         began=began,
-        versions={"python": platform.python_version(), "dspy": version("dspy"), "course": version("advanced-dspy-course")},
+        versions={
+            "python": platform.python_version(),
+            "dspy": version("dspy"),
+            "course": version("advanced-dspy-course"),
+        },
         parts={name: _named(getattr(parts, name)) for name in (each.name for each in fields(Parts))},
         scenes=list(script_.scenes),
         seen=observed.seen,
@@ -111,30 +115,32 @@ def _named(make: Any) -> str:
 async def _on_the_ground(parts: Parts, off: frozenset[str], script_: Plan) -> AsyncIterator[_Flight]:
     """Start servers, parts, system and worker; all are gone afterwards."""
     temporary = Path(tempfile.gettempdir())
-    with running_redis(temporary) as kept, running_redis(temporary, durable=True) as queue:
-        with running_postgres(temporary) as database:
-            folder = queue.folder / "flight"  # goes with the server, however this process ends
-            folder.mkdir()
-            servers = Servers(kept.url, database.url, folder, queue.url)
-            for name, values in (("main", MAIN), ("other", OTHER), ("jobs", script.JOBS)):
-                lm.profile(f"flight-{name}", seed=script_.seed, **values)
-            _write_articles(database.url)
-            made_of = {each.name: getattr(parts, each.name) or getattr(ours(off), each.name) for each in fields(Parts)}
-            async with AsyncExitStack() as stack:
-                worker = None
-                if any(isinstance(each.what, Job) for each in script_.sent):
-                    worker = stack.enter_context(WorkerProcess(made_of["worker"], servers))
-                made = Made(
-                    models=tuple(lm.connect(name, cache=False, num_retries=0) for name in MODELS),
-                    **{
-                        each.name: await _entered(stack, made_of[each.name](servers))
-                        for each in fields(Made)
-                        if each.name != "models"
-                    },
-                )
-                make = made_of["system"] or (lambda servers, made: Desk(servers, made, off=off))
-                system = await _entered(stack, make(servers, made))
-                yield _Flight(script_, servers, made, system, worker, kept)
+    with (
+        running_redis(temporary) as kept,
+        running_redis(temporary, durable=True) as queue,
+        running_postgres(temporary) as database,
+    ):
+        folder = queue.folder / "flight"  # goes with the server, however this process ends
+        folder.mkdir()
+        servers = Servers(kept.url, database.url, folder, queue.url)
+        for name, values in (("main", MAIN), ("other", OTHER), ("jobs", JOBS)):
+            lm.profile(f"flight-{name}", seed=script_.seed, **values)
+        _write_articles(database.url)
+        makers = {
+            each.name: getattr(parts, each.name) or getattr(ours(off), each.name) for each in fields(Parts)
+        }
+        async with AsyncExitStack() as stack:
+            worker = None
+            if any(isinstance(each.what, Job) for each in script_.sent):
+                worker = stack.enter_context(WorkerProcess(makers["worker"], servers))
+            names = [each.name for each in fields(Made) if each.name != "models"]
+            made = Made(
+                models=tuple(lm.connect(name, cache=False, num_retries=0) for name in MODELS),
+                **{name: await _entered(stack, makers[name](servers)) for name in names},
+            )
+            make = makers["system"] or partial(Desk, off=off)
+            system = await _entered(stack, make(servers, made))
+            yield _Flight(script_, servers, made, system, worker, kept)
 
 
 async def _entered(stack: AsyncExitStack, part: Any) -> Any:
@@ -154,11 +160,17 @@ class _Flight:
     """One flight under way."""
 
     def __init__(
-        self, script_: Plan, servers: Servers, made: Made, system: System, worker: WorkerProcess | None, kept: Server
+        self,
+        script_: Plan,
+        servers: Servers,
+        made: Made,
+        system: System,
+        worker: WorkerProcess | None,
+        kept: Server,
     ) -> None:
         self._plan, self._servers, self._made, self._system = script_, servers, made, system
         self._worker, self._kept = worker, kept
-        self._began_s = 0.0
+        self._began_s, self._since = 0.0, 0
         self._tick = Tick()
         self._observed = Observed(script_, self._tick.seen)
 
@@ -167,8 +179,7 @@ class _Flight:
 
     async def fly(self, on_tick: Callable[[Tick], object] | None) -> Observed:
         """Send all, break what is to be broken, and return what was seen."""
-        observed, since = self._observed, (await asyncio.to_thread(lm.ledger)).requests
-        observed.since = since
+        observed, self._since = self._observed, (await asyncio.to_thread(lm.ledger)).requests
         await self._made.documents.search("tent", 1)
         self._began_s = time.perf_counter()
         beside = [asyncio.create_task(self._watch(on_tick))]
@@ -184,18 +195,18 @@ class _Flight:
         finally:
             await tasks.end(*beside)
         await self._look()
-        observed.places |= {"spans": str(list(self._made.tracer.spans)), "metrics": self._made.monitor.text()}
-        observed.places |= {
-            f"file {path.name}": path.read_bytes().decode(errors="replace")
-            for path in self._servers.folder.parent.rglob("*")
-            if path.is_file()
-        }
-        observed.spans = Counter(str(each["name"]) for each in self._made.tracer.spans)
+        spans = list(self._made.tracer.spans)
+        observed.spans = sum(each["name"] == "request" for each in spans)
+        observed.metrics = self._made.monitor.text()
+        observed.search("spans", str(spans))
+        observed.search("metrics", observed.metrics)
+        for path in (each for each in self._servers.folder.parent.rglob("*") if each.is_file()):
+            observed.search(f"file {path.name}", path.read_bytes().decode(errors="replace"))
         return observed
 
     async def _send(self, sent: Sent) -> None:
         """Send one, and note what its sender sees."""
-        at_s, cost_usd, is_right = self._now_s(), 0.0, None
+        at_s, is_right = self._now_s(), None
         try:
             async with asyncio.timeout(_GIVE_UP_S):
                 if isinstance(sent.what, Job):
@@ -208,6 +219,7 @@ class _Flight:
         if reply.outcome in ("answered", "cached") and sent.article:
             is_right = sent.article in reply.citations
         self._observed.replies[sent.what.id] = reply
+        self._observed.search("a reply", reply.text)
         took_s = self._now_s() - at_s
         self._tick.seen.append(
             Seen(at_s, took_s, sent.scene, "question", reply.outcome, is_right, reply.cost_usd)
@@ -231,17 +243,16 @@ class _Flight:
             await asyncio.to_thread(self._kept.kill)
         elif weather.event == "deploy":
             self._made.canary.deploy("2")
-        elif weather.event == "worker killed" and self._worker:
+        elif weather.event == "worker killed":
             await self._kill_at_work(ends_s)
 
     async def _kill_at_work(self, ends_s: float) -> None:
-        """Kill the worker just after it has done a job of this scene: others are under way then."""
-        before = outbox(self._servers.folder)
-        while self._now_s() < ends_s - 2 and not (
-            sum(outbox(self._servers.folder).values()) >= sum(before.values()) + 3
-        ):
+        """Kill the worker when it has just done a job of this scene: that one and others are under way."""
+        before = outbox(self._servers.folder).total()
+        while outbox(self._servers.folder).total() < before + 3 and self._now_s() < ends_s - 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        self._worker.kill()  # type: ignore[union-attr]
+        if self._worker is not None:
+            self._worker.kill()
 
     async def _watch(self, on_tick: Callable[[Tick], object] | None) -> None:
         """Look at the models' ledger again and again, which keeps only the latest calls."""
@@ -254,8 +265,8 @@ class _Flight:
 
     async def _look(self) -> None:
         observed = self._observed
-        ledger = await asyncio.to_thread(lm.ledger, observed.since)
-        observed.since = ledger.requests
+        ledger = await asyncio.to_thread(lm.ledger, self._since)
+        self._since += ledger.requests
         ours_ = [each for each in ledger.calls if each.profile in ("flight-main", "flight-other")]
         observed.calls += [(self._tick.scene, replace(each, messages=[])) for each in ours_]
         flown = [each for each in ledger.calls if each.profile.startswith("flight-")]
@@ -273,8 +284,8 @@ class _Flight:
                 await asyncio.sleep(2.0)
                 break
             await asyncio.sleep(0.1)
-        self._observed.done = outbox(self._servers.folder)
+        done = outbox(self._servers.folder)
         for name, (scene, at_s) in jobs.items():
-            count = self._observed.done[name]
+            count = done[name]
             outcome = "done" if count == 1 else "twice" if count else "lost"
             self._tick.seen.append(Seen(at_s, 0.0, scene, "job", outcome))

@@ -1,40 +1,71 @@
 """The service levels: what is promised, what was seen, what each scene took from it, and what to improve.
 
-Main path: judged(observed) -> a Level each, in the order of LEVELS; MECHANISMS names what each is kept by.
+Main path: judged(observed) -> a Level each; MECHANISMS says by what each is kept, and in which scene.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from course_lib.flight.parts import Reply
+from course_lib.flight.parts import Reply, Request
 from course_lib.flight.result import Level, Seen
 from course_lib.flight.script import Plan
 from course_lib.lm.calls import Call
 from course_lib.measure import percentile
 
-ANSWERED_SHARE, P99_S, COST_USD, RIGHT_SHARE, MOST_AT_ONCE = 0.96, 4.6, 0.0022, 0.9, 16
+ANSWERED_SHARE, P99_S, COST_USD, RIGHT_SHARE, MOST_AT_ONCE = 0.96, 4.6, 0.0019, 0.85, 14
 _FINE = ("answered", "cached")
 
-MECHANISMS: Mapping[str, tuple[str, str]] = {
-    "cache": ("calm", "cost per answer"),
-    "bounded runner": ("peak", "load on the models"),
-    "deadline": ("slow", "99th percentile"),
-    "breaker": ("slow", "availability"),
-    "retry": ("rate limit", "availability"),
-    "fallback": ("outage", "availability"),
-    "memory level": ("redis lost", "cost per answer"),
-    "redelivery": ("worker killed", "jobs"),
-    "idempotent effects": ("worker killed", "jobs"),
-    "guard": ("poisoned", "poisoned input"),
-    "redaction": ("poisoned", "privacy"),
-    "canary": ("bad version", "correctness"),
+
+class Mechanism(NamedTuple):
+    """Something that keeps a level in a scene."""
+
+    scene: str
+    level: str
+    part: str
+    """Of Parts; where it is "system", of what joins them."""
+    advice: str
+
+
+MECHANISMS: Mapping[str, Mechanism] = {
+    "cache": Mechanism(
+        "calm", "cost per answer", "cache", "keep answers, so that a usual question costs nothing"
+    ),
+    "bounded runner": Mechanism(
+        "peak", "load on the models", "runner", "bound the calls under way, and those that wait"
+    ),
+    "deadline": Mechanism(
+        "slow", "99th percentile", "runner", "end a call, and each attempt, when its time is over"
+    ),
+    "breaker": Mechanism(
+        "slow", "availability", "system", "stop asking a model that fails, so that places stay free"
+    ),
+    "retry": Mechanism(
+        "rate limit", "availability", "system", "ask again when Retry-After is over, within the deadline"
+    ),
+    "fallback": Mechanism("outage", "availability", "system", "ask another model when the first one is down"),
+    "memory level": Mechanism(
+        "redis lost", "cost per answer", "cache", "go on with the levels that are left when Redis is gone"
+    ),
+    "redelivery": Mechanism(
+        "worker killed", "jobs", "worker", "acknowledge a job when it is done, and claim those of the dead"
+    ),
+    "idempotent effects": Mechanism(
+        "worker killed", "jobs", "worker", "write a job's effect and its id in one transaction"
+    ),
+    "guard": Mechanism("poisoned", "poisoned input", "system", "refuse such a text before anything reads it"),
+    "redaction": Mechanism("poisoned", "privacy", "system", "redact a text before it is kept or sent on"),
+    "canary": Mechanism(
+        "bad version", "correctness", "canary", "try a version on a share, and take it back by what is seen"
+    ),
 }
-"""What can be switched off: the scene that it is for, and the level that fails without it."""
+"""What can be switched off, by name."""
+_OTHERWISE = {"observability": "monitor, tracer: count and trace each request once, however it ends"}
 
 
 @dataclass
@@ -46,20 +77,17 @@ class Observed:
     replies: dict[str, Reply] = field(default_factory=dict)
     jobs: dict[str, tuple[str, float]] = field(default_factory=dict)
     """Those that were taken: the scene, and when."""
-    done: Counter[str] = field(default_factory=Counter)
     calls: list[tuple[str, Call]] = field(default_factory=list)
     """Of the models' ledger, without the worker's: the scene in which each was seen."""
-    since: int = 0
-    places: dict[str, str] = field(default_factory=dict)
-    """Where personal data may be, at the end."""
-    leaks: Counter[str] = field(default_factory=Counter)
-    """Found during the flight, by place."""
-    spans: Counter[str] = field(default_factory=Counter)
+    leaks: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Planted personal data that was found, by place."""
     metrics: str = ""
+    spans: int = 0
+    """Those with the name `request`."""
 
     def search(self, place: str, text: str) -> None:
         """Look for what was planted."""
-        self.leaks[place] = max(self.leaks[place], sum(secret in text for secret in self.plan.secrets))
+        self.leaks[place] |= {secret for secret in self.plan.secrets if secret in text}
 
     @property
     def questions(self) -> list[Seen]:
@@ -67,118 +95,116 @@ class Observed:
         return [each for each in self.seen if each.kind == "question"]
 
 
-def _by_scene(bad: Iterable[str], total: int) -> dict[str, float]:
-    """Return each scene's part of the whole, in percent."""
-    return {scene: round(100 * count / max(total, 1), 2) for scene, count in Counter(bad).items()}
+def _share(name: str, bar: float, told: str, all_: list[Seen], bad: list[Seen]) -> Level:
+    """Return a level of so many in a hundred; a scene takes percentage points."""
+    seen = 1 - len(bad) / max(len(all_), 1)
+    took = {scene: 100 * count / len(all_) for scene, count in Counter(each.scene for each in bad).items()}
+    return Level(name, f"at least {bar:.0%} {told}", f"{seen:.1%}", seen >= bar, took)
+
+
+def _none(name: str, bar: str, seen: str, bad: Iterable[str]) -> Level:
+    """Return a level that holds when nothing is bad; a scene takes so many."""
+    took = Counter(bad)
+    return Level(name, bar, seen, not took, {scene: float(count) for scene, count in took.items()})
 
 
 def _availability(observed: Observed) -> Level:
-    asked = [each for each in observed.questions if each.scene]
-    clean = [each for each in asked if each.outcome != "refused"]
-    failed = [each.scene for each in clean if each.outcome not in _FINE]
-    share = 1 - len(failed) / max(len(clean), 1)
-    return Level(
-        "availability", f"at least {ANSWERED_SHARE:.0%} are answered by a model", f"{share:.1%}",
-        share >= ANSWERED_SHARE, _by_scene(failed, len(clean)),
-    )
+    asked = [each for each in observed.questions if each.outcome != "refused"]
+    failed = [each for each in asked if each.outcome not in _FINE]
+    return _share("availability", ANSWERED_SHARE, "are answered by a model", asked, failed)
 
 
 def _p99(observed: Observed) -> Level:
-    by_scene = defaultdict(list)
+    took = defaultdict(list)
     for each in observed.questions:
-        by_scene[each.scene].append(each.took_s)
+        took[each.scene].append(each.took_s)
     p99_s = percentile([each.took_s for each in observed.questions], 99)
-    scenes = {scene: round(percentile(took, 99), 2) for scene, took in by_scene.items()}
+    scenes = {scene: percentile(seconds, 99) for scene, seconds in took.items()}
     return Level("99th percentile", f"at most {P99_S:g} s", f"{p99_s:.2f} s", p99_s <= P99_S, scenes)
 
 
 def _cost(observed: Observed) -> Level:
     answers = Counter(each.scene for each in observed.questions if each.outcome in _FINE)
-    costs: Counter[str] = Counter()
+    costs = defaultdict[str, float](float)
     for scene, call in observed.calls:
-        costs[scene] += call.cost_usd  # type: ignore[assignment]
+        costs[scene] += call.cost_usd
     each_usd = sum(costs.values()) / max(answers.total(), 1)
-    scenes = {scene: round(cost / max(answers[scene], 1), 6) for scene, cost in costs.items()}
-    return Level(
-        "cost per answer", f"at most ${COST_USD:.4f}", f"${each_usd:.4f}", each_usd <= COST_USD, scenes
-    )
+    scenes = {scene: cost / max(answers[scene], 1) for scene, cost in costs.items()}
+    seen, holds = f"${each_usd:.4f}", each_usd <= COST_USD
+    return Level("cost per answer", f"at most ${COST_USD:.4f}", seen, holds, scenes)
 
 
 def _correctness(observed: Observed) -> Level:
-    judged_ = [each for each in observed.questions if each.is_right is not None]
-    wrong = [each.scene for each in judged_ if not each.is_right]
-    share = 1 - len(wrong) / max(len(judged_), 1)
-    return Level(
-        "correctness", f"at least {RIGHT_SHARE:.0%} of the answers cite the right article", f"{share:.1%}",
-        share >= RIGHT_SHARE, _by_scene(wrong, len(judged_)),
-    )
+    answers = [each for each in observed.questions if each.is_right is not None]
+    wrong = [each for each in answers if not each.is_right]
+    return _share("correctness", RIGHT_SHARE, "of the answers cite the right article", answers, wrong)
 
 
 def _load(observed: Observed) -> Level:
-    most: dict[str, int] = {}
-    events = sorted(
-        event
-        for scene, call in observed.calls
-        for event in ((call.at_s, 1, scene), (call.ended_s, -1, scene))
-    )
-    at_once = 0
-    for _, change, scene in events:
+    at_once, most = 0, dict.fromkeys((scene for scene, _ in observed.calls), 0.0)
+    begun = [(call.at_s, 1, scene) for scene, call in observed.calls]
+    ended = [(call.ended_s, -1, scene) for scene, call in observed.calls]
+    for _, change, scene in sorted(begun + ended):
         at_once += change
-        most[scene] = max(most.get(scene, 0), at_once)
+        most[scene] = max(most[scene], at_once)
     highest = max(most.values(), default=0)
-    return Level(
-        "load on the models", f"at most {MOST_AT_ONCE} requests at once", f"{highest}",
-        highest <= MOST_AT_ONCE, dict(most),
-    )
+    holds = highest <= MOST_AT_ONCE
+    return Level("load on the models", f"at most {MOST_AT_ONCE} calls at once", f"{highest:.0f}", holds, most)
 
 
 def _jobs(observed: Observed) -> Level:
     bad = [each for each in observed.seen if each.kind == "job" and each.outcome != "done"]
     kinds = Counter(each.outcome for each in bad)
     seen = f"{len(observed.jobs)} taken, {kinds['lost']} lost, {kinds['twice']} done twice"
-    return Level("jobs", "none is lost, none is done twice", seen, not bad, dict(Counter(each.scene for each in bad)))
+    return _none("jobs", "none is lost or done twice", seen, [each.scene for each in bad])
 
 
 def _poison(observed: Observed) -> Level:
-    poisoned = [one for one in observed.plan.sent if hasattr(one.what, "tenant") and one.article is None and one.what.id.startswith("q-")]
-    passed = [one.scene for one in poisoned if observed.replies[one.what.id].outcome != "refused"]
-    clean = [one.scene for one in observed.plan.sent if one.article and observed.replies[one.what.id].outcome == "refused"]
-    seen = f"{len(poisoned)} sent, {len(passed)} let through; {len(clean)} others refused"
-    return Level(
-        "poisoned input", "each is refused, and nothing else", seen, not passed and not clean,
-        dict(Counter(passed + clean)),
-    )
+    asked = [each for each in observed.plan.sent if isinstance(each.what, Request)]
+    refused = {name for name, reply in observed.replies.items() if reply.outcome == "refused"}
+    passed = [each.scene for each in asked if not each.article and each.what.id not in refused]
+    others = [each.scene for each in asked if each.article and each.what.id in refused]
+    poisoned = sum(not each.article for each in asked)
+    seen = f"{poisoned} sent, {len(passed)} let through, {len(others)} others refused"
+    return _none("poisoned input", "all of it is refused, and nothing else", seen, passed + others)
 
 
 def _privacy(observed: Observed) -> Level:
-    for place, text in observed.places.items():
-        observed.search(place, text)
-    for name, reply in observed.replies.items():
-        observed.search(f"reply {name}", reply.text)
-    found = {place: count for place, count in observed.leaks.items() if count}
-    seen = ", ".join(f"{count} in {place}" for place, count in sorted(found.items())) or "none"
-    planted = f"none of {len(observed.plan.secrets)} addresses and card numbers is kept or sent on"
-    return Level("privacy", planted, seen, not found, {})
+    secrets = observed.plan.secrets
+    places = [f"{len(found)} in {place}" for place, found in sorted(observed.leaks.items()) if found]
+    found = set().union(*observed.leaks.values())
+    bar = f"none of {len(secrets)} addresses and card numbers is kept or sent on"
+    return _none("privacy", bar, ", ".join(places) or "none", [secrets[secret] for secret in found])
 
 
 def _counts(observed: Observed) -> Level:
     counted: Counter[str] = Counter()
-    for family in text_string_to_metric_families(observed.places.get("metrics", "")):
+    for family in text_string_to_metric_families(observed.metrics):
         for sample in family.samples:
             if sample.name == "desk_requests_total":
                 counted[sample.labels.get("outcome", "")] += int(sample.value)
     real = Counter(each.outcome for each in observed.questions)
-    wrong = sum((counted - real).values()) + sum((real - counted).values())
-    spans = abs(observed.spans["request"] - real.total())
+    wrong = ((counted - real) + (real - counted)).total()
+    spans = abs(observed.spans - real.total())
     seen = f"{wrong} of {real.total()} counted otherwise, {spans} without a span"
-    return Level("observability", "metrics and traces have each request as its sender saw it", seen, not wrong and not spans)
+    return _none("observability", "each request is counted and traced", seen, [""] * (wrong + spans))
 
 
-LEVELS: tuple[Callable[[Observed], Level], ...] = (
-    _availability, _p99, _cost, _correctness, _load, _jobs, _poison, _privacy, _counts
+_LEVELS: tuple[Callable[[Observed], Level], ...] = (
+    *(_availability, _p99, _cost, _correctness, _load, _jobs, _poison, _privacy, _counts),
 )
 
 
 def judged(observed: Observed) -> list[Level]:
-    """Return each level."""
-    return [level(observed) for level in LEVELS]
+    """Return each level, with advice where it does not hold."""
+    return [_advised(level(observed)) for level in _LEVELS]
+
+
+def _advised(level: Level) -> Level:
+    """Say which part to improve: by the scene that took most, where one of our mechanisms is for it."""
+    if level.holds:
+        return level
+    known = [each for each in MECHANISMS.values() if each.level == level.name]
+    known.sort(key=lambda each: -level.by_scene.get(each.scene, 0.0))
+    advice = f"{known[0].part}: {known[0].advice}" if known else _OTHERWISE[level.name]
+    return replace(level, advice=advice)

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
-
-import dspy
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from course_lib.errors import CourseError
+
+if TYPE_CHECKING:
+    import dspy
 
 T = TypeVar("T")
 
@@ -104,8 +105,9 @@ class Runner(Protocol):
 class Tracer(Protocol):
     """Spans of what was done (project 4)."""
 
-    spans: Sequence[Mapping[str, Any]]
-    """Those that have ended, each with at least name, trace, id, parent, begun_s, took_s, error."""
+    @property
+    def spans(self) -> Sequence[Mapping[str, Any]]:
+        """Those that have ended, each with at least name, trace, id, parent, begun_s, took_s, error."""
 
     def span(self, name: str) -> AbstractContextManager[Any]:
         """Trace a block; a span begun within another one is its child, also over tasks."""
@@ -125,7 +127,7 @@ class Worker(Protocol):
     """Does the jobs, in a process of its own, which may be killed at any moment (project 7)."""
 
     async def run(self) -> None:
-        """Take jobs from the stream `tickets` at Servers.queue_url (concurrency.EventStream), until cancelled.
+        """Take jobs from the stream `tickets` (concurrency.EventStream) at Servers.queue_url, without end.
 
         A job that is done has one row, with its id and a category, in the table `outbox` (id, category) of
         the SQLite file `outbox.db` in Servers.folder.

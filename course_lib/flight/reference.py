@@ -76,7 +76,7 @@ class Levels:
         self._redis = RedisTier(servers.redis_url, prefix="desk:")
         self._disk = DiskTier(servers.folder / "cache.db", 16_000_000)
         self._is_local = is_local
-        self._below = [self._redis, self._disk] if is_local else [self._redis]
+        self._below: list[Any] = [self._redis, self._disk] if is_local else [self._redis]
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,7 +89,7 @@ class Levels:
         """Return from the first level that has it, and fill memory."""
         if self._is_local and (kept := self._memory.get(key)) is not None:
             return str(kept)
-        found = await asyncio.to_thread(
+        found: bytes | None = await asyncio.to_thread(
             lambda: next((value for level in self._below if (value := level.get(key)) is not None), None)
         )
         if found is None:
@@ -119,10 +119,10 @@ class NoCache:
 
 
 class BoundedRunner:
-    """Runner: so many at once, twice as many wait, the rest is refused."""
+    """Runner: so many at once, one and a half times as many wait, the rest is refused."""
 
-    def __init__(self, _: Servers, *, limit: int = 12) -> None:
-        self._places = Bulkhead("the desk", limit=limit, waiting=3 * limit)
+    def __init__(self, _: Servers, *, limit: int = 10) -> None:
+        self._places = Bulkhead("the desk", limit=limit, waiting=limit + limit // 2)
 
     async def run(self, call: Callable[[], Awaitable[T]], within_s: float) -> T:
         """Take a place, and call; whoever is late is cancelled."""
@@ -154,19 +154,20 @@ class Spans:
     @property
     def spans(self) -> Sequence[Mapping[str, Any]]:
         """All that have ended."""
-        return [
-            {
-                "name": each.name,
-                "trace": f"{each.context.trace_id:032x}",
-                "id": f"{each.context.span_id:016x}",
-                "parent": f"{each.parent.span_id:016x}" if each.parent else None,
-                "begun_s": each.start_time / 1e9,
-                "took_s": (each.end_time - each.start_time) / 1e9,
-                "error": each.attributes.get("error.type"),
-                "attributes": dict(each.attributes),
-            }
-            for each in self._tracer.spans
-        ]
+        return [_plain(each) for each in self._tracer.spans]
+
+
+def _plain(span: Any) -> dict[str, Any]:
+    return {
+        "name": span.name,
+        "trace": f"{span.context.trace_id:032x}",
+        "id": f"{span.context.span_id:016x}",
+        "parent": f"{span.parent.span_id:016x}" if span.parent else None,
+        "begun_s": span.start_time / 1e9,
+        "took_s": (span.end_time - span.start_time) / 1e9,
+        "error": span.attributes.get("error.type"),
+        "attributes": dict(span.attributes),
+    }
 
 
 class Requests:
@@ -174,9 +175,7 @@ class Requests:
 
     def __init__(self, _: Servers) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "desk_requests", "Requests that ended", ["outcome"], registry=self._registry
-        )
+        self._requests = Counter("desk_requests", "Requests that ended", ["outcome"], registry=self._registry)
         self._seconds = Histogram("desk_request_seconds", "Until the reply", registry=self._registry)
 
     def count(self, outcome: str, took_s: float) -> None:
@@ -190,9 +189,9 @@ class Requests:
 
 
 class EvidentCanary:
-    """Canary: a third of the requests, until the bet that it is worse is won (deployment.Evidence)."""
+    """Canary: a fifth of the requests, until the bet that it is worse is won (deployment.Evidence)."""
 
-    def __init__(self, _: Servers, *, share: float = 0.3, tolerated: float = 0.15) -> None:
+    def __init__(self, _: Servers, *, share: float = 0.2, tolerated: float = 0.15) -> None:
         self.live, self.tried, self._share, self._tolerated = "1", "", share, tolerated
         self._evidence = Evidence()
 
@@ -261,10 +260,12 @@ def ours(off: Collection[str] = ()) -> Parts:
     off = frozenset(off)
     return Parts(
         documents=HelpCentre,
-        cache=(lambda _: NoCache()) if "cache" in off else partial(Levels, is_local="memory level" not in off),
-        runner=partial(BoundedRunner, limit=10_000 if "bounded runner" in off else 12),
+        cache=(lambda _: NoCache())
+        if "cache" in off
+        else partial(Levels, is_local="memory level" not in off),
+        runner=partial(BoundedRunner, limit=10_000 if "bounded runner" in off else 10),
         tracer=Spans,
         monitor=Requests,
         worker=partial(TicketWorker, off=off),
-        canary=partial(EvidentCanary, share=1.0 if "canary" in off else 0.3),
+        canary=partial(EvidentCanary, share=1.0 if "canary" in off else 0.2),
     )

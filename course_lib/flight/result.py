@@ -77,6 +77,8 @@ class Flown:
     seen: list[Seen]
     levels: list[Level]
     gates: list[Gate] = field(default_factory=list)
+    helps: list[str] = field(default_factory=list)
+    """What would have helped a program of one's own, that which gains most first."""
 
     @property
     def holds(self) -> bool:

@@ -1,6 +1,6 @@
-"""The assembled desk: guard, cache, runner, documents, models with what stands around them, traces, metrics.
+"""The assembled desk: guard, cache, runner, documents, models and what stands around them.
 
-Main path: await Desk(servers, made).answer(request) -> Reply; each thing that may break costs the least it can.
+Main path: await Desk(servers, made).answer(request) -> Reply; what breaks costs the least it can.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from course_lib.redaction import redact
 from course_lib.resilience import CircuitBreaker, RetryBudget
 
 DEADLINE_S = 4.0
-ATTEMPT_S = 2.5
+ATTEMPT_S = 1.5
 LONGEST_CHARS = 2_000
 ARTICLES = {"1": 3, "2": 0}
 """How many articles a version of the program hands to the model: the second one has forgotten them."""
@@ -53,9 +53,11 @@ def policies(name: str, *, is_last: bool, off: Collection[str] = ()) -> Sequence
     """Return what stands around one model: the last one is asked again, each has a breaker."""
     budget = RetryBudget(0.5, burst=30)
     retry = ExponentialBackoff(attempts=4 if is_last else 1, longest_wait_s=3.0, budget=budget)
-    breaker = CircuitBreaker(name, threshold=3, first_wait_s=2.0, is_failure=is_outage)
+    breaker = CircuitBreaker(name, threshold=3, longest_wait_s=3.0, is_failure=is_outage)
     around: dict[str, Policy] = {
-        "retry": retry, "breaker": guarded_by(breaker), "deadline": Timeout(ATTEMPT_S)
+        "retry": retry,
+        "breaker": guarded_by(breaker),
+        "deadline": Timeout(ATTEMPT_S),
     }
     return [policy for mechanism, policy in around.items() if mechanism not in off]
 
