@@ -21,7 +21,7 @@ from .parts import (
 )
 from .program import ProgramError
 from .recording import Row, mechanisms, recorded
-from .reference import ours
+from .reference import TicketWorker, ours
 from .report import certificate
 from .result import Flown, Gate, Level, Scene, Seen
 from .script import ScriptError
@@ -52,6 +52,7 @@ __all__ = [
     "Servers",
     "System",
     "Tick",
+    "TicketWorker",
     "Tracer",
     "Worker",
     "certificate",

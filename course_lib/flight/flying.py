@@ -98,15 +98,14 @@ async def flying(
             "dspy": version("dspy"),
             "course": version("advanced-dspy-course"),
         },
-        parts={name: _named(getattr(parts, name)) for name in (each.name for each in fields(Parts))},
+        parts={
+            name: "ours" if getattr(parts, name) is None else "yours"
+            for name in (each.name for each in fields(Parts))
+        },
         scenes=list(script_.scenes),
         seen=observed.seen,
         levels=judged(observed),
     )
-
-
-def _named(make: Any) -> str:
-    return "ours" if make is None else getattr(make, "__qualname__", type(make).__qualname__)
 
 
 @asynccontextmanager

@@ -72,7 +72,7 @@ class Flown:
     versions: dict[str, str]
     """Of Python, DSPy and the course."""
     parts: dict[str, str]
-    """By the part's name: "ours", or the class of the learner's own."""
+    """By the part's name: "ours" or "yours"."""
     scenes: list[Scene]
     seen: list[Seen]
     levels: list[Level]
