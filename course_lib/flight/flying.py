@@ -23,7 +23,7 @@ import psycopg
 
 from course_lib import desk, lm
 from course_lib.concurrency import tasks
-from course_lib.flight.jobs import WorkerProcess, outbox
+from course_lib.flight.jobs import WorkerProcess, outbox, waiting
 from course_lib.flight.leaks import texts_of_redis
 from course_lib.flight.levels import MECHANISMS, Observed, judged
 from course_lib.flight.parts import Job, Made, Parts, Reply, Servers, System
@@ -43,7 +43,7 @@ create table articles (
 """
 OURS = Parts()
 _GIVE_UP_S = 30.0
-_DRAIN_S = 10.0
+_DRAIN_S, _SETTLED_S = 60.0, 2.0
 
 
 @dataclass
@@ -275,13 +275,15 @@ class _Flight:
         self._observed.search("Redis", texts_of_redis(self._servers.redis_url))
 
     async def _drain(self) -> None:
-        """Wait until the jobs are done, and a moment longer: one that is done twice is done a second time."""
-        jobs, give_up_s = self._observed.jobs, time.perf_counter() + _DRAIN_S
-        while jobs and time.perf_counter() < give_up_s:
-            if jobs.keys() <= outbox(self._servers.folder).keys():
-                await asyncio.sleep(2.0)
-                break
-            await asyncio.sleep(0.1)
+        """Wait until no job waits or is under way, and a moment longer for those that nobody knows of."""
+        jobs, began_s = self._observed.jobs, time.perf_counter()
+        empty_s, is_over = began_s, not jobs
+        while not is_over:
+            await asyncio.sleep(0.2)
+            now_s = time.perf_counter()
+            if await asyncio.to_thread(waiting, self._servers.queue_url):
+                empty_s = now_s
+            is_over = now_s - empty_s > _SETTLED_S or now_s - began_s > _DRAIN_S
         done = outbox(self._servers.folder)
         for name, (scene, at_s) in jobs.items():
             count = done[name]

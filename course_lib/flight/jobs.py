@@ -17,12 +17,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import cloudpickle  # type: ignore[import-untyped]
+import redis
 
 from course_lib import lm
 from course_lib.flight.parts import Servers, Worker
+from course_lib.flight.reference import STREAM
 from course_lib.paths import ROOT
 from course_lib.services.child import Child, next_word
 
@@ -82,6 +84,14 @@ def outbox(folder: Path) -> Counter[str]:
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_opened(folder / "outbox.db")) as connection:
         return Counter(row[0] for row in connection.execute("select id from outbox"))
     return Counter()
+
+
+def waiting(url: str) -> int:
+    """Return how many jobs wait, or were given to a worker and not acknowledged."""
+    with redis.Redis.from_url(url, socket_timeout=5) as client:
+        groups: Any = client.xinfo_groups(STREAM) if client.exists(STREAM) else []
+        unread = int(client.xlen(STREAM)) if not groups else 0
+        return unread + sum(int(each["pending"]) + int(each["lag"] or 0) for each in groups)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -18,7 +18,7 @@ from course_lib.flight.script import Plan
 from course_lib.lm.calls import Call
 from course_lib.measure import percentile
 
-ANSWERED_SHARE, P99_S, COST_USD, RIGHT_SHARE, MOST_AT_ONCE = 0.96, 4.6, 0.0019, 0.85, 16
+ANSWERED_SHARE, P99_S, COST_USD, RIGHT_SHARE, MOST_AT_ONCE = 0.96, 4.6, 0.0019, 0.85, 12
 _FINE = ("answered", "cached")
 
 

@@ -30,7 +30,7 @@ from course_lib.flight.parts import Busy, Job, Parts, Servers
 from course_lib.resilience import Bulkhead, BulkheadFull, Deadline
 
 T = TypeVar("T")
-JOBS = "sim-small@flight-jobs"
+JOBS = "sim-large@flight-jobs"
 STREAM = "tickets"
 _TTL_S = 600.0
 _SEARCH = """
@@ -125,10 +125,10 @@ class NoCache:
 
 
 class BoundedRunner:
-    """Runner: so many at once, one and a half times as many wait, the rest is refused."""
+    """Runner: so many at once, twice as many wait, the rest is refused."""
 
-    def __init__(self, _: Servers, *, limit: int = 10) -> None:
-        self._places = Bulkhead("the desk", limit=limit, waiting=limit + limit // 2)
+    def __init__(self, _: Servers, *, limit: int = 8) -> None:
+        self._places = Bulkhead("the desk", limit=limit, waiting=2 * limit)
 
     async def run(self, call: Callable[[], Awaitable[T]], within_s: float) -> T:
         """Take a place, and call; whoever is late is cancelled."""
@@ -237,7 +237,7 @@ class TicketWorker:
         """Handle events, each acknowledged when it is done."""
         await self._effects.transact(lambda connection: connection.execute(_TABLE).rowcount)
         if "redelivery" not in self._off:
-            await Consumer(self._stream, self._handle, limit=8, idle_s=1.5).run()
+            await Consumer(self._stream, self._handle, limit=16, idle_s=1.5).run()
         async with asyncio.TaskGroup() as group:
             while True:
                 for entry in await self._stream.read("worker", 8):
@@ -272,7 +272,7 @@ def ours(off: Collection[str] = ()) -> Parts:
         cache=(lambda _: NoCache())
         if "cache" in off
         else partial(Levels, is_local="memory level" not in off),
-        runner=partial(BoundedRunner, limit=10_000 if "bounded runner" in off else 10),
+        runner=partial(BoundedRunner, limit=10_000 if "bounded runner" in off else 8),
         tracer=Spans,
         monitor=Requests,
         worker=partial(TicketWorker, off=off),
