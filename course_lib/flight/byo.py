@@ -68,7 +68,9 @@ class _Asked:
     errors: Counter[str]
     """What was raised, by its kind."""
     raised: Counter[str]
-    """How often something was, by scene."""
+    """How often something was that the weather has made, by scene."""
+    own: set[str]
+    """What the program raises on a calm day too, by its kind."""
     open: int
     """So many questions had no end."""
     calls: list[lm.Call]
@@ -161,6 +163,7 @@ def fly_program(
     ledger = lm.Ledger.from_json(ask_endpoint("GET", f"/course/ledger?since={since}&figures=1"))
     distinct = {json.dumps(each, sort_keys=True) for each in lines.values()}
     raised = [each for each in ended.values() if each["error"]]
+    own = {_kind(each["error"]) for each in raised if _seen(scenes, each).scene == scenes[0].name}
     asked = _Asked(
         scenes=scenes,
         seen=[
@@ -168,7 +171,8 @@ def fly_program(
             for number, due_s in enumerate(at_s)
         ],
         errors=Counter(_kind(each["error"]) for each in raised),
-        raised=Counter(_seen(scenes, each).scene for each in raised),
+        raised=Counter(_seen(scenes, each).scene for each in raised if _kind(each["error"]) not in own),
+        own=own,
         open=len(at_s) - len(ended),
         calls=sorted(ledger.calls, key=lambda call: call.at_s),
         verdict=lm.verdict(since),
@@ -343,6 +347,11 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
         told = f"when the model was slow, half of its answers took more than {whole_s:.1f} s, and could be "
         told += f"read from {first_s} s on"
         found.append(((0, (whole_s - first_s) * len(slow), 0), f"Streaming: {told}."))
+    if count := sum(asked.errors[kind] for kind in asked.own):
+        kinds = ", ".join(sorted(asked.own))
+        found.append(
+            ((count, 0, 0), f"The program itself: {count} questions failed as on a calm day, with {kinds}.")
+        )
     waiting = max(sum(a.at_s <= b.at_s < a.at_s + a.took_s for a in asked.seen) for b in asked.seen)
     if max((each.at_once for each in asked.calls), default=0) <= 1 < waiting:
         told = f"up to {waiting} questions waited, and never more than one request was under way"

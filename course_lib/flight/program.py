@@ -198,12 +198,14 @@ def run(task: dict[str, Any]) -> None:
             sys.path.insert(0, os.getcwd())  # noqa: PTH109
             program = load(task["spec"])
             check_fields(program, task["inputs"])
+            riders.append(_Rider(program, say))
+            riders[0].on("sim-large")
         except ProgramError as error:
             say({"refused": str(error)})
-            return
-        riders.append(_Rider(program, say))
-        riders[0].on("sim-large")
-        say({"tried": riders[0].answer(0, inputs[0])})
+        except BaseException as error:  # border: a module of somebody else's may even exit
+            say({"refused": f"{task['spec']} cannot be loaded: {_told(error)}"})
+        else:
+            say({"tried": riders[0].answer(0, inputs[0])})
 
     riders: list[_Rider] = []
     threading.Thread(target=ready, daemon=True).start()

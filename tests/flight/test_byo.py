@@ -149,6 +149,7 @@ def test_an_async_program_that_raises_is_flown_and_its_folder_left_alone(folder)
     assert not levels["answers"].holds
     assert "RuntimeError" in levels["answers"].advice
     assert any(each.startswith("A cache: 1 of 4 lines") for each in flown.helps)
+    assert flown.helps[0].startswith("The program itself: ")
     assert sum(each.cost_usd for each in flown.seen) > 0
 
 
