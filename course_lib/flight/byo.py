@@ -149,7 +149,7 @@ def fly_program(
         since = lm.ledger().requests
         program = _Program(Path(folder), {"spec": spec, "inputs": lines, "at_s": at_s})
         try:
-            on_tick("the program is loaded, and asked once on a calm day")
+            on_tick("the program is being loaded, and asked once on a calm day")
             program.tried()
             per_answer = lm.ledger().requests - since
             if not per_answer:

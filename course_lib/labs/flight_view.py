@@ -58,6 +58,7 @@ class FlightLab(Lab):
         self._parts, self._options, self._scenes, self._gates = parts, options, scenes, list(gates)
         self._tick, self._under_way = Tick(), asyncio.Event()
         self._inner: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._is_over = False
         self.button = widgets.Button(description="Start", tooltip="Start the flight, or end it")
         self.button.on_click(lambda _: self.stop() if self.is_flying else self.begin())
         super().__init__(_INTRO, [self.button])
@@ -76,6 +77,7 @@ class FlightLab(Lab):
 
     def stop(self) -> None:
         """End the flight; its servers end too."""
+        self._is_over = True
         if self._inner:
             self.say("Ending: the servers end …")
             loop, task = self._inner
@@ -100,7 +102,7 @@ class FlightLab(Lab):
         super().close()
 
     async def _fly(self, before: FlightLab | None) -> None:
-        self.flown, self._tick = None, Tick()
+        self.flown, self._tick, self._is_over = None, Tick(), False
         self.button.description = "Stop"
         self.say("The servers start, and the parts are put together …")
         if before is not None and before is not self and before.flight and before.is_flying:
@@ -130,6 +132,8 @@ class FlightLab(Lab):
         task = asyncio.current_task()
         assert task is not None
         self._inner = asyncio.get_running_loop(), task
+        if self._is_over:  # it was stopped before it began
+            task.cancel()
         flown = await flying(self._parts, on_tick=self._ticked, **self._options)
         return replace(flown, gates=self._gates)
 

@@ -70,3 +70,15 @@ async def test_a_flight_can_be_stopped_and_another_lab_ends_it():
     assert first.flown is None
     assert "Ended before its time" in first._status.value
     assert not first.is_flying
+
+
+async def test_a_flight_that_is_stopped_at_once_does_not_begin():
+    lab = flight_lab(only=["outage"])
+    lab.begin()
+    await asyncio.sleep(0)
+    lab.button.click()
+
+    await lab.flight
+
+    assert lab.flown is None
+    assert "Ended before its time" in lab._status.value
