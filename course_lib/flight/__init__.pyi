@@ -1,4 +1,4 @@
-from .flying import Tick, fly, flying
+from .launch import Tick, fly, flying
 from .levels import MECHANISMS
 from .parts import (
     Busy,
