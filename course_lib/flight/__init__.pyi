@@ -1,6 +1,6 @@
 from .byo import fly_program
-from .flying import Tick, fly, flying
 from .gates import measured_gates
+from .launch import Tick, fly, flying
 from .levels import MECHANISMS
 from .parts import (
     Busy,

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from course_lib.files import write_whole
-from course_lib.flight.flying import fly
+from course_lib.flight.launch import fly
 from course_lib.flight.levels import MECHANISMS
 from course_lib.flight.result import Flown, Level
 

@@ -186,7 +186,7 @@ class Telling:
         self._say, self._scene = say, ""
 
     def __call__(self, tick: Any) -> None:
-        """Look at a flying.Tick."""
+        """Look at a Tick."""
         if tick.scene != self._scene:
             self._scene = tick.scene
             self._say(f"{tick.at_s:3.0f} s  {tick.scene}; so far {outcomes(tick.seen)}")

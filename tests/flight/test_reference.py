@@ -41,12 +41,12 @@ async def test_a_runner_refuses_what_has_no_place_and_ends_what_is_late():
         await under_way.wait()
         return "done"
 
-    running = [asyncio.create_task(runner.run(call, 60.0)) for _ in range(5)]
+    running = [asyncio.create_task(runner.run(call, 60.0)) for _ in range(6)]
     await asyncio.sleep(0)
     with pytest.raises(Busy):
         await asyncio.gather(*(runner.run(call, 60.0) for _ in range(1)))
     under_way.set()
-    assert await asyncio.gather(*running) == ["done"] * 5
+    assert await asyncio.gather(*running) == ["done"] * 6
     with pytest.raises(TimeoutError):
         await runner.run(asyncio.Event().wait, 0.01)
 
