@@ -224,8 +224,7 @@ class Pool:
         return _Block(self)
 
     async def close(self):
-        for _ in range(self.places.qsize()):
-            place = self.places.get_nowait()
+        for place in [self.places.get_nowait() for _ in range(self.places.qsize())]:
             if place:
                 await place.close()
             self.places.put_nowait(None)

@@ -89,7 +89,7 @@ async def _stand(rows: Any = _ROWS) -> AsyncIterator[_Stand]:
             await owner.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
 
 
-async def _crowd(pool: Any, size: int, callers: int) -> tuple[int, set[int]]:
+async def _crowd(pool: Any, size: int, callers: int, stay_s: float = 0.0) -> tuple[int, set[int]]:
     """Have so many use the pool, none of whom ends before `size` are in; return the most, and their pids."""
     inside, most, pids, is_full = 0, 0, set[int](), asyncio.Event()
 
@@ -101,6 +101,7 @@ async def _crowd(pool: Any, size: int, callers: int) -> tuple[int, set[int]]:
             if inside == size:
                 is_full.set()
             await is_full.wait()
+            await asyncio.sleep(stay_s)  # one more may come, if it is let in
             pids.add((await (await connection.execute("SELECT pg_backend_pid()")).fetchone())[0])
             inside -= 1
 
@@ -109,7 +110,7 @@ async def _crowd(pool: Any, size: int, callers: int) -> tuple[int, set[int]]:
 
 
 async def _expect_whole(pool: Any, size: int, when: str, hint: str) -> None:
-    most, _ = await _soon(_crowd(pool, size, 3 * size), f"{size} blocks at once {when}", hint=hint)
+    most, _ = await _soon(_crowd(pool, size, 2 * size, 0.06), f"{size} blocks at once {when}", hint=hint)
     expect_equal(most, size, f"most blocks at once {when}", hint=hint)
 
 
