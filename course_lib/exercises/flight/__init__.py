@@ -7,12 +7,15 @@ Main path: EXERCISES -> engine.registry imports the module of one project when a
 | SCHEMA, fresh, fill | the help centre's tables: made anew, and filled | 1 |
 | Line | a line to a database that can hang, or be cut | 1 |
 | HelpPages | the three parts of the database adapter, joined: Documents of a flight | 1 |
+| File | a level of a cache in a SQLite file | 2 |
+| redis_client | a client of Redis that gives up soon | 2 |
+| ThreeLevels | the parts of the cache, joined: Cache of a flight | 2 |
 """
 
 import lazy_loader
 
 DATABASE: tuple[str, ...] = ("database:POOL", "database:SEARCH", "database:WATCH")
-LEVELS: tuple[str, ...] = ()
+LEVELS: tuple[str, ...] = ("levels:LOOKUP", "levels:LEVELS", "levels:WARMING")
 STREAMING: tuple[str, ...] = ()
 TOOLKIT: tuple[str, ...] = ()
 KUBERNETES: tuple[str, ...] = ()
