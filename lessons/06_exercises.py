@@ -63,11 +63,11 @@ async def naive_search(text):
 async def milliseconds(search, texts, workers=8):
     began, waiting = time.perf_counter(), iter(texts)
 
-    async def work():
+    async def searching():
         for text in waiting:
             await search(text)
 
-    await asyncio.gather(*(work() for _ in range(workers)))
+    await asyncio.gather(*(searching() for _ in range(workers)))
     return 1000 * (time.perf_counter() - began) / len(texts)
 
 
@@ -1351,7 +1351,7 @@ async def naive_health(connection):
         async with asyncio.timeout(0.5):
             await connection.execute("SELECT 1")
             return {"ok": True}
-    except TimeoutError:
+    except (TimeoutError, psycopg.Error):
         return {"ok": False}
 
 
@@ -2165,8 +2165,8 @@ class OnePerQuery:
 
     @asynccontextmanager
     async def connection(self):
-        async with await psycopg.AsyncConnection.connect(self.url) as connection:
-            yield connection
+        async with await psycopg.AsyncConnection.connect(self.url) as opened:
+            yield opened
 
     async def close(self):
         pass
@@ -2199,6 +2199,7 @@ figure, axes = plt.subplots(figsize=(7, 2))
 bars = axes.barh(list(took_ms), list(took_ms.values()))
 axes.bar_label(bars, fmt=" %.1f ms")
 axes.set_xlabel("milliseconds a search, eight at once")
+axes.set_xlim(right=1.2 * max(took_ms.values()))
 axes.invert_yaxis()
 plot(figure, "Milliseconds a search: " + ", ".join(f"{name} {ms:.1f}" for name, ms in took_ms.items()))
 
@@ -5416,8 +5417,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -5571,8 +5572,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += bool(value)
         self.misses += value is None
         return value
@@ -5619,8 +5620,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -5667,8 +5668,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -5715,8 +5716,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -5763,8 +5764,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -5811,8 +5812,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -5859,8 +5860,8 @@ class _Level:
         self.level, self.misses, self.counts = level, 0, counts
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.counts["hits"] += value is not None
         self.misses += value is None
         return value
@@ -5907,8 +5908,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -5955,8 +5956,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -6003,8 +6004,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -6051,8 +6052,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -6099,8 +6100,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -6150,8 +6151,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -6198,8 +6199,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -6246,8 +6247,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
@@ -6291,8 +6292,8 @@ class _Level:
         self.level, self.hits, self.misses = level, 0, 0
         self.set, self.delete = level.set, level.delete
 
-    async def get(self, key):
-        value = await self.level.get(key)
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
         self.hits += value is not None
         self.misses += value is None
         return value
