@@ -96,7 +96,7 @@ with psycopg.connect(help_url) as connection:
 #   once, and each is used again.
 # - Who gets none within `wait_s` seconds gets `TimeoutError`, whose message names the size. The limit is for the wait, not for the block.
 # - A block is a transaction: what it wrote is kept when it ends well, and undone when it raises; its error comes out.
-# - A connection that broke, or whose query failed, spoils nothing for those who come after.
+# - A connection that broke, whose query failed, or that could not be opened spoils nothing for those who come after.
 # - A caller may be cancelled while it waits or while its query runs. The query ends then, and no place is lost.
 # - `close()` closes the connections that rest.
 
@@ -722,6 +722,45 @@ class Pool:
             connection = connection or await AsyncConnection.connect(self.url, autocommit=True)
             raw, run = connection, connection.execute
             connection.execute = lambda *query: asyncio.shield(run(*query))
+            async with connection.transaction():
+                yield connection
+        finally:
+            if connection and connection.info.transaction_status == TransactionStatus.IDLE:
+                self.idle.append(connection)
+            elif connection:
+                await connection.close()
+            self.slots.release()
+
+    async def close(self):
+        while self.idle:
+            await self.idle.pop().close()
+
+
+# %% tags=["wrong"] exercise="6.1.1" outcome="failed" message="two blocks at once, size=2, after"
+# Where no connection can be opened, the place is lost.
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
+
+
+class Pool:
+    def __init__(self, url, size, wait_s):
+        self.url, self.size, self.wait_s = url, size, wait_s
+        self.slots, self.idle = asyncio.Semaphore(size), []
+
+    @asynccontextmanager
+    async def connection(self):
+        try:
+            async with asyncio.timeout(self.wait_s):
+                await self.slots.acquire()
+        except TimeoutError:
+            raise TimeoutError(f"all {self.size} connections are in use") from None
+        connection = self.idle.pop() if self.idle else None
+        connection = connection or await AsyncConnection.connect(self.url, autocommit=True)
+        try:
             async with connection.transaction():
                 yield connection
         finally:
@@ -2024,6 +2063,44 @@ class Watched:
         return self.ended
 
 
+# %% tags=["wrong"] exercise="6.1.3" outcome="failed" message="ok with a ping of"
+# The limit is half a second, whatever was asked for.
+
+import asyncio
+import time
+
+
+class Watched:
+    def __init__(self, documents, within_s=0.5):
+        self.documents, self.within_s, self.ended = documents, within_s, {}
+
+    async def search(self, text, limit=3):
+        began_s, outcome = time.monotonic(), "failed"
+        try:
+            texts = await self.documents.search(text, limit)
+            outcome = "found" if texts else "nothing"
+            return texts
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            ended = self.ended.setdefault(outcome, {"count": 0, "seconds": 0.0})
+            ended["count"] += 1
+            ended["seconds"] += time.monotonic() - began_s
+
+    async def health(self):
+        probe = asyncio.create_task(self.documents.ping())
+        await asyncio.wait([probe], timeout=0.5)
+        if not probe.done():
+            probe.cancel()  # and not awaited: that could take as long as the database likes
+            return {"ok": False, "error": "TimeoutError"}
+        error = probe.exception()
+        return {"ok": error is None, "error": type(error).__name__ if error else ""}
+
+    def metrics(self):
+        return self.ended
+
+
 # %% tags=["wrong"] exercise="6.1.3" outcome="failed" message="when it answers again"
 # Once ill, always ill.
 
@@ -2898,6 +2975,63 @@ class Lookup:
         finally:
             if self.calls.get(key) is asyncio.current_task():
                 del self.calls[key]
+
+    async def fill(self, levels, key, value, changes):
+        async with self.writing:
+            if changes == self.changes:  # else the value may be older than a change
+                for level in levels:
+                    await level.set(key, value)
+
+    async def change(self, key, change):
+        async with self.writing:
+            for level in self.levels:
+                await change(level)
+            self.changes += 1
+            self.calls.pop(key, None)
+
+
+# %% tags=["wrong"] exercise="6.2.1" outcome="failed" message="expired in all levels"
+# What was made is remembered beside the levels.
+
+import asyncio
+
+
+class Lookup:
+    def __init__(self, levels):
+        self.levels, self.calls, self.changes, self.writing = levels, {}, 0, asyncio.Lock()
+
+    async def get(self, key, make=None):
+        if make is None:
+            return await self.find(key, self.changes)
+        if key not in self.calls:
+            self.calls[key] = asyncio.create_task(self.find_or_make(key, make))
+        return await asyncio.shield(self.calls[key])
+
+    async def set(self, key, value):
+        await self.change(key, lambda level: level.set(key, value))
+
+    async def delete(self, key):
+        await self.change(key, lambda level: level.delete(key))
+
+    async def find(self, key, changes):
+        for depth, level in enumerate(self.levels):
+            value = await level.get(key)
+            if value is not None:
+                await self.fill(self.levels[:depth], key, value, changes)
+                return value
+        return None
+
+    async def find_or_make(self, key, make):
+        changes = self.changes
+        try:
+            value = await self.find(key, changes)
+            if value is None:
+                value = await make()
+                await self.fill(self.levels, key, value, changes)
+            return value
+        except BaseException:
+            self.calls.pop(key, None)
+            raise
 
     async def fill(self, levels, key, value, changes):
         async with self.writing:

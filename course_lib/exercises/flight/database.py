@@ -109,8 +109,9 @@ async def _crowd(pool: Any, size: int, callers: int, stay_s: float = 0.0) -> tup
     return most, pids
 
 
-async def _expect_whole(pool: Any, size: int, when: str, hint: str) -> None:
-    most, _ = await _soon(_crowd(pool, size, 2 * size, 0.06), f"{size} blocks at once {when}", hint=hint)
+async def _expect_whole(pool: Any, size: int, when: str, hint: str, rounds: int = 2) -> None:
+    crowd = _crowd(pool, size, rounds * size, 0.06)
+    most, _ = await _soon(crowd, f"{size} blocks at once {when}", hint=hint)
     expect_equal(most, size, f"most blocks at once {when}", hint=hint)
 
 
@@ -135,23 +136,23 @@ async def is_bounded(pool_class: Any) -> None:
 async def waits_in_time(pool_class: Any) -> None:
     """Who gets no connection within wait_s seconds gets TimeoutError, which names the size; nobody else."""
     async with _stand() as stand:
-        pool, got = pool_class(stand.url, 2, 0.2), "a connection"
+        pool, got = pool_class(stand.url, 2, 0.4), "a connection"
         hint = "The limit is for the wait alone, not for what is done in the block."
         try:
             async with pool.connection() as one:
-                await one.execute("SELECT pg_sleep(0.25)")
+                await one.execute("SELECT pg_sleep(0.5)")
         except TimeoutError as error:
             what, wanted = "a block that takes longer than wait_s", "it is left alone"
             raise CheckFailed(what, observed=repr(error), expected=wanted, hint=hint) from error
         async with pool.connection(), pool.connection():
             try:
-                await _soon(_crowd(pool, 1, 1), "a third block, size=2, wait_s=0.2")
+                await _soon(_crowd(pool, 1, 1), "a third block, size=2, wait_s=0.4")
             except TimeoutError as error:
                 got = f"TimeoutError: {error}"
             is_told = got.startswith("TimeoutError") and "2" in got
             wanted = "TimeoutError, with the size 2 in its message"
             expect(is_told, "what a third block gets", observed=got, expected=wanted)
-        await _expect_whole(pool, 2, "after one had waited in vain", "Who got no slot gives none back.")
+        await _expect_whole(pool, 2, "after one had waited in vain", "Who got no slot gives none back.", 1)
         await pool.close()
 
 
@@ -179,8 +180,8 @@ async def drops_the_broken(pool_class: Any) -> None:
     ends = {"its connection was ended": "SELECT pg_terminate_backend(pg_backend_pid())",
             "its query failed": "SELECT 1 / 0"}  # fmt: skip
     hint = "connection.info.transaction_status tells: IDLE may rest in the pool, all else is closed."
-    for (name, query), is_caught in ((end, caught) for end in ends.items() for caught in (False, True)):
-        async with _stand() as stand:
+    async with _stand() as stand:
+        for (name, query), is_caught in ((end, caught) for end in ends.items() for caught in (False, True)):
             pool = pool_class(stand.url, 2, _SOON_S)
             with suppress(psycopg.Error):
                 async with pool.connection() as one, pool.connection() as two:
@@ -193,6 +194,27 @@ async def drops_the_broken(pool_class: Any) -> None:
                 what, observed = f"blocks after one in which {name}", f"{type(error).__name__}: {error}"
                 raise CheckFailed(what, observed=observed, expected="they work", hint=hint) from error
             await pool.close()
+
+
+async def opens_again(pool_class: Any) -> None:
+    """A connection that cannot be opened costs no place: when the database is back, all can be in use."""
+    hint = "Also where AsyncConnection.connect raises, `finally` gives the slot back."
+    async with _stand() as stand, Line(stand.url) as line:
+        pool, is_whole = pool_class(make_conninfo(line.url, connect_timeout=2), 2, 0.3), False
+        line.cut()
+        for _ in range(3):
+            with suppress(psycopg.Error, OSError):
+                await _soon(_crowd(pool, 1, 1), "a block with the database gone")
+        line.mend()
+        end_s = time.monotonic() + _SOON_S
+        while not is_whole and time.monotonic() < end_s:
+            with suppress(psycopg.Error, OSError):
+                async with pool.connection(), pool.connection() as two:
+                    is_whole = bool(await two.execute("SELECT 1"))
+        told, wanted = f"not within {_SOON_S} s", "they work"
+        what = "two blocks at once, size=2, after the database was gone for a while"
+        expect(is_whole, what, observed=told, expected=wanted, hint=hint)
+        await pool.close()
 
 
 async def survives_cancelling(pool_class: Any) -> None:
@@ -226,7 +248,7 @@ POOL = Exercise(
         "asyncio.timeout(wait_s) around slots.acquire() alone; in `finally` look at "
         "connection.info.transaction_status: IDLE goes to the list, anything else is closed.",
     ),
-    checks=(is_bounded, waits_in_time, is_a_transaction, drops_the_broken, survives_cancelling),
+    checks=(is_bounded, waits_in_time, is_a_transaction, drops_the_broken, opens_again, survives_cancelling),
     deadline_s=60.0,
     why="A slot is taken before the block and given back after it, whatever happens between. Only the server "
     "knows what state a connection is in, so its own word decides whether the next caller gets it.",
@@ -362,9 +384,9 @@ SEARCH = Exercise(
 class _Scripted:
     """Documents that do what a check asks for, and note how long each search took."""
 
-    def __init__(self) -> None:
+    def __init__(self, ping_s: float = 3600.0) -> None:
         self.took_s = dict[str, float]()
-        self.was_cancelled = False
+        self.was_cancelled, self.ping_s = False, ping_s
         self.error: Exception | None = None
 
     async def search(self, text: str, limit: int = 3) -> list[str]:
@@ -381,7 +403,7 @@ class _Scripted:
         if self.error:
             raise self.error
         try:
-            await asyncio.sleep(3600)
+            await asyncio.sleep(self.ping_s)
         except asyncio.CancelledError:
             self.was_cancelled = True
             raise
@@ -454,12 +476,14 @@ async def tells_health(watch_class: Any) -> None:
             began_s = time.monotonic()
             try:
                 state = await _soon(watched.health(), f"health() {when}", hint=hint)
-                if is_ok and not state["ok"]:  # connections of before are found broken, once each
+                took_s = time.monotonic() - began_s
+                while (
+                    is_ok and not state["ok"] and time.monotonic() < began_s + _SOON_S
+                ):  # broken ones are met
                     state = await _soon(watched.health(), f"health() {when}", hint=hint)
             except (psycopg.Error, OSError, TimeoutError) as error:
                 what, wanted = f"health() {when}", "a dictionary"
                 raise CheckFailed(what, observed=repr(error), expected=wanted, hint=hint) from error
-            took_s = time.monotonic() - began_s
             expect_equal(state["ok"], is_ok, f"ok of health() {when}")
             in_time = f"at most 2 s, within_s=0.3, {when}"
             expect(

@@ -131,6 +131,10 @@ async def makes_once(lookup: Any) -> None:
     expect_equal(held, [dict.fromkeys("abc", "made 1")] * 3, "what the levels hold then")
     again = [await cache.get(key, makes[key]) for key in "abc"], [make.made for make in makes.values()]
     expect_equal(again, (["made 1"] * 3, [1, 1, 1]), "values and calls of make when they are asked again")
+    for level in levels:
+        level.kept.clear()
+    got, hint = await cache.get("a", makes["a"]), "What the levels have forgotten nobody else remembers."
+    expect_equal(got, "made 2", "get with make when it has expired in all levels", hint=hint)
 
 
 async def survives_failures(lookup: Any) -> None:
@@ -266,8 +270,8 @@ async def expires(memory: Any, _: Any) -> None:
 
 
 @asynccontextmanager
-async def _clients(url: str, count: int = 2) -> AsyncIterator[list[Any]]:
-    clients = [redis_client(url) for _ in range(count)]
+async def _clients(url: str, within_s: float = _SOON_S) -> AsyncIterator[list[Any]]:
+    clients = [redis_client(url, within_s) for _ in "ab"]
     try:
         yield clients
     finally:
@@ -375,7 +379,7 @@ async def is_not_stale(_: Any, shared: Any) -> None:
         "Note which keys Redis was not told of, and delete them before you ask it.",
     )
     with _own_redis() as server:
-        async with _clients(server.url) as (client, _ours):
+        async with _clients(server.url, 0.5) as (client, _ours):
             level = shared(client, 600, 30.0, lambda: now_s[0])
             for key in ("kept", "deleted", "set", "late"):
                 await level.set(key, "old")

@@ -28,9 +28,9 @@ from course_lib.exercises.engine.registry import is_stub
 Make = Callable[[], Awaitable[str]]
 
 
-def redis_client(url: str) -> redis.asyncio.Redis:
-    """Return a client that gives up after a quarter of a second, and tries nothing twice."""
-    waits: dict[str, Any] = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25}
+def redis_client(url: str, within_s: float = 0.25) -> redis.asyncio.Redis:
+    """Return a client that waits for an answer for so long, and tries nothing twice."""
+    waits: dict[str, Any] = {"socket_timeout": within_s, "socket_connect_timeout": within_s}
     retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
     return redis.asyncio.Redis.from_url(url, **waits, retry=retry)
 
