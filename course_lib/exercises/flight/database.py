@@ -503,11 +503,12 @@ async def tells_no_secret(watch_class: Any) -> None:
     await asyncio.sleep(0)
     hint = "A task that nobody waits for goes on until somebody cancels it."
     expect_equal(documents.was_cancelled, True, "whether the ping that was late was cancelled", hint=hint)
-    for error in (
-        psycopg.OperationalError("postgresql://me:s3cret@db/shop"),
-        OSError("s3cret"),
-        KeyError("x"),
-    ):
+    pings = watch_class(_Scripted(0.6), within_s=0.05), watch_class(_Scripted(0.7), within_s=_SOON_S)
+    states = await asyncio.gather(*(each.health() for each in pings))
+    what = "ok with a ping of 0.6 s, within_s=0.05, and one of 0.7 s, within_s=5"
+    expect_equal([state["ok"] for state in states], [False, True], what)
+    for kind in (psycopg.OperationalError, OSError, KeyError):
+        error = kind("postgresql://me:s3cret@db/shop")
         documents.error = error
         wanted = {"ok": False, "error": type(error).__name__}
         expect_equal(await watched.health(), wanted, "health() with a ping that fails")
