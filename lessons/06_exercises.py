@@ -28,7 +28,7 @@ print("DSPy", dspy.__version__, "talks to", model.model)
 # connections, a search that remembers, and a watch that says how it is. In project 7 it is the `documents` of a whole system.
 #
 # The cell below makes the tables. `articles` holds the texts; its column `words` is filled by PostgreSQL with the words of each text in
-# their basic form, so that *tents* and *tent* are the same word. `changes` holds one number, and a trigger adds 1 to it whenever an
+# their basic form, so that *tents* and *tent* are the same word; those of the title and of the keywords weigh more. `changes` holds one number, and a trigger adds 1 to it whenever an
 # article changes, whoever changes it.
 
 # %% name="database-needs" tags=["needs"]
@@ -853,8 +853,8 @@ async with AsyncConnectionPool(help_url, min_size=4, max_size=4, timeout=2.0) as
 #
 # Write `search(text, limit=3)` of `Search(pool, most=100)`, where `pool` has `connection()` as in stage 1.1.
 #
-# - It returns a list of texts, each the title, a line break and the body: articles in which some of the words of `text` stand, in any form.
-#   The best is first, in the order of `ts_rank`, and there are at most `limit`.
+# - It returns a list of texts, each of the form `[id] title`, a line break and the body: articles in which some of the words of `text` stand,
+#   in any form. The best is first, by `ts_rank(words, query, 1)` (the 1 takes length into account), and there are at most `limit`.
 # - Whatever the text holds is searched for and never run. It breaks nothing, and it finds nothing where its words are in no article.
 # - The same search again does not read `articles`; text and limit both count. At most `most` searches are kept.
 # - A search after an article has changed finds what there is now, whoever changed it, and also if that was while a search was under way.
@@ -871,9 +871,9 @@ class Search:
     async def search(self, text, limit=3):
         ### BEGIN SOLUTION
         ### STUB: ...
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -910,11 +910,11 @@ class Search:
             kept = self.kept
             if (words, limit) not in kept:
                 await cursor.execute(
-                    "SELECT title, body FROM articles WHERE words @@ websearch_to_tsquery('english', %s) "
-                    "ORDER BY ts_rank(words, websearch_to_tsquery('english', %s)) DESC, id LIMIT %s",
+                    "SELECT id, title, body FROM articles WHERE words @@ websearch_to_tsquery('english', %s) "
+                    "ORDER BY ts_rank(words, websearch_to_tsquery('english', %s), 1) DESC, id LIMIT %s",
                     (words, words, limit),
                 )
-                kept[words, limit] = tuple(f"{title}\n{body}" for title, body in await cursor.fetchall())
+                kept[words, limit] = tuple("[{}] {}\n{}".format(*row) for row in await cursor.fetchall())
             return [*kept[words, limit]]
 
 
@@ -939,8 +939,8 @@ class Search:
             self.kept[key] = await self.rows(
                 "WITH asked AS (SELECT string_agg(quote_literal(word), '|')::tsquery AS query FROM "
                 "unnest(tsvector_to_array(to_tsvector('english', %(text)s))) AS word) "
-                "SELECT title || chr(10) || body FROM articles JOIN asked ON words @@ query "
-                "ORDER BY ts_rank(words, query) DESC LIMIT %(limit)s",
+                "SELECT format(E'[%%s] %%s\n%%s', id, title, body) FROM articles JOIN asked ON words @@ query "
+                "ORDER BY ts_rank(words, query, 1) DESC LIMIT %(limit)s",
                 text=text,
                 limit=limit,
             )
@@ -958,9 +958,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = f"""SELECT title || E'\n' || body FROM articles, CAST(
+        find = f"""SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', '{text}') AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT {limit}"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT {limit}"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -987,9 +987,9 @@ class Search:
 
     async def search(self, text, limit=3):
         quoted = text.replace("'", "''")
-        find = f"""SELECT title || E'\n' || body FROM articles, CAST(
+        find = f"""SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', '{quoted}') AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1015,9 +1015,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1042,9 +1042,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             CAST(plainto_tsquery('english', %(text)s) AS text) AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1070,9 +1070,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('simple', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1098,7 +1098,7 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE body ILIKE '%%' || %(text)s || '%%' ORDER BY id LIMIT %(limit)s"""
         text = text.replace("\0", " ")
@@ -1126,9 +1126,37 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked), id DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1), id DESC LIMIT %(limit)s"""
+        text = text.replace("\0", " ")
+        async with self.pool.connection() as connection:
+            (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
+            before, texts = self.kept.get((text, limit), (None, []))
+            if before != number:
+                found = await connection.execute(find, {"text": text, "limit": limit})
+                texts = [row[0] for row in await found.fetchall()]
+        self.kept[text, limit] = number, texts
+        self.kept.move_to_end((text, limit))
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+        return list(texts)
+
+
+# %% tags=["wrong"] exercise="6.1.2" outcome="failed" message="search..my tents"
+# Long articles win.
+
+from collections import OrderedDict
+
+
+class Search:
+    def __init__(self, pool, most=100):
+        self.pool, self.most, self.kept = pool, most, OrderedDict()
+
+    async def search(self, text, limit=3):
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
+            replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
+            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1154,9 +1182,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1184,7 +1212,35 @@ class Search:
     async def search(self, text, limit=3):
         find = """SELECT body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
+        text = text.replace("\0", " ")
+        async with self.pool.connection() as connection:
+            (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
+            before, texts = self.kept.get((text, limit), (None, []))
+            if before != number:
+                found = await connection.execute(find, {"text": text, "limit": limit})
+                texts = [row[0] for row in await found.fetchall()]
+        self.kept[text, limit] = number, texts
+        self.kept.move_to_end((text, limit))
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+        return list(texts)
+
+
+# %% tags=["wrong"] exercise="6.1.2" outcome="failed" message="search.."
+# Without the id, nobody can say where an answer comes from.
+
+from collections import OrderedDict
+
+
+class Search:
+    def __init__(self, pool, most=100):
+        self.pool, self.most, self.kept = pool, most, OrderedDict()
+
+    async def search(self, text, limit=3):
+        find = """SELECT title || E'\n' || body FROM articles, CAST(
+            replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1210,9 +1266,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1238,9 +1294,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1266,9 +1322,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1292,9 +1348,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1320,9 +1376,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
@@ -1348,9 +1404,9 @@ class Search:
         self.pool, self.most, self.kept = pool, most, OrderedDict()
 
     async def search(self, text, limit=3):
-        find = """SELECT title || E'\n' || body FROM articles, CAST(
+        find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-            WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
+            WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
         text = text.replace("\0", " ")
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()

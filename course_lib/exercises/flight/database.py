@@ -26,12 +26,12 @@ from course_lib.services import running_postgres
 T = TypeVar("T")
 _SOON_S = 5.0
 _ROWS = [
-    ("dry", "Drying", "Dry a wet tent in the air before you pack the tent away."),
-    ("pitch", "Pitching", "Pitch the tent on level ground."),
-    ("pole", "Poles", "A bent pole is straightened in our workshop."),
-    ("stove", "Stoves", "Clean the burner of a stove with a brush."),
+    ("dry", "Drying", "Dry a wet tent in the air before you pack the tent away.", "mildew"),
+    ("pitch", "Pitching", "Pitch the tent on level ground.", ""),
+    ("pole", "Poles", "A bent pole is straightened in our workshop.", "broken"),
+    ("stove", "Stoves", "Clean the burner of a stove with a brush.", ""),
 ]
-_TEXTS = {row[0]: f"{row[1]}\n{row[2]}" for row in _ROWS}
+_TEXTS = {row[0]: f"[{row[0]}] {row[1]}\n{row[2]}" for row in _ROWS}
 _HOSTILE = ("q' OR '1'='1", "'); DROP TABLE articles; --", "%", "_", "%s %(text)s", "a & | ! <-> (:*", "\0",
             "", "' UNION SELECT usename FROM pg_user --", "\\", "$1 {text}", "'", "q:*")  # fmt: skip
 
@@ -293,10 +293,11 @@ async def finds_the_best(search_class: Any) -> None:
     hint = "plainto_tsquery wants all the words; with | for & it takes some. ts_rank puts them in order."
     asked = {
         "How do I DRY a wet tent?": ["dry", "pitch"],
-        "my tents": ["dry", "pitch"],
+        "my tents": ["pitch", "dry"],
         "straightening poles": ["pole"],
         "burners of stoves": ["stove"],
         "Poling": ["pole"],
+        "is it broken?": ["pole"],
         "gift cards": [],
         "": [],
     }
@@ -348,7 +349,8 @@ async def sees_changes(search_class: Any) -> None:
         "DELETE FROM articles WHERE id = 'pitch'",
         "INSERT INTO articles VALUES ('new', 'New', 'tent tent tent tent')",
     )
-    texts = "SELECT array_agg(title || E'\n' || body) FROM articles WHERE words @@ 'tent'::tsquery"
+    form = "'[' || id || '] ' || title || E'\n' || body"
+    texts = f"SELECT array_agg({form}) FROM articles WHERE words @@ 'tent'::tsquery"  # noqa: S608
     for is_under_way in (False, True):
         async with _searched() as (stand, pool):
             search = search_class(pool)
@@ -370,7 +372,7 @@ SEARCH = Exercise(
     minutes=12,
     difficulty="medium",
     hints=(
-        "words @@ query ORDER BY ts_rank(words, query) DESC LIMIT %(limit)s, the text as %(text)s.",
+        "words @@ query ORDER BY ts_rank(words, query, 1) DESC LIMIT %(limit)s, the text as %(text)s.",
         "replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery takes some of the words.",
         "SELECT number FROM changes comes first. If it is the one beside what you kept, give a copy of that.",
     ),

@@ -23,8 +23,10 @@ from course_lib.exercises.engine.registry import is_stub
 
 SCHEMA: LiteralString = """
 CREATE TABLE IF NOT EXISTS articles (
-    id text PRIMARY KEY, title text NOT NULL, body text NOT NULL,
-    words tsvector GENERATED ALWAYS AS (to_tsvector('english', title || ' ' || body)) STORED
+    id text PRIMARY KEY, title text NOT NULL, body text NOT NULL, keywords text NOT NULL DEFAULT '',
+    words tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('english', title || ' ' || keywords), 'A') || to_tsvector('english', body)
+    ) STORED
 );
 CREATE INDEX IF NOT EXISTS articles_words ON articles USING gin (words);
 CREATE TABLE IF NOT EXISTS changes (number bigint NOT NULL);
@@ -35,9 +37,9 @@ CREATE OR REPLACE TRIGGER counted AFTER INSERT OR UPDATE OR DELETE ON articles
     FOR EACH STATEMENT EXECUTE FUNCTION count_change();
 """
 _FIND: LiteralString = """
-SELECT title || E'\n' || body
+SELECT '[' || id || '] ' || title || E'\n' || body
 FROM articles, CAST(replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC, id LIMIT %(limit)s
+WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC, id LIMIT %(limit)s
 """
 
 
@@ -53,13 +55,13 @@ def fresh(url: str, schema: str) -> str:
     return address
 
 
-def fill(url: str, rows: Sequence[tuple[str, str, str]] | None = None) -> None:
-    """Make the tables where they are missing, and put in rows of (id, title, body): else the desk's."""
-    texts = rows or [(each.id, each.title, each.body) for each in desk.articles()]
+def fill(url: str, rows: Sequence[tuple[str, str, str, str]] | None = None) -> None:
+    """Make missing tables, and put in rows of id, title, body, keywords; else the desk's."""
+    texts = rows or [(each.id, each.title, each.body, " ".join(each.keywords)) for each in desk.articles()]
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(61)")  # one at a time: IF NOT EXISTS alone can collide
         cursor.execute(SCHEMA)
-        cursor.executemany("INSERT INTO articles VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", texts)
+        cursor.executemany("INSERT INTO articles VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", texts)
 
 
 class Line:

@@ -49,7 +49,7 @@ async def test_a_learner_s_part_takes_its_place_and_ours_that_of_a_stub(url):
         found = await pages.search("How do I dry a wet tent?", limit=1)
 
         assert found[0] == "mine"
-        assert found[1].startswith("Looking after your tent\n")
+        assert found[1].startswith("[tent-care] Looking after your tent\n")
         assert (await pages.health())["ok"]
         assert pages.metrics()["found"]["count"] == 1
 
