@@ -86,7 +86,7 @@ with psycopg.connect(help_url) as connection:
 # Four faults in five lines: each search waits until it has a connection of its own, a text can change the query (*SQL injection*), an ordinary
 # sentence breaks it, and with more searches at once than the server takes connections, the others are refused.
 #
-# ### Stage 1.1: a pool of connections (12 minutes, medium)
+# ### Stage 6.1.1: a pool of connections (12 minutes, medium)
 #
 # *Concepts: semaphore, transaction, cancellation, connection status.*
 #
@@ -844,7 +844,7 @@ async with AsyncConnectionPool(help_url, min_size=4, max_size=4, timeout=2.0) as
     )
 
 # %% [markdown]
-# ### Stage 1.2: search that sees each change (12 minutes, medium)
+# ### Stage 6.1.2: search that sees each change (12 minutes, medium)
 #
 # *Concepts: full-text search, parameters, cache, version number.*
 #
@@ -1431,7 +1431,7 @@ check("6.1.2", Search)
 # solution("6.1.2")
 
 # %% [markdown]
-# ### Stage 1.3: health and metrics (10 minutes, medium)
+# ### Stage 6.1.3: health and metrics (10 minutes, medium)
 #
 # *Concepts: health check, cancellation that takes time, outcomes, durations.*
 #
@@ -2402,7 +2402,7 @@ with running_redis(Path(scratch.name) / "naive") as server:
 # the customer. Three more faults are not seen here: the dictionary grows without end, nothing ever expires, and `pickle.loads` runs whatever
 # program somebody puts into Redis.
 #
-# ### Stage 2.1: lookup through levels (12 minutes, hard)
+# ### Stage 6.2.1: lookup through levels (12 minutes, hard)
 #
 # *Concepts: promotion, single-flight, cancellation, stale write.*
 #
@@ -3696,7 +3696,7 @@ check("6.2.1", Lookup)
 # solution("6.2.1")
 
 # %% [markdown]
-# ### Stage 2.2: eviction and failure (15 minutes, hard)
+# ### Stage 6.2.2: eviction and failure (15 minutes, hard)
 #
 # *Concepts: LRU, time to live, rest after a failure, pending deletes, deserialization.*
 #
@@ -5570,7 +5570,7 @@ check("6.2.2", Memory, Shared)
 # solution("6.2.2")
 
 # %% [markdown]
-# ### Stage 2.3: warming and statistics (10 minutes, medium)
+# ### Stage 6.2.3: warming and statistics (10 minutes, medium)
 #
 # *Concepts: hit rate, warming, bounded concurrency.*
 #
