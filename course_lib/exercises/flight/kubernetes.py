@@ -33,7 +33,8 @@ def reaches(deployment: Resource, service: Resource) -> Iterator[Finding]:
     """The Service leads from its port 80 to port 8000 of the pods, inside of the cluster alone."""
     labels, box, port = labels_of(deployment), get(pod_of(deployment), "containers", 0), None
     own = get(deployment, "spec", "selector")
-    yield from _false(selects(own, labels), "labels of the pods", labels, f"what its selector has: {own}")
+    is_own = any((own or {}).values()) and selects(own, labels)
+    yield from _false(is_own, "labels of the pods", labels, f"what its selector has: {own}")
     chosen = get(service, "spec", "selector")
     found = bool(chosen) and selects({"matchLabels": chosen}, labels)
     yield from _false(found, "selector of the Service", chosen, f"labels of the pods: {labels}")
@@ -91,7 +92,7 @@ def probes(deployment: Resource, _: Resource) -> Iterator[Finding]:
 
 def _quantity(value: object, what: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(m|k|M|G|Ki|Mi|Gi)?", str(value))
-    if value is None or found is None:
+    if found is None:
         raise CheckFailed(what, observed=value, expected="a quantity such as 500m, 2 or 512Mi")
     return float(found[1]) * _UNITS[found[2] or ""]
 
@@ -101,7 +102,8 @@ def resources(deployment: Resource, _: Resource) -> Iterator[Finding]:
     given = get(pod_of(deployment), "containers", 0, "resources") or {}
     limits = given.get("limits") or {}
     asked = {**limits, **(given.get("requests") or {})}
-    yield from _false(asked.get("cpu"), "request of cpu", asked.get("cpu"), "a quantity such as 500m")
+    cpu = _quantity(asked.get("cpu") or 0, "request of cpu")
+    yield from _false(cpu, "request of cpu", asked.get("cpu"), "a quantity such as 500m")
     memory = [each.get("memory") for each in (asked, limits)]
     if None in memory:
         yield Finding("request and limit of memory", memory, "both")

@@ -35,10 +35,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 def read(text: object, kind: str) -> Resource:
     """Return the one resource, of this kind, in a YAML text that Kubernetes takes; or fail the check."""
-    what, wanted = (
-        f"the text of the {kind}",
-        f"the YAML of one {kind}, of {_MOST_CHARS:,} characters or fewer",
-    )
+    what, wanted = f"the text of the {kind}", f"the YAML of one {kind}, {_MOST_CHARS:,} characters at most"
     is_text = isinstance(text, str) and len(text) <= _MOST_CHARS
     told = f"{len(text):,} characters" if isinstance(text, str) else type(text).__name__
     expect(is_text, what, observed=told, expected=wanted)
@@ -57,20 +54,33 @@ def read(text: object, kind: str) -> Resource:
 
 
 def as_taken(resource: Any) -> Resource:
-    """Return a resource that Kubernetes takes, strictly; fail the check if it does not."""
+    """Return a resource that Kubernetes takes, strictly, without its nulls; fail the check if it does not."""
     kind = resource.get("kind") if isinstance(resource, dict) else type(resource).__name__
     what = f"what Kubernetes {VERSION} says of the {shortened(str(kind), 60)}"
     try:
         kubernetes_validate.validate(resource, VERSION, strict=True)
-        json.dumps(resource)
+        taken = _without_nulls(json.loads(json.dumps(resource)), "")
     except Exception as error:  # border: of two libraries
-        at = ".".join(map(str, getattr(error, "absolute_path", ())))
-        missing = f"no {error}" if isinstance(error, KeyError) else getattr(error, "message", str(error))
-        told = f"{at or kind}: {shortened(str(missing), 200)}"
-        raise CheckFailed(what, observed=told, expected="that it is valid, strictly") from None
-    name = get(resource, "metadata", "name")
+        at = ".".join(map(str, getattr(error, "absolute_path", ()))) or kind
+        told = f"no {error}" if isinstance(error, KeyError) else getattr(error, "message", str(error))
+        observed = f"{at}: {shortened(str(told), 200)}"
+        raise CheckFailed(what, observed=observed, expected="that it is valid, strictly") from None
+    name = get(taken, "metadata", "name")
     expect(name, f"the name of the {kind}", observed=name, expected="a name, in metadata")
-    return dict(resource)
+    return dict(taken)
+
+
+def _without_nulls(value: Any, key: str) -> Any:
+    """Return a value without what is null; refuse what the API refuses and the schemas do not."""
+    if isinstance(value, list):
+        if None in value:
+            raise ValueError(f"null in the list {key}")
+        return [_without_nulls(each, key) for each in value]
+    if isinstance(value, dict):
+        return {name: _without_nulls(each, name) for name, each in value.items() if each is not None}
+    if isinstance(value, int) and value < 0:
+        raise ValueError(f"{key}: {value} is below 0")
+    return value
 
 
 def get(value: Any, *path: str | int) -> Any:
