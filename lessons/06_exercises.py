@@ -1948,7 +1948,1780 @@ table(
 # %% [markdown] name="project-6"
 # ## Project 6: Monitoring and alerting
 #
-# (in preparation)
+# Somebody writes: "the desk gave me nonsense on Tuesday." Can you find that request? Was it one, or a tenth of all? Would you have been told?
+# In this project metrics, log and traces get to agree, an alert wakes people when it matters, and a dashboard is tried before it is needed.
+# (Exercise 5.5 has a first counter and a first alert; this goes on from there, and does not need it.)
+#
+# | stage | you write | minutes |
+# | --- | --- | --- |
+# | 6.1 | metrics and a structured log of each request | 15 |
+# | 6.2 | recording rules, and alerts on how fast an error budget burns | 15 |
+# | 6.3 | a dashboard as data | 10 |
+#
+# This monitor is written in two minutes, and everybody has seen one like it:
+
+# %% name="given-6-6" tags=["needs"]
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+SUCCESS = {"answered": True, "cached": True, "degraded": True, "refused": False, "failed": False}
+"""All outcomes of a request; the first three are successes."""
+
+
+class FirstMonitor:
+    def __init__(self, out):
+        self.out, self.registry = out, CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome", "customer"], registry=self.registry)
+
+    def count(self, outcome, took_s, request):
+        self.requests.labels(outcome, request["customer"]).inc()
+        print(f"{outcome} in {took_s} s: {request['question']}", file=self.out)
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+
+# %% [markdown]
+# **Predict first:** a thousand customers ask once each. How many series are there, and how many lines has the log?
+
+# %% name="first-monitor"
+log = io.StringIO()
+first = FirstMonitor(log)
+for number in range(1_000):
+    asked = {"customer": f"customer-{number}", "question": "Where is my order?\nIt is late."}
+    first.count("answered", 0.4, asked)
+series = [line for line in first.text().splitlines() if line.startswith("desk_requests_total{")]
+print(f"{len(series):,} series, {len(log.getvalue().splitlines()):,} lines for 1,000 requests")
+print(series[-1], log.getvalue().splitlines()[-2:], sep="\n")
+
+# %% [markdown]
+# Each series is kept in memory and on disk by Prometheus for weeks: a label with a customer in it is the usual way to bring it down. The log
+# has personal data, twice as many lines as requests (anybody can forge one with a line break), and nothing that leads from a line to its trace.
+#
+# ### Stage 6.1: Metrics and a log that agree (15 minutes, medium)
+#
+# *Concepts: bounded labels, structured logs, the Elastic Common Schema, trace context, exemplars.*
+#
+# Write `Monitor(out)`, where `out` is a text stream. `count(outcome, took_s, request=None)` is called when a request has ended, from many threads.
+# `request` is a dict that may hold `request_id`, `traceparent`, `question` and `customer`: texts, as the caller sent them. (`fields` is a place for the
+# line; the check looks at `Monitor` alone.)
+#
+# - `text()` returns all metrics in Prometheus' format: `desk_requests_total` by `outcome`, each of `SUCCESS` there from the start; the histogram
+#   `desk_request_seconds`, with a bound at 2 s; `desk_log_lost_total`. No more series come with the requests. Two monitors share nothing.
+# - Another outcome raises ValueError, and neither counts nor writes.
+# - Each request writes one line of JSON, with (flat or nested) `@timestamp` (ISO 8601, UTC), `log.level` (`error` for failed, else `info`),
+#   `event.outcome` (`success` or `failure`), `event.duration` (nanoseconds, whole), `labels.outcome`, `http.request.id` and `trace.id`.
+# - `http.request.id` is `request_id` if that has 1 to 64 ASCII letters, digits and `-`; else a new one of these.
+# - `trace.id` are the 32 digits of a `traceparent` `00-<32>-<16>-<2 hexadecimal digits, small>`, not all 0; without one it is left out.
+# - `openmetrics()` returns the metrics as OpenMetrics text, in which the bucket of a request with a trace has an exemplar, `trace_id`.
+# - Nothing else of a request is in log or metrics.
+# - No line is torn. If `out` raises OSError, `count` does not; metrics count the request, and the lost line.
+
+# %% name="ex-6-6-1" tags=["exercise"] exercise="6.6.1"
+### BEGIN SOLUTION
+### STUB: def fields(outcome, took_s, request):
+### STUB:     ...
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": name if ID.fullmatch(name) else secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+### END SOLUTION
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="fields of a request that ended with failed"
+# Every line is info.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": name if ID.fullmatch(name) else secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="fields of a request that ended with refused"
+# Who was refused is taken for served.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if outcome != "failed" else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": name if ID.fullmatch(name) else secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="fields of a request"
+# Milliseconds.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e3),
+        "labels.outcome": outcome,
+        "http.request.id": name if ID.fullmatch(name) else secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="the time zone of @timestamp"
+# A time without its zone.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).replace(tzinfo=None).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": name if ID.fullmatch(name) else secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id where the given one"
+# Whatever the caller sent.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": name or secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id where the given one"
+# A line break at the end.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": name if re.match(r"[A-Za-z0-9-]{1,64}$", name) else secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id of a request that has one"
+# Always a new one.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id where the given one"
+# One id for all that have none.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": name if ID.fullmatch(name) else "none",
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="trace.id where traceparent is"
+# The trace of nobody.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": name if ID.fullmatch(name) else secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="trace.id where traceparent is"
+# More than the form behind it.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.match(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": name if ID.fullmatch(name) else secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="what of a request stands in log or metrics"
+# The question, since it helps.
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def fields(outcome, took_s, request):
+    name, parent = request.get("request_id", ""), PARENT.fullmatch(request.get("traceparent", ""))
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "message": request.get("question", ""),
+        "http.request.id": name if ID.fullmatch(name) else secrets.token_hex(16),
+    }
+    return line | ({"trace.id": parent[1]} if parent else {})
+
+
+# %% name="ex-6-6-1-monitor" tags=["exercise"] exercise="6.6.1"
+### BEGIN SOLUTION
+### STUB: class Monitor:
+### STUB:     """Metrics and a log of requests."""
+### STUB:
+### STUB:     def __init__(self, out):
+### STUB:         ...
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="6.6.1"
+# The log module writes, nested fields; metrics in a table; ids read by hand.
+import json
+import logging
+import string
+import time
+import uuid
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+
+
+class Lines(logging.StreamHandler):
+    def __init__(self, out, lost):
+        super().__init__(out)
+        self.lost = lost
+
+    def handleError(self, record):  # noqa: N802  (the name that logging has)
+        self.lost.inc()
+
+
+def trace_of(parent):
+    parts = parent.split("-")
+    lengths = [len(part) for part in parts] == [2, 32, 16, 2]
+    is_one = (
+        lengths and parts[0] == "00" and set("".join(parts)) <= set("0123456789abcdef") and int(parts[1], 16)
+    )
+    return parts[1] if is_one else None
+
+
+class Monitor:
+    def __init__(self, out):
+        self.registry = CollectorRegistry()
+        self.metrics = {
+            "ended": Counter("desk_requests_total", ".", ("outcome",), registry=self.registry),
+            "took": Histogram("desk_request_seconds", ".", registry=self.registry, buckets=[2, 20]),
+            "lost": Counter("desk_log_lost_total", ".", registry=self.registry),
+        }
+        self.ended = {outcome: self.metrics["ended"].labels(outcome=outcome) for outcome in SUCCESS}
+        self.log = logging.Logger("desk", logging.INFO)
+        self.log.addHandler(Lines(out, self.metrics["lost"]))
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in self.ended:
+            raise ValueError(outcome)
+        given = (request or {}).get("request_id") or ""
+        fits = 0 < len(given) < 65 and set(given) <= set(string.ascii_letters + string.digits + "-")
+        trace = trace_of((request or {}).get("traceparent") or "")
+        line = {
+            "@timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "log": {"level": "info" if outcome != "failed" else "error"},
+            "event": {"outcome": ("failure", "success")[SUCCESS[outcome]], "duration": int(took_s * 10**9)},
+            "labels": {"outcome": outcome},
+            "http": {"request": {"id": given if fits else str(uuid.uuid4())}},
+            **({"trace": {"id": trace}} if trace else {}),
+        }
+        self.ended[outcome].inc()
+        self.metrics["took"].observe(took_s, trace and {"trace_id": trace})
+        self.log.info(json.dumps(line))
+
+    def text(self):
+        return generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return openmetrics(self.registry).decode()
+
+
+# %% tags=["right"] exercise="6.6.1"
+# One lock around all of it; a text of one's own for each line.
+import json
+import re
+import threading
+import uuid
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+
+
+class Monitor:
+    def __init__(self, out):
+        self.all, self.lock, self.out = CollectorRegistry(), threading.RLock(), out
+        self.n = Counter("desk_requests", "n", ["outcome"], registry=self.all)
+        self.s = Histogram("desk_request_seconds", "s", buckets=[0.5, 2.0], registry=self.all)
+        self.l = Counter("desk_log_lost", "l", registry=self.all)
+        [self.n.labels(each) for each in SUCCESS]
+
+    def count(self, outcome, took_s, request=None):
+        with self.lock:
+            SUCCESS.get(outcome) is None and self.refuse(outcome)
+            asked = dict.fromkeys(("request_id", "traceparent"), "") | (request or {})
+            found = re.match(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z", asked["traceparent"])
+            trace = found.group(1) if found and found.group(1).strip("0") else ""
+            known = re.match(r"[-a-zA-Z0-9]{1,64}\Z", asked["request_id"])
+            level, means = (
+                "error" if outcome == "failed" else "info",
+                "success" if SUCCESS[outcome] else "failure",
+            )
+            parts = [f'"@timestamp": "{datetime.now(UTC).isoformat(timespec="milliseconds")}"']
+            parts += [f'"log.level": "{level}", "event.outcome": "{means}", "labels.outcome": "{outcome}"']
+            parts += [f'"event.duration": {took_s * 1e9:.0f}']
+            parts += [f'"http.request.id": "{asked["request_id"] if known else uuid.uuid4().hex}"']
+            parts += [f'"trace.id": "{trace}"'] if trace else []
+            self.n.labels(outcome).inc()
+            self.s.observe(took_s, exemplar={"trace_id": trace} if trace else None)
+            try:
+                print("{" + ", ".join(parts) + "}", file=self.out)
+            except OSError:
+                self.l.inc()
+
+    def refuse(self, outcome):
+        raise ValueError(f"{outcome} is none of {list(SUCCESS)}")
+
+    def text(self):
+        return generate_latest(self.all).decode("utf-8")
+
+    def openmetrics(self):
+        return openmetrics(self.all).decode("utf-8")
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="desk_requests_total, before the first request"
+# No series before the first.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="its bucket of 2.0 seconds"
+# No bound at the target.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 1, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="series that were not there"
+# A series for each request's id.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.seconds_of = Counter("desk_asked", "By request", ["id"], **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.seconds_of.labels(line["http.request.id"]).inc()
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="Monitor(out)"
+# One registry for all monitors.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), prometheus_client.REGISTRY
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="count('Answered', 0.1)"
+# Any other outcome is a failure.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            outcome = "failed"
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="what is counted of outcomes"
+# Counted first, looked at later.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        self.requests.labels(outcome).inc(0)
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="the line"
+# Three writes, and no lock.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            self.out.writelines([json.dumps(line)[:9], json.dumps(line)[9:], "\n"])
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="the line"
+# A record over several lines.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line, indent=2) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="lines of the log"
+# Successes are not worth a line.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        if SUCCESS[outcome]:
+            return
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="count('answered', 0.25)"
+# A full disk ends the request.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        finally:
+            pass
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="what a full disk leaves"
+# The lost line is lost without a word.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            pass
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="exemplars of the one request"
+# No exemplars.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="exemplars whose trace_id"
+# An exemplar of no trace.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line.get("trace.id", "")})
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="what openmetrics() returns"
+# The other format.
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
+        own = {"registry": self.registry}
+        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(SUCCESS)}")
+        line = fields(outcome, took_s, request or {})
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": line["trace.id"]} if "trace.id" in line else None)
+        try:
+            with self.writing:
+                self.out.write(json.dumps(line) + "\n")
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+
+# %% name="check-6-6-1" tags=["check"] exercise="6.6.1"
+check("6.6.1", Monitor)
+
+# %% [markdown]
+# ### Stage 6.2: A budget that burns (15 minutes, hard)
+#
+# *Concepts: service level objective, error budget, burn rate, two windows, recording rules.*
+#
+# 99 % of the requests of 30 days are to succeed, so 1 % may fail: the **error budget**. An alert on "more than 5 % of five minutes failed" knows
+# nothing of it. **Predict first:** of these days, on which does it wake somebody, and what did each day cost of the month's budget?
+
+# %% name="five-percent-alert"
+import numpy as np
+
+DAYS = {  # the share that fails, from one minute to another
+    "all fail, for two minutes": (1.0, 600, 602),
+    "4 % fail, all day": (0.04, 0, 1_440),
+    "all fail, for an hour": (1.0, 600, 660),
+}
+
+
+def failing(share, begins, ends):
+    minutes = np.arange(1_440)
+    return np.where((minutes >= begins) & (minutes < ends), share, 0.0)
+
+
+def over(window, shares):
+    """Return the mean of the last minutes, at each minute."""
+    sums = np.cumsum(np.concatenate([np.zeros(window), shares]))
+    return (sums[window:] - sums[:-window]) / window
+
+
+for told, day in DAYS.items():
+    shares = failing(*day)
+    wakes, burnt = bool((over(5, shares) > 0.05).any()), shares.sum() / (0.01 * 30 * 1_440)
+    print(f"{told:26} wakes somebody: {wakes!s:5}  of the month's budget: {burnt:6.1%}")
+
+# %% [markdown]
+# It wakes somebody for what cost half a percent, and not for the day that cost most by far. The **burn rate** is the share that fails, divided by
+# what may: at 1 the budget lasts 30 days, at 14.4 two. Two windows look at it, a long one, which says that it matters, and a short one, which says
+# that it still goes on.
+
+# %% name="budget-burnt"
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(figsize=(8, 3.2))
+for told, day in DAYS.items():
+    shares = failing(*day)
+    axes.plot(np.arange(1_440) / 60, np.cumsum(shares) / (0.01 * 30 * 1_440) * 100, label=told)
+    fires = (over(60, shares) > 0.144) & (over(5, shares) > 0.144)
+    if fires.any():
+        axes.axvspan(fires.argmax() / 60, (1_440 - fires[::-1].argmax()) / 60, alpha=0.3, color="tab:red")
+axes.set(xlabel="hour of the day", ylabel="budget burnt, % of the month")
+axes.legend()
+alt = "Three lines: an outage of two minutes burns almost nothing, 4 % all day the most, at a slow and even rate."
+plot(
+    figure, alt + " A red band marks when one hour and five minutes both burn at 14.4: the outage of an hour."
+)
+
+# %% [markdown]
+# Only the outage of an hour burns fast (the red band). For 4 % all day nobody has to get up, but somebody should look in the morning: that takes a longer
+# window, and a lower rate.
+#
+# Write `recorded` and `alerts`, texts of rule files of Prometheus, for `desk_requests_total` with the outcomes of before. Prometheus scrapes two
+# replicas, and evaluates, every two minutes here; a replica is restarted now and then.
+#
+# - `recorded` holds four recording rules, `desk:failed:ratio_rate5m`, `...30m`, `...1h` and `...6h`: the share with outcome `failed` of all requests but
+#   those refused (anybody can be refused, as often as it takes to hide a fault), over that window and all replicas, as one series without labels.
+# - `alerts` holds two alerts, each with a `summary`: `BudgetBurnsFast`, `severity: page`, for a burn rate above 14.4 over an hour and still over five
+#   minutes; `BudgetBurnsSlowly`, `severity: ticket`, for one above 6 over six hours and still over 30 minutes.
+# - Fast fires, after hours without a failure, within 12 minutes where all fail, within 36 where 30 % do, and no more 12 minutes after that ended.
+# - Slowly fires within 270 minutes where 9 % fail, and no more 45 minutes after that ended. Fast does not.
+# - Neither fires where all fail for six minutes, where 3 % fail for five hours, or where there are no requests.
+#
+# `promtool`, which comes with Prometheus, evaluates them (`apt-get install prometheus`, `brew install prometheus`); without it the card says so.
+
+# %% name="ex-6-6-2" tags=["exercise"] exercise="6.6.2"
+### BEGIN SOLUTION
+### STUB: recorded = ...
+RULE = """
+      - record: desk:failed:ratio_rate{window}
+        expr: |
+          sum(rate(desk_requests_total{{outcome="failed"}}[{window}]))
+          / sum(rate(desk_requests_total{{outcome!="refused"}}[{window}]))"""
+recorded = "groups:\n  - name: desk-recorded\n    rules:"
+recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+### END SOLUTION
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate5m"
+# What was refused hides the fault.
+RULE = """
+      - record: desk:failed:ratio_rate{window}
+        expr: |
+          sum(rate(desk_requests_total{{outcome="failed"}}[{window}]))
+          / sum(rate(desk_requests_total[{window}]))"""
+recorded = "groups:\n  - name: desk-recorded\n    rules:"
+recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate5m"
+# One share for each replica.
+RULE = """
+      - record: desk:failed:ratio_rate{window}
+        expr: |
+          sum by (instance) (rate(desk_requests_total{{outcome="failed"}}[{window}]))
+          / sum by (instance) (rate(desk_requests_total{{outcome!="refused"}}[{window}]))"""
+recorded = "groups:\n  - name: desk-recorded\n    rules:"
+recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate"
+# All that was ever counted.
+RULE = """
+      - record: desk:failed:ratio_rate{window}
+        expr: |
+          sum(desk_requests_total{{outcome="failed"}})
+          / sum(desk_requests_total{{outcome!="refused"}})"""
+recorded = "groups:\n  - name: desk-recorded\n    rules:"
+recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate"
+# One window for all.
+RULE = """
+      - record: desk:failed:ratio_rate{window}
+        expr: |
+          sum(rate(desk_requests_total{{outcome="failed"}}[5m]))
+          / sum(rate(desk_requests_total{{outcome!="refused"}}[5m]))"""
+recorded = "groups:\n  - name: desk-recorded\n    rules:"
+recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate"
+# Summed first: a restart of one replica looks like one of all.
+RULE = """
+      - record: desk:failed:ratio_rate{window}
+        expr: |
+          rate(sum(desk_requests_total{{outcome="failed"}})[{window}:])
+          / rate(sum(desk_requests_total{{outcome!="refused"}})[{window}:])"""
+recorded = "groups:\n  - name: desk-recorded\n    rules:"
+recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="names in recorded"
+# One window is missing.
+RULE = """
+      - record: desk:failed:ratio_rate{window}
+        expr: |
+          sum(rate(desk_requests_total{{outcome="failed"}}[{window}]))
+          / sum(rate(desk_requests_total{{outcome!="refused"}}[{window}]))"""
+recorded = "groups:\n  - name: desk-recorded\n    rules:"
+recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h"))
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="what promtool says of recorded"
+# A bracket is missing.
+RULE = """
+      - record: desk:failed:ratio_rate{window}
+        expr: |
+          sum(rate(desk_requests_total{{outcome="failed"}}[{window}])
+          / sum(rate(desk_requests_total{{outcome!="refused"}}[{window}]))"""
+recorded = "groups:\n  - name: desk-recorded\n    rules:"
+recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+
+
+# %% name="ex-6-6-2-alerts" tags=["exercise"] exercise="6.6.2"
+### BEGIN SOLUTION
+### STUB: alerts = ...
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 * 0.01 and desk:failed:ratio_rate5m > 14.4 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+### END SOLUTION
+
+# %% tags=["right"] exercise="6.6.2"
+# One minus the share that succeeded; alerts made as data, in one loop, with a short wait.
+import json
+
+GOOD, ALL = 'outcome=~"answered|cached|degraded"', 'outcome=~"answered|cached|degraded|failed"'
+
+
+def total(labels, window):
+    return f"sum(increase(desk_requests_total{{{labels}}}[{window}]))"
+
+
+def file_of(*rules):
+    return json.dumps({"groups": [{"name": "one", "rules": list(rules)}]})
+
+
+recorded = file_of(
+    *(
+        {"record": f"desk:failed:ratio_rate{each}", "expr": f"1 - {total(GOOD, each)} / {total(ALL, each)}"}
+        for each in ("6h", "1h", "30m", "5m")
+    )
+)
+alerts = file_of(
+    *(
+        {
+            "alert": name,
+            "expr": f"min(desk:failed:ratio_rate{short} or desk:failed:ratio_rate{long}) > {rate / 100}"
+            f" and desk:failed:ratio_rate{long} > {rate / 100} and desk:failed:ratio_rate{short} > {rate / 100}",
+            "for": "2m",
+            "labels": {"severity": severity, "team": "desk"},
+            "annotations": {"summary": "The budget burns."},
+        }
+        for name, rate, short, long, severity in (
+            ("BudgetBurnsSlowly", 6, "30m", "6h", "ticket"),
+            ("BudgetBurnsFast", 14.4, "5m", "1h", "page"),
+        )
+    )
+)
+
+# %% tags=["right"] exercise="6.6.2"
+# Written out; each alert in a group of its own; two conditions as a multiplication.
+recorded = """
+groups:
+- name: short
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum without (instance, job, outcome) (rate(desk_requests_total{outcome="failed"}[5m])) / sum(rate(desk_requests_total{outcome!~"refused"}[5m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum by () (rate(desk_requests_total{outcome="failed"}[30m])) / sum(rate(desk_requests_total{outcome!="refused"}[30m]))
+- name: long
+  rules:
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[1h])) / (sum(rate(desk_requests_total{outcome!="refused"}[1h])) > 0)
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / (sum(rate(desk_requests_total[6h])) - sum(rate(desk_requests_total{outcome="refused"}[6h])))
+"""
+alerts = """
+groups:
+- name: page
+  rules:
+  - alert: BudgetBurnsFast
+    expr: (desk:failed:ratio_rate1h > bool 0.144) * (desk:failed:ratio_rate5m > bool 0.144) == 1
+    labels: {severity: page}
+    annotations: {summary: two days at this rate}
+- name: ticket
+  rules:
+  - alert: BudgetBurnsSlowly
+    expr: |
+      desk:failed:ratio_rate6h / 0.01 > 6
+      and on () desk:failed:ratio_rate30m / 0.01 > 6
+    labels: {severity: ticket}
+    annotations: {summary: five days at this rate, description: look in the morning}
+"""
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsFast fires, where all fail, from"
+# The long window alone: an hour of alarm after the fault.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsFast fires, where all fail, but not longer"
+# The short window alone.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate5m > 14.4 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsFast fires, where all fail, from"
+# A burn rate compared with a share.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 and desk:failed:ratio_rate5m > 14.4
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsFast fires, where 9 % fail"
+# Fast at a burn rate of 5.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 5 * 0.01 and desk:failed:ratio_rate5m > 5 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsFast fires, where all fail, from"
+# It waits ten more minutes.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 * 0.01 and desk:failed:ratio_rate5m > 14.4 * 0.01
+        for: 10m
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsSlowly fires, where 3 % fail"
+# Slowly at a burn rate of 2.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 * 0.01 and desk:failed:ratio_rate5m > 14.4 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 2 * 0.01 and desk:failed:ratio_rate30m > 2 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsSlowly fires, where 9 % fail"
+# The long window alone: hours after the end.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 * 0.01 and desk:failed:ratio_rate5m > 14.4 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="where there are no requests"
+# All that is not known to be well.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: vector(1) unless desk:failed:ratio_rate1h <= 0.144 unless desk:failed:ratio_rate5m <= 0.144 unless absent(desk:failed:ratio_rate1h)
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="the alerts and their severity"
+# Both wake somebody.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 * 0.01 and desk:failed:ratio_rate5m > 14.4 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="alerts without an annotation summary"
+# Nobody knows what it says.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 * 0.01 and desk:failed:ratio_rate5m > 14.4 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+"""
+
+
+# %% name="check-6-6-2" tags=["check"] exercise="6.6.2"
+check("6.6.2", recorded, alerts)
+
+# %% [markdown]
+# ### Stage 6.3: A dashboard as data (10 minutes, medium)
+#
+# *Concepts: rate, errors, duration, saturation; units; panels that are tested.*
+#
+# A panel over a metric that was renamed shows an empty picture, which looks like a quiet day. As data a dashboard can be asked beforehand. These are the
+# metrics of two replicas of the desk:
+
+# %% name="metrics-6-6-3"
+METRICS = {
+    "desk_requests_total": "counter; outcome: answered, cached, degraded, refused, failed",
+    "desk_request_seconds": "histogram: _bucket (le: 0.1, 0.5, 1, 2, 5, 10, +Inf), _sum, _count",
+    "desk_requests_in_flight": "gauge: requests under way in a replica",
+    "desk_requests_allowed": "gauge: so many a replica takes at once",
+    "up": "gauge: 1 while a replica answers Prometheus",
+}
+table([{"metric": name, "what": told, "labels too": "job, instance"} for name, told in METRICS.items()])
+
+# %% [markdown]
+# Write `dashboard()`, which returns a dict as Grafana 10 reads it: a `title`, and `panels`, each of them with `type`, `title`, `targets` (each with `expr`) and
+# `fieldConfig`, whose `defaults` have the `unit`. The course's `grafana_foundation_sdk` knows the form; by hand it is short, too.
+# (`PANELS` is a place for the table; the check looks at `dashboard` alone.)
+#
+# - Each panel has a title that no other has, a unit, and one expression or more, which Prometheus reads.
+# - Each expression shows something while the desk is in use: it asks for metrics and labels that exist. At even load it shows the same all the time: a
+#   counter is asked for its rate.
+# - For each of *rate* (how many requests), *errors* (how many of them fail), *duration* and *saturation* (how full it is) there is a panel that changes when
+#   that alone changes.
+# - Units fit: `reqps` (or `ops`, `cps`) for a rate, `percentunit` for a share, `s` for seconds, `short` for a count.
+# - A target that shows the duration has `"exemplar": True`, so that a point leads to a trace.
+
+# %% name="ex-6-6-3" tags=["exercise"] exercise="6.6.3"
+### BEGIN SOLUTION
+### STUB: PANELS = ...
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (rate(desk_requests_total[5m]))"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+### END SOLUTION
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="expected a value at even load"
+# A metric that does not exist.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (rate(desk_requests_total[5m]))"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="expected a value at even load"
+# A label that does not exist.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (rate(desk_requests_total[5m]))"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="error"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="expected the same at even load"
+# A counter as it is.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (desk_requests_total)"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="an expression of"
+# A bracket is missing.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (rate(desk_requests_total[5m]))"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="when only this does: rate"
+# How many requests is not seen.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="when only this does: errors"
+# How many fail is not seen.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", ALL),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="when only this does: duration"
+# How long it takes is not seen.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (rate(desk_requests_total[5m]))"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="when only this does: saturation"
+# How full it is is not seen.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (rate(desk_requests_total[5m]))"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="unit of 'Duration, 95 %'"
+# Seconds, shown as a number without a unit.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (rate(desk_requests_total[5m]))"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("short", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% name="ex-6-6-3-dashboard" tags=["exercise"] exercise="6.6.3"
+### BEGIN SOLUTION
+### STUB: def dashboard():
+### STUB:     ...
+def dashboard():
+    panels = [
+        {
+            "id": number,
+            "type": "timeseries",
+            "title": title,
+            "gridPos": {"x": 12 * (number % 2), "y": 8 * (number // 2), "w": 12, "h": 8},
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+            "targets": [{"refId": "A", "expr": expression, "exemplar": unit == "s"}],
+        }
+        for number, (title, (unit, expression)) in enumerate(PANELS.items())
+    ]
+    return {"uid": "desk", "title": "Desk", "refresh": "15s", "schemaVersion": 38, "panels": panels}
+
+
+### END SOLUTION
+
+
+# %% tags=["right"] exercise="6.6.3"
+# Built with Grafana's own SDK, in rows; several expressions to a panel; the window of the picture.
+import json
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.builders.stat import Panel as Stat
+from grafana_foundation_sdk.builders.timeseries import Panel
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+
+def panel(kind, title, unit, *expressions):
+    made = kind().title(title).unit(unit)
+    for each in expressions:
+        made = made.with_target(Dataquery().expr(each).exemplar(unit == "s"))
+    return made
+
+
+def dashboard():
+    rate = "rate(desk_requests_total[$__rate_interval])"
+    failed = rate.replace("[", '{outcome="failed"}[')
+    buckets = "sum by (le) (rate(desk_request_seconds_bucket[10m]))"
+    board = Dashboard("The desk").uid("d").with_row(Row("Is it broken?"))
+    board = board.with_panel(panel(Panel, "Rate", "ops", f"sum({rate})", f"sum by (instance) ({rate})"))
+    board = board.with_panel(panel(Stat, "Errors", "cps", f"sum({failed})"))
+    quantiles = (f"histogram_quantile({each}, {buckets})" for each in (0.5, 0.99))
+    board = board.with_row(Row("Why?")).with_panel(panel(Panel, "Duration", "s", *quantiles))
+    board = board.with_panel(
+        panel(Panel, "Under way", "short", "avg(desk_requests_in_flight)", "max(desk_requests_allowed)")
+    )
+    return json.loads(JSONEncoder().encode(board.build()))
+
+
+# %% tags=["right"] exercise="6.6.3"
+# By hand, one panel for each expression; the mean as the duration; one for who is up.
+def dashboard():
+    def shown(kind, title, unit, expr, **target):
+        return {
+            "type": kind,
+            "title": title,
+            "fieldConfig": {"defaults": {"unit": unit}},
+            "targets": [{"expr": expr, **target}],
+        }
+
+    mean = "sum(rate(desk_request_seconds_sum[5m])) / sum(rate(desk_request_seconds_count[5m]))"
+    lost = '100 * sum(increase(desk_requests_total{outcome="failed"}[5m])) / sum(increase(desk_requests_total{outcome!="refused"}[5m]))'
+    inner = [
+        shown("timeseries", "How full", "percentunit", "max(desk_requests_in_flight / desk_requests_allowed)")
+    ]
+    panels = [
+        shown("gauge", "Replicas", "short", "count(up == 1)"),
+        shown("timeseries", "Requests a second", "reqps", "sum(rate(desk_request_seconds_count[5m]))"),
+        shown("timeseries", "Failures", "percent", lost),
+        shown("timeseries", "Mean duration", "s", mean, exemplar=True),
+        {"type": "text", "title": "", "options": {"content": "Look at the log next."}},
+        {"type": "row", "title": "More", "collapsed": True, "panels": inner},
+    ]
+    return {"title": "Desk", "panels": panels}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="titles of the panels"
+# Two panels under one title.
+def dashboard():
+    panels = [
+        {
+            "id": number,
+            "type": "timeseries",
+            "title": "Requests" if number < 2 else title,
+            "gridPos": {"x": 12 * (number % 2), "y": 8 * (number // 2), "w": 12, "h": 8},
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+            "targets": [{"refId": "A", "expr": expression, "exemplar": unit == "s"}],
+        }
+        for number, (title, (unit, expression)) in enumerate(PANELS.items())
+    ]
+    return {"uid": "desk", "title": "Desk", "refresh": "15s", "schemaVersion": 38, "panels": panels}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="unit of 'Requests'"
+# No units.
+def dashboard():
+    panels = [
+        {
+            "id": number,
+            "type": "timeseries",
+            "title": title,
+            "gridPos": {"x": 12 * (number % 2), "y": 8 * (number // 2), "w": 12, "h": 8},
+            "fieldConfig": {"defaults": {"min": 0}, "overrides": []},
+            "targets": [{"refId": "A", "expr": expression, "exemplar": unit == "s"}],
+        }
+        for number, (title, (unit, expression)) in enumerate(PANELS.items())
+    ]
+    return {"uid": "desk", "title": "Desk", "refresh": "15s", "schemaVersion": 38, "panels": panels}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="exemplar in the targets"
+# Nothing leads to a trace.
+def dashboard():
+    panels = [
+        {
+            "id": number,
+            "type": "timeseries",
+            "title": title,
+            "gridPos": {"x": 12 * (number % 2), "y": 8 * (number // 2), "w": 12, "h": 8},
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+            "targets": [{"refId": "A", "expr": expression}],
+        }
+        for number, (title, (unit, expression)) in enumerate(PANELS.items())
+    ]
+    return {"uid": "desk", "title": "Desk", "refresh": "15s", "schemaVersion": 38, "panels": panels}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="expressions of 'Requests'"
+# Panels that ask nothing.
+def dashboard():
+    panels = [
+        {
+            "id": number,
+            "type": "timeseries",
+            "title": title,
+            "gridPos": {"x": 12 * (number % 2), "y": 8 * (number // 2), "w": 12, "h": 8},
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+            "targets": [],
+        }
+        for number, (title, (unit, expression)) in enumerate(PANELS.items())
+    ]
+    return {"uid": "desk", "title": "Desk", "refresh": "15s", "schemaVersion": 38, "panels": panels}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="expected a dict"
+# A text.
+def dashboard():
+    panels = [
+        {
+            "id": number,
+            "type": "timeseries",
+            "title": title,
+            "gridPos": {"x": 12 * (number % 2), "y": 8 * (number // 2), "w": 12, "h": 8},
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+            "targets": [{"refId": "A", "expr": expression, "exemplar": unit == "s"}],
+        }
+        for number, (title, (unit, expression)) in enumerate(PANELS.items())
+    ]
+    return json.dumps({"title": "Desk", "panels": panels})
+
+
+# %% name="check-6-6-3" tags=["check"] exercise="6.6.3"
+check("6.6.3", dashboard)
+
+# %% [markdown]
+# ### Stretch: from a metric to its trace
+#
+# A point in a histogram says that *some* request was slow. Its exemplar says which: here a slow request is found by it, first in the log, then in the
+# spans of the course's tracer. (This runs with your `Monitor`, once stage 6.1 is passed.)
+
+# %% name="to-the-trace"
+from course_lib.debugging import Tracer
+
+
+def slow_request(monitor, tracer):
+    with tracer.span("request"), tracer.span("search the help centre"):
+        carried = tracer.inject({})
+    monitor.count("answered", 3.2, carried)
+
+
+if hasattr(Monitor, "openmetrics"):
+    log = io.StringIO()
+    monitor, tracer = Monitor(log), Tracer()
+    for _ in range(50):
+        monitor.count("answered", 0.2)
+    slow_request(monitor, tracer)
+    exemplar = re.search(r'le="5.0"\} .*trace_id="(\w+)"', monitor.openmetrics())[1]
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    print("exemplar of the bucket of 5 s:", exemplar)
+    print("in the log:", *(line["http.request.id"] for line in lines if line.get("trace.id") == exemplar))
+    print(
+        "spans:",
+        *(span.name for span in tracer.spans if f"{span.context.trace_id:032x}" == exemplar),
+        sep=" | ",
+    )
+else:
+    print("stage 6.1 comes first; then run this cell again")
+
+# %% [markdown]
+# ### Stretch: asked by a real Prometheus
+#
+# The check gave promtool invented series. Here a real Prometheus scrapes a process that counts, once a second, and each expression of your dashboard is
+# asked (once stage 6.3 is passed, and where Prometheus is installed; it takes some eight seconds).
+
+# %% name="real-prometheus"
+import time
+
+from course_lib.services import has_prometheus, running_prometheus
+
+
+def serving():
+    """Return the port of a process that counts, and what stops it."""
+    registry = CollectorRegistry()
+    own = {"registry": registry}
+    requests = Counter("desk_requests", "Requests", ["outcome"], **own)
+    seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
+    Gauge("desk_requests_in_flight", "Under way", **own).set(3)
+    Gauge("desk_requests_allowed", "At most", **own).set(20)
+    server, _ = prometheus_client.start_http_server(0, addr="127.0.0.1", registry=registry)
+    ended = threading.Event()
+
+    def work():
+        for number in range(100_000):
+            requests.labels("failed" if number % 20 == 0 else "answered").inc()
+            seconds.observe(0.1 + number % 7 / 10)
+            if ended.wait(0.02):
+                break
+        server.shutdown()
+        server.server_close()
+
+    threading.Thread(target=work, daemon=True).start()
+    return server.server_port, ended
+
+
+def expressions_of(board):
+    return [
+        (each["title"], target["expr"].replace("$__rate_interval", "1m"))
+        for each in board["panels"]
+        for target in each.get("targets", ())
+    ]
+
+
+if dashboard() is None:
+    print("stage 6.3 comes first; then run this cell again")
+elif not has_prometheus():
+    print("Prometheus is not installed: apt-get install prometheus prometheus-alertmanager")
+else:
+    port, ended = serving()
+    with running_prometheus({"desk": [f"127.0.0.1:{port}"]}) as prometheus:
+        while not prometheus.query("rate(desk_requests_total[1m]) > 0"):
+            time.sleep(0.5)
+        rows = [(title, prometheus.query(expr)) for title, expr in expressions_of(dashboard())]
+    ended.set()
+    table([{"panel": title, "now": ", ".join(f"{value:.3g}" for _, value in found)} for title, found in rows])
 
 # %% [markdown] name="end-6"
 # That was project 6. Stop here if you like: the next one needs nothing of it.

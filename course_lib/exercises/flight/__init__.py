@@ -14,7 +14,7 @@ LEVELS: tuple[str, ...] = ()
 STREAMING: tuple[str, ...] = ()
 TOOLKIT: tuple[str, ...] = ()
 KUBERNETES: tuple[str, ...] = ("kubernetes:FIRST", "fleet:SCALED", "fleet:SECURED")
-MONITORING: tuple[str, ...] = ()
+MONITORING: tuple[str, ...] = ("monitoring:OBSERVED", "watching:BURNING", "watching:SHOWN")
 SYSTEM: tuple[str, ...] = ()
 EXERCISES = DATABASE, LEVELS, STREAMING, TOOLKIT, KUBERNETES, MONITORING, SYSTEM
 """The stages of each project, in their order: "module:NAME"."""
