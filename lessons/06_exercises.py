@@ -2902,7 +2902,7 @@ import numpy as np
 DAYS = {  # the share that fails, from one minute to another
     "all fail, for two minutes": (1.0, 600, 602),
     "4 % fail, all day": (0.04, 0, 1_440),
-    "all fail, for an hour": (1.0, 600, 660),
+    "all fail, for half an hour": (1.0, 600, 630),
 }
 
 
@@ -2923,14 +2923,14 @@ for told, day in DAYS.items():
     print(f"{told:26} wakes somebody: {wakes!s:5}  of the month's budget: {burnt:6.1%}")
 
 # %% [markdown]
-# It wakes somebody for what cost half a percent, and not for the day that cost most by far. The **burn rate** is the share that fails, divided by
+# It wakes somebody for what cost half a percent, and not for the day that cost most. The **burn rate** is the share that fails, divided by
 # what may: at 1 the budget lasts 30 days, at 14.4 two. Two windows look at it, a long one, which says that it matters, and a short one, which says
 # that it still goes on.
 
 # %% name="budget-burnt"
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(figsize=(8, 3.2))
+figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
 for told, day in DAYS.items():
     shares = failing(*day)
     axes.plot(np.arange(1_440) / 60, np.cumsum(shares) / (0.01 * 30 * 1_440) * 100, label=told)
@@ -2941,11 +2941,12 @@ axes.set(xlabel="hour of the day", ylabel="budget burnt, % of the month")
 axes.legend()
 alt = "Three lines: an outage of two minutes burns almost nothing, 4 % all day the most, at a slow and even rate."
 plot(
-    figure, alt + " A red band marks when one hour and five minutes both burn at 14.4: the outage of an hour."
+    figure,
+    alt + " A red band marks when one hour and five minutes both burn at 14.4: the outage of half an hour.",
 )
 
 # %% [markdown]
-# Only the outage of an hour burns fast (the red band). For 4 % all day nobody has to get up, but somebody should look in the morning: that takes a longer
+# Only the outage of half an hour burns fast (the red band). For 4 % all day nobody has to get up, but somebody should look in the morning: that takes a longer
 # window, and a lower rate.
 #
 # Write `recorded` and `alerts`, texts of rule files of Prometheus, for `desk_requests_total` with the outcomes of before. Prometheus scrapes two
@@ -3324,10 +3325,10 @@ check("6.6.2", recorded, alerts)
 
 # %% name="metrics-6-6-3"
 METRICS = {
-    "desk_requests_total": "counter; outcome: answered, cached, degraded, refused, failed",
-    "desk_request_seconds": "histogram: _bucket (le: 0.1, 0.5, 1, 2, 5, 10, +Inf), _sum, _count",
-    "desk_requests_in_flight": "gauge: requests under way in a replica",
-    "desk_requests_allowed": "gauge: so many a replica takes at once",
+    "desk_requests_total": "counter; outcome: one of SUCCESS",
+    "desk_request_seconds": "histogram; le: 0.1, 0.5, 1, 2, 5, 10, +Inf",
+    "desk_requests_in_flight": "gauge: under way in a replica",
+    "desk_requests_allowed": "gauge: so many at once, a replica",
     "up": "gauge: 1 while a replica answers Prometheus",
 }
 table([{"metric": name, "what": told, "labels too": "job, instance"} for name, told in METRICS.items()])
@@ -3658,11 +3659,8 @@ if hasattr(Monitor, "openmetrics"):
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     print("exemplar of the bucket of 5 s:", exemplar)
     print("in the log:", *(line["http.request.id"] for line in lines if line.get("trace.id") == exemplar))
-    print(
-        "spans:",
-        *(span.name for span in tracer.spans if f"{span.context.trace_id:032x}" == exemplar),
-        sep=" | ",
-    )
+    spans = [span.name for span in tracer.spans if f"{span.context.trace_id:032x}" == exemplar]
+    print("spans of this trace:", ", ".join(spans))
 else:
     print("stage 6.1 comes first; then run this cell again")
 
@@ -3710,6 +3708,7 @@ def expressions_of(board):
     ]
 
 
+rows = []
 if dashboard() is None:
     print("stage 6.3 comes first; then run this cell again")
 elif not has_prometheus():
@@ -3719,9 +3718,11 @@ else:
     with running_prometheus({"desk": [f"127.0.0.1:{port}"]}) as prometheus:
         while not prometheus.query("rate(desk_requests_total[1m]) > 0"):
             time.sleep(0.5)
-        rows = [(title, prometheus.query(expr)) for title, expr in expressions_of(dashboard())]
+        for title, expr in expressions_of(dashboard()):
+            now = ", ".join(f"{value:.3g}" for _, value in prometheus.query(expr))
+            rows.append({"panel": title, "expression": expr, "now": now})
     ended.set()
-    table([{"panel": title, "now": ", ".join(f"{value:.3g}" for _, value in found)} for title, found in rows])
+table(rows) if rows else None
 
 # %% [markdown] name="end-6"
 # That was project 6. Stop here if you like: the next one needs nothing of it.

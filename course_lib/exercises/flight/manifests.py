@@ -6,6 +6,7 @@ Source: schemas of kubernetes-validate 1.37; what they do not say, as the API's 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ import yaml
 from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal, shortened, without_error
 
 VERSION = "1.34"
-_MOST_CHARS, _MOST_ALIASES = 100_000, 16
+_MOST_CHARS, _MOST_ALIASES, _MOST_DEEP = 100_000, 16, 50
 Resource = dict[str, Any]
 
 
@@ -41,6 +42,9 @@ def read(text: object, kind: str) -> Resource:
     expect(is_text, what, observed=told, expected=wanted)
 
     def documents() -> list[Any]:
+        depths = itertools.accumulate((each in "[{") - (each in "]}") for each in str(text))
+        if max(depths, default=0) > _MOST_DEEP:
+            raise yaml.YAMLError(f"brackets more than {_MOST_DEEP} deep")
         aliases = sum(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, Loader=yaml.SafeLoader))
         if aliases > _MOST_ALIASES:
             raise yaml.YAMLError(f"{aliases} aliases (*name); at most {_MOST_ALIASES} are read")

@@ -86,7 +86,7 @@ def _evaluated(
 WINDOWS = {"5m": 5, "30m": 30, "1h": 60, "6h": 360}
 """In minutes."""
 ALERTS = {"BudgetBurnsFast": "page", "BudgetBurnsSlowly": "ticket"}
-_BEGINS, _LENGTH, _STEP_MIN = 400, 760, 2
+_BEGINS, _AFTER, _STEP_MIN = 400, 60, 2
 _ENDED = {"answered": 0.7, "cached": 0.2, "degraded": 0.1}
 _FIRING = 'ALERTS{{alertname="{0}",alertstate="firing"}}'
 
@@ -105,12 +105,17 @@ class Scene:
     """The latest after its beginning that the alert fires first, and after its end that it fires last."""
     slow: tuple[int, int] | None = None
 
+    @property
+    def length(self) -> int:
+        """How long it is looked at."""
+        return _BEGINS + self.lasts + _AFTER
+
     def series(self) -> Series:
         """Yield the name and the values of each series; one replica is restarted in the fault."""
         for replica in range(2):
             for outcome in (*_ENDED, "failed", "refused"):
                 count, values = 0.0, list[float]()
-                for minute in range(0, _LENGTH, _STEP_MIN):
+                for minute in range(0, self.length, _STEP_MIN):
                     fails = self.failed if _BEGINS < minute <= _BEGINS + self.lasts else 0.0
                     share = {"failed": fails, "refused": self.refused}.get(outcome)
                     share = (1 - fails) * _ENDED[outcome] if share is None else share
@@ -127,9 +132,8 @@ def _scenes() -> list[Scene]:
         Scene("30 % fail, and as many requests again are refused", 0.3, 120, refused=1.0, fast=(36, 12)),
         Scene("9 % fail", 0.09, 300, slow=(270, 45)),
         Scene("all fail, but not longer", 1.0, 6),
-        Scene("3 % fail", 0.03),
-        Scene("1 % fails, and nine times as many are refused", 0.01, refused=9.0),
-        Scene("there are no requests", 0.0, per_minute=0.0),
+        Scene("3 % fail", 0.03, refused=1.0),
+        Scene("there are no requests", 0.0, 6, per_minute=0.0),
     ]
 
 
@@ -185,10 +189,8 @@ def records(recorded: Any, _: Any) -> None:
 
 def burns(recorded: Any, alerts: Any) -> None:
     """The alerts fire for their burn, and end with it; not for a blip, few failures, or without requests."""
-    scenes, queries = _scenes(), []
-    for name in ALERTS:
-        times = f"timestamp(count({_FIRING.format(name)}))[{_LENGTH}m:{_STEP_MIN}m]"
-        queries += [(f"{kind}_over_time({times})", _LENGTH) for kind in ("min", "max")]
+    scenes = _scenes()
+    queries = [_fired(name, kind) for name in ALERTS for kind in ("min", "max")]
     series, files = [each.series() for each in scenes], {"recorded": str(recorded), "alerts": str(alerts)}
     found = _evaluated(series, queries, step_s=60 * _STEP_MIN, about="the rules", **files)
     for scene, told in zip(scenes, found, strict=True):
@@ -196,6 +198,13 @@ def burns(recorded: Any, alerts: Any) -> None:
         _expect_fired("BudgetBurnsFast", scene, scene.fast, first, last)
         if not scene.fast:  # of a fast burn both may tell
             _expect_fired("BudgetBurnsSlowly", scene, scene.slow, first_slow, last_slow)
+
+
+def _fired(name: str, kind: str) -> tuple[str, int]:
+    """Return the query for the time when an alert fired first (min) or last (max), asked after all scenes."""
+    end = max(each.length for each in _scenes())
+    times = f"timestamp(count({_FIRING.format(name)}))[{end}m:{_STEP_MIN}m]"
+    return f"{kind}_over_time({times})", end
 
 
 def _expect_fired(name: str, scene: Scene, due: tuple[int, int] | None, first_s: Any, last_s: Any) -> None:
