@@ -70,39 +70,33 @@ print("DSPy", dspy.__version__, "talks to", model.model)
 
 # %% name="given-6-5" tags=["needs"]
 import copy
+import json
 
 import yaml
 
 from course_lib.exercises.flight import Pod, connects, evictions, findings
 
-STARTER = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: desk}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: desk}}
-  template:
-    metadata: {labels: {app: desk}}
-    spec:
-      containers:
-        - name: desk
-          image: ghcr.io/lantern-gear/desk:latest
-          ports: [{containerPort: 8000}]
-          livenessProbe: {httpGet: {path: /health/ready, port: 8000}}
-"""
-STARTER_SERVICE = """
-apiVersion: v1
-kind: Service
-metadata: {name: desk}
-spec: {type: LoadBalancer, selector: {app: desk}, ports: [{port: 80, targetPort: 8000}]}
-"""
+box = {
+    "name": "desk",
+    "image": "ghcr.io/lantern-gear/desk:latest",
+    "ports": [{"containerPort": 8000}],
+    "livenessProbe": {"httpGet": {"path": "/health/ready", "port": 8000}},
+}
+own, name = {"app": "desk"}, {"name": "desk"}
+template = {"metadata": {"labels": own}, "spec": {"containers": [box]}}
+pods = {"replicas": 2, "selector": {"matchLabels": own}, "template": template}
+ports = {"type": "LoadBalancer", "selector": own, "ports": [{"port": 80, "targetPort": 8000}]}
+STARTER = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": name, "spec": pods}
+STARTER_SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": name, "spec": ports}
+both = json.loads(json.dumps([STARTER, STARTER_SERVICE]))  # nothing shared, so that YAML needs no aliases
+starter, starter_service = (yaml.safe_dump(each, sort_keys=False) for each in both)
+print(starter, starter_service, sep="---\n")
 
 # %% [markdown]
 # **Predict first:** how many things would somebody who runs services change in it?
 
 # %% name="starter-findings"
-found = findings(STARTER, STARTER_SERVICE)
+found = findings(starter, starter_service)
 print(len(found), "findings")
 table([{"what": each.what, "is": each.observed, "should be": each.expected} for each in found])
 
@@ -1906,9 +1900,10 @@ ours = next(
     for each in yaml.safe_load_all(base.stdout)
     if (each["kind"], each["metadata"]["name"]) == ("Deployment", "desk")
 )
-mine = yaml.safe_load(deployment if isinstance(deployment, str) else STARTER)
+mine = yaml.safe_load(deployment if isinstance(deployment, str) else starter)
 
 
+# %% name="differences-table"
 def pod_of(resource):
     pod = resource["spec"]["template"]["spec"]
     box = {f"containers[0].{key}": value for key, value in pod["containers"][0].items()}
@@ -1976,6 +1971,7 @@ SUCCESS = {"answered": True, "cached": True, "degraded": True, "refused": False,
 """All outcomes of a request; the first three are successes."""
 
 
+# %% name="given-first-monitor"
 class FirstMonitor:
     def __init__(self, out):
         self.out, self.registry = out, CollectorRegistry()
@@ -1984,9 +1980,6 @@ class FirstMonitor:
     def count(self, outcome, took_s, request):
         self.requests.labels(outcome, request["customer"]).inc()
         print(f"{outcome} in {took_s} s: {request['question']}", file=self.out)
-
-    def text(self):
-        return prometheus_client.generate_latest(self.registry).decode()
 
 
 # %% [markdown]
@@ -1998,7 +1991,8 @@ first = FirstMonitor(log)
 for number in range(1_000):
     asked = {"customer": f"customer-{number}", "question": "Where is my order?\nIt is late."}
     first.count("answered", 0.4, asked)
-series = [line for line in first.text().splitlines() if line.startswith("desk_requests_total{")]
+told = prometheus_client.generate_latest(first.registry).decode()
+series = [line for line in told.splitlines() if line.startswith("desk_requests_total{")]
 print(f"{len(series):,} series, {len(log.getvalue().splitlines()):,} lines for 1,000 requests")
 print(series[-1], log.getvalue().splitlines()[-2:], sep="\n")
 
@@ -2917,6 +2911,7 @@ def over(window, shares):
     return (sums[window:] - sums[:-window]) / window
 
 
+# %% name="five-percent-days"
 for told, day in DAYS.items():
     shares = failing(*day)
     wakes, burnt = bool((over(5, shares) > 0.05).any()), shares.sum() / (0.01 * 30 * 1_440)
@@ -3649,6 +3644,7 @@ def slow_request(monitor, tracer):
     monitor.count("answered", 3.2, carried)
 
 
+# %% name="by-its-exemplar"
 if hasattr(Monitor, "openmetrics"):
     log = io.StringIO()
     monitor, tracer = Monitor(log), Tracer()
@@ -3671,57 +3667,54 @@ else:
 # asked, with windows of 3 seconds, since the process is young (once stage 6.3 is solved, and where Prometheus is installed; it takes some eight
 # seconds).
 
+
+# %% name="a-process-that-counts"
+def serving(ended):
+    """Count in a thread until `ended` is set; return the port where Prometheus may ask."""
+    own = {"registry": CollectorRegistry()}
+    requests = Counter("desk_requests", "Requests", ["outcome"], **own)
+    seconds = Histogram("desk_request_seconds", "From request to answer", buckets=(0.1, 0.5, 1, 2), **own)
+    Gauge("desk_requests_in_flight", "Under way", **own).set(3)
+    Gauge("desk_requests_allowed", "At most", **own).set(20)
+    server, _ = prometheus_client.start_http_server(0, addr="127.0.0.1", **own)
+
+    def work():
+        while not ended.wait(0.02):
+            requests.labels("failed" if secrets.randbelow(20) == 0 else "answered").inc()
+            seconds.observe(secrets.randbelow(1_000) / 1_000)
+        server.shutdown()
+        server.server_close()
+
+    threading.Thread(target=work, daemon=True).start()
+    return server.server_port
+
+
 # %% name="real-prometheus"
 import time
 
 from course_lib.services import has_prometheus, running_prometheus
 
 
-def serving():
-    """Return the port of a process that counts, and what stops it."""
-    registry = CollectorRegistry()
-    own = {"registry": registry}
-    requests = Counter("desk_requests", "Requests", ["outcome"], **own)
-    seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-    Gauge("desk_requests_in_flight", "Under way", **own).set(3)
-    Gauge("desk_requests_allowed", "At most", **own).set(20)
-    server, _ = prometheus_client.start_http_server(0, addr="127.0.0.1", registry=registry)
-    ended = threading.Event()
-
-    def work():
-        for number in range(100_000):
-            requests.labels("failed" if number % 20 == 0 else "answered").inc()
-            seconds.observe(0.1 + number % 7 / 10)
-            if ended.wait(0.02):
-                break
-        server.shutdown()
-        server.server_close()
-
-    threading.Thread(target=work, daemon=True).start()
-    return server.server_port, ended
+def asked_of(prometheus, board):
+    """Return what each expression of a dashboard says now."""
+    while not prometheus.query("count_over_time(desk_requests_total[3s]) >= 3"):
+        time.sleep(0.5)
+    for panel in board["panels"]:
+        for target in panel.get("targets", ()):
+            short = re.sub(r"\[[^]]+\]", "[3s]", target["expr"])
+            now = ", ".join(f"{value:.3g}" for _, value in prometheus.query(short))
+            yield {"panel": panel["title"], "expression": short, "now": now}
 
 
-def expressions_of(board):
-    return [
-        (each["title"], re.sub(r"\[[^]]+\]", "[3s]", target["expr"]))
-        for each in board["panels"]
-        for target in each.get("targets", ())
-    ]
-
-
-rows = []
+# %% name="asked-by-prometheus"
+rows, ended = [], threading.Event()
 if dashboard() is None:
     print("stage 6.3 comes first; then run this cell again")
 elif not has_prometheus():
     print("Prometheus is not installed: apt-get install prometheus prometheus-alertmanager")
 else:
-    port, ended = serving()
-    with running_prometheus({"desk": [f"127.0.0.1:{port}"]}) as prometheus:
-        while not prometheus.query("count_over_time(desk_requests_total[3s]) >= 3"):
-            time.sleep(0.5)
-        for title, expr in expressions_of(dashboard()):
-            now = ", ".join(f"{value:.3g}" for _, value in prometheus.query(expr))
-            rows.append({"panel": title, "expression": expr, "now": now})
+    with running_prometheus({"desk": [f"127.0.0.1:{serving(ended)}"]}) as prometheus:
+        rows = list(asked_of(prometheus, dashboard()))
     ended.set()
 table(rows) if rows else None
 
