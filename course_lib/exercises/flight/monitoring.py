@@ -58,6 +58,8 @@ class _Watched:
     def __init__(self, monitor: Callable[[Any], Any], out: StringIO | None = None) -> None:
         self.out = out or StringIO()
         self.made = without_error(lambda: monitor(self.out), "Monitor(out)")
+        missing = [name for name in ("count", "text", "openmetrics") if not hasattr(self.made, name)]
+        expect_equal(missing, [], "methods that Monitor(out) does not have")
         self.ended, self.took_s = Counter[str](), list[float]()
 
     def count(self, outcome: str, took_s: float = 0.25, **request: str) -> None:
@@ -191,6 +193,7 @@ def joins(monitor: Any) -> None:
     for each in asked:
         watched.count("answered", 0.3, **each)
     lines, fresh = watched.lines(), []
+    expect_equal(len(lines), len(asked), f"lines of the log after {len(asked)} requests")
     for each, line in zip(asked, lines, strict=True):
         name, parent = line.get("http.request.id"), each.get("traceparent", "")
         if each.get("request_id") in given:

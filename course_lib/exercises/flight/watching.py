@@ -137,12 +137,17 @@ def _scenes() -> list[Scene]:
     ]
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _rules(text: Any, name: str, kind: str) -> list[dict[str, Any]]:
     """Return the rules of the text of a rule file, which Prometheus reads; fail the check if it does not."""
     expect(isinstance(text, str), name, observed=type(text).__name__, expected="the text of a rule file")
     read = without_error(lambda: yaml.safe_load(text), name, expected="YAML")
     groups = read.get("groups") if isinstance(read, dict) else None
-    found = [rule for group in groups or [] if isinstance(group, dict) for rule in group.get("rules") or []]
+    inner = [group.get("rules") for group in _listed(groups) if isinstance(group, dict)]
+    found = [rule for rules in inner for rule in _listed(rules)]
     is_right = found and all(isinstance(rule, dict) and kind in rule for rule in found)
     expect(is_right, name, observed=read, expected=f"groups with rules, each of them with `{kind}`")
     said = _promtool("check", "rules", "--lint=none", "rules.yml", about="the rules", rules=str(text))
