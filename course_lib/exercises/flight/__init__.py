@@ -15,7 +15,7 @@ STREAMING: tuple[str, ...] = ()
 TOOLKIT: tuple[str, ...] = ()
 KUBERNETES: tuple[str, ...] = ("kubernetes:FIRST", "fleet:SCALED", "fleet:SECURED")
 MONITORING: tuple[str, ...] = ("monitoring:OBSERVED", "watching:BURNING", "watching:SHOWN")
-SYSTEM: tuple[str, ...] = ()
+SYSTEM = "assembled:REPLY", "assembled:HANDLE", "assembled:CANARY"
 EXERCISES = DATABASE, LEVELS, STREAMING, TOOLKIT, KUBERNETES, MONITORING, SYSTEM
 """The stages of each project, in their order: "module:NAME"."""
 
