@@ -10,6 +10,7 @@ Main path: EXERCISES -> engine.registry imports the module of one project when a
 | File | a level of a cache in a SQLite file | 2 |
 | redis_client | a client of Redis that gives up soon | 2 |
 | ThreeLevels | the parts of the cache, joined: Cache of a flight | 2 |
+| findings, evictions, connects, Pod | what a cluster would do with a manifest | 5 |
 """
 
 import lazy_loader
@@ -18,8 +19,8 @@ DATABASE: tuple[str, ...] = ("database:POOL", "database:SEARCH", "database:WATCH
 LEVELS: tuple[str, ...] = ("levels:LOOKUP", "levels:LEVELS", "levels:WARMING")
 STREAMING: tuple[str, ...] = ()
 TOOLKIT: tuple[str, ...] = ()
-KUBERNETES: tuple[str, ...] = ()
-MONITORING: tuple[str, ...] = ()
+KUBERNETES: tuple[str, ...] = ("kubernetes:FIRST", "fleet:SCALED", "fleet:SECURED")
+MONITORING: tuple[str, ...] = ("monitoring:OBSERVED", "watching:BURNING", "watching:SHOWN")
 SYSTEM = "assembled:REPLY", "assembled:HANDLE", "assembled:CANARY"
 EXERCISES = DATABASE, LEVELS, STREAMING, TOOLKIT, KUBERNETES, MONITORING, SYSTEM
 """The stages of each project, in their order: "module:NAME"."""
