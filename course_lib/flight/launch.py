@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -98,15 +98,11 @@ async def flying(
             "dspy": version("dspy"),
             "course": version("advanced-dspy-course"),
         },
-        parts={name: _named(getattr(parts, name)) for name in (each.name for each in fields(Parts))},
+        parts=flight.named(parts),
         scenes=list(script_.scenes),
         seen=observed.seen,
         levels=judged(observed),
     )
-
-
-def _named(make: Any) -> str:
-    return "ours" if make is None else getattr(make, "__qualname__", type(make).__qualname__)
 
 
 @asynccontextmanager
@@ -172,6 +168,16 @@ class _Flight:
         self._tick = Tick()
         self._observed = Observed(script_, self._tick.seen)
 
+    def named(self, parts: Parts) -> dict[str, str]:
+        """Return by the part's name "ours", or what it is called: the worker is made elsewhere."""
+        makers = {each.name: getattr(parts, each.name) for each in fields(Parts)}
+        made = {each.name: type(getattr(self._made, each.name)).__name__ for each in fields(Made)}
+        made |= {"system": type(self._system).__name__}
+        return {
+            name: made.get(name, getattr(make, "__name__", type(make).__name__)) if make else "ours"
+            for name, make in makers.items()
+        }
+
     def _now_s(self) -> float:
         return time.perf_counter() - self._began_s
 
@@ -193,10 +199,12 @@ class _Flight:
         finally:
             await tasks.end(*beside)
         await self._look()
-        spans = list(self._made.tracer.spans)
-        observed.spans = sum(each["name"] == "request" for each in spans)
-        observed.metrics = self._made.monitor.text()
-        observed.search("spans", str(spans))
+        with suppress(Exception):  # border: the learner's own; what cannot be read is not there
+            spans = list(self._made.tracer.spans)
+            observed.spans = sum(each["name"] == "request" for each in spans)
+            observed.search("spans", str(spans))
+        with suppress(Exception):  # border: the same
+            observed.metrics = self._made.monitor.text()
         observed.search("metrics", observed.metrics)
         for path in (each for each in self._servers.folder.parent.rglob("*") if each.is_file()):
             observed.search(f"file {path.name}", path.read_bytes().decode(errors="replace"))
@@ -204,20 +212,22 @@ class _Flight:
 
     async def _send(self, sent: Sent) -> None:
         """Send one, and note what its sender sees."""
-        at_s, is_right = self._now_s(), None
+        what, at_s, is_right = sent.what, self._now_s(), None
         try:
             async with asyncio.timeout(_GIVE_UP_S):
-                if isinstance(sent.what, Job):
-                    await self._system.submit(sent.what)
-                    self._observed.jobs[sent.what.id] = sent.scene, at_s
+                if isinstance(what, Job):
+                    self._observed.jobs[what.id] = sent.scene, at_s
+                    await self._system.submit(what)
                     return
-                reply = await self._system.answer(sent.what)
-        except Exception as error:  # border: the system is the learner's
+                reply = await self._system.answer(what)
+        except Exception as error:  # border: the system, or a part of it, is the learner's
             self._observed.errors[type(error).__name__] += 1
             reply = Reply("failed")
+        if isinstance(what, Job):
+            return
         if reply.outcome in ("answered", "cached") and sent.article:
             is_right = sent.article in reply.citations
-        self._observed.replies[sent.what.id] = reply
+        self._observed.replies[what.id] = reply
         self._observed.search("a reply", reply.text)
         took_s = self._now_s() - at_s
         self._tick.seen.append(
