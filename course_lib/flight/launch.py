@@ -10,7 +10,6 @@ import platform
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from anyio.from_thread import start_blocking_portal
 
 from course_lib import desk, lm
 from course_lib.concurrency import tasks
@@ -57,9 +57,13 @@ class Tick:
 
 
 def fly(parts: Parts = OURS, **options: Any) -> Flown:
-    """Fly, and wait; `options` are those of flying()."""
-    with ThreadPoolExecutor(1, "flight") as thread:  # a loop may be running here already
-        return thread.submit(lambda: asyncio.run(flying(parts, **options))).result()
+    """Fly, and wait; `options` are those of flying(). An interrupt ends the flight."""
+    with start_blocking_portal("asyncio") as portal:  # a loop may be running in this thread already
+        flight = portal.start_task_soon(partial(flying, parts, **options))
+        try:
+            return flight.result()
+        finally:
+            flight.cancel()
 
 
 async def flying(
