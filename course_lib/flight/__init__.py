@@ -6,7 +6,7 @@
 | Worker, Canary, System, Made | what does its jobs, tries its versions, and joins all parts | 7 |
 | Servers, Busy | where the servers of a system are; a runner takes no more work | 1, 2, 3 |
 | Request, Reply, Job | what customers send, and get | 7 |
-| Parts, ours, Desk | how each is made; ours, our system | 7 |
+| Parts, ours, Desk, TicketWorker | how each is made; ours, our system, our worker | 7 |
 | fly, flying, Tick | a flight, plain and in an event loop; how far it is | 7 |
 | MECHANISMS, Row, mechanisms | what can be switched off, and what fails then (recorded) | 7 |
 | Flown, Scene, Seen, Level, Gate, recorded | what a flight returns; the one that was recorded | 7 |

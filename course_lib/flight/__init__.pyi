@@ -18,7 +18,7 @@ from .parts import (
     Worker,
 )
 from .recording import Row, mechanisms, recorded
-from .reference import ours
+from .reference import TicketWorker, ours
 from .result import Flown, Gate, Level, Scene, Seen
 from .script import ScriptError
 from .system import Desk
@@ -47,6 +47,7 @@ __all__ = [
     "Servers",
     "System",
     "Tick",
+    "TicketWorker",
     "Tracer",
     "Worker",
     "fly",

@@ -102,7 +102,10 @@ async def flying(
             "dspy": version("dspy"),
             "course": version("advanced-dspy-course"),
         },
-        parts=flight.named(parts),
+        parts={
+            name: "ours" if getattr(parts, name) is None else "yours"
+            for name in (each.name for each in fields(Parts))
+        },
         scenes=list(script_.scenes),
         seen=observed.seen,
         levels=judged(observed),
@@ -171,16 +174,6 @@ class _Flight:
         self._began_s, self._since = 0.0, 0
         self._tick = Tick()
         self._observed = Observed(script_, self._tick.seen)
-
-    def named(self, parts: Parts) -> dict[str, str]:
-        """Return by the part's name "ours", or what it is called: the worker is made elsewhere."""
-        makers = {each.name: getattr(parts, each.name) for each in fields(Parts)}
-        made = {each.name: type(getattr(self._made, each.name)).__name__ for each in fields(Made)}
-        made |= {"system": type(self._system).__name__}
-        return {
-            name: made.get(name, getattr(make, "__name__", type(make).__name__)) if make else "ours"
-            for name, make in makers.items()
-        }
 
     def _now_s(self) -> float:
         return time.perf_counter() - self._began_s

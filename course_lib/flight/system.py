@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 
 import dspy
@@ -32,6 +33,9 @@ ATTEMPT_S = 1.5
 LONGEST_CHARS = 2_000
 ARTICLES = {"1": 3, "2": 0}
 """How many articles a version of the program hands to the model: the second one has forgotten them."""
+Ask = Callable[[Request], Awaitable[Reply]]
+"""Searches and asks the models; raises when none of them answers."""
+Replies = Callable[[Request, Made, Ask], Awaitable[Reply]]
 _ORDERS = re.compile(r"(?i)\b(ignore|disregard|forget)\b.{0,40}\b(instructions|rules|articles|above)\b")
 
 
@@ -62,11 +66,46 @@ def policies(name: str, *, is_last: bool, off: Collection[str] = ()) -> Sequence
     return [policy for mechanism, policy in around.items() if mechanism not in off]
 
 
-class Desk:
-    """System: ours."""
+async def answered(request: Request, made: Made, ask: Ask, *, within_s: float = DEADLINE_S) -> Reply:
+    """Return what is kept, or else what `ask` answers, or else the best article: the least that is left."""
+    version = made.canary.version(request.id)
+    key = hashlib.sha256(json.dumps([request.tenant, version, request.text]).encode()).hexdigest()
+    if kept := await made.cache.get(key):
+        return Reply("cached", **json.loads(kept))
+    try:
+        reply = await made.runner.run(partial(ask, request), within_s)
+    except Exception:  # border: whatever is broken, an article is better than nothing
+        return await _article(request, made)
+    await made.cache.set(key, json.dumps({"text": reply.text, "citations": reply.citations}))
+    return reply
 
-    def __init__(self, servers: Servers, made: Made, *, off: Collection[str] = ()) -> None:
+
+async def _article(request: Request, made: Made) -> Reply:
+    try:
+        async with asyncio.timeout(1.0):
+            articles = await made.documents.search(request.text, 1)
+    except Exception:  # border: the documents are gone, too
+        return Reply("failed")
+    return Reply("degraded", articles[0]) if articles else Reply("failed")
+
+
+class Desk:
+    """System: ours, or with a learner's way to reply."""
+
+    def __init__(
+        self, servers: Servers, made: Made, *, reply: Replies | None = None, off: Collection[str] = ()
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            servers: where its files and its stream of jobs are.
+            made: the parts.
+            reply: what becomes of one question; that of this module, or a learner's (stage 6.7.1).
+            off: mechanisms that are switched off.
+        """
         self._made, self._off = made, off
+        within_s = 60.0 if "deadline" in off else DEADLINE_S
+        self._reply = reply or partial(answered, within_s=within_s)
         models = made.models[:1] if "fallback" in off else made.models
         self._lm = resilient(*models, policies=partial(policies, off=off))
         self._program = desk.Answer()
@@ -87,7 +126,7 @@ class Desk:
         try:
             with self._made.tracer.span("request"):
                 text = self._admitted(request.text)
-                reply = await self._reply(request, text)
+                reply = await self._reply(replace(request, text=text), self._made, self._ask)
         except Poisoned:
             text, reply = "", Reply("refused")
         finally:
@@ -106,35 +145,13 @@ class Desk:
             check(text)
         return text if "redaction" in self._off else redact(text)
 
-    async def _reply(self, request: Request, text: str) -> Reply:
-        made = self._made
-        version = made.canary.version(request.id)
-        key = hashlib.sha256(json.dumps([request.tenant, version, text]).encode()).hexdigest()
-        if kept := await made.cache.get(key):
-            return Reply("cached", **json.loads(kept))
-        try:
-            within_s = 60.0 if "deadline" in self._off else DEADLINE_S
-            reply = await made.runner.run(partial(self._ask, text, version), within_s)
-        except Exception:  # border: whatever is broken, an article is better than nothing
-            return await self._degraded(text)
-        await made.cache.set(key, json.dumps({"text": reply.text, "citations": reply.citations}))
-        return reply
-
-    async def _ask(self, text: str, version: str) -> Reply:
+    async def _ask(self, request: Request) -> Reply:
         made, tracker = self._made, UsageTracker()
+        version = made.canary.version(request.id)
         with made.tracer.span("search"):
-            context = list(await made.documents.search(text, 3))[: ARTICLES[version]]
+            context = list(await made.documents.search(request.text, 3))[: ARTICLES[version]]
         with dspy.context(lm=self._lm, usage_tracker=tracker), made.tracer.span("model"):
-            found = await self._program.acall(question=text, context=context)
+            found = await self._program.acall(question=request.text, context=context)
         made.canary.saw(version, is_good=bool(found.citations))
         cost_usd = usage_of(tracker.entries).cost_usd
         return Reply("answered", found.answer, tuple(found.citations), cost_usd)
-
-    async def _degraded(self, text: str) -> Reply:
-        """Return the best article itself."""
-        try:
-            async with asyncio.timeout(1.0):
-                articles = await self._made.documents.search(text, 1)
-        except Exception:  # border: the documents are gone, too
-            return Reply("failed")
-        return Reply("degraded", articles[0]) if articles else Reply("failed")
