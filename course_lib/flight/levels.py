@@ -76,7 +76,7 @@ class Observed:
     seen: list[Seen]
     replies: dict[str, Reply] = field(default_factory=dict)
     jobs: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """Those that were taken: the scene, and when."""
+    """Those that were sent: the scene, and when."""
     calls: list[tuple[str, Call]] = field(default_factory=list)
     """Of the models' ledger, without the worker's: the scene in which each was seen."""
     leaks: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -159,7 +159,7 @@ def _load(observed: Observed) -> Level:
 def _jobs(observed: Observed) -> Level:
     bad = [each for each in observed.seen if each.kind == "job" and each.outcome != "done"]
     kinds = Counter(each.outcome for each in bad)
-    seen = f"{len(observed.jobs)} taken, {kinds['lost']} lost, {kinds['twice']} done twice"
+    seen = f"{len(observed.jobs)} sent, {kinds['lost']} lost, {kinds['twice']} done twice"
     return _none("jobs", "none is lost or done twice", seen, [each.scene for each in bad])
 
 
