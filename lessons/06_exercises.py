@@ -1,8 +1,29 @@
 # %% [markdown] name="title"
 # # The flight test
 #
-# Seven projects. Each begins with code that runs and grows in stages, and each stage is checked. In the last one, the parts are put together
-# and sent through ninety seconds in which everything goes wrong that did so in the course.
+# Six notebooks took things apart. This one puts them together: seven projects, each of which begins with code that runs and grows in stages, and
+# each stage is checked. In the last one the parts become one system, and it goes through ninety seconds in which everything breaks that broke in
+# this course. **At the end of this notebook you will have**
+#
+# - a database adapter, a cache in three levels, streamed answers from documents, a debugging toolkit, manifests for Kubernetes, and monitoring;
+# - a system assembled from them, or from ours where one is missing;
+# - a scorecard that says which service levels it held, which fault cost what, and which part to improve.
+#
+# Take the projects in any order, on as many days as you like: none needs another one, nor the earlier notebooks' cells. To go on, run the set-up
+# cell and the cells of your project. The minutes count reading (200 words or 25 lines of code a minute), running, and the stages at the time on
+# their cards.
+#
+# | project | minutes |
+# | --- | --- |
+# | 1. A database adapter: stages 6.1.1, 6.1.2, 6.1.3 | 40 |
+# | 2. A cache in three levels: stages 6.2.1, 6.2.2, 6.2.3 | 43 |
+# | 3. Streaming answers from documents: stages 6.3.1, 6.3.2, 6.3.3 | 40 |
+# | 4. A debugging toolkit: stages 6.4.1, 6.4.2, 6.4.3 | 40 |
+# | Deeper: project 5, Kubernetes: stages 6.5.1, 6.5.2, 6.5.3 | 41 |
+# | Deeper: project 6, monitoring and alerting: stages 6.6.1, 6.6.2, 6.6.3 | 46 |
+# | 7. The flight: stages 6.7.1, 6.7.2, 6.7.3 | 65 |
+#
+# The text was written on a machine with two processors: your figures will differ, their ratios little.
 
 # %% name="setup" tags=["needs"]
 import asyncio
@@ -20,6 +41,11 @@ import dspy
 scratch = tempfile.TemporaryDirectory(prefix="lantern-")
 dspy.configure(lm=model)
 print("DSPy", dspy.__version__, "talks to", model.model)
+
+# %% name="architecture-flight"
+from course_lib.labs import architecture
+
+architecture(highlight="users")
 
 # %% [markdown] name="project-1"
 # ## Project 1: a database adapter
@@ -11802,5 +11828,119 @@ class Canary:
 # %% name="check-6-7-3" tags=["check"] exercise="6.7.3"
 check("6.7.3", Canary)
 
+# %% [markdown]
+# ### The parts, joined
+#
+# A part of yours takes the place of ours. One that you have not written, or not yet, is ours; so you can fly today and again next week.
+
+# %% name="own-parts"
+from course_lib.exercises.flight import joined
+from course_lib.flight import mechanisms, recorded
+from course_lib.labs import flight_lab, scorecard
+
+parts = joined(
+    documents=(Pool, Search, Watched),
+    cache=(Lookup, Memory, Shared, Counted),
+    runner=Runner,
+    tracer=Tracer,
+    monitor=Monitor,
+    reply=reply,
+    handle=handle,
+    canary=Canary,
+)
+print({name: "yours" if getattr(parts, name) else "ours" for name in parts.__dataclass_fields__})
+
+# %% [markdown]
+# ### The script
+#
+# Ninety seconds: customers ask all the time, jobs are handed in now and then, and one scene after the other breaks something. The questions, their
+# times and the faults follow from a seed. The servers are real: PostgreSQL, two Redis (one may be lost, one keeps the jobs), the model's endpoint
+# and a worker are processes, and what is killed is killed with SIGKILL. What is simulated is the model and its bad days.
+
+# %% name="script-of-the-flight"
+known = recorded()
+table(
+    [
+        {"from": f"{each.begins_s:.0f} s", "scene": each.name, "what is broken": each.told}
+        for each in known.scenes
+    ]
+)
+
+# %% [markdown]
+# ### A flight that was recorded
+#
+# Here is the reference, all parts ours, as it flew on a machine with two processors (`course flight` flies it again on yours). Read the levels
+# first, then *which fault cost what*: a level that holds as a whole may have been paid for by one scene.
+
+# %% name="recorded-flight"
+scorecard(known)
+
+# %% [markdown]
+# A level that always holds would prove nothing. So each mechanism of the reference was switched off, alone, and the scene that it is for was
+# flown again, without it and with it: each time the level that it is for fails.
+
+# %% name="mechanisms"
+rows = mechanisms()
+table(
+    [
+        {
+            "without": row.mechanism,
+            "in scene": row.scene,
+            "level": row.level,
+            "was": row.seen_with,
+            "is then": row.seen_without,
+        }
+        for row in rows
+    ]
+)
+
+# %% [markdown]
+# **Predict first:** which of *your* parts will cost most, and in which scene?
+#
+# ### Fly
+#
+# The button starts the servers, puts your parts together and flies them: about two minutes, live. You can stop it at any time.
+
+# %% name="fly"
+flight = flight_lab(parts)
+flight
+
+# %% [markdown]
+# Where a level does not hold, the scorecard names the part. Mend it, run its cell and the two cells above again, and fly. Then keep what you
+# have reached: the next cell writes a page that can be printed, with the levels, the exercises that you have passed, the versions, the date and
+# the seed. Put your name in, or leave it out.
+
+# %% name="certificate"
+from course_lib.flight import certificate
+
+if flight.flown:
+    Path("certificate.html").write_text(certificate(flight.flown, name=""), "utf-8")
+print("certificate.html is written" if flight.flown else "Nothing has been flown yet.")
+
+# %% [markdown]
+# ### Stretch: your own program
+#
+# At work you have a DSPy program and no flight around it. The command flies it alone, through a slow model, a rate limit, an outage, malformed
+# output and silence, and says from what it measured which of the mechanisms of this course would have helped, in the order of their gain:
+#
+# `course flight --program my_module:MyProgram --inputs questions.jsonl --html card.html`
+#
+# `questions.jsonl` has a JSON object of your program's input fields on each line. It takes about a minute, and asks the simulated model only.
+
 # %% [markdown] name="end-7"
-# That was project 7. Stop here if you like: the next one needs nothing of it.
+# ## Summary
+#
+# What you set out to do, and what was seen:
+#
+# - *Seven parts:* each began with something that works on a good day, and each stage took one bad day more.
+# - *Put together:* what becomes of a request is decided where parts meet: what is kept, for whom, and what is said when all else fails.
+# - *Flown:* stated levels, a script with a seed, and a table of what each mechanism is for. What holds has been seen to hold, and to fail without.
+#
+# | phase | question of this notebook |
+# | --- | --- |
+# | design | Which levels do I promise, in numbers, before I build? |
+# | implement | What does each part do when the one behind it is gone? |
+# | test | Which mechanism could I take away without any test noticing? |
+# | deploy | Who flies the system again, with which script, before the next release? |
+#
+# This was the last notebook. What was measured in front of you can be measured again: `course flight --seed 8` is another ninety seconds.
