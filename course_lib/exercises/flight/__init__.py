@@ -5,7 +5,7 @@ Main path: EXERCISES -> engine.registry imports the module of one project when a
 
 DATABASE: tuple[str, ...] = ()
 LEVELS: tuple[str, ...] = ()
-STREAMING: tuple[str, ...] = ()
+STREAMING = "streaming:RUNNER", "streaming:STREAM", "streaming:DEGRADED"
 TOOLKIT: tuple[str, ...] = ()
 KUBERNETES: tuple[str, ...] = ()
 MONITORING: tuple[str, ...] = ()
