@@ -67,13 +67,16 @@ async def index(article):
     with dspy.context(lm=indexer):
         index_of[article] = (await to_question.acall(article=article)).question
 
+
 # %% name="p3-naive-index"
 before = lm.ledger()
 calls = [index(article) async for article in partner_articles()]
 results = await asyncio.gather(*calls, return_exceptions=True)
 most = max(call.at_once for call in lm.ledger(before.requests).calls)
 failed = [type(result).__name__ for result in results if isinstance(result, Exception)]
-print(f"{len(results)} articles, {most} requests at once; indexed: {len(index_of)}; failed: {len(failed)} {set(failed)}")
+print(
+    f"{len(results)} articles, {most} requests at once; indexed: {len(index_of)}; failed: {len(failed)} {set(failed)}"
+)
 
 # %% [markdown]
 # Part of the articles is lost, because nothing holds back the source. *Backpressure* is the answer of a full system to its source: wait, or
@@ -141,9 +144,11 @@ class BoundedRunner:
         return failed
         ### END SOLUTION
 
+
 # %% tags=["right"] exercise="6.3.1"
 # The library's bulkhead, and workers that share the source.
 import asyncio
+from functools import partial
 
 from course_lib.resilience import Bulkhead, BulkheadFull
 
@@ -170,7 +175,7 @@ class BoundedRunner:
                 if document is None:
                     return
                 try:
-                    await self.run(lambda: index(document), within_s)
+                    await self.run(partial(index, document), within_s)
                 except Exception as error:
                     failed.append((document, error))
 
@@ -178,6 +183,7 @@ class BoundedRunner:
             for _ in range(self.workers):
                 group.create_task(work())
         return failed
+
 
 # %% tags=["right"] exercise="6.3.1"
 # A queue of slots, wait_for, and tasks that are waited for by hand.
@@ -218,7 +224,9 @@ class BoundedRunner:
 
         try:
             async for document in documents:
-                tasks[asyncio.create_task(self.run(lambda document=document: index(document), within_s))] = document
+                tasks[asyncio.create_task(self.run(lambda document=document: index(document), within_s))] = (
+                    document
+                )
                 if len(tasks) >= self.at_once:
                     settle((await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0])
             if tasks:
@@ -227,6 +235,7 @@ class BoundedRunner:
             for task in tasks:
                 task.cancel()
         return failed
+
 
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="those refused at once"
 # Nobody is refused.
@@ -266,6 +275,7 @@ class BoundedRunner:
                 await places.acquire()
         return failed
 
+
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="those refused at once|those that were made"
 # Nobody waits.
 import asyncio
@@ -303,6 +313,7 @@ class BoundedRunner:
                 group.create_task(one(document))
                 await places.acquire()
         return failed
+
 
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="those refused at once"
 # Whoever is one too many waits for a moment first.
@@ -343,6 +354,7 @@ class BoundedRunner:
                 await places.acquire()
         return failed
 
+
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="those under way"
 # One place less.
 import asyncio
@@ -381,6 +393,7 @@ class BoundedRunner:
                 await places.acquire()
         return failed
 
+
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="what comes out of run"
 # A place is lost with each error.
 import asyncio
@@ -417,6 +430,7 @@ class BoundedRunner:
                 group.create_task(one(document))
                 await places.acquire()
         return failed
+
 
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="what comes out of run"
 # An error of its own.
@@ -458,6 +472,7 @@ class BoundedRunner:
                 await places.acquire()
         return failed
 
+
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="calls whose time was over|a call that got no place"
 # The time begins with the call.
 import asyncio
@@ -495,6 +510,7 @@ class BoundedRunner:
                 group.create_task(one(document))
                 await places.acquire()
         return failed
+
 
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="after 1.1 s"
 # The time begins anew with the call.
@@ -539,6 +555,7 @@ class BoundedRunner:
                 await places.acquire()
         return failed
 
+
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="calls whose time was over|when their callers are cancelled"
 # A call past its time goes on.
 import asyncio
@@ -576,6 +593,7 @@ class BoundedRunner:
                 group.create_task(one(document))
                 await places.acquire()
         return failed
+
 
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="taken while none is done"
 # The whole source is taken at once.
@@ -615,6 +633,7 @@ class BoundedRunner:
                 await places.acquire()
         return failed
 
+
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="indexed at the same time"
 # One document after the other.
 import asyncio
@@ -653,6 +672,7 @@ class BoundedRunner:
                 await places.acquire()
         return failed
 
+
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="ingest of 20 documents"
 # The first error ends it all.
 import asyncio
@@ -688,6 +708,7 @@ class BoundedRunner:
                 group.create_task(one(document))
                 await places.acquire()
         return failed
+
 
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="documents that ingest returns"
 # Failures are not told.
@@ -726,6 +747,7 @@ class BoundedRunner:
                 group.create_task(one(document))
                 await places.acquire()
         return failed
+
 
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="documents that ingest returns"
 # A document that ran out of time is not told.
@@ -767,6 +789,7 @@ class BoundedRunner:
                 await places.acquire()
         return failed
 
+
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="documents that ingest returns|ingest of 20"
 # A failed document is tried again, and indexed twice where it only seemed to fail.
 import asyncio
@@ -805,6 +828,7 @@ class BoundedRunner:
                 group.create_task(one(document))
                 await places.acquire()
         return failed
+
 
 # %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="an ingest that was cancelled"
 # Tasks that nobody cancels.
@@ -846,6 +870,7 @@ class BoundedRunner:
             await asyncio.sleep(0.01)
         return failed
 
+
 # %% name="check-6-3-1" tags=["check"] exercise="6.3.1"
 check("6.3.1", BoundedRunner)
 
@@ -870,7 +895,8 @@ if failed is not None:  # the exercise is solved
 # are small dataclasses, so that a page and a test know what they get. Below, the answer comes as a whole.
 
 # %% name="p3-events" tags=["needs"]
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 
 lm.profile("unhurried", ttft_p50_ms=150, speed_p50_tokens_per_s=40)
 
@@ -893,9 +919,25 @@ class Citations:
 async def search(question):
     return [hit.article.chunk for hit in desk.search_articles(question, 3)]
 
-# %% name="p3-naive-answer"
-import time
 
+async def told(events):
+    """Tell when the first event of each kind comes, and how many there are; nothing while the exercise is a stub."""
+    begun_s, kinds = time.monotonic(), []
+    async for event in events if hasattr(events, "__aiter__") else nothing(events):
+        kinds.append(type(event).__name__)
+        if kinds.count(kinds[-1]) == 1:
+            print(f"{time.monotonic() - begun_s:.2f} s  {event!s:.90}")
+    if "Token" in kinds:
+        print(f"{kinds.count('Token')} tokens")
+
+
+async def nothing(coroutine):
+    coroutine.close()
+    for event in ():
+        yield event
+
+
+# %% name="p3-naive-answer"
 washing = "How do I wash a down sleeping bag?"
 begun_s = time.monotonic()
 with dspy.context(lm=lm.connect("sim-large@unhurried", cache=False)):
@@ -913,6 +955,7 @@ print(f"something to read after {time.monotonic() - begun_s:.1f} s: {whole.answe
 # One answer is one request. Several streams at the same time have their own events each. An error of the search or of the model
 # comes out after what came before it; there are no `Citations` then, and no second request. A reader may leave at any time, by
 # `aclose()` or because its task is cancelled: the request to the model ends then, and the reader goes on.
+
 
 # %% name="ex-6-3-2" tags=["exercise"] exercise="6.3.2"
 class Cited(dspy.Signature):
@@ -952,33 +995,45 @@ async def stream_answer(question, search):
         task.cancel()  # and with it the request to the model
     ### END SOLUTION
 
+
 # %% tags=["right"] exercise="6.3.2"
 # The library's stream, whose events become these.
-from course_lib.concurrency import stream
-from course_lib.concurrency import streaming
+from course_lib.concurrency import stream, streaming
 
 
 async def stream_answer(question, search):
     texts = await search(question)
     yield Passages(texts)
-    program = dspy.Predict("context: list[str], question -> answer, citations: list[str]")
-    async with stream(program, fields=["answer"], question=question, context=texts) as events:
+    program, ids = desk.Answer(), []
+    async with stream(program, citations="citations", question=question, context=texts) as events:
         async for event in events:
             if isinstance(event, streaming.Token) and event.text:
                 yield Token(event.text)
+            elif isinstance(event, streaming.Citation):
+                ids.append(event.source)
             elif isinstance(event, streaming.Error):
                 raise event.cause
             elif isinstance(event, streaming.Final):
-                yield Citations(list(event.fields["citations"]))
+                yield Citations(ids)
+
 
 # %% tags=["right"] exercise="6.3.2"
 # A class that puts events into its queue; the citations are written first, and shown last.
+class FromPassages(dspy.Signature):
+    "Answer the question from the passages. Cite the passages used, by their ids."
+
+    passages: list[str] = dspy.InputField(desc="each begins with its id in brackets")
+    question: str = dspy.InputField()
+    citations: list[str] = dspy.OutputField(desc="ids of the passages used")
+    reply: str = dspy.OutputField()
+
+
 class Answering:
     def __init__(self, texts):
         self.texts, self.events = texts, asyncio.Queue()
 
     async def run(self, question):
-        program = dspy.Predict("passages: list[str], question -> cited_ids: list[str], reply: str")
+        program = dspy.Predict(FromPassages)
         listener = dspy.streaming.StreamListener(signature_field_name="reply")
         write = dspy.streamify(program, stream_listeners=[listener], is_async_program=True)
         try:
@@ -986,7 +1041,7 @@ class Answering:
                 if isinstance(each, dspy.streaming.StreamResponse):
                     await self.events.put(Token(each.chunk))
                 elif isinstance(each, dspy.Prediction):
-                    await self.events.put(Citations(each.cited_ids))
+                    await self.events.put(Citations(each.citations))
             await self.events.put(None)
         except Exception as error:
             await self.events.put(error)
@@ -1003,6 +1058,7 @@ async def stream_answer(question, search):
             yield event
     finally:
         running.cancel()
+
 
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="what came while the model was silent"
 # The passages wait for the answer.
@@ -1041,6 +1097,7 @@ async def stream_answer(question, search):
     finally:
         task.cancel()  # and with it the request to the model
 
+
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="pieces of the answer"
 # The answer comes in one piece.
 class Cited(dspy.Signature):
@@ -1060,6 +1117,7 @@ async def stream_answer(question, search):
     done = await dspy.Predict(Cited).acall(question=question, context=texts)
     yield Token(done.answer)
     yield Citations(done.citations)
+
 
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="what came while the model was silent"
 # Tokens are kept until the end.
@@ -1097,6 +1155,7 @@ async def stream_answer(question, search):
     finally:
         task.cancel()  # and with it the request to the model
 
+
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="the ids that it cites"
 # All passages are cited.
 class Cited(dspy.Signature):
@@ -1133,6 +1192,7 @@ async def stream_answer(question, search):
     finally:
         task.cancel()  # and with it the request to the model
 
+
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="the tokens of an answer, joined|kinds of events"
 # The list of citations is streamed, too.
 class Cited(dspy.Signature):
@@ -1147,7 +1207,10 @@ class Cited(dspy.Signature):
 async def stream_answer(question, search):
     texts = await search(question)
     yield Passages(texts)
-    listeners = [dspy.streaming.StreamListener("answer"), dspy.streaming.StreamListener("citations")]  # for this request alone
+    listeners = [
+        dspy.streaming.StreamListener("answer"),
+        dspy.streaming.StreamListener("citations"),
+    ]  # for this request alone
     ask = dspy.streamify(dspy.Predict(Cited), stream_listeners=listeners, is_async_program=True)
     values = asyncio.Queue()
 
@@ -1169,7 +1232,8 @@ async def stream_answer(question, search):
     finally:
         task.cancel()  # and with it the request to the model
 
-# %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="kinds of events|pieces of the answer"
+
+# %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="kinds of events|pieces of the answer|tokens of an answer, joined"
 # One listener for all.
 class Cited(dspy.Signature):
     """Answer the question from the passages, and from nothing else. Cite the passages used, by their ids."""
@@ -1212,6 +1276,7 @@ async def stream_answer(question, search):
     finally:
         task.cancel()  # and with it the request to the model
 
+
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="what came, "
 # Errors end the stream without a word.
 class Cited(dspy.Signature):
@@ -1246,6 +1311,7 @@ async def stream_answer(question, search):
                 yield Token(value.chunk)
     finally:
         task.cancel()  # and with it the request to the model
+
 
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="what came, "
 # After an error it asks again, without a stream.
@@ -1286,6 +1352,7 @@ async def stream_answer(question, search):
     finally:
         task.cancel()  # and with it the request to the model
 
+
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="what came, search"
 # A search that fails finds nothing, and the model is asked.
 class Cited(dspy.Signature):
@@ -1325,6 +1392,7 @@ async def stream_answer(question, search):
     finally:
         task.cancel()  # and with it the request to the model
 
+
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="what came, cut_midway_rate"
 # Half an answer has citations, too.
 class Cited(dspy.Signature):
@@ -1357,10 +1425,13 @@ async def stream_answer(question, search):
                 yield Citations(value.citations)
             elif value.chunk:
                 yield Token(value.chunk)
-        yield Citations([])
+        await asyncio.wait([task])
+        if task.exception():
+            yield Citations([])
         await task
     finally:
         task.cancel()  # and with it the request to the model
+
 
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="after aclose|after its reader left by aclose"
 # Read in the reader's own task.
@@ -1383,6 +1454,7 @@ async def stream_answer(question, search):
             yield Citations(value.citations)
         elif value.chunk:
             yield Token(value.chunk)
+
 
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="after its reader left"
 # The run goes on when its reader has left.
@@ -1419,6 +1491,7 @@ async def stream_answer(question, search):
         await task  # raises what the run raised
     finally:
         pass
+
 
 # %% tags=["wrong"] exercise="6.3.2" outcome="failed" message="requests for one answer"
 # A question for the citations, a second one.
@@ -1457,6 +1530,7 @@ async def stream_answer(question, search):
     finally:
         task.cancel()  # and with it the request to the model
 
+
 # %% name="check-6-3-2" tags=["check"] exercise="6.3.2"
 check("6.3.2", stream_answer)
 
@@ -1465,12 +1539,695 @@ check("6.3.2", stream_answer)
 # solution("6.3.2")
 
 # %% name="p3-yours-streams"
-begun_s = time.monotonic()
 with dspy.context(lm=lm.connect("sim-large@unhurried", cache=False)):
-    async for event in stream_answer(washing, search) or ():
-        kind = type(event).__name__
-        if kind != "Token" or event.text.strip().startswith(("The", "Wash", "Use", "down")):
-            print(f"{time.monotonic() - begun_s:.2f} s  {event!s:.90}")
+    await told(stream_answer(washing, search))
+
+# %% [markdown]
+# The passages are there at once, the first token long before the last.
+#
+# ### Stage 3.3: what the reader gets when parts fail (12 minutes, hard)
+#
+# *Concepts: graceful degradation, fallback, deadline, partial answer.*
+#
+# Search and model fail in ways of their own: an error, silence, half an answer. A reader of the naive form below gets half a sentence that
+# looks like an answer, and then an error or nothing.
+
+
+# %% name="p3-write" tags=["needs"]
+@dataclass(frozen=True)
+class End:
+    missing: list[str]
+
+
+lm.profile("half-streams", cut_midway_rate=1.0)
+lm.profile("silent", stall_rate=1.0)
+lm.profile("down", unavailable_rate=1.0)
+
+
+async def write(question, texts):
+    """Yield the answer in pieces."""
+    program = dspy.streamify(
+        dspy.Predict("context: list[str], question -> answer"),
+        stream_listeners=[dspy.streaming.StreamListener("answer")],
+        is_async_program=True,
+    )
+    async for value in program(context=texts, question=question):
+        if isinstance(value, dspy.streaming.StreamResponse) and value.chunk:
+            yield value.chunk
+
+
+# %% name="p3-naive-failures"
+for profile in ("half-streams", "silent", "down"):
+    shown, begun_s, how = "", time.monotonic(), "as a whole"
+    with dspy.context(lm=lm.connect(f"sim-large@{profile}", cache=False, num_retries=0)):
+        try:
+            async with asyncio.timeout(2):
+                async for piece in write(washing, await search(washing)):
+                    shown += piece
+        except Exception as error:
+            how = type(error).__name__
+    print(f"{profile:12} {time.monotonic() - begun_s:.1f} s, {how}: {shown!r}")
+
+# %% [markdown]
+# Write an async generator function `answer_anyway(question, search, kept, write, within_s)`. `await search(question)` returns texts,
+# `kept(question)` returns some at once from memory, and the async generator `write(question, texts)` yields the pieces of an answer. Any of
+# `search` and `write` may raise an `Exception` or fall silent; none comes out. The reader gets
+#
+# - `Passages(texts)`; if `search` fails, or is not done in a third of `within_s` and is cancelled then, those that are `kept`;
+# - `Token(text)` for each piece, at once;
+# - `End(missing)`, once, last, within `within_s` of the beginning. `missing` is a list of words, empty if nothing is missing: "search" if the
+#   passages are those that were kept; "rest" if the answer broke off by an error or the end of its time; "answer" if no token came,
+#   also without an error.
+#
+# Without passages `write` is not called, and "answer" is missing. What goes on when its time is over is ended: `search` is cancelled, the
+# generator of `write` closed. So it is when the reader leaves, by `aclose()` or because its task is cancelled. A reader who pauses
+# between two events, even for longer than `within_s`, is not interrupted.
+
+
+# %% name="ex-6-3-3" tags=["exercise"] exercise="6.3.3"
+async def answer_anyway(question, search, kept, write, within_s):
+    ### BEGIN SOLUTION
+    ### STUB: ...
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+    ### END SOLUTION
+
+
+# %% tags=["right"] exercise="6.3.3"
+# A task that writes into a queue, which the reader reads until the end of its time.
+async def answer_anyway(question, search, kept, write, within_s):
+    loop, missing, events = asyncio.get_running_loop(), [], asyncio.Queue()
+    end_s = loop.time() + within_s
+    try:
+        texts = await asyncio.wait_for(search(question), within_s / 3)
+    except Exception:
+        texts, missing = kept(question), ["search"]
+    yield Passages(texts)
+
+    async def read():
+        async for piece in write(question, texts):
+            events.put_nowait(piece)
+
+    writing = asyncio.create_task(read()) if texts else None
+    ending = loop.call_at(end_s, writing.cancel) if texts else None
+    has_token = False
+    try:
+        while writing and not (writing.done() and events.empty()):
+            getting = asyncio.ensure_future(events.get())
+            try:
+                await asyncio.wait([writing, getting], return_when=asyncio.FIRST_COMPLETED)
+                piece = getting.result() if getting.done() else None
+            finally:
+                getting.cancel()
+            if piece is not None:
+                has_token = True
+                yield Token(piece)
+        if writing and (writing.cancelled() or writing.exception()) and has_token:
+            missing.append("rest")
+    finally:
+        if writing:
+            ending.cancel()
+            writing.cancel()
+            await asyncio.wait([writing])
+    yield End(missing + ["answer"] * (not has_token))
+
+
+# %% tags=["right"] exercise="6.3.3"
+# Small functions, wait_for with the time that is left, a list of what is there.
+from contextlib import aclosing
+
+
+async def found(question, search, kept, within_s):
+    try:
+        return await asyncio.wait_for(search(question), within_s / 3), set()
+    except Exception:
+        return kept(question), {"search"}
+
+
+async def pieces_until(end_s, pieces):
+    while True:
+        left_s = end_s - asyncio.get_running_loop().time()
+        try:
+            piece = await asyncio.wait_for(anext(pieces), max(left_s, 0.001))
+        except StopAsyncIteration:
+            return
+        yield piece
+
+
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s = asyncio.get_running_loop().time() + within_s
+    texts, missing = await found(question, search, kept, within_s)
+    yield Passages(texts)
+    shown, broke_off = 0, False
+    if texts:
+        async with aclosing(write(question, texts)) as pieces, aclosing(pieces_until(end_s, pieces)) as timed:
+            try:
+                async for piece in timed:
+                    shown += 1
+                    yield Token(piece)
+            except Exception:
+                broke_off = True
+    if not shown:
+        missing.add("answer")
+    elif broke_off:
+        missing.add("rest")
+    yield End(sorted(missing))
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="after 4 pieces"
+# Half an answer looks whole.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        pass
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="write ends without a piece|events when write raises RuntimeError at once"
+# An answer without a token looks whole.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing)
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="events when write raises RuntimeError at once"
+# Nothing written is called a missing rest.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing.append("rest")
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="events when search raises"
+# What is kept is not labelled.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="events when search raises"
+# Only a search that is too slow has a fallback.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except TimeoutError:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="events when search hangs|hang"
+# The search may take all of the time.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="a search that hangs"
+# A search that hangs goes on.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await asyncio.shield(search(question))
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="events when write raises"
+# The model's errors come out.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="after 1.08 s"
+# Each piece has the whole time.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout(within_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="after 1.08 s"
+# The time of the answer begins after the search.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    end_s = asyncio.get_running_loop().time() + within_s
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="nothing is found"
+# The model is asked without passages.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while True:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="a reader who pauses"
+# The deadline is around the reader, too.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        async with asyncio.timeout_at(end_s):
+            while texts:
+                piece = await anext(pieces)
+                count += 1
+                yield Token(piece)
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="what came while write is silent|events when write"
+# The answer is shown when it is whole.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        async with asyncio.timeout_at(end_s):
+            read = [piece async for piece in pieces] if texts else []
+        for piece in read:
+            count += 1
+            yield Token(piece)
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="a reader who is cancelled while it searches"
+# Whoever leaves is not heard.
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except BaseException:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    finally:
+        await pieces.aclose()
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% tags=["wrong"] exercise="6.3.3" outcome="failed" message="answers open after aclose|answers that are still written"
+# The answer is written on when the reader has left.
+unread = []
+
+
+async def answer_anyway(question, search, kept, write, within_s):
+    end_s, missing, count = asyncio.get_running_loop().time() + within_s, [], 0
+    try:
+        async with asyncio.timeout(within_s / 3):
+            texts = await search(question)
+    except Exception:
+        missing.append("search")
+        texts = kept(question)
+    yield Passages(texts)
+    pieces = write(question, texts)
+    unread.append(pieces)
+    try:
+        while texts:
+            async with asyncio.timeout_at(end_s):
+                piece = await anext(pieces)
+            count += 1
+            yield Token(piece)  # outside of the timeout: the reader's time is its own
+    except StopAsyncIteration:
+        pass
+    except Exception:
+        missing += ["rest"] if count else []
+    yield End(missing if count else [*missing, "answer"])
+
+
+# %% name="check-6-3-3" tags=["check"] exercise="6.3.3"
+check("6.3.3", answer_anyway)
+
+# %% name="help-6-3-3"
+# hint("6.3.3")
+# solution("6.3.3")
+
+# %% name="p3-yours-degrades"
+for profile in ("calm", "half-streams", "silent", "down"):
+    print(profile)
+    with dspy.context(lm=lm.connect(f"sim-large@{profile}", cache=False, num_retries=0)):
+        await told(answer_anyway(washing, search, lambda question: [], write, within_s=2))
+
+# %% [markdown]
+# ### Stretch: the first token as load rises
+#
+# A model's server with four places, each answer 0.1 s, can write 40 answers a second. Below, questions come at 20, 40 and 80 a second, for
+# one second each: once all are taken in, once through a runner that has four at once and four that wait, and refuses the rest.
+
+# %% name="p3-load"
+from course_lib.measure import percentile
+from course_lib.resilience import Bulkhead, BulkheadFull
+
+
+async def loaded(rate_per_s, run):
+    """Send questions for a second; return the times to the first token, to the end, and how many were refused."""
+    server, first_s, whole_s, refused = asyncio.Semaphore(4), [], [], []
+
+    async def ask(delay_s):
+        await asyncio.sleep(delay_s)
+        begun_s = time.monotonic()
+
+        async def answer():
+            async with server:
+                await asyncio.sleep(0.02)
+                first_s.append(time.monotonic() - begun_s)
+                await asyncio.sleep(0.08)
+                whole_s.append(time.monotonic() - begun_s)
+
+        try:
+            await run(answer)
+        except (Busy, BulkheadFull) as error:
+            refused.append(error)
+
+    await asyncio.gather(*(ask(number / rate_per_s) for number in range(rate_per_s)))
+    return first_s, whole_s, refused
+
+
+# %% name="p3-load-table"
+async def taken_in(call):
+    return await call()
+
+
+async def ours(call, within_s, places):
+    async with asyncio.timeout(within_s), places:
+        return await call()
+
+
+async def is_solved():
+    return await BoundedRunner(1, 0).run(lambda: asyncio.sleep(0, "solved"), 5) == "solved"
+
+
+def held_back(is_yours):
+    places = Bulkhead("the model", limit=4, waiting=4)
+    run = BoundedRunner(4, 4).run if is_yours else lambda call, within_s: ours(call, within_s, places)
+    return lambda call: run(call, 5)
+
+
+rates, is_yours = (20, 40, 80), await is_solved()
+flown = await asyncio.gather(
+    *(loaded(rate, taken_in) for rate in rates), *(loaded(rate, held_back(is_yours)) for rate in rates)
+)
+print("the runner is", "yours" if is_yours else "the library's")
+rows = []
+for (first_s, whole_s, refused), rate, how in zip(
+    flown, rates * 2, ["all taken in"] * 3 + ["with a runner"] * 3
+):
+    ends = {
+        f"{name} p{at}": percentile(values, at)
+        for name, values in (("first token", first_s), ("whole", whole_s))
+        for at in (50, 99)
+    }
+    rows.append(
+        {
+            "how": how,
+            "per s": rate,
+            **{name: f"{value:.2f} s" for name, value in ends.items()},
+            "refused": len(refused),
+        }
+    )
+table(rows)
+
+# %% name="p3-load-plot"
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
+for axis, at, title in ((axes[0], 0, "first token, median"), (axes[1], 1, "whole answer, p99")):
+    for how, results in (("all taken in", flown[:3]), ("with a runner", flown[3:])):
+        axis.plot(rates, [percentile(each[at], (50, 99)[at]) for each in results], marker="o", label=how)
+    axis.set(title=title, xlabel="questions per second", ylabel="seconds" if at == 0 else None)
+axes[0].legend()
+plot(
+    figure,
+    "Time to the first token and p99 of the answer over load: they rise steeply when all is taken in, and stay flat with a runner",
+)
+
+# %% [markdown]
+# Above 40 a second, what is taken in waits for what came before, and each second of load makes it longer. With a runner, those who are
+# taken in are answered as fast as ever, and the rest is told at once that it is not.
 
 # %% [markdown] name="end-3"
 # That was project 3. Stop here if you like: the next one needs nothing of it.

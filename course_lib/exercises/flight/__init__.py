@@ -6,7 +6,7 @@ Main path: EXERCISES -> engine.registry imports the module of one project when a
 DATABASE: tuple[str, ...] = ()
 LEVELS: tuple[str, ...] = ()
 STREAMING = "streaming:RUNNER", "streaming:STREAM", "streaming:DEGRADED"
-TOOLKIT: tuple[str, ...] = ()
+TOOLKIT = "toolkit:TRACER", "toolkit:PROFILE", "toolkit:REPORT"
 KUBERNETES: tuple[str, ...] = ()
 MONITORING: tuple[str, ...] = ()
 SYSTEM: tuple[str, ...] = ()
