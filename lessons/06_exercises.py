@@ -2235,7 +2235,3329 @@ plot(
 # %% [markdown] name="project-4"
 # ## Project 4: a debugging toolkit
 #
-# (in preparation)
+# Each morning the desk answers the questions of the night. It takes too long, and nobody knows why. The project makes a toolkit that finds
+# out: *spans* of what was done, a *profile* and an execution graph from them, and a report whose advice follows from the numbers. 34 minutes.
+
+# %% name="p4-morning" tags=["needs"]
+import time
+
+lm.profile("morning", ttft_p50_ms=120)
+morning_model = lm.connect("sim-large@morning", cache=False)
+night = [
+    "How do I wash a down sleeping bag?",
+    "How long does a refund take?",
+    "How do I wash a down sleeping bag?",
+    "Which stove works in the cold?",
+    "How long does a refund take?",
+    "How do I wash a down sleeping bag?",
+]
+
+
+class Morning(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.answer = desk.Answer()
+
+    async def aforward(self, questions):
+        return [(await self.answer.acall(question=question)).answer for question in questions]
+
+
+# %% name="p4-naive-morning"
+begun_s = time.monotonic()
+with dspy.context(lm=morning_model):
+    answers = await Morning().acall(questions=night)
+print(f"{len(answers)} answers in {time.monotonic() - begun_s:.2f} s")
+
+# %% [markdown]
+# One number says that it is slow, and not where.
+#
+# ### Stage 4.1: spans of what a program does (12 minutes, medium)
+#
+# *Concepts: span, trace, context variable, callbacks, keyed digest.*
+#
+# Write `SpanTracer`, a DSPy callback. `with tracer.span(name):` traces a block. When a span ends it is appended to the list `tracer.spans`, as
+# a dict with `name`, `trace`, `id`, `parent` (an id, or None), `key`, `begun_s` (by `time.time()`), `took_s` and `error`.
+#
+# - The parent of a span is the one in which it begins, also in a task or thread of asyncio that was begun there. A span without a parent
+#   begins a trace. Two tracers share nothing.
+# - `error` is the name of the class of what leaves the block, a cancellation included, or None. It goes through unchanged.
+# - As a callback it has a span for each call of a module (named after its class), a model ("LM") and a tool (its name).
+# - `key` is None for a block of your own. For a call of DSPy it is a text, the same for the same inputs, another for others, and another
+#   in another tracer.
+# - Nothing of inputs, answers and messages of errors is kept.
+
+# %% name="p4-callback" tags=["needs"]
+from dspy.utils.callback import BaseCallback
+
+# %% name="ex-6-4-1" tags=["exercise"] exercise="6.4.1"
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        ### BEGIN SOLUTION
+        ### STUB:
+        ### STUB:
+        ### STUB: def span(self, name):
+        ### STUB:     ...
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+    ### END SOLUTION
+
+
+# %% tags=["right"] exercise="6.4.1"
+# A class for an open span, and DSPy's own variable for what is open.
+import hashlib
+import json
+import time
+import uuid
+
+from dspy.utils.callback import ACTIVE_CALL_ID
+
+
+class Open:
+    def __init__(self, tracer, name, own_id=None, key=None):
+        self.tracer, self.id, self.key, self.name = tracer, own_id or uuid.uuid4().hex, key, name
+
+    def __enter__(self):
+        self.parent = ACTIVE_CALL_ID.get()
+        while self.parent not in self.tracer.traces and self.parent in ids_of_others:
+            self.parent = ids_of_others[self.parent]
+        self.parent = self.parent if self.parent in self.tracer.traces else None
+        self.trace = self.tracer.traces.get(self.parent, self.id)
+        self.tracer.traces[self.id] = self.trace
+        self.above = ACTIVE_CALL_ID.get()
+        ids_of_others[self.id] = self.above
+        ACTIVE_CALL_ID.set(self.id)
+        self.begun_s = time.time()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        ACTIVE_CALL_ID.set(self.above)
+        row = dict(name=self.name, trace=self.trace, id=self.id, parent=self.parent, key=self.key)
+        row |= dict(
+            begun_s=self.begun_s, took_s=time.time() - self.begun_s, error=kind.__name__ if kind else None
+        )
+        self.tracer.spans.append(row)
+
+
+ids_of_others = {}
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans, self.traces, self.open, self.salt = [], {}, {}, uuid.uuid4().hex
+
+    def span(self, name):
+        return Open(self, name)
+
+    def start(self, call_id, name, inputs):
+        text = self.salt + json.dumps(inputs, default=str, sort_keys=True)
+        self.open[call_id] = Open(self, name, call_id, hashlib.sha256(text.encode()).hexdigest())
+        self.open[call_id].__enter__()
+
+    def stop(self, call_id, exception):
+        self.open.pop(call_id).__exit__(type(exception) if exception else None, exception, None)
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.start(call_id, instance.__class__.__name__, inputs)
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self.stop(call_id, exception)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.start(call_id, "LM", inputs)
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        self.stop(call_id, exception)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.start(call_id, instance.name, inputs)
+
+    def on_tool_end(self, call_id, outputs, exception=None):
+        self.stop(call_id, exception)
+
+
+# %% tags=["right"] exercise="6.4.1"
+# ExitStack keeps what is open; keys are numbers given to digests in their order.
+import contextlib
+import contextvars
+import itertools
+import time
+import uuid
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans, self.blocks, self.salt = [], {}, object()
+        self.numbers, self.seen = itertools.count(1), {}
+        self.name = uuid.uuid4().hex
+        self.stack = contextvars.ContextVar(self.name, default=())
+
+    @contextlib.contextmanager
+    def span(self, name, inputs=None):
+        stack, own = self.stack.get(), f"{next(self.numbers)}"
+        trace = stack[0] if stack else uuid.uuid4().hex
+        self.stack.set((*stack, own) if stack else (trace, own))
+        key = None if inputs is None else f"{self.name}-{hash((self.salt, repr(inputs)))}"
+        wall_s, error = time.time(), None
+        try:
+            yield
+        except BaseException as raised:
+            error = type(raised).__name__
+            raise
+        finally:
+            self.stack.set(stack)
+            took_s = time.time() - wall_s
+            parent = stack[-1] if stack else None
+            names = ("name", "trace", "id", "parent", "key", "begun_s", "took_s", "error")
+            self.spans.append(dict(zip(names, (name, trace, own, parent, key, wall_s, took_s, error))))
+
+    def _start(self, call_id, instance, inputs):
+        name = (
+            "LM" if isinstance(instance, dspy.BaseLM) else getattr(instance, "name", type(instance).__name__)
+        )
+        block = self.blocks[call_id] = contextlib.ExitStack()
+        block.enter_context(self.span(name, inputs))
+
+    def _end(self, call_id, outputs, exception=None):
+        block = self.blocks.pop(call_id)
+        block.__exit__(
+            *((type(exception), exception, exception.__traceback__) if exception else (None, None, None))
+        )
+
+    on_module_start = on_lm_start = on_tool_start = _start
+    on_module_end = on_lm_end = on_tool_end = _end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="spans while the block|fields that the span"
+# A span is kept when it begins.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        self.spans.append(span)
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            span["took_s"] = time.perf_counter() - begun_s
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="spans of 10 requests at once"
+# One stack for all tasks.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = [], secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current[-1] if self.current else None, secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.append((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.pop()
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="spans of 10 requests at once"
+# A variable of the thread.
+import hmac
+import threading
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = threading.local(), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = getattr(self.current, "open", None), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, self.current.open, begun_s = above, (trace, own_id), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.open = token
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="spans of 10 requests at once|spans of a second tracer"
+# All tracers share a variable.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+shared = ContextVar("span", default=None)
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = shared, secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="parent of request"
+# Every span begins a trace.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = secrets.token_hex(16), above and above[1]
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="error of a block that raises CancelledError"
+# Cancellations are not noted.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except Exception as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="error of a block that raises"
+# The message of the error is kept.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = repr(error)
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="what comes out of a block"
+# An error stays in the block.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="a block after one that raised"
+# After an error the variable is not reset.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            if not span["error"]:
+                self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="spans of 4 requests"
+# Tools are not heard.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def _tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = _end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="errors of a model that fails"
+# What DSPy calls ends without its error.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(None, None, None)
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="with a word of the question"
+# The inputs are kept.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, repr(inputs).encode(), "sha256").hexdigest()
+        self.last = inputs
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="spans with a word of the question"
+# The key is what was asked.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = repr(inputs)
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="keys of the same call in two tracers"
+# A digest without a secret.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(b"", repr(inputs).encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="keys of 3 calls"
+# A key a call.
+import hmac
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans = []
+        self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
+
+    @contextmanager
+    def span(self, name, key=None):
+        above, own_id = self.current.get(), secrets.token_hex(8)
+        trace, parent = above or (secrets.token_hex(16), None)
+        span = {
+            "name": name,
+            "trace": trace,
+            "id": own_id,
+            "parent": parent,
+            "key": key,
+            "begun_s": time.time(),
+            "error": None,
+        }
+        token, begun_s = self.current.set((trace, own_id)), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            span["error"] = type(error).__name__
+            raise
+        finally:
+            self.current.reset(token)
+            self.spans.append({**span, "took_s": time.perf_counter() - begun_s})
+
+    def begin(self, call_id, name, inputs):
+        key = hmac.new(self.secret, call_id.encode(), "sha256").hexdigest()
+        self.begun[call_id] = self.span(name, key)
+        self.begun[call_id].__enter__()
+
+    def end(self, call_id, outputs, exception=None):
+        self.begun.pop(call_id).__exit__(
+            exception and type(exception), exception, exception and exception.__traceback__
+        )
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    on_module_end = on_lm_end = on_tool_end = end
+
+
+# %% name="check-6-4-1" tags=["check"] exercise="6.4.1"
+check("6.4.1", SpanTracer)
+
+# %% name="help-6-4-1"
+# hint("6.4.1")
+# solution("6.4.1")
+
+# %% [markdown]
+# Tasks and threads of asyncio get a copy of the context, so the parent goes with them. The threads of `dspy.Parallel` get DSPy's own settings
+# and its `ACTIVE_CALL_ID`; what has to be right there too reads that variable, as `course_lib.debugging.Tracer` does.
+
+# %% name="p4-yours-traces"
+tracer = SpanTracer()
+with dspy.context(lm=morning_model, callbacks=[tracer]):
+    await Morning().acall(questions=night[:2])
+for span in tracer.spans:
+    print(
+        f"{span['name']:18} {1000 * span['took_s']:6.1f} ms, {'below ' + span['parent'][:4] if span['parent'] else 'root'}"
+    )
+
+# %% [markdown]
+# ### Stage 4.2: a profile and an execution graph (10 minutes, medium)
+#
+# *Concepts: self time, union of intervals, call graph.*
+#
+# A trace of a busy hour has thousands of spans. A *profile* adds them up by name, an *execution graph* says who called whom. To add up
+# `took_s` is not enough: the program below waits for three calls at the same time, and a sum says that it took longer than the clock.
+
+# %% name="p4-sums-lie" tags=["needs"]
+together = [
+    {
+        "name": "Morning",
+        "trace": "t",
+        "id": "a",
+        "parent": None,
+        "key": None,
+        "begun_s": 0.0,
+        "took_s": 0.5,
+        "error": None,
+    },
+    {
+        "name": "LM",
+        "trace": "t",
+        "id": "b",
+        "parent": "a",
+        "key": "1",
+        "begun_s": 0.1,
+        "took_s": 0.3,
+        "error": None,
+    },
+    {
+        "name": "LM",
+        "trace": "t",
+        "id": "c",
+        "parent": "a",
+        "key": "2",
+        "begun_s": 0.1,
+        "took_s": 0.3,
+        "error": None,
+    },
+    {
+        "name": "LM",
+        "trace": "t",
+        "id": "d",
+        "parent": "a",
+        "key": "3",
+        "begun_s": 0.2,
+        "took_s": 0.25,
+        "error": None,
+    },
+]
+whole, *parts = (span["took_s"] for span in together)
+print(
+    f"Morning took {whole} s, its calls {sum(parts):.2f} s; so it did {whole - sum(parts):.2f} s of work itself?"
+)
+
+# %% [markdown]
+# Write `profile(spans)`. It returns a pair `(rows, edges)`; the spans come in any order, are not changed, and no spans give two empty dicts.
+#
+# - `rows[name]` is a dict. `calls` is the number of spans of this name.
+# - `total_s` is the time in which at least one of them was open: calls at the same time, and a name within itself, do not count twice.
+# - `self_s` is the sum over them of the time in which none of their children was open. Children at the same time do not count twice.
+# - A child that goes on after its parent has ended takes nothing of that from it.
+# - `edges[caller, called]` is how often a span of the one name began one of the other. The caller is None for a root, and where the
+#   parent is not among the spans.
+# - An id is unique within its trace only.
+
+# %% name="ex-6-4-2" tags=["exercise"] exercise="6.4.2"
+from collections import Counter, defaultdict
+
+
+### BEGIN SOLUTION
+### STUB: def profile(spans):
+### STUB:     ...
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+### END SOLUTION
+
+# %% tags=["right"] exercise="6.4.2"
+# Events in their order: +1 where a span begins, -1 where it ends.
+from collections import Counter
+
+
+def open_s(pairs):
+    events = sorted(
+        [(begin, 1) for begin, end in pairs if end > begin]
+        + [(end, -1) for begin, end in pairs if end > begin]
+    )
+    depth = total = 0
+    for (at, change), (following, _) in zip(events, events[1:]):
+        depth += change
+        total += (following - at) * (depth > 0)
+    return total
+
+
+def profile(spans):
+    def end(span):
+        return span["begun_s"] + span["took_s"]
+
+    def within(child, span):
+        return max(child["begun_s"], span["begun_s"]), max(span["begun_s"], min(end(child), end(span)))
+
+    rows, edges = {}, Counter()
+    for span in spans:
+        family = [each for each in spans if each["trace"] == span["trace"]]
+        children = [within(each, span) for each in family if each["parent"] == span["id"]]
+        row = rows.setdefault(span["name"], {"calls": 0, "total_s": 0.0, "self_s": 0.0})
+        row["calls"] += 1
+        row["self_s"] += span["took_s"] - open_s(children)
+        callers = [each["name"] for each in family if each["id"] == span["parent"]]
+        edges[(callers or [None])[0], span["name"]] += 1
+    for name, row in rows.items():
+        row["total_s"] = open_s([(each["begun_s"], end(each)) for each in spans if each["name"] == name])
+    return rows, edges
+
+
+# %% tags=["right"] exercise="6.4.2"
+# Merged intervals in a class.
+from itertools import groupby
+
+
+class Times:
+    def __init__(self, intervals=()):
+        self.merged = []
+        for first, last in sorted(intervals):
+            if self.merged and first <= self.merged[-1][1]:
+                self.merged[-1][1] = max(self.merged[-1][1], last)
+            elif last > first:
+                self.merged.append([first, last])
+
+    def seconds(self):
+        return sum(last - first for first, last in self.merged)
+
+
+def profile(spans):
+    ordered = sorted(spans, key=lambda span: span["name"])
+    names = {(span["trace"], span["id"]): span["name"] for span in ordered}
+    rows, edges = {}, {}
+    for name, group in groupby(ordered, key=lambda span: span["name"]):
+        group, own = list(group), 0.0
+        for span in group:
+            first, last = span["begun_s"], span["begun_s"] + span["took_s"]
+            inner = Times(
+                (max(first, child["begun_s"]), min(last, child["begun_s"] + child["took_s"]))
+                for child in spans
+                if child["parent"] == span["id"] and child["trace"] == span["trace"]
+            )
+            own += last - first - inner.seconds()
+            edge = names.get((span["trace"], span["parent"])), name
+            edges[edge] = edges.get(edge, 0) + 1
+        whole = Times((span["begun_s"], span["begun_s"] + span["took_s"]) for span in group).seconds()
+        rows[name] = dict(calls=len(group), total_s=whole, self_s=own)
+    return rows, edges
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="8 children at the same time"
+# Children are added up.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - sum(max(0, last - first) for first, last in inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="8 children at the same time|a name within itself"
+# total_s is a sum.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {
+            "calls": len(each),
+            "total_s": sum(last - first for first, last in each),
+            "self_s": self_s[name],
+        }
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="a short child beside a long one|8 children at the same time"
+# A short child sets back the end.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = ended_s
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="children that go on after their parent"
+# Time of late children is taken from the parent.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(first, last) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="calls one after the other"
+# self_s is the time of calls that have no children.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += 0 if inner else span["took_s"]
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="calls one after the other"
+# Calls are counted by who called.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(set(each)) - 1, "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="edges: calls from name to name"
+# Roots have no edge.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        if parent:
+            edges[parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="edges: calls from name to name"
+# An edge is there once.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] = 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="edges: calls from name to name"
+# The caller's id, where its name is not known.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent["name"] if parent else span["parent"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="two traces with the same ids|names in the rows"
+# Ids of all traces in one dict.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    known, times, self_s = {(None, span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((None, span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[None, span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="the spans after profile"
+# The spans are sorted in place.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    spans.sort(key=lambda span: (span["took_s"], span["id"]), reverse=True)
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="rows and edges of no spans"
+# No spans, no profile.
+from collections import Counter, defaultdict
+
+
+def covered_s(intervals):
+    total_s, so_far_s = 0.0, float("-inf")
+    for begun_s, ended_s in sorted(intervals):
+        total_s += max(0.0, ended_s - max(begun_s, so_far_s))
+        so_far_s = max(so_far_s, ended_s)
+    return total_s
+
+
+def profile(spans):
+    if not spans:
+        return {}, {None: 0}
+    known, times, self_s = {(span["trace"], span["id"]): span for span in spans}, defaultdict(list), Counter()
+    below, edges = defaultdict(list), Counter()
+    for span in spans:
+        parent = known.get((span["trace"], span["parent"]))
+        edges[parent and parent["name"], span["name"]] += 1
+        below[span["trace"], span["parent"]].append(span)
+        times[span["name"]].append(interval(span))
+    for place, span in known.items():
+        begun_s, ended_s = interval(span)
+        inner = [(max(begun_s, first), min(ended_s, last)) for first, last in map(interval, below[place])]
+        self_s[span["name"]] += span["took_s"] - covered_s(inner)
+    rows = {
+        name: {"calls": len(each), "total_s": covered_s(each), "self_s": self_s[name]}
+        for name, each in times.items()
+    }
+    return rows, dict(edges)
+
+
+def interval(span):
+    return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% name="check-6-4-2" tags=["check"] exercise="6.4.2"
+check("6.4.2", profile)
+
+# %% name="help-6-4-2"
+# hint("6.4.2")
+# solution("6.4.2")
+
+# %% name="p4-yours-profiles"
+if found := profile(together):  # the exercise is solved
+    rows, edges = found
+    print(*rows.items(), *edges.items(), sep="\n")
+
+# %% [markdown]
+# ### Stage 4.3: advice that follows from the numbers (12 minutes, hard)
+#
+# *Concepts: repeated calls, independent calls, outlier, errors that pass.*
+#
+# A report is read when it is right. So each advice has a cause in the spans and a figure, and a healthy trace has none.
+
+# %% name="p4-passing" tags=["needs"]
+PASSING = {"LMRateLimitError", "LMServerError", "LMTimeoutError", "LMTransportError", "TimeoutError"}
+
+# %% [markdown]
+# Write `advise(spans)`, for the spans of one trace, in any order. It returns a list of `(kind, name, saves)`.
+#
+# - `"cache"`: calls with the same name and `key` (not None), after the first that has no error. `saves` is the sum of their `took_s`; they
+#   have no error either. What is below them is theirs, and counts for nothing more.
+# - `"together"`: children of one parent with the same name and other keys (none is None), each beginning after the one before has ended, with
+#   no other child in between; repetitions are left out before. All but the longest of such a row is saved, over all rows of a name.
+# - `"slow"`: of at least 5 calls of a name without children, each that took more than 5 times their median: what is above the median.
+# - `"retry"`: at least 2 calls of a name, and a tenth of them, ended with an error in `PASSING` and have no child that failed. Of n failures,
+#   a share p of the calls, one retry answers `n * (1 - p)`; that is what it saves.
+#
+# What saves less than a tenth of the time from the first begin to the last end is no advice, nor a retry that saves nothing. A healthy
+# trace, or none, gives an empty list.
+
+# %% name="ex-6-4-3" tags=["exercise"] exercise="6.4.3"
+from collections import Counter, defaultdict
+from statistics import median
+
+
+### BEGIN SOLUTION
+### STUB: def advise(spans):
+### STUB:     ...
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+### END SOLUTION
+
+# %% tags=["right"] exercise="6.4.3"
+# A function a question; lists of seconds in place of sums.
+import statistics
+from itertools import pairwise
+
+
+def end(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def ancestors(span, by_id):
+    while span := by_id.get(span["parent"]):
+        yield span
+
+
+def repetitions(spans, by_id):
+    first, again = {}, []
+    for span in spans:
+        if span["key"] is None or span["error"] or any(above in again for above in ancestors(span, by_id)):
+            continue
+        if first.setdefault((span["name"], span["key"]), span) is not span:
+            again.append(span)
+    return again
+
+
+def rows_of(children):
+    row = children[:1]
+    for one, other in pairwise(children):
+        fits = one["name"] == other["name"] and one["key"] != other["key"] and one["key"] and other["key"]
+        if not (fits and end(one) <= other["begun_s"]):
+            yield row
+            row = []
+        row = [*row, other]
+    yield row
+
+
+def advise(spans):
+    spans = sorted(spans, key=lambda span: (span["begun_s"], -end(span)))
+    if not spans:
+        return []
+    by_id, advice = {span["id"]: span for span in spans}, {}
+    again = repetitions(spans, by_id)
+    for span in again:
+        advice.setdefault(("cache", span["name"]), []).append(span["took_s"])
+    kept = [
+        span for span in spans if span not in again and not any(a in again for a in ancestors(span, by_id))
+    ]
+    for parent in {span["parent"] for span in kept}:
+        for row in rows_of([span for span in kept if span["parent"] == parent]):
+            took = sorted(span["took_s"] for span in row)
+            advice.setdefault(("together", row[0]["name"]), []).extend(took[:-1])
+    failing = {span["parent"] for span in spans if span["error"]}
+    parents = {span["parent"] for span in spans}
+    result = []
+    for name in {span["name"] for span in spans}:
+        calls = [span for span in spans if span["name"] == name]
+        leaves = [span["took_s"] for span in calls if span["id"] not in parents]
+        if len(leaves) > 4:
+            usual = statistics.median(leaves)
+            advice["slow", name] = [each - usual for each in leaves if each / 5 > usual]
+        lost = sum(span["error"] in PASSING and span["id"] not in failing for span in calls)
+        if lost > 1 and 10 * lost >= len(calls) > lost:
+            result.append(("retry", name, lost - lost * lost / len(calls)))
+    whole = max(map(end, spans)) - spans[0]["begun_s"]
+    return result + [(*what, sum(each)) for what, each in advice.items() if each and sum(each) >= whole / 10]
+
+
+# %% tags=["right"] exercise="6.4.3"
+# A class with a method an advice, recursion from the roots.
+from statistics import median
+
+
+class Report:
+    def __init__(self, spans):
+        self.spans = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"]))
+        self.children = {}
+        for span in self.spans:
+            self.children.setdefault(span["parent"], []).append(span)
+        self.names, self.advice = {span["name"] for span in spans}, []
+        self.again = {}
+
+    def calls(self, name):
+        return [span for span in self.spans if span["name"] == name]
+
+    def below(self, span):
+        for child in self.children.get(span["id"], ()):
+            yield child["id"]
+            yield from self.below(child)
+
+    def cache(self):
+        known, theirs = set(), set()
+        for span in self.spans:
+            if span["id"] in theirs or not span["key"] or span["error"]:
+                continue
+            if (span["name"], span["key"]) in known:
+                self.again[span["id"]] = span
+                theirs.update(self.below(span))
+            known.add((span["name"], span["key"]))
+        self.left_out = {*self.again, *theirs}
+        for name in self.names:
+            yield "cache", name, sum(span["took_s"] for span in self.again.values() if span["name"] == name)
+
+    def together(self):
+        sums = dict.fromkeys(self.names, 0)
+        for children in self.children.values():
+            line, last = [], None
+            for span in filter(lambda child: child["id"] not in self.left_out, children):
+                alike = last and span["name"] == last["name"] and span["key"] != last["key"]
+                alike = alike and span["key"] is not None and last["key"] is not None
+                if alike and span["begun_s"] >= last["begun_s"] + last["took_s"]:
+                    line.append(span["took_s"])
+                    sums[span["name"]] += line[-1] + max(line[:-1]) - max(line)
+                else:
+                    line = [span["took_s"]]
+                last = span
+        for name, saves in sums.items():
+            yield "together", name, saves
+
+    def slow(self):
+        for name in self.names:
+            leaves = [span["took_s"] for span in self.calls(name) if span["id"] not in self.children]
+            if len(leaves) >= 5:
+                usual = median(leaves)
+                yield "slow", name, sum(took - usual for took in leaves if took > usual * 5)
+
+    def retry(self):
+        for name in self.names:
+            calls = self.calls(name)
+            failed = [
+                span
+                for span in calls
+                if span["error"] in PASSING
+                and not any(child["error"] for child in self.children.get(span["id"], ()))
+            ]
+            if len(failed) >= 2 and len(failed) / len(calls) >= 0.1:
+                yield "retry", name, len(failed) * (len(calls) - len(failed)) / len(calls)
+
+
+def advise(spans):
+    report = Report(spans)
+    begins, ends = [span["begun_s"] for span in spans], [span["begun_s"] + span["took_s"] for span in spans]
+    least_s = (max(ends) - min(begins)) / 10 if spans else 0
+    timed = [each for part in (report.cache, report.together, report.slow) for each in part()]
+    return [each for each in timed if each[2] >= least_s and each[2]] + [
+        each for each in report.retry() if each[2]
+    ]
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="a call that is made 4 times"
+# The first call is saved, too.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif (
+            span["key"]
+            and sum((each["name"], each["key"]) == call for each in spans) > 1
+            and not span["error"]
+        ):
+            seen.add(call)
+            saved["cache", span["name"]] += span["took_s"]
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="a call that is made 4 times"
+# What is below a repetition counts again.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="a call that fails"
+# A failure is taken for a first answer.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="calls of other names with the same key"
+# The key alone.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="6 calls at the same time"
+# Calls at the same time are called sequential.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="an agent"
+# A model's calls around a tool are called independent.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in [
+        [c for c in all_of if c["name"] == n]
+        for all_of in [*below.values()]
+        for n in {c["name"] for c in all_of}
+    ]:
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="blocks of one's own"
+# Blocks without a key are called independent.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = before["name"] == span["name"] and (before["key"] != span["key"] or span["key"] is None)
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="a call that fails, and is made twice again"
+# A call that is made again is called independent.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = before["name"] == span["name"] and None not in (before["key"], span["key"])
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="5 calls one after the other"
+# All of a row is saved.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) * (len(took_s) > 1)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="then both again"
+# Repetitions are in the rows, too.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in children + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="an agent|5 calls one after the other|calls under two parents"
+# All calls of a trace are one row.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        below["all"].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="what saves 80 ms"
+# Every small thing is advised.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [(*what, saves) for what, saves in saved.items() if saves >= least.get(what[0], 1e-9)]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one slow call of 4"
+# Four calls have a median.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 3:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one call of 0.48 s"
+# Slow is what takes three times as long.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 3 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one slow call of 6"
+# All of a slow call is saved.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one slow call within another"
+# Who waits for the slow one is called slow.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one that does not"
+# Every error is retried.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"]]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="3 of 10 calls"
+# A failure counts again in everything above it.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if True]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="a single failure"
+# A single failure is advised.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(1, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="2 failures of 30"
+# Two failures of however many.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= 2:
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="3 of 10 calls"
+# A retry always helps.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed)
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 1e-9}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="10 failures of 10"
+# An outage is retried.
+from collections import Counter, defaultdict
+from statistics import median
+
+
+def advise(spans):
+    spans, saved = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"])), Counter()
+    below, by_name, seen, repeated = defaultdict(list), defaultdict(list), set(), set()
+    for span in spans:
+        call = span["name"], span["key"]
+        if span["parent"] in repeated:
+            repeated.add(span["id"])
+        elif span["key"] and not span["error"] and call in seen:
+            repeated.add(span["id"])
+            saved["cache", span["name"]] += span["took_s"]
+        elif span["key"] and not span["error"]:
+            seen.add(call)
+        below[span["parent"]].append(span)
+        by_name[span["name"]].append(span)
+    for children in below.values():
+        row = []
+        for span in [each for each in children if each["id"] not in repeated] + [None]:
+            if row and not (span and follows(row[-1], span)):
+                took_s = [each["took_s"] for each in row]
+                saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
+                row = []
+            row.append(span)
+    for name, calls in by_name.items():
+        took_s = [span["took_s"] for span in calls if not below.get(span["id"])]
+        usual_s = median(took_s or [0])
+        if len(took_s) >= 5:
+            saved["slow", name] += sum(each - usual_s for each in took_s if each > 5 * usual_s)
+        failed = [each for each in calls if each["error"] in PASSING]
+        failed = [each for each in failed if not any(child["error"] for child in below[each["id"]])]
+        if len(failed) >= max(2, len(calls) / 10):
+            saved["retry", name] = len(failed) * (1 - len(failed) / len(calls))
+    whole_s = max(map(end_of, spans), default=0) - min((span["begun_s"] for span in spans), default=0)
+    least = {"retry": 0}
+    return [
+        (*what, saves)
+        for what, saves in saved.items()
+        if saves >= least.get(what[0], max(whole_s / 10, 1e-9))
+    ]
+
+
+def end_of(span):
+    return span["begun_s"] + span["took_s"]
+
+
+def follows(before, span):
+    is_alike = (
+        before["name"] == span["name"]
+        and before["key"] != span["key"]
+        and None not in (before["key"], span["key"])
+    )
+    return is_alike and span["begun_s"] >= end_of(before)
+
+
+# %% name="check-6-4-3" tags=["check"] exercise="6.4.3"
+check("6.4.3", advise)
+
+# %% name="help-6-4-3"
+# hint("6.4.3")
+# solution("6.4.3")
 
 # %% [markdown] name="end-4"
 # That was project 4. Stop here if you like: the next one needs nothing of it.
