@@ -2287,14 +2287,14 @@ print(f"{len(answers)} answers in {time.monotonic() - begun_s:.2f} s")
 # - Nothing of inputs, answers and messages of errors is kept.
 
 # %% name="p4-callback" tags=["needs"]
-from dspy.utils.callback import BaseCallback
-
 # %% name="ex-6-4-1" tags=["exercise"] exercise="6.4.1"
 import hmac
 import secrets
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from dspy.utils.callback import BaseCallback
 
 
 class SpanTracer(BaseCallback):
@@ -2382,10 +2382,12 @@ class Open:
 
     def __exit__(self, kind, error, trace):
         ACTIVE_CALL_ID.set(self.above)
-        row = dict(name=self.name, trace=self.trace, id=self.id, parent=self.parent, key=self.key)
-        row |= dict(
-            begun_s=self.begun_s, took_s=time.time() - self.begun_s, error=kind.__name__ if kind else None
-        )
+        row = {"name": self.name, "trace": self.trace, "id": self.id, "parent": self.parent, "key": self.key}
+        row |= {
+            "begun_s": self.begun_s,
+            "took_s": time.time() - self.begun_s,
+            "error": kind and kind.__name__,
+        }
         self.tracer.spans.append(row)
 
 
@@ -2600,8 +2602,8 @@ class SpanTracer(BaseCallback):
 # %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="spans of 10 requests at once"
 # A variable of the thread.
 import hmac
-import threading
 import secrets
+import threading
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -2664,7 +2666,6 @@ import secrets
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-
 
 shared = ContextVar("span", default=None)
 
@@ -3497,6 +3498,7 @@ def interval(span):
 # %% tags=["right"] exercise="6.4.2"
 # Events in their order: +1 where a span begins, -1 where it ends.
 from collections import Counter
+from itertools import pairwise
 
 
 def open_s(pairs):
@@ -3505,7 +3507,7 @@ def open_s(pairs):
         + [(end, -1) for begin, end in pairs if end > begin]
     )
     depth = total = 0
-    for (at, change), (following, _) in zip(events, events[1:]):
+    for (at, change), (following, _) in pairwise(events):
         depth += change
         total += (following - at) * (depth > 0)
     return total
@@ -3554,8 +3556,8 @@ def profile(spans):
     ordered = sorted(spans, key=lambda span: span["name"])
     names = {(span["trace"], span["id"]): span["name"] for span in ordered}
     rows, edges = {}, {}
-    for name, group in groupby(ordered, key=lambda span: span["name"]):
-        group, own = list(group), 0.0
+    for name, run in groupby(ordered, key=lambda span: span["name"]):
+        group, own = list(run), 0.0
         for span in group:
             first, last = span["begun_s"], span["begun_s"] + span["took_s"]
             inner = Times(
@@ -3567,7 +3569,7 @@ def profile(spans):
             edge = names.get((span["trace"], span["parent"])), name
             edges[edge] = edges.get(edge, 0) + 1
         whole = Times((span["begun_s"], span["begun_s"] + span["took_s"]) for span in group).seconds()
-        rows[name] = dict(calls=len(group), total_s=whole, self_s=own)
+        rows[name] = {"calls": len(group), "total_s": whole, "self_s": own}
     return rows, edges
 
 
@@ -3705,7 +3707,6 @@ def profile(spans):
         below[span["trace"], span["parent"]].append(span)
         times[span["name"]].append(interval(span))
     for place, span in known.items():
-        begun_s, ended_s = interval(span)
         inner = [(first, last) for first, last in map(interval, below[place])]
         self_s[span["name"]] += span["took_s"] - covered_s(inner)
     rows = {
@@ -4071,7 +4072,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4100,12 +4101,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 ### END SOLUTION
@@ -4285,7 +4283,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4314,12 +4312,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="a call that is made 4 times"
@@ -4342,7 +4337,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4371,12 +4366,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="a call that fails"
@@ -4401,7 +4393,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4430,12 +4422,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="calls of other names with the same key"
@@ -4460,7 +4449,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4489,12 +4478,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="6 calls at the same time"
@@ -4519,7 +4505,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4548,12 +4534,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike
+    if before["name"] != span["name"]:
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="an agent"
@@ -4582,7 +4565,7 @@ def advise(spans):
         for n in {c["name"] for c in all_of}
     ]:
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4611,12 +4594,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="blocks of one's own"
@@ -4641,7 +4621,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4670,8 +4650,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = before["name"] == span["name"] and (before["key"] != span["key"] or span["key"] is None)
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] or span["key"] is None
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="a call that fails, and is made twice again"
@@ -4696,7 +4677,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4725,8 +4706,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = before["name"] == span["name"] and None not in (before["key"], span["key"])
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="5 calls one after the other"
@@ -4751,7 +4733,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) * (len(took_s) > 1)
@@ -4780,12 +4762,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="then both again"
@@ -4810,7 +4789,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in children + [None]:
+        for span in [*children, None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4839,15 +4818,12 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
-# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="an agent|5 calls one after the other|calls under two parents"
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="then both again|an agent|5 calls one after the other|calls under two parents"
 # All calls of a trace are one row.
 from collections import Counter, defaultdict
 from statistics import median
@@ -4870,7 +4846,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4899,12 +4875,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="what saves 80 ms"
@@ -4929,7 +4902,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -4954,12 +4927,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one slow call of 4"
@@ -4984,7 +4954,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5013,12 +4983,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one call of 0.48 s"
@@ -5043,7 +5010,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5072,12 +5039,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one slow call of 6"
@@ -5102,7 +5066,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5131,12 +5095,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one slow call within another"
@@ -5161,7 +5122,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5190,12 +5151,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="one that does not"
@@ -5220,7 +5178,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5249,12 +5207,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="3 of 10 calls"
@@ -5279,7 +5234,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5308,12 +5263,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="a single failure"
@@ -5338,7 +5290,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5367,12 +5319,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="2 failures of 30"
@@ -5397,7 +5346,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5426,12 +5375,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="3 of 10 calls"
@@ -5456,7 +5402,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5485,12 +5431,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="10 failures of 10"
@@ -5515,7 +5458,7 @@ def advise(spans):
         by_name[span["name"]].append(span)
     for children in below.values():
         row = []
-        for span in [each for each in children if each["id"] not in repeated] + [None]:
+        for span in [*(each for each in children if each["id"] not in repeated), None]:
             if row and not (span and follows(row[-1], span)):
                 took_s = [each["took_s"] for each in row]
                 saved["together", row[0]["name"]] += sum(took_s) - max(took_s)
@@ -5544,12 +5487,9 @@ def end_of(span):
 
 
 def follows(before, span):
-    is_alike = (
-        before["name"] == span["name"]
-        and before["key"] != span["key"]
-        and None not in (before["key"], span["key"])
-    )
-    return is_alike and span["begun_s"] >= end_of(before)
+    if before["name"] != span["name"] or span["begun_s"] < end_of(before):
+        return False
+    return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
 # %% name="check-6-4-3" tags=["check"] exercise="6.4.3"
@@ -5558,6 +5498,77 @@ check("6.4.3", advise)
 # %% name="help-6-4-3"
 # hint("6.4.3")
 # solution("6.4.3")
+
+# %% [markdown]
+# ### Stretch: before and after
+#
+# The report on the morning, then its advice followed: each question is asked once, and all of them at the same time. Beside your tracer,
+# if it is solved, the library's listens, and `bottlenecks` reports on its spans.
+
+# %% name="p4-better"
+from course_lib.debugging import Tracer, bottlenecks
+
+
+class BetterMorning(Morning):
+    async def aforward(self, questions):
+        asked = list(dict.fromkeys(questions))
+        replies = await asyncio.gather(*(self.answer.acall(question=question) for question in asked))
+        answers = dict(zip(asked, (reply.answer for reply in replies)))
+        return [answers[question] for question in questions]
+
+
+def as_dicts(spans):
+    """Make spans of OpenTelemetry into such as SpanTracer keeps."""
+    for span in spans:
+        begun_s, ended_s = span.start_time / 1e9, span.end_time / 1e9
+        parent = format(span.parent.span_id, "x") if span.parent else None
+        own = {"name": span.name, "id": format(span.context.span_id, "x"), "parent": parent}
+        yield {**own, "begun_s": begun_s, "took_s": ended_s - begun_s}
+
+
+# %% name="p4-before-and-after"
+traced = {}
+for program in (Morning(), BetterMorning()):
+    yours, name, begun_s = SpanTracer(), type(program).__name__, time.monotonic()
+    with dspy.context(lm=morning_model, callbacks=[yours]), Tracer(content=True) as theirs:
+        answers = await program.acall(questions=night)
+    print(f"{name}: {len(answers)} answers in {time.monotonic() - begun_s:.2f} s")
+    traced[name] = yours.spans or list(as_dicts(theirs.spans))
+    advice = (advise(yours.spans) if yours.spans else None) or []
+    print(*(f"  yours: {kind} {what}, saves {saves:.2f}" for kind, what, saves in advice), sep="\n")
+    print(*(f"  the library's: {each}" for each in bottlenecks(theirs.spans).advice), sep="\n")
+
+# %% name="p4-waterfall"
+import matplotlib.pyplot as plt
+
+
+def waterfall(axis, spans, title):
+    """Draw a bar a span: from left to right the time, from top to bottom in the order of their begin."""
+    ordered = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"]))
+    for row, span in enumerate(ordered):
+        begun_s = span["begun_s"] - ordered[0]["begun_s"]
+        axis.barh(
+            row,
+            max(span["took_s"], 0.002),
+            left=begun_s,
+            color="C1" if "LM" in span["name"] or "sim" in span["name"] else "C0",
+        )
+    axis.set(title=title, xlabel="seconds", yticks=range(len(ordered)))
+    axis.set_yticklabels([span["name"] for span in ordered], fontsize=6)
+    axis.invert_yaxis()
+
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharex=True, layout="constrained")
+for axis, (name, spans) in zip(axes, traced.items()):
+    waterfall(axis, spans, name)
+plot(
+    figure,
+    "Two waterfalls: in Morning the calls of the model follow one another; in BetterMorning there are three, at the same time",
+)
+
+# %% [markdown]
+# The advice of the report said what would be saved, and the second run shows how much it was. What is left is one call of the model, and for
+# that the report has no advice.
 
 # %% [markdown] name="end-4"
 # That was project 4. Stop here if you like: the next one needs nothing of it.

@@ -63,14 +63,14 @@ def notes_a_block(tracer_class: Any) -> None:
         pass
     expect_equal(early, ["search"], "spans while the block 'request' goes on", hint="Append it in `finally`.")
     outer, inner, other = (_named(tracer, name) for name in ("request", "search", "next"))
-    observed = [
+    places = [
         outer["parent"],
         inner["parent"] == outer["id"],
         other["parent"],
         inner["trace"] == outer["trace"],
     ]
     what = "parent of request; whether search is below it; parent of the next; whether search is of its trace"
-    expect_equal(observed, [None, True, None, True], what, hint=_VARIABLE)
+    expect_equal(places, [None, True, None, True], what, hint=_VARIABLE)
     apart = len({outer["id"], inner["id"], other["id"]}), outer["trace"] != other["trace"]
     expect_equal(apart, (3, True), "ids of three spans, and whether the next block begins a trace of its own")
     expect_equal([outer["error"], outer["key"]], [None, None], "error and key of a block of one's own")
@@ -401,8 +401,8 @@ PROFILE = Exercise(
         "the parent found there, or None.",
     ),
     checks=(profiles_what_nests, counts_time_once, clips_to_the_parent, draws_edges, tells_traces_apart),
-    why="Times of calls at the same time cannot be added; what their intervals cover can. So self times never "
-    "exceed the time that went by for one task, and the largest of them is where to look.",
+    why="Times of calls at the same time cannot be added; what their intervals cover can. So "
+    "self times never exceed the time that went by for one task, and the largest of them is where to look.",
 )
 
 Advice = set[tuple[str, str, float]]
@@ -582,6 +582,6 @@ REPORT = Exercise(
         *(leaves_the_healthy_alone, advises_a_cache, advises_together),
         *(finds_the_slow_one, advises_a_retry),
     ),
-    why="Each advice has its cause in the spans and a figure in seconds or answers, so it can be weighed, and "
-    "measured after it was followed. A report that always finds something is soon not read.",
+    why="Each advice has its cause in the spans and a figure in seconds or answers, so it can be "
+    "weighed, and measured after it was followed. A report that always finds something is soon not read.",
 )
