@@ -103,15 +103,16 @@ import asyncio
 
 
 class BoundedRunner:
+    ### BEGIN SOLUTION
+    ### STUB: def __init__(self, at_once, waiting):
+    ### STUB:     self.at_once, self.waiting = at_once, waiting
+    ### STUB:
+    ### STUB: async def run(self, call, within_s):
+    ### STUB:     ...
+    ### STUB:
+    ### STUB: async def ingest(self, documents, index, within_s):
+    ### STUB:     ...
     def __init__(self, at_once, waiting):
-        ### BEGIN SOLUTION
-        ### STUB: self.at_once, self.waiting = at_once, waiting
-        ### STUB:
-        ### STUB: async def run(self, call, within_s):
-        ### STUB:     ...
-        ### STUB:
-        ### STUB: async def ingest(self, documents, index, within_s):
-        ### STUB:     ...
         self.at_once, self.free = at_once, at_once + waiting
         self.slots = asyncio.Semaphore(at_once)
 
@@ -142,7 +143,8 @@ class BoundedRunner:
                 group.create_task(one(document))
                 await places.acquire()
         return failed
-        ### END SOLUTION
+
+    ### END SOLUTION
 
 
 # %% tags=["right"] exercise="6.3.1"
@@ -512,7 +514,7 @@ class BoundedRunner:
         return failed
 
 
-# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="after 1.1 s"
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="after 0.6 s"
 # The time begins anew with the call.
 import asyncio
 
@@ -885,7 +887,8 @@ if failed is not None:  # the exercise is solved
     print(f"indexed: {len(index_of)}, failed: {len(failed)}")
 
 # %% [markdown]
-# With two at once, all are indexed; the source is read as fast as that goes, and no faster.
+# With two at once, all are indexed; the source is read as fast as that goes, and no faster. (While an exercise is a stub, the cell below it
+# shows nothing.)
 #
 # ### Stage 3.2: an answer as a stream of events (12 minutes, hard)
 #
@@ -938,10 +941,10 @@ async def nothing(coroutine):
 
 
 # %% name="p3-naive-answer"
-washing = "How do I wash a down sleeping bag?"
+moved = "How do I change my delivery address?"
 begun_s = time.monotonic()
 with dspy.context(lm=lm.connect("sim-large@unhurried", cache=False)):
-    whole = await desk.Answer().acall(washing, context=await search(washing))
+    whole = await desk.Answer().acall(moved, context=await search(moved))
 print(f"something to read after {time.monotonic() - begun_s:.1f} s: {whole.answer[:60]}...")
 
 # %% [markdown]
@@ -1540,7 +1543,7 @@ check("6.3.2", stream_answer)
 
 # %% name="p3-yours-streams"
 with dspy.context(lm=lm.connect("sim-large@unhurried", cache=False)):
-    await told(stream_answer(washing, search))
+    await told(stream_answer(moved, search))
 
 # %% [markdown]
 # The passages are there at once, the first token long before the last.
@@ -1582,7 +1585,7 @@ for profile in ("half-streams", "silent", "down"):
     with dspy.context(lm=lm.connect(f"sim-large@{profile}", cache=False, num_retries=0)):
         try:
             async with asyncio.timeout(2):
-                async for piece in write(washing, await search(washing)):
+                async for piece in write(moved, await search(moved)):
                     shown += piece
         except Exception as error:
             how = type(error).__name__
@@ -2130,7 +2133,7 @@ check("6.3.3", answer_anyway)
 for profile in ("calm", "half-streams", "silent", "down"):
     print(profile)
     with dspy.context(lm=lm.connect(f"sim-large@{profile}", cache=False, num_retries=0)):
-        await told(answer_anyway(washing, search, lambda question: [], write, within_s=2))
+        await told(answer_anyway(moved, search, lambda question: [], write, within_s=2))
 
 # %% [markdown]
 # ### Stretch: the first token as load rises
@@ -2241,14 +2244,14 @@ plot(
 # %% name="p4-morning" tags=["needs"]
 import time
 
-lm.profile("morning", ttft_p50_ms=120)
+lm.profile("morning", speed_p50_tokens_per_s=300)
 morning_model = lm.connect("sim-large@morning", cache=False)
 night = [
     "How do I wash a down sleeping bag?",
-    "How long does a refund take?",
+    "How do I change my delivery address?",
     "How do I wash a down sleeping bag?",
-    "Which stove works in the cold?",
-    "How long does a refund take?",
+    "How do I dry a wet tent?",
+    "How do I change my delivery address?",
     "How do I wash a down sleeping bag?",
 ]
 
@@ -2298,13 +2301,14 @@ from dspy.utils.callback import BaseCallback
 
 
 class SpanTracer(BaseCallback):
+    ### BEGIN SOLUTION
+    ### STUB: def __init__(self):
+    ### STUB:     self.spans = []
+    ### STUB:
+    ### STUB: def span(self, name):
+    ### STUB:     ...
     def __init__(self):
         self.spans = []
-        ### BEGIN SOLUTION
-        ### STUB:
-        ### STUB:
-        ### STUB: def span(self, name):
-        ### STUB:     ...
         self.current, self.secret, self.begun = ContextVar("span", default=None), secrets.token_bytes(32), {}
 
     @contextmanager
@@ -4022,7 +4026,9 @@ check("6.4.2", profile)
 # %% name="p4-yours-profiles"
 if found := profile(together):  # the exercise is solved
     rows, edges = found
-    print(*rows.items(), *edges.items(), sep="\n")
+    for name, row in rows.items():
+        print(f"{name:8} {row['calls']} calls, {row['total_s']:.2f} s, {row['self_s']:.2f} s of its own")
+    print(edges)
 
 # %% [markdown]
 # ### Stage 4.3: advice that follows from the numbers (12 minutes, hard)
@@ -5567,8 +5573,8 @@ plot(
 )
 
 # %% [markdown]
-# The advice of the report said what would be saved, and the second run shows how much it was. What is left is one call of the model, and for
-# that the report has no advice.
+# What the two advices promise together is about what the second run saves. What is left is the time of one answer: nothing is repeated or
+# waits for another, so your report has nothing to say. The library's goes on to the model itself.
 
 # %% [markdown] name="end-4"
 # That was project 4. Stop here if you like: the next one needs nothing of it.

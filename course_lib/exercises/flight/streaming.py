@@ -131,15 +131,15 @@ async def ends_in_time(runner_class: Any) -> None:
     freed, is_over = _Calls(), asyncio.Event()
     tasks = [asyncio.ensure_future(runner.run(freed, _LONG_S))]
     await turns()
-    tasks.append(asyncio.ensure_future(runner.run(rest, 0.8)))
-    asyncio.get_running_loop().call_later(0.5, freed.may_end.set)
-    asyncio.get_running_loop().call_later(1.1, is_over.set)
+    tasks.append(asyncio.ensure_future(runner.run(rest, 0.5)))
+    asyncio.get_running_loop().call_later(0.4, freed.may_end.set)
+    asyncio.get_running_loop().call_later(0.6, is_over.set)
     await is_over.wait()
     await turns()
     observed = "ended" if tasks[1].done() else f"goes on, {rest.begun} begun"
     await _left(*tasks)
     expect_equal(
-        observed, "ended", "a call with within_s=0.8 that got its place after 0.5 s, after 1.1 s", hint=hint
+        observed, "ended", "a call with within_s=0.5 that got its place after 0.4 s, after 0.6 s", hint=hint
     )
     await _expect_free(runner, 1, 1, "after some ran out of time")
 
@@ -582,36 +582,27 @@ async def asks_only_with_passages(answer: Any) -> None:
 
 async def keeps_the_deadline(answer: Any) -> None:
     """End comes within within_s, the search and all pieces included, and what goes on is ended."""
-    await _expect_got(
-        answer,
-        _Search(_TEXTS),
-        _Write(0, "silence"),
-        ["answer"],
-        "events when write is silent, within_s=0.3",
-        within_s=0.3,
-    )
-    await _expect_got(
-        answer,
-        _Search(_TEXTS),
-        _Write(2, "silence"),
-        ["rest"],
-        "events when write falls silent, within_s=0.3",
-        within_s=0.3,
-    )
-    for search, write, what in (
-        (_Search(None), _Write(0, "silence"), "search and write hang"),
-        (_Search(_TEXTS), _Write(400, pause_s=0.05), "write goes on, a piece every 0.05 s"),
-    ):
+
+    async def ended(search: _Search, write: _Write, what: str) -> None:
         seen, is_over = _Seen(), asyncio.Event()
         reading = asyncio.create_task(seen.read(answer("Question?", search, lambda _: _KEPT, write, 0.9)))
         asyncio.get_running_loop().call_later(1.08, is_over.set)
         await is_over.wait()
         await turns()
-        ended = "ended" if reading.done() else "goes on"
+        state = "ended" if reading.done() else "goes on"
         await _left(reading)
         hint = "One end for all: a time by the loop's clock, and asyncio.timeout_at."
-        expect_equal(ended, "ended", f"a stream with within_s=0.9 after 1.08 s, where {what}", hint=hint)
+        expect_equal(state, "ended", f"a stream with within_s=0.9 after 1.08 s, where {what}", hint=hint)
         expect_equal(seen[-1][0], "End", f"the last event where {what}", hint=_ENDS)
+
+    silent, falls_silent = _Write(0, "silence"), _Write(2, "silence")
+    what = "events when write is silent after {} pieces, within_s=0.3"
+    await asyncio.gather(
+        _expect_got(answer, _Search(_TEXTS), silent, ["answer"], what.format(0), within_s=0.3),
+        _expect_got(answer, _Search(_TEXTS), falls_silent, ["rest"], what.format(2), within_s=0.3),
+        ended(_Search(None), _Write(0, "silence"), "search and write hang"),
+        ended(_Search(_TEXTS), _Write(400, pause_s=0.05), "write goes on, a piece every 0.05 s"),
+    )
 
 
 async def spares_a_slow_reader(answer: Any) -> None:
