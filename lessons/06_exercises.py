@@ -923,6 +923,7 @@ async def search(question):
     return [hit.article.chunk for hit in desk.search_articles(question, 3)]
 
 
+# %% name="p3-told" tags=["needs"]
 async def told(events):
     """Tell when the first event of each kind comes, and how many there are; nothing while the exercise is a stub."""
     begun_s, kinds = time.monotonic(), []
@@ -1587,7 +1588,7 @@ for profile in ("half-streams", "silent", "down"):
             async with asyncio.timeout(2):
                 async for piece in write(moved, await search(moved)):
                     shown += piece
-        except Exception as error:
+        except (dspy.LMError, TimeoutError) as error:
             how = type(error).__name__
     print(f"{profile:12} {time.monotonic() - begun_s:.1f} s, {how}: {shown!r}")
 
@@ -2147,22 +2148,13 @@ from course_lib.resilience import Bulkhead, BulkheadFull
 
 
 async def loaded(rate_per_s, run):
-    """Send questions for a second; return the times to the first token, to the end, and how many were refused."""
     server, first_s, whole_s, refused = asyncio.Semaphore(4), [], [], []
 
-    async def ask(delay_s):
-        await asyncio.sleep(delay_s)
+    async def ask(due_s):
+        await asyncio.sleep(due_s)
         begun_s = time.monotonic()
-
-        async def answer():
-            async with server:
-                await asyncio.sleep(0.02)
-                first_s.append(time.monotonic() - begun_s)
-                await asyncio.sleep(0.08)
-                whole_s.append(time.monotonic() - begun_s)
-
         try:
-            await run(answer)
+            await run(lambda: answered(server, first_s, whole_s, begun_s))
         except (Busy, BulkheadFull) as error:
             refused.append(error)
 
@@ -2170,48 +2162,43 @@ async def loaded(rate_per_s, run):
     return first_s, whole_s, refused
 
 
-# %% name="p3-load-table"
-async def taken_in(call):
-    return await call()
+async def answered(server, first_s, whole_s, begun_s):
+    async with server:
+        for seconds, kept in ((0.02, first_s), (0.08, whole_s)):
+            await asyncio.sleep(seconds)
+            kept.append(time.monotonic() - begun_s)
 
 
-async def ours(call, within_s, places):
-    async with asyncio.timeout(within_s), places:
-        return await call()
-
-
-async def is_solved():
-    return await BoundedRunner(1, 0).run(lambda: asyncio.sleep(0, "solved"), 5) == "solved"
-
-
+# %% name="p3-held-back"
 def held_back(is_yours):
     places = Bulkhead("the model", limit=4, waiting=4)
-    run = BoundedRunner(4, 4).run if is_yours else lambda call, within_s: ours(call, within_s, places)
-    return lambda call: run(call, 5)
+    run = BoundedRunner(4, 4).run if is_yours else lambda answer, within_s: ours(answer, within_s, places)
+    return lambda answer: run(answer, 5)
 
 
-rates, is_yours = (20, 40, 80), await is_solved()
-flown = await asyncio.gather(
-    *(loaded(rate, taken_in) for rate in rates), *(loaded(rate, held_back(is_yours)) for rate in rates)
-)
+async def ours(answer, within_s, places):
+    async with places:
+        await asyncio.wait_for(answer(), within_s)
+
+
+async def taken_in(answer):
+    await answer()
+
+
+is_yours = await BoundedRunner(1, 0).run(lambda: asyncio.sleep(0, "solved"), 5) == "solved"
 print("the runner is", "yours" if is_yours else "the library's")
-rows = []
-for (first_s, whole_s, refused), rate, how in zip(
-    flown, rates * 2, ["all taken in"] * 3 + ["with a runner"] * 3
-):
-    ends = {
-        f"{name} p{at}": percentile(values, at)
-        for name, values in (("first token", first_s), ("whole", whole_s))
-        for at in (50, 99)
-    }
-    rows.append(
-        {
-            "how": how,
-            "per s": rate,
-            **{name: f"{value:.2f} s" for name, value in ends.items()},
-            "refused": len(refused),
-        }
-    )
+
+# %% name="p3-load-table"
+rates, rows = (20, 40, 80), []
+ways = [(how, rate) for how in ("all taken in", "with a runner") for rate in rates]
+flown = await asyncio.gather(
+    *(loaded(rate, taken_in if how == "all taken in" else held_back(is_yours)) for how, rate in ways)
+)
+for (first_s, whole_s, refused), (how, rate) in zip(flown, ways):
+    row = {"how": how, "per s": rate}
+    for name, values in (("first token", first_s), ("whole", whole_s)):
+        row |= {f"{name} p{at}": f"{percentile(values, at):.2f} s" for at in (50, 99)}
+    rows.append({**row, "refused": len(refused)})
 table(rows)
 
 # %% name="p3-load-plot"
@@ -2246,14 +2233,9 @@ import time
 
 lm.profile("morning", speed_p50_tokens_per_s=300)
 morning_model = lm.connect("sim-large@morning", cache=False)
-night = [
-    "How do I wash a down sleeping bag?",
-    "How do I change my delivery address?",
-    "How do I wash a down sleeping bag?",
-    "How do I dry a wet tent?",
-    "How do I change my delivery address?",
-    "How do I wash a down sleeping bag?",
-]
+bag, tent = "How do I wash a down sleeping bag?", "How do I dry a wet tent?"
+moved = "How do I change my delivery address?"
+night = [bag, moved, bag, tent, moved, bag]
 
 
 class Morning(dspy.Module):
@@ -2402,7 +2384,7 @@ class SpanTracer(BaseCallback):
     def __init__(self):
         self.spans, self.traces, self.open, self.salt = [], {}, {}, uuid.uuid4().hex
 
-    def span(self, name):
+    def span(self, name, /):
         return Open(self, name)
 
     def start(self, call_id, name, inputs):
@@ -3401,48 +3383,14 @@ for span in tracer.spans:
 # `took_s` is not enough: the program below waits for three calls at the same time, and a sum says that it took longer than the clock.
 
 # %% name="p4-sums-lie" tags=["needs"]
-together = [
-    {
-        "name": "Morning",
-        "trace": "t",
-        "id": "a",
-        "parent": None,
-        "key": None,
-        "begun_s": 0.0,
-        "took_s": 0.5,
-        "error": None,
-    },
-    {
-        "name": "LM",
-        "trace": "t",
-        "id": "b",
-        "parent": "a",
-        "key": "1",
-        "begun_s": 0.1,
-        "took_s": 0.3,
-        "error": None,
-    },
-    {
-        "name": "LM",
-        "trace": "t",
-        "id": "c",
-        "parent": "a",
-        "key": "2",
-        "begun_s": 0.1,
-        "took_s": 0.3,
-        "error": None,
-    },
-    {
-        "name": "LM",
-        "trace": "t",
-        "id": "d",
-        "parent": "a",
-        "key": "3",
-        "begun_s": 0.2,
-        "took_s": 0.25,
-        "error": None,
-    },
+fields = "name", "trace", "id", "parent", "key", "begun_s", "took_s", "error"
+values = [
+    ("Morning", "t", "a", None, None, 0.0, 0.5, None),
+    ("LM", "t", "b", "a", "1", 0.1, 0.3, None),
+    ("LM", "t", "c", "a", "2", 0.1, 0.3, None),
+    ("LM", "t", "d", "a", "3", 0.2, 0.25, None),
 ]
+together = [dict(zip(fields, each)) for each in values]
 whole, *parts = (span["took_s"] for span in together)
 print(
     f"Morning took {whole} s, its calls {sum(parts):.2f} s; so it did {whole - sum(parts):.2f} s of work itself?"
@@ -5525,11 +5473,10 @@ class BetterMorning(Morning):
 
 def as_dicts(spans):
     """Make spans of OpenTelemetry into such as SpanTracer keeps."""
-    for span in spans:
-        begun_s, ended_s = span.start_time / 1e9, span.end_time / 1e9
-        parent = format(span.parent.span_id, "x") if span.parent else None
-        own = {"name": span.name, "id": format(span.context.span_id, "x"), "parent": parent}
-        yield {**own, "begun_s": begun_s, "took_s": ended_s - begun_s}
+    for each in spans:
+        begun_s, parent = each.start_time / 1e9, each.parent and format(each.parent.span_id, "x")
+        own = {"name": each.name, "id": format(each.context.span_id, "x"), "parent": parent}
+        yield {**own, "begun_s": begun_s, "took_s": each.end_time / 1e9 - begun_s}
 
 
 # %% name="p4-before-and-after"
@@ -5549,21 +5496,19 @@ import matplotlib.pyplot as plt
 
 
 def waterfall(axis, spans, title):
-    """Draw a bar a span: from left to right the time, from top to bottom in the order of their begin."""
-    ordered = sorted(spans, key=lambda span: (span["begun_s"], -span["took_s"]))
+    """Draw a bar a span of more than 10 ms, in the order of their begin."""
+    ordered = sorted(
+        (each for each in spans if each["took_s"] > 0.01), key=lambda span: (span["begun_s"], -span["took_s"])
+    )
     for row, span in enumerate(ordered):
-        begun_s = span["begun_s"] - ordered[0]["begun_s"]
-        axis.barh(
-            row,
-            max(span["took_s"], 0.002),
-            left=begun_s,
-            color="C1" if "LM" in span["name"] or "sim" in span["name"] else "C0",
-        )
+        color = "C1" if span["name"].startswith(("LM", "chat")) else "C0"
+        axis.barh(row, span["took_s"], left=span["begun_s"] - ordered[0]["begun_s"], color=color)
     axis.set(title=title, xlabel="seconds", yticks=range(len(ordered)))
     axis.set_yticklabels([span["name"] for span in ordered], fontsize=6)
     axis.invert_yaxis()
 
 
+# %% name="p4-waterfalls"
 figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharex=True, layout="constrained")
 for axis, (name, spans) in zip(axes, traced.items()):
     waterfall(axis, spans, name)
