@@ -2231,6 +2231,8 @@ plot(
 # %% name="p4-morning" tags=["needs"]
 import time
 
+from dspy.utils.callback import BaseCallback
+
 lm.profile("morning", speed_p50_tokens_per_s=300)
 morning_model = lm.connect("sim-large@morning", cache=False)
 bag, tent = "How do I wash a down sleeping bag?", "How do I dry a wet tent?"
@@ -2271,15 +2273,12 @@ print(f"{len(answers)} answers in {time.monotonic() - begun_s:.2f} s")
 #   in another tracer.
 # - Nothing of inputs, answers and messages of errors is kept.
 
-# %% name="p4-callback" tags=["needs"]
 # %% name="ex-6-4-1" tags=["exercise"] exercise="6.4.1"
 import hmac
 import secrets
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-
-from dspy.utils.callback import BaseCallback
 
 
 class SpanTracer(BaseCallback):
