@@ -230,13 +230,12 @@ async def knows_equal_calls(tracer_class: Any) -> None:
         for name in ("Desk", "stock"):
             each = [span["key"] for span in tracer.spans if span["name"] == name]
             same = len(each) == 3 and each[0] == each[1] != each[2] and None not in each
-            expect(
-                same,
-                f"keys of 3 calls of {name}, the first two alike",
-                observed=show(each),
-                expected="a, a, b",
-            )
+            what = f"keys of 3 calls of {name}, the first two alike"
+            expect(same, what, observed=show(each), expected="a, a, b")
             keys += each[:1]
+        each = [span["key"] for span in tracer.spans if span["name"] == "LM"]
+        different = len({*each} - {None})
+        expect_equal(different, 4, "different keys of 6 calls of a model, of which two are repeated")
     hint = "hmac.new(secret, repr(inputs).encode(), 'sha256'), with a secret of the tracer's own."
     expect(not set(keys[:2]) & set(keys[2:]), "keys of the same call in two tracers", observed="the same",
            expected="others: who has a list of tickets could find out which it was", hint=hint)  # fmt: skip
@@ -451,7 +450,8 @@ def leaves_the_healthy_alone(advise: Any) -> None:
     )
     own = [three, *_line("step", [None] * 5, 150, three)]
     _expect_advice(advise, own, set(), "blocks of one's own, without a key", hint)
-    little = [root, *_line("LM", "ab", 80, root), *_line("Cheap", "aa", 30, root, 500)]
+    small = [_span("Tool", 10 * each, 90 if each == 0 else 5, root, key=f"{each}") for each in range(6)]
+    little = [root, *small, *_line("LM", "ab", 80, root, 200), *_line("Cheap", "aa", 30, root, 500)]
     _expect_advice(advise, little, set(), "what saves 80 ms and 30 ms of 2 s", hint)
     _expect_advice(advise, [], set(), "no spans", hint)
 
