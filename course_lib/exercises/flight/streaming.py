@@ -58,6 +58,15 @@ def _begun(runner: Any, call: Any, count: int) -> _Tasks:
     return [asyncio.ensure_future(runner.run(call, _LONG_S)) for _ in range(count)]
 
 
+async def _after(seconds: float) -> None:
+    """Wait by the clock of the loop, then let everything happen that is due, and nothing that is not."""
+    is_over = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, is_over.set)
+    await is_over.wait()
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
 async def _left(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
@@ -90,10 +99,11 @@ async def refuses_the_rest(runner_class: Any) -> None:
 
 async def hands_through(runner_class: Any) -> None:
     """What a call returns, and the very error that it raises, comes out of run; its place is free then."""
-    runner = runner_class(1, 0)
+    runner, made = runner_class(1, 0), list[object]()
     for end in (f"answer {random.random()}", None, LookupError("gone"), TimeoutError("own"), Busy("own")):
 
         async def call(end: object = end) -> object:
+            made.append(end)
             await asyncio.sleep(0)
             if isinstance(end, Exception):
                 raise end
@@ -104,6 +114,7 @@ async def hands_through(runner_class: Any) -> None:
         got = task.exception() or task.result() if task.done() else "it still waits"
         itself = f"{end!r} itself"
         expect(got is end, "what comes out of run", observed=show(got), expected=itself, hint=_FREE)
+    expect_equal(len(made), 5, "calls made in five runs, of which three raised")
 
 
 async def ends_in_time(runner_class: Any) -> None:
@@ -117,14 +128,12 @@ async def ends_in_time(runner_class: Any) -> None:
     await expect_end(first, "TimeoutError", "a call that goes on, within_s=0.3", hint=hint)
     seen = f"{held.cancelled} of 1 cancelled, {late.begun} begun late"
     expect_equal(seen, "1 of 1 cancelled, 0 begun late", "calls whose time was over", hint=_TASK)
-    freed, is_over = _Calls(), asyncio.Event()
+    freed = _Calls()
     tasks = [asyncio.ensure_future(runner.run(freed, _LONG_S))]
     await turns()
     tasks.append(asyncio.ensure_future(runner.run(rest, 0.5)))
     asyncio.get_running_loop().call_later(0.4, freed.may_end.set)
-    asyncio.get_running_loop().call_later(0.6, is_over.set)
-    await is_over.wait()
-    await turns()
+    await _after(0.6)
     observed = "ended" if tasks[1].done() else f"goes on, {rest.begun} begun"
     await _left(*tasks)
     what = "a call with within_s=0.5 that got its place after 0.4 s, after 0.6 s"
@@ -169,6 +178,11 @@ async def takes_what_it_can_hold(runner_class: Any) -> None:
         expect_equal(calls.now, at_once, f"{what}: those that are indexed at the same time", hint=hint)
         expected, most = f"at most {at_once + waiting}", source.taken <= at_once + waiting
         expect(most, f"{what}: taken while none is done", observed=source.taken, expected=expected, hint=hint)
+        other = _Calls(may_end=True)
+        beside = _begun(runner, other, 1)
+        await turns()
+        expect_equal(other.begun, 0, f"{what}: calls of run() begun beside it", hint="It goes through run.")
+        await _left(*beside)
         calls.may_end.set()
         await expect_end(task, "returned []", f"{what}: what it returns when none failed")
         expect(calls.seen == Counter(source.names), f"{what}: how often each was indexed",
@@ -514,47 +528,31 @@ async def is_whole_when_all_works(answer: Any) -> None:
 
 async def searches_elsewhere(answer: Any) -> None:
     """If the search fails, or takes a third of the time, the passages are kept's, and "search" is missing."""
-    for texts in (OSError("no database"), RuntimeError("pool closed"), TimeoutError("too slow")):
-        await _expect_got(
-            answer, _Search(texts), _Write(), ["search"], f"events when search raises {texts!r}"
-        )
-    search = _Search(None)
-    await _expect_got(
-        answer, search, _Write(), ["search"], "events when search hangs, within_s=0.6", within_s=0.6
-    )
-    expect(
-        search.cancelled,
-        "a search that hangs",
-        observed="it goes on",
-        expected="cancelled",
-        hint="asyncio.timeout(within_s / 3)",
-    )
+    for error in (OSError("no database"), RuntimeError("pool closed"), TimeoutError("too slow")):
+        what = f"events when search raises {error!r}"
+        await _expect_got(answer, _Search(error), _Write(), ["search"], what)
+    search, what = _Search(None), "events when search hangs, within_s=0.6"
+    await _expect_got(answer, search, _Write(), ["search"], what, within_s=0.6)
+    expect_equal(search.cancelled, True, "whether a search that hangs is cancelled", hint=_THIRD)
+    seen = _Seen()
+    reading = asyncio.create_task(seen.read(answer("?", _Search(None), lambda _: _KEPT, _Write(), 0.9)))
+    await _after(0.37)
+    came = seen.kinds
+    await _left(reading)
+    expect(came != "nothing", "a search that hangs, within_s=0.9, after 0.37 s", observed=came,
+           expected="Passages", hint=_THIRD)  # fmt: skip
 
 
 async def tells_what_is_missing(answer: Any) -> None:
     """What is missing is "answer" if no token came, "rest" if it broke off; no error comes out."""
+    found = _Search(_TEXTS)
     for error in (RuntimeError("500"), dspy.LMTransportError("cut"), TimeoutError("no bytes")):
-        await _expect_got(
-            answer,
-            _Search(_TEXTS),
-            _Write(0, error),
-            ["answer"],
-            f"events when write raises {type(error).__name__} at once",
-        )
-        await _expect_got(
-            answer,
-            _Search(_TEXTS),
-            _Write(4, error),
-            ["rest"],
-            f"events when write raises {type(error).__name__} after 4 pieces",
-        )
-    await _expect_got(
-        answer, _Search(_TEXTS), _Write(0), ["answer"], "events when write ends without a piece"
-    )
-    both = ["search", "answer"]
-    await _expect_got(
-        answer, _Search(OSError("gone")), _Write(0, OSError("gone")), both, "events when both fail"
-    )
+        what = f"events when write raises {type(error).__name__}"
+        await _expect_got(answer, found, _Write(0, error), ["answer"], f"{what} at once")
+        await _expect_got(answer, found, _Write(4, error), ["rest"], f"{what} after 4 pieces")
+    await _expect_got(answer, found, _Write(0), ["answer"], "events when write ends without a piece")
+    both, gone = ["search", "answer"], OSError("gone")
+    await _expect_got(answer, _Search(gone), _Write(0, gone), both, "events when both fail")
 
 
 async def asks_only_with_passages(answer: Any) -> None:
@@ -568,15 +566,13 @@ async def keeps_the_deadline(answer: Any) -> None:
     """End comes within within_s, the search and all pieces included, and what goes on is ended."""
 
     async def ended(search: _Search, write: _Write, what: str) -> None:
-        seen, is_over = _Seen(), asyncio.Event()
+        seen = _Seen()
         reading = asyncio.create_task(seen.read(answer("Question?", search, lambda _: _KEPT, write, 0.9)))
-        asyncio.get_running_loop().call_later(1.08, is_over.set)
-        await is_over.wait()
-        await turns()
+        await _after(1.0)
         state = "ended" if reading.done() else "goes on"
         await _left(reading)
         hint = "One end for all: a time by the loop's clock, and asyncio.timeout_at."
-        expect_equal(state, "ended", f"a stream with within_s=0.9 after 1.08 s, where {what}", hint=hint)
+        expect_equal(state, "ended", f"a stream with within_s=0.9 after 1 s, where {what}", hint=hint)
         expect_equal(seen[-1][0], "End", f"the last event where {what}", hint=_ENDS)
 
     silent, falls_silent = _Write(0, "silence"), _Write(2, "silence")
@@ -638,6 +634,7 @@ async def stops_when_left(answer: Any) -> None:
 
 
 _ENDS = "Errors of search and write are caught, and the one End says what the reader does not have."
+_THIRD = "`async with asyncio.timeout(within_s / 3):` around the search alone."
 _CLOSE = "`finally: await pieces.aclose()` ends what is still being written."
 
 DEGRADED = Exercise(
