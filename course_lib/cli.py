@@ -258,6 +258,77 @@ def export(
     typer.echo(f"Wrote {_shown(to)}: no name, no path and no code of yours is in it.\n{notes}".rstrip())
 
 
+@app.command()
+def flight(
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="another seed, another script")] = 7,
+    to_json: Annotated[
+        Path | None,
+        typer.Option("--json", dir_okay=False, writable=True, help="a file for all that was seen"),
+    ] = None,
+    to_html: Annotated[
+        Path | None, typer.Option("--html", dir_okay=False, writable=True, help="a file for the scorecard")
+    ] = None,
+    to_certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", dir_okay=False, writable=True, help="a page to print: what was passed"),
+    ] = None,
+    name: Annotated[str, typer.Option(help="whom the certificate names; nobody without it")] = "",
+    program: Annotated[
+        str, typer.Option(help="a DSPy program of your own to fly instead, my_module:MyProgram")
+    ] = "",
+    inputs: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="its inputs: a JSON object of its fields a line")
+    ] = None,
+    gates: Annotated[bool, typer.Option(help="measure the quality gates too, ten seconds")] = True,
+) -> None:
+    """Fly the system, or a program of your own, through 90 seconds of faults; print the scorecard.
+
+    Exit code 0: every level holds; 1: one does not; 2: an argument is wrong. Progress is told on stderr.
+
+    Example: course flight --seed 7 --html scorecard.html
+    """
+    from dataclasses import replace
+
+    from course_lib.flight import byo, report
+    from course_lib.flight.flying import fly
+    from course_lib.flight.gates import measured
+    from course_lib.flight.program import ProgramError
+
+    if bool(program) != bool(inputs):
+        raise typer.BadParameter("--program and --inputs go together; give both, or none")
+    if program and to_certificate:
+        raise typer.BadParameter("a certificate is for a flight of the system; leave out --program")
+    if inputs:
+        try:
+            flown = byo.fly_program(program, inputs, seed=seed, on_tick=_told)
+        except ProgramError as error:
+            raise typer.BadParameter(str(error)) from None
+    else:
+        flown = fly(seed=seed, on_tick=report.Telling(_told))
+        if gates:
+            _told("the quality gates are measured")
+            flown = replace(flown, gates=measured())
+    typer.echo(report.as_text(flown))
+    if to_json:
+        write_whole(to_json.absolute(), report.as_json(flown))
+    if to_html:
+        write_whole(to_html.absolute(), report.as_html(flown))
+    if to_certificate:
+        write_whole(to_certificate.absolute(), report.certificate(flown, exercises=_passed(), name=name))
+    raise typer.Exit(0 if flown.holds else 1)
+
+
+def _told(words: str) -> None:
+    typer.echo(words, err=True)
+
+
+def _passed() -> list[str]:
+    from course_lib.exercises.engine import progress, registry
+
+    events = progress.read()
+    return [each for each in registry.known() if progress.standing(events, each).state == "passed"]
+
+
 @audit.command()
 def verify(
     head: Annotated[

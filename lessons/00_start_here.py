@@ -500,7 +500,7 @@ check("0.1", sort_ticket)
 #
 # A DSPy program is the frame *Application*, with your modules and an optimizer in it. Around it stands what production asks for, and each
 # of those boxes is built in one of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks
-# without it, and where it is built. Notebooks 01 to 05 are here; those marked *in preparation* follow.
+# without it, and where it is built.
 
 # %% name="architecture"
 from course_lib.labs import architecture
@@ -521,8 +521,7 @@ names_table()
 # %% [markdown]
 # ### An index of the chapter
 #
-# What books list under *advanced topics*, and where each is measured or built here. Section 6 (the flight test) is in
-# preparation.
+# What books list under *advanced topics*, and where each is measured or built here.
 #
 # | topic | | where |
 # | --- | --- | --- |
@@ -555,7 +554,7 @@ names_table()
 # | **Testing** | unit, integration, performance, chaos, security tests | [04, part 7](04_debugging.ipynb#7.-Testing) |
 # | | failures on purpose | [part 3 here](#What-breaks-in-production), and in every notebook under *What breaks in production* |
 # | **Quality** | coverage, reliability of tests | [04, part 7](04_debugging.ipynb#7.-Testing) |
-# | | benchmarks, security scores | section 6 |
+# | | benchmarks, security scores | the scorecard of a whole system: [06, project 7](06_exercises.ipynb#Project-7:-The-flight) |
 # | **Four phases** | design, implement, test, deploy | below; used at the end of every notebook |
 #
 # ### The workflow

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from course_lib import desk
@@ -29,7 +30,7 @@ def course(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_command_has_help_with_an_example():
-    learner, maintainer = "diff doctor export lab lm reset setup update", "build proof"
+    learner, maintainer = "diff doctor export flight lab lm reset setup update", "build proof"
     service = "audit-verify config-check replica serve worker"
     releases = " ".join(f"release-{each}" for each in ["register", "status", "check", "promote", "rollback"])
     known = f"{learner} {maintainer} {service} {releases}"
@@ -104,3 +105,38 @@ def test_a_release_is_gated_by_an_exit_code(tmp_path: Path):
     assert (refused.exit_code, undecided.exit_code) == (1, 3)
     assert "triage worse: refuse; it is worse" in refused.output
     assert isinstance(unknown.exception, RegistryError)
+
+
+def test_a_flight_with_a_wrong_argument_ends_with_2_and_says_which(tmp_path: Path):
+    """The last one starts a process that imports DSPy."""
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"question": "a"}')
+    commands = {
+        ("--program", "a:B"): "go together",
+        ("--seed", "-1"): "--seed",
+        ("--html", str(tmp_path)): "is a directory",
+        ("--program", "a:B", "--inputs", str(tmp_path / "none")): "cannot be read",
+        ("--program", "a:B", "--inputs", str(lines), "--certificate", "c"): "leave out --program",
+        ("--program", "no_such:B", "--inputs", str(lines)): "no module 'no_such'",
+    }
+
+    for words, expected in commands.items():
+        ended = CliRunner().invoke(app, ["flight", *words])
+
+        assert ended.exit_code == 2, ended.output
+        assert expected in " ".join(ended.output.replace("\u2502", " ").split()), ended.output
+
+
+@pytest.mark.soak
+def test_a_flight_ends_with_0_when_every_level_holds_and_writes_its_files(work: Path, tmp_path: Path):
+    """Flies the whole of it, some two minutes."""
+    names = {"--json": "flown.json", "--html": "scorecard.html", "--certificate": "certificate.html"}
+    options = [word for option, name in names.items() for word in (option, str(tmp_path / name))]
+
+    ended = CliRunner().invoke(app, ["flight", *options, "--name", "Ada"])
+
+    assert ended.exit_code == 0, ended.output
+    assert sorted(path.name for path in tmp_path.iterdir() if path != work) == sorted(names.values())
+    assert json.loads((tmp_path / "flown.json").read_text())["holds"] is True
+    assert "Ada" in (tmp_path / "certificate.html").read_text()
+    assert "All 9 service levels hold, and all 4 quality gates." in ended.output

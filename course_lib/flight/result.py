@@ -72,11 +72,13 @@ class Flown:
     versions: dict[str, str]
     """Of Python, DSPy and the course."""
     parts: dict[str, str]
-    """By the part's name: "ours", or the class of the learner's own."""
+    """By the part's name: "ours" or "yours"."""
     scenes: list[Scene]
     seen: list[Seen]
     levels: list[Level]
     gates: list[Gate] = field(default_factory=list)
+    helps: list[str] = field(default_factory=list)
+    """What would have helped a program of one's own, that which gains most first."""
 
     @property
     def holds(self) -> bool:

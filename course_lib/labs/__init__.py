@@ -13,6 +13,7 @@
 - `streaming_race`: one question asked whole and as a stream, live (03, part 4)
 - `trace_viewer`: a run's spans as a tree and a waterfall, with prompt, reply and cost of each (04, part 3)
 - `mission_control`: load on the running service, faults at a button, and who notices, live (05, part 5)
+- `flight_lab`, `scorecard`: a flight while it flies, and what it was like (06, project 7)
 """
 
 import lazy_loader

@@ -1,6 +1,7 @@
 from .adapter_xray import xray
 from .architecture_view import architecture
 from .cache_explorer_view import cache_explorer
+from .flight_view import flight_lab, scorecard
 from .mission_control_view import mission_control
 from .names import names_table
 from .progress_board import board
@@ -15,10 +16,12 @@ __all__ = [
     "architecture",
     "board",
     "cache_explorer",
+    "flight_lab",
     "meter",
     "mission_control",
     "names_table",
     "plot",
+    "scorecard",
     "self_test",
     "show_messages",
     "streaming_race",

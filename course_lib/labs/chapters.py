@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from course_lib.paths import NOTEBOOKS
-
 CHAPTERS = {
     "00": ("00_start_here.ipynb", "Start here"),
     "01": ("01_adapters.ipynb", "Adapters and tools"),
@@ -28,10 +26,9 @@ def link(number: str) -> str | None:
 
 
 def label(number: str) -> str:
-    """Return a notebook's number and title, and whether the course has it yet.
+    """Return a notebook's number and title.
 
     >>> label("02")
     '02 Caching and performance'
     """
-    file, title = CHAPTERS[number]
-    return f"{number} {title}" + ("" if (NOTEBOOKS / file).exists() else " (in preparation)")
+    return f"{number} {CHAPTERS[number][1]}"

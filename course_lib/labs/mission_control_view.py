@@ -22,10 +22,10 @@ from course_lib.deployment import Stack, running_stack
 from course_lib.errors import CourseError
 from course_lib.labs.mission_load import GOOD, PARTS, PERCENTILES, Load, Run, percentiles_ms
 from course_lib.labs.reading import INK, Rendered, table
-from course_lib.labs.strips import Band, drawn
 from course_lib.labs.widget import Lab, choice
 from course_lib.lm.client import own_profiles
 from course_lib.lm.profiles import as_values, split_model
+from course_lib.measure.strips import Band, drawn
 
 RATES_PER_S = (5, 10, 30)
 USUAL = "as before"

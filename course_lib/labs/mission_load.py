@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from course_lib import desk
 from course_lib.deployment import Stack
-from course_lib.labs.strips import Band, Tick
+from course_lib.measure.strips import Band, Tick
 
 GOOD = ("answered", "from cache")
 BREAKERS = ("model breaker open", "Redis breaker open")

@@ -19,8 +19,8 @@ from course_lib.errors import CourseError
 from course_lib.labs import mission_control
 from course_lib.labs.mission_control_view import OWN_PARTS, MissionControl, Script, show
 from course_lib.labs.mission_load import BREAKERS, Answer, Run
-from course_lib.labs.strips import Band, drawn
 from course_lib.lm.client import own_profiles
+from course_lib.measure.strips import Band, drawn
 
 pytestmark = pytest.mark.anyio
 

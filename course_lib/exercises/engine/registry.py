@@ -106,7 +106,7 @@ class Exercise:
     why: str
     """Why our solution is the way it is; shown with it."""
     id: str = ""
-    """Section and number, "2.3", or section, project and stage, "6.2.3". `get` fills it in, from EXERCISES."""
+    """Section and number, "2.3", or section, project and stage, "6.2.3"; `get` fills it in."""
     lesson: str = ""
     """The lesson's id, which is also its file name: "02_caching". `get` fills it in, from SECTIONS."""
     deadline_s: float = 10.0

@@ -9,6 +9,6 @@ STREAMING = "streaming:RUNNER", "streaming:STREAM", "streaming:DEGRADED"
 TOOLKIT = "toolkit:TRACER", "toolkit:PROFILE", "toolkit:REPORT"
 KUBERNETES: tuple[str, ...] = ()
 MONITORING: tuple[str, ...] = ()
-SYSTEM: tuple[str, ...] = ()
+SYSTEM = "assembled:REPLY", "assembled:HANDLE", "assembled:CANARY"
 EXERCISES = DATABASE, LEVELS, STREAMING, TOOLKIT, KUBERNETES, MONITORING, SYSTEM
 """The stages of each project, in their order: "module:NAME"."""

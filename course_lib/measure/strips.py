@@ -39,11 +39,20 @@ class Band:
 
 
 def drawn(
-    ticks: Sequence[Tick], strips: Mapping[str, Sequence[str]], bands: Sequence[Band], *, label: str
+    ticks: Sequence[Tick],
+    strips: Mapping[str, Sequence[str]],
+    bands: Sequence[Band],
+    *,
+    label: str,
+    shown_s: float = SHOWN_S,
 ) -> str:
-    """Return the last seconds as SVG; `label` says in words what is seen. "ms" in a title: logarithmic."""
+    """Return the last seconds as SVG; `label` says in words what is seen. "ms" in a title: logarithmic.
+
+    With an infinite `shown_s` it is all that was, and the key has no latest values.
+    """
     end = max(ticks[-1]["at_s"], 5.0)
-    begin = max(0.0, end - SHOWN_S)
+    begin = max(0.0, end - shown_s)
+    every_s = 5 if end - begin <= 2 * SHOWN_S else 10
     height = _TOP + _STEP * len(strips)
 
     def x(second: float) -> float:
@@ -60,8 +69,8 @@ def drawn(
     places = [x(tick["at_s"]) for tick in shown]
     for number, (title, names) in enumerate(strips.items()):
         values = {name: [tick.get(name, 0.0) for tick in shown] for name in names}
-        parts += _strip(title, values, places, _TOP + _STEP * number)
-    for second in range(math.ceil(begin / 5) * 5, math.floor(end) + 1, 5):
+        parts += _strip(title, values, places, _TOP + _STEP * number, math.isinf(shown_s))
+    for second in range(math.ceil(begin / every_s) * every_s, math.floor(end) + 1, every_s):
         parts.append(_text(x(second), height - 6, f"{second} s", "middle"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
@@ -70,7 +79,9 @@ def drawn(
     )
 
 
-def _strip(title: str, lines: Mapping[str, Sequence[float]], places: Sequence[float], top: int) -> list[str]:
+def _strip(
+    title: str, lines: Mapping[str, Sequence[float]], places: Sequence[float], top: int, is_past: bool
+) -> list[str]:
     is_log, base = "ms" in title.split(), top + 18 + _HIGH
     title += ", logarithmic" if is_log else ""
     at = _LEFT + 15.0 + 7 * len(title)
@@ -87,7 +98,7 @@ def _strip(title: str, lines: Mapping[str, Sequence[float]], places: Sequence[fl
     marks = [*(mark for mark in marks if share(mark) < 0.8), most]  # one below the other
     parts += [_text(_LEFT - 6, base + 4 - _HIGH * share(mark), f"{mark:g}", "end") for mark in marks]
     for look, (name, values) in enumerate(lines.items()):
-        words = name if math.isnan(values[-1]) else f"{name} {values[-1]:.0f}"
+        words = name if is_past or math.isnan(values[-1]) else f"{name} {values[-1]:.0f}"
         parts.append(_path(zip(places, [base - _HIGH * share(value) for value in values], strict=True), look))
         parts.append(_path([(at, top + 6), (at + 26, top + 6)], look) + _text(at + 31, top + 10, words))
         at += 46 + 6.2 * len(words)

@@ -1,0 +1,290 @@
+"""The flight: a system on real servers, what the script sends, what the script breaks, and what was seen.
+
+Main path: fly(seed=7) -> Flown; `await flying(seed=7)` where an event loop runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from course_lib import desk, lm
+from course_lib.concurrency import tasks
+from course_lib.flight.jobs import WorkerProcess, outbox
+from course_lib.flight.leaks import texts_of_redis
+from course_lib.flight.levels import MECHANISMS, Observed, judged
+from course_lib.flight.parts import Job, Made, Parts, Reply, Servers, System
+from course_lib.flight.reference import ours
+from course_lib.flight.result import Flown, Seen
+from course_lib.flight.script import JOBS, MAIN, OTHER, Plan, Sent, Weather, plan
+from course_lib.flight.system import Desk
+from course_lib.services import running_postgres, running_redis
+from course_lib.services.server import Server
+
+MODELS = "sim-large@flight-main", "sim-small@flight-other"
+_TABLE = """
+create table articles (
+    id text primary key, title text, body text, keywords text,
+    words tsvector generated always as (
+        setweight(to_tsvector('english', title || ' ' || keywords), 'A') || to_tsvector('english', body)
+    ) stored
+)
+"""
+OURS = Parts()
+_GIVE_UP_S = 30.0
+_DRAIN_S = 10.0
+
+
+@dataclass
+class Tick:
+    """How far a flight is; the same object each time."""
+
+    at_s: float = 0.0
+    scene: str = ""
+    seen: list[Seen] = field(default_factory=list)
+    """What has ended so far, in that order."""
+
+
+def fly(parts: Parts = OURS, **options: Any) -> Flown:
+    """Fly, and wait; `options` are those of flying()."""
+    with ThreadPoolExecutor(1, "flight") as thread:  # a loop may be running here already
+        return thread.submit(lambda: asyncio.run(flying(parts, **options))).result()
+
+
+async def flying(
+    parts: Parts = OURS,
+    *,
+    seed: int = 7,
+    only: Collection[str] = (),
+    off: Collection[str] = (),
+    on_tick: Callable[[Tick], object] | None = None,
+) -> Flown:
+    """Fly a system through the script and judge it.
+
+    Args:
+        parts: what it is assembled from.
+        seed: of the script.
+        only: names of scenes for a short flight: a short calm, and these.
+        off: mechanisms of our parts that are switched off.
+        on_tick: called twice a second in the flight's thread.
+
+    Raises:
+        ScriptError: there is no such scene.
+        ValueError: there is no such mechanism.
+        ServerError, EndpointError: a server cannot be started.
+    """
+    if unknown := sorted(set(off) - MECHANISMS.keys()):
+        raise ValueError(f"no mechanism {unknown[0]!r}; there are {', '.join(MECHANISMS)}")
+    script_ = plan(seed, only)
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+    async with _on_the_ground(parts, frozenset(off), script_) as flight:
+        observed = await flight.fly(on_tick)
+    return Flown(
+        seed=seed,
+        began=began,
+        versions={
+            "python": platform.python_version(),
+            "dspy": version("dspy"),
+            "course": version("advanced-dspy-course"),
+        },
+        parts={
+            name: "ours" if getattr(parts, name) is None else "yours"
+            for name in (each.name for each in fields(Parts))
+        },
+        scenes=list(script_.scenes),
+        seen=observed.seen,
+        levels=judged(observed),
+    )
+
+
+@asynccontextmanager
+async def _on_the_ground(parts: Parts, off: frozenset[str], script_: Plan) -> AsyncIterator[_Flight]:
+    """Start servers, parts, system and worker; all are gone afterwards."""
+    temporary = Path(tempfile.gettempdir())
+    with (
+        running_redis(temporary) as kept,
+        running_redis(temporary, durable=True) as queue,
+        running_postgres(temporary) as database,
+    ):
+        folder = queue.folder / "flight"  # goes with the server, however this process ends
+        folder.mkdir()
+        servers = Servers(kept.url, database.url, folder, queue.url)
+        for name, values in (("main", MAIN), ("other", OTHER), ("jobs", JOBS)):
+            lm.profile(f"flight-{name}", seed=script_.seed, **values)
+        _write_articles(database.url)
+        makers = {
+            each.name: getattr(parts, each.name) or getattr(ours(off), each.name) for each in fields(Parts)
+        }
+        async with AsyncExitStack() as stack:
+            worker = None
+            if any(isinstance(each.what, Job) for each in script_.sent):
+                worker = stack.enter_context(WorkerProcess(makers["worker"], servers))
+            names = [each.name for each in fields(Made) if each.name != "models"]
+            made = Made(
+                models=tuple(lm.connect(name, cache=False, num_retries=0) for name in MODELS),
+                **{name: await _entered(stack, makers[name](servers)) for name in names},
+            )
+            make = makers["system"] or partial(Desk, off=off)
+            system = await _entered(stack, make(servers, made))
+            yield _Flight(script_, servers, made, system, worker, kept)
+
+
+async def _entered(stack: AsyncExitStack, part: Any) -> Any:
+    if hasattr(part, "__aenter__"):
+        return await stack.enter_async_context(part)
+    return stack.enter_context(part) if hasattr(part, "__enter__") else part
+
+
+def _write_articles(url: str) -> None:
+    rows = [(each.id, each.title, each.body, " ".join(each.keywords)) for each in desk.articles()]
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute(_TABLE)
+        cursor.executemany("insert into articles values (%s, %s, %s, %s)", rows)
+
+
+class _Flight:
+    """One flight under way."""
+
+    def __init__(
+        self,
+        script_: Plan,
+        servers: Servers,
+        made: Made,
+        system: System,
+        worker: WorkerProcess | None,
+        kept: Server,
+    ) -> None:
+        self._plan, self._servers, self._made, self._system = script_, servers, made, system
+        self._worker, self._kept = worker, kept
+        self._began_s, self._since = 0.0, 0
+        self._tick = Tick()
+        self._observed = Observed(script_, self._tick.seen)
+
+    def _now_s(self) -> float:
+        return time.perf_counter() - self._began_s
+
+    async def fly(self, on_tick: Callable[[Tick], object] | None) -> Observed:
+        """Send all, break what is to be broken, and return what was seen."""
+        observed, self._since = self._observed, (await asyncio.to_thread(lm.ledger)).requests
+        await self._made.documents.search("tent", 1)
+        self._began_s = time.perf_counter()
+        beside = [asyncio.create_task(self._watch(on_tick))]
+        if self._worker:
+            beside.append(asyncio.create_task(self._worker.keep_running()))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._change_weather())
+                for each in self._plan.sent:
+                    await asyncio.sleep(each.at_s - self._now_s())
+                    group.create_task(self._send(each))
+            await self._drain()
+        finally:
+            await tasks.end(*beside)
+        await self._look()
+        spans = list(self._made.tracer.spans)
+        observed.spans = sum(each["name"] == "request" for each in spans)
+        observed.metrics = self._made.monitor.text()
+        observed.search("spans", str(spans))
+        observed.search("metrics", observed.metrics)
+        for path in (each for each in self._servers.folder.parent.rglob("*") if each.is_file()):
+            observed.search(f"file {path.name}", path.read_bytes().decode(errors="replace"))
+        return observed
+
+    async def _send(self, sent: Sent) -> None:
+        """Send one, and note what its sender sees."""
+        at_s, is_right = self._now_s(), None
+        try:
+            async with asyncio.timeout(_GIVE_UP_S):
+                if isinstance(sent.what, Job):
+                    await self._system.submit(sent.what)
+                    self._observed.jobs[sent.what.id] = sent.scene, at_s
+                    return
+                reply = await self._system.answer(sent.what)
+        except Exception as error:  # border: the system is the learner's
+            reply = Reply("failed", f"{type(error).__name__}")
+        if reply.outcome in ("answered", "cached") and sent.article:
+            is_right = sent.article in reply.citations
+        self._observed.replies[sent.what.id] = reply
+        self._observed.search("a reply", reply.text)
+        took_s = self._now_s() - at_s
+        self._tick.seen.append(
+            Seen(at_s, took_s, sent.scene, "question", reply.outcome, is_right, reply.cost_usd)
+        )
+
+    async def _change_weather(self) -> None:
+        """Begin each scene in its time, with a profile of its own for each model."""
+        for scene, weather in zip(self._plan.scenes, self._plan.weather, strict=True):
+            await asyncio.sleep(scene.begins_s - self._now_s())
+            self._tick.scene = scene.name
+            await self._begin(weather, scene.ends_s)
+            await asyncio.sleep(scene.ends_s - self._now_s() - 0.05)
+            if weather.event == "redis lost":
+                await asyncio.to_thread(self._kept.start)
+
+    async def _begin(self, weather: Weather, ends_s: float) -> None:
+        for name, usual, other in (("main", MAIN, weather.main), ("other", OTHER, weather.other)):
+            await asyncio.to_thread(lm.profile, f"flight-{name}", seed=self._plan.seed, **{**usual, **other})
+        if weather.event == "redis lost":
+            await asyncio.to_thread(self._note_redis)
+            await asyncio.to_thread(self._kept.kill)
+        elif weather.event == "deploy":
+            self._made.canary.deploy("2")
+        elif weather.event == "worker killed":
+            await self._kill_at_work(ends_s)
+
+    async def _kill_at_work(self, ends_s: float) -> None:
+        """Kill the worker when it has just done a job of this scene: that one and others are under way."""
+        before = outbox(self._servers.folder).total()
+        while outbox(self._servers.folder).total() < before + 3 and self._now_s() < ends_s - 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        if self._worker is not None:
+            self._worker.kill()
+
+    async def _watch(self, on_tick: Callable[[Tick], object] | None) -> None:
+        """Look at the models' ledger again and again, which keeps only the latest calls."""
+        while True:
+            await asyncio.sleep(0.5)
+            self._tick.at_s = self._now_s()
+            if on_tick is not None:
+                on_tick(self._tick)
+            await self._look()
+
+    async def _look(self) -> None:
+        observed = self._observed
+        ledger = await asyncio.to_thread(lm.ledger, self._since)
+        self._since += ledger.requests
+        ours_ = [each for each in ledger.calls if each.profile in ("flight-main", "flight-other")]
+        observed.calls += [(self._tick.scene, replace(each, messages=[])) for each in ours_]
+        flown = [each for each in ledger.calls if each.profile.startswith("flight-")]
+        observed.search("the models' prompts", str([each.messages for each in flown]))
+        await asyncio.to_thread(self._note_redis)
+
+    def _note_redis(self) -> None:
+        self._observed.search("Redis", texts_of_redis(self._servers.redis_url))
+
+    async def _drain(self) -> None:
+        """Wait until the jobs are done, and a moment longer: one that is done twice is done a second time."""
+        jobs, give_up_s = self._observed.jobs, time.perf_counter() + _DRAIN_S
+        while jobs and time.perf_counter() < give_up_s:
+            if jobs.keys() <= outbox(self._servers.folder).keys():
+                await asyncio.sleep(2.0)
+                break
+            await asyncio.sleep(0.1)
+        done = outbox(self._servers.folder)
+        for name, (scene, at_s) in jobs.items():
+            count = done[name]
+            outcome = "done" if count == 1 else "twice" if count else "lost"
+            self._tick.seen.append(Seen(at_s, 0.0, scene, "job", outcome))

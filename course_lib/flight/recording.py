@@ -1,0 +1,85 @@
+"""The recorded flight that the notebook shows, and the table of what each mechanism is for.
+
+Main path: python -m course_lib.flight.recording writes both anew (some five minutes); recorded() and
+mechanisms() read them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from course_lib.files import write_whole
+from course_lib.flight.flying import fly
+from course_lib.flight.levels import MECHANISMS
+from course_lib.flight.result import Flown, Level
+
+_FLIGHT, _TABLE = (Path(__file__).with_name(name) for name in ("recorded.json", "mechanisms.json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One mechanism: the level that it is for, with it and without it, in a short flight of its scene."""
+
+    mechanism: str
+    scene: str
+    level: str
+    bar: str
+    seen_with: str
+    holds_with: bool
+    seen_without: str
+    holds_without: bool
+
+
+def recorded() -> Flown:
+    """Return the recorded flight of the reference system."""
+    return TypeAdapter(Flown).validate_json(_FLIGHT.read_bytes())
+
+
+def mechanisms() -> list[Row]:
+    """Return the recorded table."""
+    return TypeAdapter(list[Row]).validate_json(_TABLE.read_bytes())
+
+
+def row(mechanism: str, *, seed: int = 7, whole: Mapping[str, Level] | None = None) -> Row:
+    """Fly a mechanism's scene without it, and with it unless the levels of such a flight are given."""
+    scene, level, *_ = MECHANISMS[mechanism]
+    whole = whole or levels_of(fly(seed=seed, only=(scene,)))
+    without = levels_of(fly(seed=seed, only=(scene,), off=(mechanism,)))
+    seen = whole[level].seen, whole[level].holds, without[level].seen, without[level].holds
+    return Row(mechanism, scene, level, whole[level].bar, *seen)
+
+
+def levels_of(flown: Flown) -> dict[str, Level]:
+    """Return the levels by name."""
+    return {level.name: level for level in flown.levels}
+
+
+def table(*, seed: int = 7) -> list[Row]:
+    """Fly each scene with everything, and without each mechanism that is for it: some five minutes."""
+    scenes = dict.fromkeys(each.scene for each in MECHANISMS.values())
+    whole = {scene: levels_of(fly(seed=seed, only=(scene,))) for scene in scenes}
+    return [row(name, seed=seed, whole=whole[each.scene]) for name, each in MECHANISMS.items()]
+
+
+def write(path: Path, value: Any) -> None:
+    """Write data as JSON, floats with three digits behind the point."""
+    write_whole(path, f"{json.dumps(_rounded(value), ensure_ascii=False, separators=(',', ':'))}\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+if __name__ == "__main__":
+    write(_TABLE, [asdict(each) for each in table()])
+    write(_FLIGHT, asdict(fly()))
