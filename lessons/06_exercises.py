@@ -475,7 +475,7 @@ class BoundedRunner:
         return failed
 
 
-# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="calls whose time was over|a call that got no place"
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="a call that got no place"
 # The time begins with the call.
 import asyncio
 
@@ -558,7 +558,7 @@ class BoundedRunner:
         return failed
 
 
-# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="calls whose time was over|when their callers are cancelled"
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="begun, and cancelled|when their callers are cancelled|0.2"
 # A call past its time goes on.
 import asyncio
 
