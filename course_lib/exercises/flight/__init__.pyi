@@ -1,4 +1,5 @@
 from .help_pages import SCHEMA, HelpPages, Line, fill, fresh
+from .joined import joined
 from .kubernetes import findings
 from .manifests import Pod, connects, evictions
 from .three_levels import File, ThreeLevels, redis_client
@@ -17,5 +18,6 @@ __all__ = [
     "fill",
     "findings",
     "fresh",
+    "joined",
     "redis_client",
 ]
