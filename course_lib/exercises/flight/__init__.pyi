@@ -1,7 +1,7 @@
 from .help_pages import SCHEMA, HelpPages, Line, fill, fresh
-from .joined import joined
 from .kubernetes import findings
 from .manifests import Pod, connects, evictions
+from .own_parts import joined
 from .three_levels import File, ThreeLevels, redis_client
 
 EXERCISES: tuple[tuple[str, ...], ...]
