@@ -23,12 +23,13 @@ from .customers import Cache, Customers, Erasure, Lines, Person, Place, trace_of
 from .database import MigrationChanged, StoreError, StoreUnavailable
 from .gate import GateError, Verdict, check_release, compare, evaluation, scored
 from .gateway import GatewayError, Replica, routes
+from .observed import observing, stored_scores
 from .problems import Problem
 from .programs import ProgramError, load_program, save_program
 from .queue import DeadLetter, JobQueue, QueueUnavailable
 from .quotas import QuotaExceeded, Quotas
 from .registry import Registered, Registry, RegistryError
-from .rollout import Evidence, Rollout, RolloutError, Seen, Slo, observing, stored_scores
+from .rollout import Evidence, Rollout, RolloutError, Seen, Slo
 from .service import Service
 from .stack import Stack, StackError, running_replica, running_stack
 from .store import Begun, Job, JobResult, Store, StoredAnswer
