@@ -93,6 +93,16 @@ def test_what_a_version_answered_is_seen_over_a_restart_of_its_replica(stack, cl
         observing(stack, "answer", slow_s=0.3)("1")
 
 
+def test_a_replica_is_started_again_while_a_part_is_away_and_is_whole_when_that_is_back(stack):
+    stack.kill("database")
+    stack.kill("replica-2")
+    stack.start("replica-2")  # it answers, and says that it is not ready
+
+    assert httpx.get(f"{stack.replicas[1]}/health/ready").json()["status"] != "ok"
+    stack.start("database")
+    until(lambda: is_whole_alone(stack.replicas[1]))
+
+
 def test_it_answers_through_the_gateway_and_does_jobs(client):
     answer = client.post("/v1/answers", json={"question": "What does shipping cost?"})
     job = client.post("/v1/jobs", json={"program": "answer", "inputs": TEXTS})
