@@ -262,8 +262,9 @@ async def _migrate(url: str, folder: Path) -> list[str]:
         return done
 
 
-async def ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it has ended: a client library may keep a cancellation to itself, once."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=1.0)
+async def ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until they have ended: a client library may keep a cancellation to itself, once."""
+    while under_way := [task for task in tasks if not task.done()]:
+        for task in under_way:
+            task.cancel()
+        await asyncio.wait(under_way, timeout=1.0)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import dspy
 import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from course_lib.concurrency import HalfAnswer
 from course_lib.debugging import BudgetExceeded
@@ -135,6 +137,10 @@ def problem_of(error: BaseException) -> Problem:
     """Return what a caller is told of an error; one that nobody expected is "internal"."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, RequestValidationError):
+        return invalid(error.errors())
+    if isinstance(error, HTTPException):
+        return Problem({404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid"))
     if isinstance(error, Unauthorized):
         return Problem("unauthorized", str(error))  # says what to send, and nothing of what was sent
     retry_after_s = getattr(error, "retry_after_s", None) or asked_s(error)

@@ -103,8 +103,12 @@ class JobQueue:
         Raises:
             QueueUnavailable: the server does not answer.
         """
-        async with self._patience("be reached"):
-            await self.broker.startup()
+        try:
+            async with self._patience("be reached"):
+                await self.broker.startup()
+        except QueueUnavailable:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Close the connections; messages that were taken and not acknowledged go back to the queue."""

@@ -27,7 +27,7 @@ from course_lib.deployment.audit import Audit, AuditError, RedisHead
 from course_lib.deployment.callers import Caller, Callers
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.customers import Cache, Customers
-from course_lib.deployment.database import StoreError
+from course_lib.deployment.database import StoreError, ended
 from course_lib.deployment.gauges import Gauges
 from course_lib.deployment.problems import Problem
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
@@ -107,11 +107,9 @@ class Service:
                 async with self.records.running(lambda: self.store):
                     yield
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(
-                    [*tasks, *self._later], timeout=2 * _PING_S
-                )  # a client library may keep its cancellation
+                await ended(*tasks)
+                if self._later:
+                    await asyncio.wait(self._later, timeout=2 * _PING_S)
                 await self._note_counted()
                 await self.answering.close()  # while the database is still open
 
@@ -159,18 +157,8 @@ class Service:
     async def _connect_queue(self, stack: AsyncExitStack) -> None:
         if not (url := self.config.queue_url):
             return
-
-        async def opened() -> JobQueue:
-            queue = JobQueue(url.get_secret_value())
-            try:
-                await queue.open()
-            except QueueUnavailable:
-                await queue.close()
-                raise
-            return queue
-
-        self.queue = await _reached(opened)
-        stack.push_async_callback(self.queue.close)
+        queue_url = url.get_secret_value()
+        self.queue = await _reached(lambda: stack.enter_async_context(JobQueue(queue_url)))
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that a request which was cut off can no longer wait for."""
