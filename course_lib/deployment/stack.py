@@ -93,7 +93,7 @@ class Process:
             environment = {**os.environ, **known, **self.config.environment()}
             self._child = Child([sys.executable, "-P", "-c", code], env=environment, **options)
 
-    def wait(self, path: str) -> None:
+    def wait(self, path: str = HEALTH_PATH) -> None:
         """Wait until it answers 200 at a path: live as soon as it answers at all, ready when it is whole.
 
         Of one whose parts do not all answer, ready says so after ten seconds, and it does what it can.
@@ -194,7 +194,7 @@ class Stack:
             self.parts[name] = Process(name, self.config.model_copy(update=update), listens=True)
             self.parts[name].start()
         for name in added:
-            self.parts[name].wait(HEALTH_PATH)
+            self.parts[name].wait()
         return list(added)
 
     def use(self, weights: dict[str, int] | None = None) -> None:
@@ -270,7 +270,7 @@ def running_replica(**settings: Any) -> Iterator[str]:
     replica = Process("the replica", DeploymentConfig(**settings), listens=True)
     try:
         replica.start()
-        replica.wait(HEALTH_PATH)
+        replica.wait()
         yield replica.url
     finally:
         replica.stop()

@@ -26,15 +26,10 @@ _REMEDY = "apt-get install prometheus prometheus-alertmanager, or: brew install 
 _NOBODY = {"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}
 
 
-class MetricsServerError(ServerError):
-    """Prometheus or Alertmanager is not installed, cannot be started or reached, or refuses a query."""
-
-
 class _MetricsServer(PortServer):
     """What the two have in common: a program that may not be installed, and an API in JSON."""
 
     variable = ""  # none: the rules and targets of another are not ours to write
-    error = MetricsServerError
     programs: ClassVar[tuple[str, ...]]
     probe = b"GET /-/ready HTTP/1.0\r\n\r\n"
     ready = b"HTTP/1.0 200"
@@ -50,7 +45,7 @@ class _MetricsServer(PortServer):
         """Write its settings, and return what to run."""
         program = self.program()
         if program is None:
-            raise self.error(f"{self.name} is not installed; install it with: {_REMEDY}")
+            raise ServerError(f"{self.name} is not installed; install it with: {_REMEDY}")
         self.write_settings()
         settings, data = self.folder / self.socket, self.folder / "data"
         return [[program, f"--config.file={settings}", f"--storage.{self._storage}={data}", *self._options()]]
@@ -68,15 +63,15 @@ class _MetricsServer(PortServer):
         """Return what its API says.
 
         Raises:
-            MetricsServerError: it does not answer, or does not take the parameters; with its own words.
+            ServerError: it does not answer, or does not take the parameters; with its own words.
         """
         try:
             told = httpx.get(f"{self.url}{path}", params=parameters, timeout=10, trust_env=False)
         except httpx.HTTPError as error:
             problem = f"{self.name} does not answer ({type(error).__name__}); start() it again"
-            raise self.error(problem) from None
+            raise ServerError(problem) from None
         if told.status_code != 200:
-            raise self.error(f"{self.name} refuses {parameters or path}: {told.text.strip()[:300]}")
+            raise ServerError(f"{self.name} refuses {parameters or path}: {told.text.strip()[:300]}")
         return told.json()
 
 
@@ -107,7 +102,7 @@ class PrometheusServer(_MetricsServer):
         """Return each series of an expression as labels and its value now.
 
         Raises:
-            MetricsServerError: it does not answer, or the expression is wrong.
+            ServerError: it does not answer, or the expression is wrong.
         """
         found = self.asked("/api/v1/query", query=promql)["data"]["result"]
         return [(each["metric"], float(each["value"][1])) for each in found]
@@ -118,7 +113,7 @@ class PrometheusServer(_MetricsServer):
         """Return each series of an expression as labels and (seconds since 1970, value), oldest first.
 
         Raises:
-            MetricsServerError: as query().
+            ServerError: as query().
         """
         when = {"start": begin_s, "end": end_s, "step": step_s}
         found = self.asked("/api/v1/query_range", query=promql, **when)["data"]["result"]
@@ -145,13 +140,13 @@ class AlertmanagerServer(_MetricsServer):
         """Write its settings, in which the files they name are where they are; without any, it tells nobody.
 
         Raises:
-            MetricsServerError: they cannot be read, or name a link to nothing.
+            ServerError: they cannot be read, or name a link to nothing.
         """
         try:
             settings = yaml.safe_load(self._config.read_text("utf-8")) if self._config else _NOBODY
         except (OSError, UnicodeError, yaml.YAMLError) as error:
             said = " ".join(str(error).split())[:300]
-            raise self.error(f"Alertmanager's settings {self._config} cannot be read: {said}") from None
+            raise ServerError(f"Alertmanager's settings {self._config} cannot be read: {said}") from None
         self.write(self.socket, yaml.safe_dump(self._found(settings)))
 
     def _found(self, value: Any, key: str = "") -> Any:
@@ -165,7 +160,7 @@ class AlertmanagerServer(_MetricsServer):
         path = self._config.absolute().parent / value
         if path.is_symlink() and not path.exists():
             problem = f"{self._config} names {value!r} as {key}, which is a link to nothing; mend the link"
-            raise self.error(problem)
+            raise ServerError(problem)
         return str(path)
 
     def _options(self) -> list[str]:
@@ -199,7 +194,7 @@ def running_prometheus(
         every_s: how often targets are asked and rules evaluated, in whole milliseconds.
 
     Raises:
-        MetricsServerError: it is not installed, or does not start; with what to do.
+        ServerError: it is not installed, or does not start; with what to do.
     """
     interval = f"{round(every_s * 1_000)}ms"
     settings: dict[str, Any] = {
@@ -225,7 +220,7 @@ def running_alertmanager(config: Path | None = None) -> AlertmanagerServer:
         config: its settings; the files that they name stand beside them. None: it tells nobody.
 
     Raises:
-        MetricsServerError: it is not installed, or does not start; with what to do.
+        ServerError: it is not installed, or does not start; with what to do.
     """
     server = AlertmanagerServer(config)
     server.start()
