@@ -152,26 +152,24 @@ _MODEL = ("budget", "bad_answer", "model_refused", "model_busy", "model_down", "
 
 
 class App:
-    """What a server runs: the guard around the application."""
+    """What a server runs: the guard around the application; its parts are opened when it starts."""
 
-    def __init__(self, api: FastAPI, config: DeploymentConfig, service: Service) -> None:
-        self.api, self.service = api, service
-        """FastAPI's part, with the OpenAPI document; and what all requests share."""
-        self._asgi: ASGIApp = Guard(api, config, service)
+    def __init__(self, config: DeploymentConfig, service: Service | None = None) -> None:
+        self.service = service or Service(config)
+        """What all requests share."""
+        self.api = _api(config, self.service)
+        """FastAPI's part, with the OpenAPI document."""
+        self._asgi: ASGIApp = Guard(self.api, config, self.service)
         if config.cors_origins:
-            origins = list(config.cors_origins)
-            options: dict[str, Any] = {"allow_origins": origins, "allow_headers": ["*"]}
-            self._asgi = CORSMiddleware(self._asgi, allow_methods=["GET", "POST"], **options)
+            options: dict[str, Any] = {"allow_headers": ["*"], "allow_methods": ["GET", "POST"]}
+            self._asgi = CORSMiddleware(self._asgi, allow_origins=list(config.cors_origins), **options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         await self._asgi(scope, receive, send)
 
 
-def create_app(config: DeploymentConfig, service: Service | None = None) -> App:
-    """Return the service, not yet running; its parts are opened when it starts."""
-    service = service or Service(config)
-    return App(_api(config, service), config, service)
+create_app = App
 
 
 def _api(config: DeploymentConfig, service: Service) -> FastAPI:

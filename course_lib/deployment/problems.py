@@ -86,13 +86,8 @@ class Problem(CourseError):  # noqa: N818  (the word of RFC 9457)
 
     def document(self, request_id: str) -> bytes:
         """Return the body of the response."""
-        told: dict[str, Any] = {
-            "type": f"urn:course:problem:{self.code}",
-            "title": self.title,
-            "status": self.status,
-            "code": self.code,
-            "request_id": request_id,
-        }
+        told: dict[str, Any] = {"type": f"urn:course:problem:{self.code}", "title": self.title}
+        told |= {"status": self.status, "code": self.code, "request_id": request_id}
         told |= {"detail": self.detail} if self.detail else {}
         told |= {"errors": list(self.errors)} if self.errors else {}
         return orjson.dumps(told)
@@ -174,23 +169,16 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     return found
 
 
+_TEXT = {"type": "string"}
+_ERROR = {"type": "object", "properties": {"at": _TEXT, "problem": _TEXT}}
 SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "code", "request_id"],
     "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
+        **dict.fromkeys(("type", "title", "detail", "request_id"), _TEXT),
         "status": {"type": "integer"},
-        "code": {"type": "string", "enum": list(KINDS)},
-        "detail": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"at": {"type": "string"}, "problem": {"type": "string"}},
-            },
-        },
+        "code": {**_TEXT, "enum": list(KINDS)},
+        "errors": {"type": "array", "items": _ERROR},
     },
 }
 """Of the body, for the OpenAPI document."""

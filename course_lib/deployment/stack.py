@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 
 from course_lib import lm
 from course_lib.deployment.callers import make_key
@@ -287,16 +288,13 @@ def _settings(servers: dict[str, Any], given: dict[str, Any], records: Path) -> 
     urls = {f"{name}_url": servers[name].url for name in _SERVERS}
     config, key = DeploymentConfig(**{**urls, **given}), ""
     if config.profile == "development":
-        made: dict[str, Any] = {
-            field: secrets.token_urlsafe(32)
-            for field in ("jwt_secret", "signing_key")
-            if getattr(config, field) is None
-        }
-        made["records_folder"] = config.records_folder or records
+        made: dict[str, Any] = {"records_folder": config.records_folder or records}
+        for field in ("jwt_secret", "signing_key"):
+            made[field] = getattr(config, field) or SecretStr(secrets.token_urlsafe(32))
         if not config.api_keys:
             key, entry = make_key("demo", "lantern", ROLES)
             made["api_keys"] = (entry,)
-        config = DeploymentConfig(**{**urls, **given, **made})
+        config = config.model_copy(update=made)
     return config, key
 
 

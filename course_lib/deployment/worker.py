@@ -150,7 +150,7 @@ class Worker:
         except Exception as error:  # border: a program may raise anything
             await self._fail(job, failures, type(error).__name__)
         else:
-            await self._store.finish_job(job.tenant, job.id)
+            await self._store.end_job(job.tenant, job.id, "done")
 
     async def _answer_all(self, job: Job) -> None:
         """Answer the inputs that have no result yet, each for itself; then raise the first error, if any."""
@@ -174,9 +174,9 @@ class Worker:
         note("job.dead" if is_last else "job.failed", error=error, failures=failures + 1)
         if is_last:
             await self.queue.send(job.id, failures=failures + 1, error=error)
-            await self._store.dead_job(job.tenant, job.id, error)
+            await self._store.end_job(job.tenant, job.id, "dead", error)
         else:
-            await self._store.fail_job(job.tenant, job.id, error)
+            await self._store.end_job(job.tenant, job.id, "failed", error)
             await self.queue.send(job.id, failures=failures + 1, wait_s=self._waits_s[failures])
 
 

@@ -65,9 +65,7 @@ class GatewayServer(PortServer):
         give_up_at = time.monotonic() + _FOLLOWS_S
         while not self._answers(path):
             if not self.pid or time.monotonic() > give_up_at:
-                log = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-2:]
-                wrote = " | ".join(log) or "nothing"
-                raise ServerError(f"the gateway did not take its routes; it wrote: {wrote}")
+                raise ServerError(f"the gateway did not take its routes; it wrote: {self.wrote(2)}")
             time.sleep(_LOOK_EVERY_S)
 
     def _answers(self, path: str) -> bool:

@@ -31,6 +31,8 @@ class _MetricsServer(PortServer):
 
     variable = ""  # none: the rules and targets of another are not ours to write
     programs: ClassVar[tuple[str, ...]]
+    storage: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
     probe = b"GET /-/ready HTTP/1.0\r\n\r\n"
     ready = b"HTTP/1.0 200"
     # Killed: both take up again what they had written, and a polite end takes seconds.
@@ -46,17 +48,13 @@ class _MetricsServer(PortServer):
         program = self.program()
         if program is None:
             raise ServerError(f"{self.name} is not installed; install it with: {_REMEDY}")
-        self.write_settings()
-        settings, data = self.folder / self.socket, self.folder / "data"
-        return [[program, f"--config.file={settings}", f"--storage.{self._storage}={data}", *self._options()]]
+        settings = self.write(self.socket, yaml.safe_dump(self.settings()))
+        places = [f"--config.file={settings}", f"--storage.{self.storage}={self.folder / 'data'}"]
+        address = f"--web.listen-address=127.0.0.1:{self.port}"
+        return [[program, *places, address, "--log.level=error", *self.options]]
 
-    _storage: ClassVar[str]
-
-    def _options(self) -> list[str]:
-        return [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"]
-
-    def write_settings(self) -> None:
-        """Write what it reads at its start."""
+    def settings(self) -> Any:
+        """Return what it reads at its start."""
         raise NotImplementedError
 
     def asked(self, path: str, **parameters: Any) -> Any:
@@ -68,8 +66,8 @@ class _MetricsServer(PortServer):
         try:
             told = httpx.get(f"{self.url}{path}", params=parameters, timeout=10, trust_env=False)
         except httpx.HTTPError as error:
-            problem = f"{self.name} does not answer ({type(error).__name__}); start() it again"
-            raise ServerError(problem) from None
+            why = type(error).__name__
+            raise ServerError(f"{self.name} does not answer ({why}); start() it again") from None
         if told.status_code != 200:
             raise ServerError(f"{self.name} refuses {parameters or path}: {told.text.strip()[:300]}")
         return told.json()
@@ -81,40 +79,29 @@ class PrometheusServer(_MetricsServer):
     name = "Prometheus"
     programs = ("prometheus",)
     socket = "prometheus.yml"
-    _storage = "tsdb.path"
+    storage = "tsdb.path"
 
     def __init__(self, settings: dict[str, Any], token: str) -> None:
         super().__init__(Path(tempfile.gettempdir()))
         self._settings, self._token = settings, token
 
-    def write_settings(self) -> None:
-        """Write targets and rules, and the token into a file of its own."""
+    def settings(self) -> dict[str, Any]:
+        """Return targets and rules; the token stands in a file of its own."""
         if self._token:
-            token = self.folder / "token"
-            token.touch(mode=0o600)
-            token.write_text(self._token, "utf-8")
-            for each in self._settings["scrape_configs"]:
-                each["authorization"] = {"credentials_file": str(token)}
-                each["follow_redirects"] = False  # the token would go along, to wherever a target sends it
-        (self.folder / self.socket).write_text(yaml.safe_dump(self._settings), "utf-8")
+            credentials = {"credentials_file": str(self.write("token", self._token))}
+            for each in self._settings["scrape_configs"]:  # the token goes nowhere else that a target names
+                each.update(authorization=credentials, follow_redirects=False)
+        return self._settings
 
     def query(self, promql: str) -> list[tuple[Labels, float]]:
-        """Return each series of an expression as labels and its value now.
-
-        Raises:
-            ServerError: it does not answer, or the expression is wrong.
-        """
+        """Return each series of an expression as labels and its value now."""
         found = self.asked("/api/v1/query", query=promql)["data"]["result"]
         return [(each["metric"], float(each["value"][1])) for each in found]
 
     def query_range(
         self, promql: str, begin_s: float, end_s: float, *, step_s: float = 1.0
     ) -> list[tuple[Labels, list[tuple[float, float]]]]:
-        """Return each series of an expression as labels and (seconds since 1970, value), oldest first.
-
-        Raises:
-            ServerError: as query().
-        """
+        """Return each series of an expression as labels and (seconds since 1970, value), oldest first."""
         when = {"start": begin_s, "end": end_s, "step": step_s}
         found = self.asked("/api/v1/query_range", query=promql, **when)["data"]["result"]
         return [(each["metric"], [(at, float(text)) for at, text in each["values"]]) for each in found]
@@ -129,15 +116,16 @@ class AlertmanagerServer(_MetricsServer):
 
     name = "Alertmanager"
     programs = ("prometheus-alertmanager", "alertmanager")
+    options = ("--cluster.listen-address=",)
     socket = "alertmanager.yml"
-    _storage = "path"
+    storage = "path"
 
     def __init__(self, config: Path | None) -> None:
         super().__init__(Path(tempfile.gettempdir()))
         self._config = config
 
-    def write_settings(self) -> None:
-        """Write its settings, in which the files they name are where they are; without any, it tells nobody.
+    def settings(self) -> Any:
+        """Return its settings, in which the files they name are where they are; without any, it tells nobody.
 
         Raises:
             ServerError: they cannot be read, or name a link to nothing.
@@ -147,7 +135,7 @@ class AlertmanagerServer(_MetricsServer):
         except (OSError, UnicodeError, yaml.YAMLError) as error:
             said = " ".join(str(error).split())[:300]
             raise ServerError(f"Alertmanager's settings {self._config} cannot be read: {said}") from None
-        self.write(self.socket, yaml.safe_dump(self._found(settings)))
+        return self._found(settings)
 
     def _found(self, value: Any, key: str = "") -> Any:
         """Return settings with absolute names of files, which stand in keys `..._file` and in `templates`."""
@@ -162,9 +150,6 @@ class AlertmanagerServer(_MetricsServer):
             problem = f"{self._config} names {value!r} as {key}, which is a link to nothing; mend the link"
             raise ServerError(problem)
         return str(path)
-
-    def _options(self) -> list[str]:
-        return [*super()._options(), "--cluster.listen-address="]
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts that it holds: labels, annotations, startsAt, status (active or suppressed)."""

@@ -210,8 +210,12 @@ class Server:
         assert self._child is not None
         if not self._child.ends_within(1.0):
             return f"{self.name} in {self.folder} is not ready after {_START_S:.0f} s"
-        lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-4:] or ["nothing"]
-        return f"{self.name} ended with code {self._child.process.returncode}; it wrote: {' | '.join(lines)}"
+        return f"{self.name} ended with code {self._child.process.returncode}; it wrote: {self.wrote(4)}"
+
+    def wrote(self, lines: int) -> str:
+        """Return the last lines of its log as one."""
+        log = (self.folder / "log").read_text(errors="replace").strip().splitlines()
+        return " | ".join(log[-lines:]) or "nothing"
 
     def _new_folder(self) -> Path:
         """Make a private folder: where it was asked for, else in the temporary folder or one that will do."""
@@ -257,11 +261,7 @@ class PortServer(Server):
         return self._chosen.rstrip("/") or self.url_form.format(port=self.port)
 
     def connected(self) -> Connection:
-        """Return a connection to its port.
-
-        Raises:
-            OSError: it does not listen yet.
-        """
+        """Return a connection to its port."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=1.0)
 
     def write(self, name: str, text: str) -> Path:

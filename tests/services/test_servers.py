@@ -244,7 +244,7 @@ def test_the_environment_names_another_server_which_is_not_ours_to_stop(
         assert (server.url, server.pid) == (named.url, 0)
         server.start()
         for deed in (server.stop, server.kill, server.close):
-            with pytest.raises(server.error, match=f"is named by {variable}: whoever started it"):
+            with pytest.raises(ServerError, match=f"is named by {variable}: whoever started it"):
                 deed()
 
     assert ping(named)
