@@ -63,18 +63,10 @@ class GatewayServer(PortServer):
         http = {**routes["http"], "routers": {**routes["http"].get("routers", {}), "marker": marker}}
         write_whole(self.folder / self.socket, yaml.safe_dump({**routes, "http": http}, sort_keys=False))
         give_up_at = time.monotonic() + _FOLLOWS_S
-        while not self._answers(path):
+        while not self.answers(f"GET {path} HTTP/1.0\r\n\r\n".encode()):
             if not self.pid or time.monotonic() > give_up_at:
                 raise ServerError(f"the gateway did not take its routes; it wrote: {self.wrote(2)}")
             time.sleep(_LOOK_EVERY_S)
-
-    def _answers(self, path: str) -> bool:
-        try:
-            with self.connected() as line:
-                line.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-                return line.recv(16).startswith(self.ready)
-        except OSError:
-            return False
 
 
 def _settings(port: int, routes: Path) -> dict[str, Any]:

@@ -200,10 +200,15 @@ class Server:
         give_up_at = time.monotonic() + _START_S
         while time.monotonic() < give_up_at and not self._child.ends_within(_LOOK_EVERY_S):
             # Not ping(), which does as variables of the environment (PGOPTIONS, PGTZ) tell the library.
-            with contextlib.suppress(OSError), self.connected() as line:
-                line.sendall(self.probe)
-                if line.recv(16).startswith(self.ready):
-                    return True
+            if self.answers(self.probe):
+                return True
+        return False
+
+    def answers(self, probe: bytes) -> bool:
+        """Return whether it answers this as one that is ready does."""
+        with contextlib.suppress(OSError), self.connected() as line:
+            line.sendall(probe)
+            return line.recv(16).startswith(self.ready)
         return False
 
     def _why_not(self) -> str:
