@@ -288,5 +288,5 @@ async def _reached(opened: Callable[[], Awaitable[T]]) -> T:
         try:
             return await opened()
         except (StoreError, QueueUnavailable) as error:
-            _log.warning("a part is not there yet: %s", type(error).__name__)
+            _log.warning("a part is not there yet: %s", error)  # no address or password is in it
             await asyncio.sleep(_AGAIN_S)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from taskiq import AckableMessage
 from taskiq.acks import AcknowledgeType
@@ -28,13 +28,9 @@ from course_lib.notes import note
 _REST_S = 0.2
 
 
-class Answer(Protocol):
-    """Answers one input of a job; `customer` is a pseudonym, or None."""
-
-    async def __call__(
-        self, tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
-    ) -> Mapping[str, Any]:
-        """Return the result; an input that can never be answered has one too, which says so."""
+Answer = Callable[[str, str | None, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Answers an input, by tenant, customer's pseudonym, program, version and input; one that can never be
+answered has a result too, which says so."""
 
 
 class Worker:
