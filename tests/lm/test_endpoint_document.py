@@ -17,6 +17,7 @@ from course_lib.lm.conduct import _RULES
 from course_lib.lm.endpoint.accounts import MAX_CALLS
 from course_lib.lm.profiles import FAULTS, PROFILES
 from course_lib.paths import ROOT
+from tests.services.processes import running
 
 TEXT = (ROOT / "docs" / "endpoint.md").read_text("utf-8")
 BLOCKS = dict(
@@ -28,7 +29,7 @@ BLOCKS = dict(
 def address() -> Iterator[str]:
     """Start `course lm` on a free port; returns where it answers."""
     command = [sys.executable, "-m", "course_lib.cli", "lm", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as alone:
+    with running(command, stdout=subprocess.PIPE) as alone:
         assert alone.stdout
         said = alone.stdout.readline() + alone.stdout.readline()
         yield re.findall(r"export COURSE_LM_URL=(http://127\.0\.0\.1:\d+/v1)", said)[0]
