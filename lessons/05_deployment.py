@@ -15,7 +15,7 @@
 # - release a new version of a program by a gate and a canary that goes back by itself, and find a better one when quality falls;
 # - say how much it holds, and what a million requests a day need.
 #
-# You need notebooks 02 (caches), 03 (async, resilience) and 04 (traces). The **core path** takes 150 minutes and holds four of the seven
+# You need notebooks 02 (caches), 03 (async, resilience) and 04 (traces). The **core path** takes 147 minutes and holds four of the seven
 # exercises. What is headed *Deeper* may be skipped: nothing in the core needs it. The minutes count reading (200 words or 25 lines of code a
 # minute), running, and the exercises at the time on their cards.
 #
@@ -23,11 +23,11 @@
 # | --- | --- |
 # | 1. From notebook to service: exercises 5.1, 5.2 | 50 |
 # | 2. Gateway and guard | 9 |
-# | 3. State and queue: exercise 5.4 | 26 |
+# | 3. State and queue: exercise 5.4 | 25 |
 # | 4. Security and compliance | 4 |
-# | 5. Observability: exercise 5.5 | 33 |
+# | 5. Observability: exercise 5.5 | 32 |
 # | 6. Releases | 14 |
-# | 7. Scale, and what to do when quality falls; the summary | 14 |
+# | 7. Scale, and what to do when quality falls; the summary | 13 |
 # | Deeper: in part 2, one limit for all replicas: exercise 5.3 | 20 |
 # | Deeper: in part 4, erase a customer yourself: exercise 5.6 | 25 |
 # | Deeper: in part 6, a gate of your own: exercise 5.7 | 20 |

@@ -81,7 +81,7 @@ def run_tests(folder: Path, tests: str, *options: str) -> str:
         *options,
         str(folder),
     ]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # which takes a second
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False).stdout
 
 
@@ -89,7 +89,7 @@ def test_the_fixture_of_the_page_works_in_a_project_of_ones_own(tmp_path: Path) 
     (tests,) = re.findall(r"^```pytest\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
     assert "3 passed" in run_tests(tmp_path, tests)
-    assert "3 passed" in run_tests(tmp_path, tests, "-n", "2")
+    assert "3 passed" in run_tests(tmp_path, tests, "-p", "xdist", "-n", "2")
 
 
 FAILING = """

@@ -124,7 +124,7 @@ def test_an_item_past_its_deadline_has_failed_and_its_late_answer_is_dropped(tmp
             ended.set()
         return number
 
-    batch = BatchProcessor(program, journal=tmp_path / "j", concurrency=2, deadline_s=0.3)
+    batch = BatchProcessor(program, journal=tmp_path / "j", concurrency=2, deadline_s=1.0)
     items = list(batch.run(range(3)))
     free.set()
     ended.wait(30)
