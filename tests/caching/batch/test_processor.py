@@ -162,11 +162,11 @@ def test_leaving_the_loop_early_leaves_nothing_running_and_keeps_what_was_paid(m
     batch = BatchProcessor(ask, journal=tmp_path / "j", concurrency=4)
     with batch.run(questions(100)) as run:
         next(run)
-    asked = model.asked.total()
-    resumed = list(batch.run(questions(asked)))
+    asked = set(model.asked)
+    again = list(batch.run(questions(100)))
 
-    assert [item.resumed for item in resumed] == [True] * asked
-    assert model.asked.total() == asked
+    assert {item.inputs["question"] for item in again if item.resumed} == asked
+    assert model.asked.total() == 100
 
 
 @pytest.fixture
