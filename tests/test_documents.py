@@ -19,7 +19,7 @@ DOCUMENTS = [
 README = (ROOT / "README.md").read_text("utf-8")
 MAINTAINING = (ROOT / "docs" / "maintaining.md").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-MOST_CORE = {"05_deployment": 150}
+MOST_CORE = {"05_deployment": 147}
 """Minutes of a core path that is longer than the others': a section in two halves."""
 PART = re.compile(r"^\| (\d+\. |)(Deeper|).*? \| (\d+) \|$", re.MULTILINE)
 

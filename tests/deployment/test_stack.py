@@ -31,6 +31,7 @@ from course_lib.services import running_alertmanager, running_prometheus, runnin
 from tests.deployment.oncall import receiver, routes_to
 from tests.deployment.working import needs_rabbitmq
 from tests.services.installed import need_prometheus
+from tests.services.processes import running
 
 TEXTS = ["What does shipping cost?", "How long is the warranty on a tent?"]
 SHIPPING = "Standard shipping"
@@ -316,10 +317,9 @@ def test_nothing_is_left_of_the_command_however_it_ends(name):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if not with_all:
         environment["AMQP_URL"] = running_queue(kind="nats").url
-    with subprocess.Popen(
+    with running(
         command,
         stdout=subprocess.PIPE,
-        text=True,
         env=environment,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell may have it ignored
     ) as serving:
