@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial, partialmethod
+from functools import cache, partial, partialmethod
 from typing import Any, ClassVar, Self
 
 import dspy
@@ -106,6 +106,15 @@ def _has_text(chunk: Any) -> bool:
     return bool(getattr(delta, "content", None) or getattr(delta, "reasoning_content", None))
 
 
+_NOTHING: frozenset[str] = frozenset()
+
+
+@cache
+def _around(above: frozenset[str], kind: str) -> frozenset[str]:
+    """Return the kinds around a call: one object for all that stand alike, since thousands are kept."""
+    return above | {kind}
+
+
 class Call:
     """A call of a module, model, tool or adapter; or a block of code that a listener opened."""
 
@@ -113,9 +122,7 @@ class Call:
 
     def __init__(self, kind: str, call_id: str | None, instance: Any, parent: Call | None) -> None:
         self.kind, self.id, self.instance, self.parent = kind, call_id, instance, parent
-        self.around: frozenset[str] = parent.around if parent else frozenset()
-        if parent and parent.kind not in self.around:
-            self.around |= {parent.kind}
+        self.around: frozenset[str] = _around(parent.around, parent.kind) if parent else _NOTHING
         self.heard: Heard | None = None
         self.failed_parse = False
         self.data: Any = None
@@ -233,8 +240,10 @@ class CallListener(BaseCallback):
         finally:
             self._ended[call_id] = call
             if len(self._ended) > _ENDED_KEPT:
-                with suppress(KeyError):  # another thread was first
+                try:  # noqa: SIM105  (suppress() takes as long as all of this)
                     self._ended.popitem(last=False)
+                except KeyError:  # another thread was first
+                    pass
 
     def _end_of(self, call: Call, outputs: Any, exception: BaseException | None) -> None:
         if call.kind == PARSE and exception is not None and call.parent:
