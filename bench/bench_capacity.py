@@ -5,9 +5,10 @@ gets the times that a request was elsewhere and its processor time, but none of 
 load: one request at a time tells the way, and the endpoint's own ledger how long it had the calls of each
 load. A core that has pauses works slower, by half on some machines, so that processor time is taken at each
 load (for the saturation point: some at once). Both have the same arrivals.
-Other work on the replica's core (other processes, the kernel, the host) is time that it does not get: it is
-measured in the same seconds, and the simulated core is slower by that share. Near saturation it tells: at
-80 % load, a tenth of the core makes p50 a fifth longer. With more than that, nothing is decided.
+Other work on the replica's core (other processes, the kernel, the host) makes its event loop wait, ready to
+run. Linux counts that, and here it is a part of what a request takes of the core: near saturation, a tenth of
+the core makes p50 a fifth longer. With more than that, nothing is decided.
+Source: Documentation/scheduler/sched-stats.rst of Linux, /proc/PID/task/TID/schedstat.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -56,11 +58,30 @@ class Replica:
     def __init__(self, session: aiohttp.ClientSession, pid: int) -> None:
         self._session, self._process, self._core = session, psutil.Process(pid), apart(pid)
         self._begun, self.most_disturbed = self._times(), 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Count core_s() from now on."""
+        self._processor_s, self._loop_s = self.processor_s(), self._ran_and_waited_s()
+
+    def core_s(self) -> float:
+        """Return what it needed of its core: the time of its threads, or its event loop's with its waits.
+
+        The loop waits for others and for its own threads; their time is in both, so the larger one counts.
+        """
+        loop_s = self._ran_and_waited_s() - self._loop_s
+        return max(self.processor_s() - self._processor_s, loop_s)
 
     def processor_s(self) -> float:
         """Return the processor time that it has used."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
+
+    def _ran_and_waited_s(self) -> float:
+        """Return how long the event loop's thread ran or was ready to; 0 where the system does not tell."""
+        counted = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/schedstat")
+        ran_ns, waited_ns = counted.read_text().split()[:2] if counted.exists() else (0, 0)
+        return (int(ran_ns) + int(waited_ns)) / 1e9
 
     def _times(self) -> tuple[float, float]:
         of_core = psutil.cpu_times(percpu=True)[max(self._core, 0)]
@@ -80,12 +101,6 @@ class Replica:
         async with self._session.post("/v1/answers", json={"question": question}) as response:
             await response.read()
             return response.status
-
-
-def slowed(work: Work, taken_share: float) -> Work:
-    """Return what a request takes of a core of which others have this share."""
-    left = 1 - taken_share
-    return replace(work, work_s=work.work_s / left, first_work_s=work.first_work_s / left)
 
 
 def model_s(since: int) -> Floats:
@@ -128,16 +143,20 @@ def percentiles(runner: asyncio.Runner, replica: Replica, work: Work, alone_s: F
         measured, simulated = list[Outcome](), list[Outcome]()
         for load in loads:  # each with what was so in its own seconds: times in line do not average
             replica.others_share()
-            before_s, calls = replica.processor_s(), lm.ledger().requests
+            replica.begin()
+            used_s, calls = replica.processor_s(), lm.ledger().requests
             measured.append(runner.run(open_loop(replica.ask, load)))
-            each_s = (replica.processor_s() - before_s) / load.requests
+            each_s, used_s = (
+                total / load.requests for total in (replica.core_s(), replica.processor_s() - used_s)
+            )
             taken_share = replica.others_share()
             had_s = model_s(calls)
             then = replace(work, work_s=each_s, first_work_s=0.0, elsewhere_s=np.maximum(had_s + way_s, 0.0))
-            simulated.append(simulate(slowed(then, taken_share), load))
+            simulated.append(simulate(then, load))
             print(
-                f"{share:.0%} of the most, {rate_per_s:.0f} requests/s: {1000 * each_s:.1f} ms of processor "
-                f"time each, others had {taken_share:.0%} of the core, the model took "
+                f"{share:.0%} of the most, {rate_per_s:.0f} requests/s: {1000 * used_s:.1f} ms of processor "
+                f"time each, {1000 * each_s:.1f} with waits for the core, "
+                f"others had {taken_share:.0%} of it, the model took "
                 f"{1000 * (np.median(had_s) - np.median(alone_s)):+.1f} ms, "
                 f"sent up to {1000 * measured[-1].late_s:.0f} ms late"
             )
@@ -163,15 +182,14 @@ def main() -> bool:
         opened = runner.run(session())
         replica = Replica(opened, part.pid)
         try:
-            runner.run(work_of(replica.ask, replica.processor_s, requests=100))  # warm
+            runner.run(work_of(replica.ask, replica.core_s, requests=100))  # warm
             replica.others_share()
+            replica.begin()
             calls = lm.ledger().requests
-            work = runner.run(work_of(replica.ask, replica.processor_s, requests=CALIBRATING))
-            taken_share, alone_s, among_s = replica.others_share(), work.first_work_s, work.work_s
-            work = slowed(work, taken_share)
+            work = runner.run(work_of(replica.ask, replica.core_s, requests=CALIBRATING))
             print(
-                f"a request: {1000 * alone_s:.1f} ms of processor time alone, {1000 * among_s:.1f} ms among "
-                f"others; other work had {taken_share:.0%} of the core; "
+                f"a request: {1000 * work.first_work_s:.1f} ms of the core alone, {1000 * work.work_s:.1f} "
+                f"among others; other work had {replica.others_share():.0%} of the core; "
                 f"at most {work.most_per_s:.0f} requests/s"
             )
             holds = percentiles(runner, replica, work, model_s(calls)[:CALIBRATING])
