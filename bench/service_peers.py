@@ -3,7 +3,8 @@
 Main path: PEERS[kind]: its application, its path, the body that it takes, and whether it is installed.
 Source: mlflow 3.17 (pyfunc.scoring_server.init(), which `mlflow models serve` runs in uvicorn), dspy-cli
 0.1.13 (server.app.create_app(), which `dspy-cli serve` does). Both are too large for this project's
-environment: a virtual environment of its own, with this project in it, runs the bench with them.
+environment, and MLflow asks for cachetools below 8, which the lock does not have: a virtual environment of
+its own, with this project in it, runs the bench with them.
 """
 
 from __future__ import annotations
