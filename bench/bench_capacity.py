@@ -1,10 +1,14 @@
 """The simulated 50th and 99th percentile, and the saturation point, beside those of a real replica.
 
 The replica has a core of its own, and the load, the model and the servers have the others. The simulation
-gets the times that a request was elsewhere, measured one at a time, and the processor time of a request, but
-none of the latencies under load. A core that has pauses works slower, by half on some machines, so that
-processor time is taken at each load (for the saturation point: some at once). Both have the same arrivals.
-Other work on the replica's core is time that it does not get; with more than a little, nothing is decided.
+gets the times that a request was elsewhere and its processor time, but none of the replica's latencies under
+load: one request at a time tells the way, and the endpoint's own ledger how long it had the calls of each
+load. A core that has pauses works slower, by half on some machines, so that processor time is taken at each
+load (for the saturation point: some at once). Both have the same arrivals.
+Other work on the replica's core (other processes, the kernel, the host) makes its event loop wait, ready to
+run. Linux counts that, and here it is a part of what a request takes of the core: near saturation, a tenth of
+the core makes p50 a fifth longer. With more than that, nothing is decided.
+Source: Documentation/scheduler/sched-stats.rst of Linux, /proc/PID/task/TID/schedstat.
 """
 
 from __future__ import annotations
@@ -13,14 +17,17 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import aiohttp
+import numpy as np
 import psutil
 
 from course_lib import lm
 from course_lib.deployment import Load, Outcome, Work, open_loop, running_stack, simulate, work_of
+from course_lib.deployment.capacity import Floats
 
 LOADS, ROUNDS, SECONDS = (0.3, 0.6, 0.8), 3, 10.0
 """Shares of what one replica answers at most; the seconds are of one round."""
@@ -51,11 +58,30 @@ class Replica:
     def __init__(self, session: aiohttp.ClientSession, pid: int) -> None:
         self._session, self._process, self._core = session, psutil.Process(pid), apart(pid)
         self._begun, self.most_disturbed = self._times(), 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Count core_s() from now on."""
+        self._processor_s, self._loop_s = self.processor_s(), self._ran_and_waited_s()
+
+    def core_s(self) -> float:
+        """Return what it needed of its core: the time of its threads, or its event loop's with its waits.
+
+        The loop waits for others and for its own threads; their time is in both, so the larger one counts.
+        """
+        loop_s = self._ran_and_waited_s() - self._loop_s
+        return max(self.processor_s() - self._processor_s, loop_s)
 
     def processor_s(self) -> float:
         """Return the processor time that it has used."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
+
+    def _ran_and_waited_s(self) -> float:
+        """Return how long the event loop's thread ran or was ready to; 0 where the system does not tell."""
+        counted = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/schedstat")
+        ran_ns, waited_ns = counted.read_text().split()[:2] if counted.exists() else (0, 0)
+        return (int(ran_ns) + int(waited_ns)) / 1e9
 
     def _times(self) -> tuple[float, float]:
         of_core = psutil.cpu_times(percpu=True)[max(self._core, 0)]
@@ -75,6 +101,11 @@ class Replica:
         async with self._session.post("/v1/answers", json={"question": question}) as response:
             await response.read()
             return response.status
+
+
+def model_s(since: int) -> Floats:
+    """Return how long the model's endpoint had each call, by its own ledger, after its first so many."""
+    return np.array([call.duration_ms for call in lm.ledger(since=since).calls]) / 1000
 
 
 def compare(name: str, simulated: float, measured: float, unit: str, note: str = "") -> bool:
@@ -103,24 +134,32 @@ def saturation(low_per_s: float, high_per_s: float, keeps_up: Callable[[float, i
     return (low_per_s + high_per_s) / 2
 
 
-def percentiles(runner: asyncio.Runner, replica: Replica, work: Work) -> bool:
-    """Compare both at each load."""
-    holds = True
+def percentiles(runner: asyncio.Runner, replica: Replica, work: Work, alone_s: Floats) -> bool:
+    """Compare both at each load; `alone_s` is how long the endpoint had the calls when it had few."""
+    holds, way_s = True, float(np.median(work.elsewhere_s) - np.median(alone_s))
     for share in LOADS:
         rate_per_s = share * work.most_per_s
         loads = [Load(rate_per_s, int(rate_per_s * SECONDS), seed) for seed in range(ROUNDS)]
-        replica.others_share()
-        before_s = replica.processor_s()
-        measured = [runner.run(open_loop(replica.ask, load)) for load in loads]
-        each_s = (replica.processor_s() - before_s) / sum(load.requests for load in loads)
-        disturbed = replica.others_share()
-        then = replace(work, work_s=each_s, first_work_s=0.0)
-        simulated = [simulate(then, load) for load in loads]
-        late_ms = 1000 * max(each.late_s for each in measured)
-        print(
-            f"{share:.0%} of the most, {rate_per_s:.0f} requests/s: {1000 * each_s:.1f} ms of processor time "
-            f"each, others had {disturbed:.0%} of the core, sent up to {late_ms:.0f} ms late"
-        )
+        measured, simulated = list[Outcome](), list[Outcome]()
+        for load in loads:  # each with what was so in its own seconds: times in line do not average
+            replica.others_share()
+            replica.begin()
+            used_s, calls = replica.processor_s(), lm.ledger().requests
+            measured.append(runner.run(open_loop(replica.ask, load)))
+            each_s, used_s = (
+                total / load.requests for total in (replica.core_s(), replica.processor_s() - used_s)
+            )
+            taken_share = replica.others_share()
+            had_s = model_s(calls)
+            then = replace(work, work_s=each_s, first_work_s=0.0, elsewhere_s=np.maximum(had_s + way_s, 0.0))
+            simulated.append(simulate(then, load))
+            print(
+                f"{share:.0%} of the most, {rate_per_s:.0f} requests/s: {1000 * used_s:.1f} ms of processor "
+                f"time each, {1000 * each_s:.1f} with waits for the core, "
+                f"others had {taken_share:.0%} of it, the model took "
+                f"{1000 * (np.median(had_s) - np.median(alone_s)):+.1f} ms, "
+                f"sent up to {1000 * measured[-1].late_s:.0f} ms late"
+            )
         for percent in (50, 99):
             both = [median(each.ms(percent) for each in outcomes) for outcomes in (simulated, measured)]
             holds &= compare(f"  p{percent}", *both, "ms", spread(measured, percent))
@@ -143,13 +182,17 @@ def main() -> bool:
         opened = runner.run(session())
         replica = Replica(opened, part.pid)
         try:
-            runner.run(work_of(replica.ask, replica.processor_s, requests=100))  # warm
-            work = runner.run(work_of(replica.ask, replica.processor_s, requests=CALIBRATING))
+            runner.run(work_of(replica.ask, replica.core_s, requests=100))  # warm
+            replica.others_share()
+            replica.begin()
+            calls = lm.ledger().requests
+            work = runner.run(work_of(replica.ask, replica.core_s, requests=CALIBRATING))
             print(
-                f"a request: {1000 * work.first_work_s:.1f} ms of processor time alone, "
-                f"{1000 * work.work_s:.1f} ms among others; at most {work.most_per_s:.0f} requests/s"
+                f"a request: {1000 * work.first_work_s:.1f} ms of the core alone, {1000 * work.work_s:.1f} "
+                f"among others; other work had {replica.others_share():.0%} of the core; "
+                f"at most {work.most_per_s:.0f} requests/s"
             )
-            holds = percentiles(runner, replica, work)
+            holds = percentiles(runner, replica, work, model_s(calls)[:CALIBRATING])
 
             def load(rate_per_s: float, seed: int) -> Load:
                 return Load(rate_per_s, int(rate_per_s * SECONDS / 2), seed)

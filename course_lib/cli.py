@@ -333,11 +333,7 @@ def _passed() -> list[str]:
 
 
 @audit.command()
-def verify(
-    head: Annotated[
-        str | None, typer.Option(help="the log's head as it was written down, number:hash; else Redis has it")
-    ] = None,
-) -> None:
+def verify() -> None:
     """Say whether every record is as it was written, or which is the first that is not.
 
     DATABASE_URL names the log, COURSE_SERVICE_SIGNING_KEY is its key, and REDIS_URL holds its head.
@@ -348,7 +344,7 @@ def verify(
 
     from course_lib.deployment.audit import Broken, verify_log
 
-    found = asyncio.run(verify_log(head))
+    found = asyncio.run(verify_log())
     typer.echo(str(found))
     if isinstance(found, Broken):
         raise typer.Exit(1)

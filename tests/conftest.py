@@ -126,8 +126,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than cores: many tests wait for a process, a deadline or an answer."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers more than cores: notebooks and proofs wait most of the time, for processes and answers."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.hookimpl(tryfirst=True)

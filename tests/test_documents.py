@@ -19,7 +19,7 @@ DOCUMENTS = [
 README = (ROOT / "README.md").read_text("utf-8")
 MAINTAINING = (ROOT / "docs" / "maintaining.md").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-MOST_CORE = {"05_deployment": 150, "06_exercises": 240}
+MOST_CORE = {"05_deployment": 147, "06_exercises": 240}
 """Minutes of a core path that is longer than the others': a section in two halves, and seven projects."""
 HEADING = re.compile(r"^### (?:Exercise|Stage) ([\d.]+):.*\((\d+) minutes", re.MULTILINE)
 PART = re.compile(r"^\| (\d+\. |)(Deeper|).*? \| (\d+) \|$", re.MULTILINE)

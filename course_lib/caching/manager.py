@@ -30,7 +30,7 @@ class CacheManager:
             options: everything else that TieredCache takes.
 
         Raises:
-            RedisServerError: there is no server, and none can be started.
+            ServerError: there is no server, and none can be started.
             CacheMisuseError: `redis` is something else than True or False.
         """
         if not isinstance(redis, bool):  # its value may hold a password

@@ -29,7 +29,7 @@ from redis.retry import Retry
 
 from course_lib.caching.tiers import LARGEST_BYTES, UTF_8, Guard
 from course_lib.resilience.single_flight import InTask, InThread
-from course_lib.services import RedisServerError, shown
+from course_lib.services import ServerError, shown
 
 T = TypeVar("T")
 TAG_TTL_S = 30 * 86_400
@@ -59,7 +59,7 @@ class RedisTier:
             first_wait_s: how long Redis is left alone after a first failure; doubles up to eight times that.
 
         Raises:
-            RedisServerError: the address is malformed.
+            ServerError: the address is malformed.
         """
         self.prefix, self.address = prefix, shown(url)
         self._guard = Guard(f"Redis at {self.address}", first_wait_s=first_wait_s, diagnose=self._diagnose)
@@ -166,7 +166,7 @@ class RedisTier:
             pool = client.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # tells of an unknown option now
         except (ValueError, TypeError, AttributeError):  # whose words may hold the password
-            raise RedisServerError(
+            raise ServerError(
                 f"the Redis address ({self.address}) is not of the form redis://:password@host:6379/0, "
                 "rediss://... or unix:///path; correct it (REDIS_URL, if it came from there)"
             ) from None

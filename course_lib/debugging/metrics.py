@@ -102,22 +102,21 @@ class MetricsCollector(CallListener):
     def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:  # noqa: ARG002
         """Count a call that has ended."""
         failed = self._bounded("error", type(error).__name__) if error is not None else ""
-        took_s = time.perf_counter() - call.begun_s
         if call.kind == LM:
-            self._count_model(call, failed, took_s)
+            self._count_model(call, failed)
         elif call.kind == PARSE and failed:
             self._of(self._unparsed, self._bounded("adapter", call.name)).inc()
         elif call.kind == MODULE and call.is_outermost:
             self._of(self._in_flight, call.data).dec()
             self._of(self._requests, call.data, failed).inc()
             if not isinstance(error, CANCELLED):
-                self._of(self._request_s, call.data).observe(took_s)
+                self._of(self._request_s, call.data).observe(time.perf_counter() - call.begun_s)
 
-    def _count_model(self, call: Call, failed: str, took_s: float) -> None:
+    def _count_model(self, call: Call, failed: str) -> None:
         heard = call.heard
-        asked = self._bounded("model", attributes.model_of(call.name))
         if heard is None or heard.usage is None:
             if failed:
+                asked = self._bounded("model", attributes.model_of(call.name))
                 self._of(self._model_calls, asked, failed).inc()
             elif call.data is None:  # a TieredCache has told its tier
                 self._of(self._hits, "dspy").inc()
@@ -128,7 +127,7 @@ class MetricsCollector(CallListener):
         self._of(self._tokens, model, "output").inc(usage.completion_tokens)
         self._of(self._cost, model).inc(usage.cost_usd)
         if not failed:
-            self._of(self._model_s, model).observe(took_s)
+            self._of(self._model_s, model).observe(time.perf_counter() - call.begun_s)
         if heard.first_token_s is not None:
             self._of(self._first_s, model).observe(heard.first_token_s - call.begun_s)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from http import HTTPMethod
 
 from opentelemetry.trace import SpanKind
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from course_lib.debugging.tracer import Tracer
@@ -28,7 +27,9 @@ class TracedRequests:
             return
         method = scope.get("method", "WEBSOCKET")
         method = method if method in _METHODS else "HTTP"  # a client may send any word
-        with self._tracer.span(method, of=Headers(scope=scope), kind=SpanKind.SERVER) as span:
+        sent = next((value for name, value in scope["headers"] if name == b"traceparent"), None)
+        of = {} if sent is None else {"traceparent": sent.decode("latin-1")}
+        with self._tracer.span(method, of=of, kind=SpanKind.SERVER) as span:
             span.set_attribute("http.request.method", method)
 
             async def sending(message: Message) -> None:

@@ -67,9 +67,16 @@ class Span:
         *("content", "words", "redact", "_begun_s"),
     )
 
-    def __init__(self, name: str, parent: Place | None, kind: SpanKind = SpanKind.INTERNAL) -> None:
+    def __init__(
+        self,
+        name: str,
+        parent: Place | None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        *,
+        place: Place | None = None,
+    ) -> None:
         self.name, self.parent, self.kind = name, parent, kind
-        self.place = Place.below(parent)
+        self.place = place or Place.below(parent)
         self.attributes: dict[str, Any] = {}
         self.events: list[tuple[str, int, Mapping[str, Any]]] = []
         self.error: str | None = None

@@ -148,8 +148,7 @@ class Tracer(CallListener):
         """
         call = Call(BLOCK, None, self, self.current())
         parent = self._place_of(call.parent) if of is None else self._sent(of)
-        span = Span(name, parent, kind)
-        span.place = Place.below(parent, self._sampler)
+        span = Span(name, parent, kind, place=Place.below(parent, self._sampler))
         call.data = span if span.place.is_sampled else span.place
         span.attributes |= {"dspy.kind": BLOCK, **facts}
         span.redact = self._redact
@@ -195,8 +194,8 @@ class Tracer(CallListener):
         place = call.data = Place.below(parent, self._sampler)
         if not place.is_sampled:
             return
-        span = call.data = Span("", parent)
-        span.place, span.redact = place, self._redact
+        span = call.data = Span("", parent, place=place)
+        span.redact = self._redact
         if call.kind == LM:
             span.kind = SpanKind.CLIENT
             span.attributes = attributes.settings_of(call, inputs)

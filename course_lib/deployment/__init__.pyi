@@ -1,13 +1,12 @@
 from .adaptive import AdaptiveError, AdaptiveOptimizer, Drift
 from .answering import Answering
 from .app import create_app
-from .audit import Audit, AuditError, Broken, Head, RedisHead, Verified
+from .audit import Audit
 from .callers import Caller, Callers, Forbidden, Unauthorized, make_key, make_token
 from .capacity import (
     CapacityError,
     Load,
     Outcome,
-    Plan,
     Work,
     closed_loop,
     log_normal_s,
@@ -17,21 +16,21 @@ from .capacity import (
     simulate,
     work_of,
 )
-from .compliance import DEMANDS, Demand
-from .config import ApiKey, ConfigError, DeploymentConfig
-from .customers import Cache, Customers, Erasure, Lines, Person, Place, trace_of
-from .database import MigrationChanged, StoreError, StoreUnavailable
-from .gate import GateError, Verdict, check_release, compare, evaluation, scored
+from .compliance import DEMANDS
+from .config import ConfigError, DeploymentConfig
+from .customers import Customers, Lines
+from .gate import GateError, check_release, compare, evaluation, scored
 from .gateway import GatewayError, Replica, routes
+from .observed import observing, stored_scores
 from .problems import Problem
 from .programs import ProgramError, load_program, save_program
-from .queue import DeadLetter, JobQueue, QueueUnavailable
+from .queue import JobQueue
 from .quotas import QuotaExceeded, Quotas
-from .registry import Registered, Registry, RegistryError
-from .rollout import Evidence, Rollout, RolloutError, Seen, Slo, observing, stored_scores
+from .registry import Registry, RegistryError
+from .rollout import Evidence, Rollout, RolloutError, Seen, Slo
 from .service import Service
-from .stack import Stack, StackError, running_replica, running_stack
-from .store import Begun, Job, JobResult, Store, StoredAnswer
+from .stack import Stack, running_replica, running_stack
+from .store import Store
 from .worker import Worker
 
 __all__ = [
@@ -39,44 +38,26 @@ __all__ = [
     "AdaptiveError",
     "AdaptiveOptimizer",
     "Answering",
-    "ApiKey",
     "Audit",
-    "AuditError",
-    "Begun",
-    "Broken",
-    "Cache",
     "Caller",
     "Callers",
     "CapacityError",
     "ConfigError",
     "Customers",
-    "DeadLetter",
-    "Demand",
     "DeploymentConfig",
     "Drift",
-    "Erasure",
     "Evidence",
     "Forbidden",
     "GateError",
     "GatewayError",
-    "Head",
-    "Job",
     "JobQueue",
-    "JobResult",
     "Lines",
     "Load",
-    "MigrationChanged",
     "Outcome",
-    "Person",
-    "Place",
-    "Plan",
     "Problem",
     "ProgramError",
-    "QueueUnavailable",
     "QuotaExceeded",
     "Quotas",
-    "RedisHead",
-    "Registered",
     "Registry",
     "RegistryError",
     "Replica",
@@ -86,14 +67,8 @@ __all__ = [
     "Service",
     "Slo",
     "Stack",
-    "StackError",
     "Store",
-    "StoreError",
-    "StoreUnavailable",
-    "StoredAnswer",
     "Unauthorized",
-    "Verdict",
-    "Verified",
     "Work",
     "Worker",
     "check_release",
@@ -116,6 +91,5 @@ __all__ = [
     "scored",
     "simulate",
     "stored_scores",
-    "trace_of",
     "work_of",
 ]

@@ -32,7 +32,7 @@ from course_lib.concurrency.streaming.events import error_of
 from course_lib.deployment.audit import AuditError, Broken
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.guard import OPEN, PROGRAM_PATHS, Guard
-from course_lib.deployment.problems import SCHEMA, Problem, documented, invalid, problem_of
+from course_lib.deployment.problems import SCHEMA, Problem, documented, problem_of
 from course_lib.deployment.queue import QueueUnavailable
 from course_lib.deployment.service import Seen, Service, of_request
 from course_lib.errors import CourseError
@@ -72,24 +72,24 @@ class _Out(BaseModel):
     request_id: str
 
 
-class AnswerReply(_Out):
+class _Answered(_Out):
+    id: str
+    version: str
+    cached: bool
+
+
+class AnswerReply(_Answered):
     """An answer with its sources."""
 
-    id: str
     answer: str
     citations: list[str]
-    version: str
-    cached: bool
 
 
-class TriageReply(_Out):
+class TriageReply(_Answered):
     """A ticket's category and urgency."""
 
-    id: str
     category: str
     urgency: str
-    version: str
-    cached: bool
 
 
 class JobReply(_Out):
@@ -152,26 +152,24 @@ _MODEL = ("budget", "bad_answer", "model_refused", "model_busy", "model_down", "
 
 
 class App:
-    """What a server runs: the guard around the application."""
+    """What a server runs: the guard around the application; its parts are opened when it starts."""
 
-    def __init__(self, api: FastAPI, config: DeploymentConfig, service: Service) -> None:
-        self.api, self.service = api, service
-        """FastAPI's part, with the OpenAPI document; and what all requests share."""
-        self._asgi: ASGIApp = Guard(api, config, service)
+    def __init__(self, config: DeploymentConfig, service: Service | None = None) -> None:
+        self.service = service or Service(config)
+        """What all requests share."""
+        self.api = _api(config, self.service)
+        """FastAPI's part, with the OpenAPI document."""
+        self._asgi: ASGIApp = Guard(self.api, config, self.service)
         if config.cors_origins:
-            origins = list(config.cors_origins)
-            options: dict[str, Any] = {"allow_origins": origins, "allow_headers": ["*"]}
-            self._asgi = CORSMiddleware(self._asgi, allow_methods=["GET", "POST"], **options)
+            options: dict[str, Any] = {"allow_headers": ["*"], "allow_methods": ["GET", "POST"]}
+            self._asgi = CORSMiddleware(self._asgi, allow_origins=list(config.cors_origins), **options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         await self._asgi(scope, receive, send)
 
 
-def create_app(config: DeploymentConfig, service: Service | None = None) -> App:
-    """Return the service, not yet running; its parts are opened when it starts."""
-    service = service or Service(config)
-    return App(_api(config, service), config, service)
+create_app = App
 
 
 def _api(config: DeploymentConfig, service: Service) -> FastAPI:
@@ -361,9 +359,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         held = await customers.export(seen.caller.tenant, customer, actor=seen.caller.name)
         return _json({"held": held, "request_id": seen.request_id})
 
-    @app.delete(
-        "/v1/customers/{customer}", response_model=CustomerReply, responses=documented(*_ALWAYS, "invalid")
-    )
+    @_routes(app.delete)("/v1/customers/{customer}", ("invalid",), response_model=CustomerReply)
     async def erase_customer(request: Request, customer: Id) -> Response:
         """Erase all that is held about a customer, everywhere; 503 says that a place is away: ask again.
 
@@ -502,28 +498,13 @@ async def _server_sent(
 def _tell_problems(app: FastAPI) -> None:
     """Let every error leave as a problem; the rest is the guard's."""
 
-    def told(problem: Problem, request: Request) -> Response:
-        document = problem.document(request.scope["course_request_id"])
-        return Response(document, problem.status, problem.headers)
+    async def told(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        headers = {**problem.headers, **((isinstance(error, HTTPException) and error.headers) or {})}
+        return Response(problem.document(request.scope["course_request_id"]), problem.status, headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def _(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return told(invalid(error.errors()), request)
-
-    @app.exception_handler(HTTPException)
-    async def _(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid")
-        response = told(Problem(code), request)
-        response.headers.update(error.headers or {})
-        return response
-
-    @app.exception_handler(CourseError)
-    @app.exception_handler(dspy.DSPyError)
-    @app.exception_handler(Exception)  # raised again by Starlette, so that the guard logs it
-    async def _(request: Request, error: Exception) -> Response:
-        return told(problem_of(error), request)
+    for kind in (RequestValidationError, HTTPException, CourseError, dspy.DSPyError, Exception):
+        app.add_exception_handler(kind, told)  # Starlette raises an Exception again: the guard logs it
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

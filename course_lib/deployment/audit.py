@@ -23,11 +23,12 @@ import os
 import re
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any, LiteralString, NamedTuple, Protocol, Self
+from typing import Any, LiteralString, NamedTuple, Self
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -127,45 +128,8 @@ class Broken:
         return f"broken at record {self.seq}: {self.why}; or the key is not the one it was written with"
 
 
-class HeadKeeper(Protocol):
-    """A place outside the database for the chain's head; it never goes back to an earlier one."""
-
-    async def read(self) -> Head | None:
-        """Return the last head; None before the first."""
-
-    async def write(self, head: Head) -> None:
-        """Keep a head, unless a later one is there."""
-
-
-def _head_of(seq: str, digest: str) -> Head | None:
-    is_head = seq.isdecimal() and len(seq) < 16 and digest  # a number that Redis can compare
-    return Head(int(seq), digest) if is_head else None
-
-
-class Noted:
-    """A head that somebody has written down, to verify a log by."""
-
-    def __init__(self, head: str) -> None:
-        """Take "number:hash".
-
-        Raises:
-            AuditError: it is none.
-        """
-        found = _head_of(*head.partition(":")[::2])
-        if found is None:
-            raise AuditError("a head is written as number:hash, as Redis has it in service:audit-head")
-        self._head = found
-
-    async def read(self) -> Head:
-        """Return it."""
-        return self._head
-
-    async def write(self, head: Head) -> None:
-        """Leave it as it is: it was written down."""
-
-
 class RedisHead:
-    """The head in Redis; one that evicts keys may lose it."""
+    """The chain's head in Redis, outside the database; one that evicts keys may lose it."""
 
     def __init__(self, url: str) -> None:
         waits: dict[str, Any] = {"socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
@@ -174,12 +138,14 @@ class RedisHead:
     async def read(self) -> Head | None:
         """Return the last head; None before the first, and where something else stands in its place."""
         try:
-            seq, digest = await self._client.hmget(_REDIS_NAME, "seq", "hash")
+            found = await self._client.hmget(_REDIS_NAME, "seq", "hash")
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
             return None
-        return _head_of(str(seq), str(digest or ""))
+        seq, digest = (str(each or "") for each in found)
+        is_head = seq.isdecimal() and len(seq) < 16 and digest  # a number that Redis can compare
+        return Head(int(seq), digest) if is_head else None
 
     async def write(self, head: Head) -> None:
         """Keep a head, unless a later one is there."""
@@ -194,7 +160,7 @@ class Audit:
     """Writes records in batches, from any number of replicas; at its end, `async with` writes the rest."""
 
     def __init__(
-        self, database: Database, key: bytes, head: HeadKeeper | None = None, *, most_waiting: int = 10_000
+        self, database: Database, key: bytes, head: RedisHead | None = None, *, most_waiting: int = 10_000
     ) -> None:
         """Take the service's signing key, and how many records may wait while the database is away."""
         self._database, self._head = database, head
@@ -312,7 +278,8 @@ class Audit:
         ends = [Head(0, START), *(Head(*row) for row in await cursor.fetchall())]
         end, rows = ends[-1], []
         if kept.is_lost and end.seq and missing:
-            missing.insert(0, _of_service(_HEAD_LOST))
+            names = new_id("audit"), EVERY_TENANT, "service", _HEAD_LOST, "audit"
+            missing.insert(0, Entry(*names, "{}", datetime.now(UTC)))
         elif kept.is_lost:  # the log begins: from before its first record on there is a head
             await self._keep(end)
         if kept.head and kept.head not in ends and missing:
@@ -363,22 +330,15 @@ class _Kept(NamedTuple):
     """Why its keeper could not be read."""
 
 
-def _of_service(action: str) -> Entry:
-    return Entry(new_id("audit"), EVERY_TENANT, "service", action, "audit", "{}", datetime.now(UTC))
-
-
 def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-async def verify_log(noted: str | None = None) -> Verified | Broken:
+async def verify_log() -> Verified | Broken:
     """Verify the log that the environment names: DATABASE_URL, COURSE_SERVICE_SIGNING_KEY, REDIS_URL.
 
-    Args:
-        noted: its head as somebody wrote it down; None: Redis has it.
-
     Raises:
-        AuditError: one of these is missing, or `noted` is no head.
+        AuditError: one of the first two is missing, or Redis does not answer.
         StoreUnavailable: the database does not answer.
     """
     url, key = (os.environ.get(name, "") for name in ("DATABASE_URL", "COURSE_SERVICE_SIGNING_KEY"))
@@ -386,10 +346,9 @@ async def verify_log(noted: str | None = None) -> Verified | Broken:
         missing = "COURSE_SERVICE_SIGNING_KEY" if url else "DATABASE_URL"
         raise AuditError(f"{missing} is not set; set it to what the service has")
     redis_url = os.environ.get("REDIS_URL")
-    head = Noted(noted) if noted else RedisHead(redis_url) if redis_url else None
-    async with Database(url, size=1, deadline_s=60.0) as database:
-        try:
-            return await Audit(database, key.encode(), head).verify()
-        finally:
-            if isinstance(head, RedisHead):
-                await head.close()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(url, size=1, deadline_s=60.0))
+        head = RedisHead(redis_url) if redis_url else None
+        if head:
+            stack.push_async_callback(head.close)
+        return await Audit(database, key.encode(), head).verify()

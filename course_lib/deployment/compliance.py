@@ -1,6 +1,6 @@
 """What GDPR, SOC 2, HIPAA and PCI DSS ask of this system: the control here and the test that shows it.
 
-Main path: DEMANDS, read from demands.toml; print(report()).
+Main path: DEMANDS, read from demands.toml.
 Source: Regulation (EU) 2016/679; AICPA Trust Services Criteria 2017; 45 CFR part 164; PCI DSS 4.0.1.
 
 This is engineering, no legal advice: a control is a part of compliance, never all of it. To add a demand, add
@@ -33,15 +33,3 @@ DEMANDS = tuple(
     Demand(**row)
     for row in tomllib.loads(Path(__file__).with_name("demands.toml").read_text("utf-8"))["demands"]
 )
-
-
-def report() -> str:
-    """Return the table as text, a line a demand."""
-    rows = [
-        (each, each.control or f"out of scope: {each.out_of_scope}", each.test.rpartition("::")[2])
-        for each in DEMANDS
-    ]
-    return "\n".join(
-        f"{each.regulation:8} {each.section:18} {each.demand:57} {says}{test and f' ({test})'}"
-        for each, says, test in rows
-    )

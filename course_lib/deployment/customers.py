@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from course_lib.deployment.audit import Audit
 from course_lib.deployment.database import checked_name
 from course_lib.deployment.store import Store
 from course_lib.files import lock_folder
 
+T = TypeVar("T")
 Record = dict[str, Any]
 Group = Callable[[Record], object]
 
@@ -74,17 +75,16 @@ class Erasure:
 
 
 class Customers:
-    """Exports and erases customers over the database and all other places."""
+    """Exports and erases customers over the database and all other places.
+
+    Each call raises StoreUnavailable while the database is away, or the audit log cannot be written.
+    """
 
     def __init__(self, store: Store, audit: Audit, places: Sequence[Place] = ()) -> None:
         self._store, self._audit, self._places = store, audit, places
 
     async def export(self, tenant: str, customer: str, *, actor: str) -> Record:
-        """Return all that is held about a customer, place by place.
-
-        Raises:
-            StoreUnavailable: the database is away, or the audit log cannot be written.
-        """
+        """Return all that is held about a customer, place by place."""
         checked_name("customer", customer)
         subjects = await self._store.subjects(tenant, customer)
         person = Person(tenant, customer, tuple(subjects))
@@ -96,9 +96,6 @@ class Customers:
         """Erase all that is held about a customer; what fails at one place hinders no other.
 
         With `resumes`, only what an erasure that was cut off has left.
-
-        Raises:
-            StoreUnavailable: the database is away, or the audit log cannot be written.
         """
         checked_name("customer", customer)
         known = await self._store.subjects(tenant, customer)
@@ -177,34 +174,36 @@ class Lines:
 
     async def export(self, person: Person) -> list[Any]:
         """Return the lines about a customer."""
-        return await asyncio.to_thread(self._export, person)
+
+        def found() -> list[Any]:
+            is_theirs = self._chooser(person)
+            return [_record(line) for line in self._lines() if is_theirs(line)]
+
+        return await self._locked(found, [])
 
     async def erase(self, person: Person) -> int:
         """Replace each file that has such lines by one without: it is the old or the new one, never half."""
-        return await asyncio.to_thread(self._drop, lambda: self._chooser(person))
+        return await self._locked(lambda: self._drop(self._chooser(person)), 0)
 
     async def drop_before(self, moment: datetime) -> int:
         """Drop the lines of before a moment, and return how many they were."""
         before = moment.astimezone(UTC).isoformat()
         is_old = lambda line: str(_record(line).get(self._when, before)) < before  # noqa: E731
-        return await asyncio.to_thread(self._drop, lambda: is_old)
+        return await self._locked(lambda: self._drop(is_old), 0)
 
-    def _export(self, person: Person) -> list[Any]:
-        if not self._folder.is_dir():
-            return []
-        with lock_folder(self._folder):
-            return self._found(person)
+    async def _locked(self, work: Callable[[], T], nothing: T) -> T:
+        """Return what a thread makes of the files, which no other process changes meanwhile."""
 
-    def _found(self, person: Person) -> list[Any]:
-        is_theirs = self._chooser(person)
-        return [_record(line) for line in self._lines() if is_theirs(line)]
+        def done() -> T:
+            if not self._folder.is_dir():
+                return nothing
+            with lock_folder(self._folder):
+                return work()
 
-    def _drop(self, chooser: Callable[[], Callable[[bytes], bool]]) -> int:
-        if not self._folder.is_dir():
-            return 0
-        with lock_folder(self._folder):
-            is_one, paths = chooser(), self._paths()
-            return sum(_rewrite(path, is_one) for path in paths if any(map(is_one, _lines(path))))
+        return await asyncio.to_thread(done)
+
+    def _drop(self, is_one: Callable[[bytes], bool]) -> int:
+        return sum(_rewrite(path, is_one) for path in self._paths() if any(map(is_one, _lines(path))))
 
     def _paths(self) -> list[Path]:
         found = self._folder.glob(self._pattern)

@@ -59,6 +59,7 @@ _JOBS = {
 }
 _REPLICAS = {"answer": f"sum(up{{{_DESK}}})", "expected": f"count(up{{{_DESK}}})"}
 _FAILED_SHARE = {legend: f"job:service_failed:ratio_rate{window}" for legend, window in _FAILED.items()}
+_FAILED_BY_VERSION = {"{{version}}": "version:service_failed:ratio_rate5m"}
 _BREAKERS = {"{{breaker}} of {{instance}}": f"dspy_breaker_open{{{_DESK}}}"}
 _PARTS = {"{{part}}": f"min by (part) (service_part_ok{{{_DESK}}})"}
 _UNDER_WAY = {"{{program}}": f"sum by (program) (dspy_requests_in_flight{{{_DESK}}})"}
@@ -73,11 +74,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel("Requests", "reqps", {"{{route}}": _rate("service_requests_total", "route", _ASKED)}),
         Panel("Failed requests", "percentunit", _FAILED_SHARE),
         Panel("Duration of answers", "s", _percentiles("service_request_seconds", "", _ANSWERS)),
-        Panel(
-            "Failed requests by version",
-            "percentunit",
-            {"{{version}}": "version:service_failed:ratio_rate5m"},
-        ),
+        Panel("Failed requests by version", "percentunit", _FAILED_BY_VERSION),
         Panel("Requests by version", "reqps", {"{{version}}": "version:service_requests:rate5m"}),
     ),
     "Why?": (
@@ -100,16 +97,8 @@ PANELS: dict[str, tuple[Panel, ...]] = {
 
 
 def _built(number: int, panel: Panel) -> TimeSeries:
-    built = (
-        TimeSeries()
-        .id(number)
-        .title(panel.title)
-        .unit(panel.unit)
-        .datasource(SOURCE)
-        .span(8)
-        .height(7)
-        .min(0)
-    )
+    built = TimeSeries().id(number).title(panel.title).unit(panel.unit).datasource(SOURCE)
+    built = built.span(8).height(7).min(0)
     for letter, (legend, expression) in zip("ABCDEF", panel.series.items(), strict=False):
         built = built.with_target(Dataquery().ref_id(letter).expr(expression).legend_format(legend))
     return built

@@ -61,14 +61,6 @@ class StoreUnavailable(StoreError):  # noqa: N818  (it says what happened)
     """PostgreSQL did not answer in time; what was under way is kept whole or not at all."""
 
 
-class AddressUnreadable(StoreError):  # noqa: N818  (it says what happened)
-    """The database's address cannot be read; no part of it is in the message."""
-
-
-class MigrationChanged(StoreError):  # noqa: N818  (it says what happened)
-    """A migration that was applied to this database is not the one that this program has."""
-
-
 class Database:
     """A few connections to one database, for the event loop in which it was opened."""
 
@@ -76,14 +68,14 @@ class Database:
         """Take an address; nothing is sent yet.
 
         Raises:
-            AddressUnreadable: it is none, or a piece of its password may be taken for another part.
+            StoreError: it is none, or a piece of its password may be taken for another part.
         """
         self.deadline_s = deadline_s
         self._url = url
         try:
             parts_of(url)
         except DatabaseError as error:
-            raise AddressUnreadable(f"{error} (DATABASE_URL, if it came from there)") from None
+            raise StoreError(f"{error} (DATABASE_URL, if it came from there)") from None
         again = retry(is_retryable=_may_pass, attempts=None, deadline_s=deadline_s, first_wait_s=0.05)
         self._again = again(_call)
         self._left: set[asyncio.Task[Any]] = set()
@@ -106,8 +98,7 @@ class Database:
 
         Raises:
             StoreUnavailable: the database does not answer.
-            MigrationChanged: an applied migration was changed.
-            AddressUnreadable: as for the class.
+            StoreError: an applied migration was changed; or as for the class.
         """
         store = cls(url, size=size, deadline_s=deadline_s)
         await store.migrate()
@@ -251,7 +242,7 @@ async def _migrate(url: str, folder: Path) -> list[str]:
             content = path.read_bytes()
             digest = hashlib.sha256(content).hexdigest()
             if applied.get(path.name, digest) != digest:
-                raise MigrationChanged(
+                raise StoreError(
                     f"the migration {path.name} is not the one that was applied to this database; "
                     "put it back as it was, and write the change as a new migration"
                 )
@@ -262,8 +253,9 @@ async def _migrate(url: str, folder: Path) -> list[str]:
         return done
 
 
-async def ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it has ended: a client library may keep a cancellation to itself, once."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=1.0)
+async def ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until they have ended: a client library may keep a cancellation to itself, once."""
+    while under_way := [task for task in tasks if not task.done()]:
+        for task in under_way:
+            task.cancel()
+        await asyncio.wait(under_way, timeout=1.0)

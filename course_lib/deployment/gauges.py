@@ -7,7 +7,7 @@ Source: prometheus-client 0.26. Jobs are all replicas' together: take the maximu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, LiteralString
 
 from prometheus_client import Metric
@@ -44,19 +44,20 @@ class Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield what there is at the moment."""
-        service = self._service
-        info = GaugeMetricFamily("service_info", "1, with what the replica serves", labels=["version"])
-        info.add_metric([service.config.program_version], 1)
-        parts = GaugeMetricFamily("service_part_ok", "1 as it should be, 0 lost", labels=["part"])
-        for name, text in service.parts().items():
-            parts.add_metric([name], float(text == "ok"))
-        jobs = GaugeMetricFamily("service_jobs", "Jobs that are not done", labels=["status"])
-        for status, (count, _) in self._jobs.items():
-            jobs.add_metric([status], count)
-        oldest = GaugeMetricFamily("service_oldest_job_seconds", "Since the oldest job that nobody has begun")
-        if "queued" in self._jobs:
-            oldest.add_metric([], self._jobs["queued"][1])
-        waiting = GaugeMetricFamily("service_audit_waiting", "Audit records that are not in the database yet")
-        if service.audit is not None:
-            waiting.add_metric([], service.audit.waiting)
-        yield from (info, parts, jobs, oldest, waiting)
+        service, jobs = self._service, self._jobs
+        version, waits = {service.config.program_version: 1.0}, service.audit and {"": service.audit.waiting}
+        yield _gauge("service_info", "1, with what the replica serves", version, "version")
+        parts = {name: float(text == "ok") for name, text in service.parts().items()}
+        yield _gauge("service_part_ok", "1 as it should be, 0 lost", parts, "part")
+        counts = {status: float(count) for status, (count, _) in jobs.items()}
+        yield _gauge("service_jobs", "Jobs that are not done", counts, "status")
+        oldest = {"": jobs["queued"][1]} if jobs else {}
+        yield _gauge("service_oldest_job_seconds", "Since the oldest job that nobody has begun", oldest)
+        yield _gauge("service_audit_waiting", "Audit records that are not in the database yet", waits or {})
+
+
+def _gauge(name: str, text: str, values: Mapping[str, float], label: str = "") -> Metric:
+    gauge = GaugeMetricFamily(name, text, labels=[label] if label else [])
+    for value, number in values.items():
+        gauge.add_metric([value] if label else [], number)
+    return gauge

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import dspy
 import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from course_lib.concurrency import HalfAnswer
 from course_lib.debugging import BudgetExceeded
@@ -29,38 +31,31 @@ from course_lib.resilience.retries import asked_s
 MEDIA_TYPE = "application/problem+json"
 
 
-class Kind(NamedTuple):
-    """How a code is told."""
-
-    status: int
-    title: str
-
-
 KINDS = {
-    "unauthorized": Kind(401, "Nobody is known by these credentials"),
-    "forbidden": Kind(403, "These credentials do not allow this"),
-    "not_found": Kind(404, "There is no such thing here"),
-    "method_not_allowed": Kind(405, "This address does not take this method"),
-    "too_slow": Kind(408, "The request did not arrive in time"),
-    "running": Kind(409, "The first request with this Idempotency-Key is still running"),
-    "too_large": Kind(413, "The request is too large"),
-    "unsupported_media_type": Kind(415, "The request is not JSON"),
-    "invalid": Kind(422, "The request is not valid"),
-    "key_reused": Kind(422, "This Idempotency-Key was used for another request"),
-    "quota": Kind(429, "The quota is used up"),
-    "budget": Kind(429, "What this request may cost is spent"),
-    "internal": Kind(500, "The service failed"),
-    "bad_answer": Kind(502, "The model's answer cannot be used"),
-    "model_refused": Kind(502, "The model's server refused the request"),
-    "model_busy": Kind(503, "The model's server takes no more requests at the moment"),
-    "model_down": Kind(503, "The model's server does not answer"),
-    "busy": Kind(503, "The service has too much to do"),
-    "dependency": Kind(503, "A part that this request needs does not answer"),
-    "draining": Kind(503, "This replica is about to end"),
-    "starting": Kind(503, "This replica has just begun"),
-    "deadline": Kind(504, "There was no answer in time"),
+    "unauthorized": (401, "Nobody is known by these credentials"),
+    "forbidden": (403, "These credentials do not allow this"),
+    "not_found": (404, "There is no such thing here"),
+    "method_not_allowed": (405, "This address does not take this method"),
+    "too_slow": (408, "The request did not arrive in time"),
+    "running": (409, "The first request with this Idempotency-Key is still running"),
+    "too_large": (413, "The request is too large"),
+    "unsupported_media_type": (415, "The request is not JSON"),
+    "invalid": (422, "The request is not valid"),
+    "key_reused": (422, "This Idempotency-Key was used for another request"),
+    "quota": (429, "The quota is used up"),
+    "budget": (429, "What this request may cost is spent"),
+    "internal": (500, "The service failed"),
+    "bad_answer": (502, "The model's answer cannot be used"),
+    "model_refused": (502, "The model's server refused the request"),
+    "model_busy": (503, "The model's server takes no more requests at the moment"),
+    "model_down": (503, "The model's server does not answer"),
+    "busy": (503, "The service has too much to do"),
+    "dependency": (503, "A part that this request needs does not answer"),
+    "draining": (503, "This replica is about to end"),
+    "starting": (503, "This replica has just begun"),
+    "deadline": (504, "There was no answer in time"),
 }
-"""Every code that a body can have; a code is kept for ever, its words may change."""
+"""Every code that a body can have, with status and title; a code is kept for ever, its words may change."""
 
 RETRY_AFTER_S = 1.0
 """What a 503 says when nobody knows better."""
@@ -77,20 +72,15 @@ class Problem(CourseError):  # noqa: N818  (the word of RFC 9457)
         retry_after_s: float | None = None,
         errors: Sequence[dict[str, str]] = (),
     ) -> None:
-        super().__init__(detail or KINDS[code].title)
+        super().__init__(detail or KINDS[code][1])
         self.code, self.detail, self.errors = code, detail, errors
         self.status, self.title = KINDS[code]
         self.retry_after_s = RETRY_AFTER_S if retry_after_s is None and self.status == 503 else retry_after_s
 
     def document(self, request_id: str) -> bytes:
         """Return the body of the response."""
-        told: dict[str, Any] = {
-            "type": f"urn:course:problem:{self.code}",
-            "title": self.title,
-            "status": self.status,
-            "code": self.code,
-            "request_id": request_id,
-        }
+        told: dict[str, Any] = {"type": f"urn:course:problem:{self.code}", "title": self.title}
+        told |= {"status": self.status, "code": self.code, "request_id": request_id}
         told |= {"detail": self.detail} if self.detail else {}
         told |= {"errors": list(self.errors)} if self.errors else {}
         return orjson.dumps(told)
@@ -135,6 +125,10 @@ def problem_of(error: BaseException) -> Problem:
     """Return what a caller is told of an error; one that nobody expected is "internal"."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, RequestValidationError):
+        return invalid(error.errors())
+    if isinstance(error, HTTPException):
+        return Problem({404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid"))
     if isinstance(error, Unauthorized):
         return Problem("unauthorized", str(error))  # says what to send, and nothing of what was sent
     retry_after_s = getattr(error, "retry_after_s", None) or asked_s(error)
@@ -168,23 +162,16 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     return found
 
 
+_TEXT = {"type": "string"}
+_ERROR = {"type": "object", "properties": {"at": _TEXT, "problem": _TEXT}}
 SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "code", "request_id"],
     "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
+        **dict.fromkeys(("type", "title", "detail", "request_id"), _TEXT),
         "status": {"type": "integer"},
-        "code": {"type": "string", "enum": list(KINDS)},
-        "detail": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"at": {"type": "string"}, "problem": {"type": "string"}},
-            },
-        },
+        "code": {**_TEXT, "enum": list(KINDS)},
+        "errors": {"type": "array", "items": _ERROR},
     },
 }
 """Of the body, for the OpenAPI document."""

@@ -24,9 +24,6 @@ from course_lib.services import shown
 if TYPE_CHECKING:
     from taskiq import Context
 
-    from course_lib.deployment.jetstream import JetStream
-    from course_lib.deployment.rabbitmq import RabbitMQ
-
 Work = Callable[[str, int], Awaitable[None]]
 """Does the job of this id, which has failed so often; its message is acknowledged when it returns."""
 
@@ -53,7 +50,10 @@ class DeadLetter:
 
 
 class JobQueue:
-    """A connection to the queue of jobs, for the event loop in which it was opened."""
+    """A connection to the queue of jobs, for the event loop in which it was opened.
+
+    Each call raises QueueUnavailable when the server does not answer in time.
+    """
 
     def __init__(
         self,
@@ -84,9 +84,15 @@ class JobQueue:
                 f"no queue at {shown(url)}: the address is to begin with amqp:// or nats://"
             )
         self.kind = "rabbitmq" if scheme.startswith("amqp") else "nats"
-        self.broker: RabbitMQ | JetStream = (
-            _broker(url, name, prefetch) if self.kind == "rabbitmq" else _stream(url, name, ack_s)
-        )
+        self.broker: Any
+        if self.kind == "rabbitmq":
+            from course_lib.deployment.rabbitmq import RabbitMQ
+
+            self.broker = RabbitMQ(url, name, prefetch)
+        else:
+            from course_lib.deployment.jetstream import JetStream
+
+            self.broker = JetStream(url, name, ack_s)
         self.broker.is_worker_process = work is not None
         self._task = self.broker.register_task(_task(work), task_name="run_job", ack_type="manual")
 
@@ -98,13 +104,13 @@ class JobQueue:
         await self.close()
 
     async def open(self) -> None:
-        """Connect, and make the queues that are missing; afterwards lost connections come back by themselves.
-
-        Raises:
-            QueueUnavailable: the server does not answer.
-        """
-        async with self._patience("be reached"):
-            await self.broker.startup()
+        """Connect, and make the queues that are missing; a connection that is lost comes back by itself."""
+        try:
+            async with self._patience("be reached"):
+                await self.broker.startup()
+        except QueueUnavailable:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Close the connections; messages that were taken and not acknowledged go back to the queue."""
@@ -124,20 +130,13 @@ class JobQueue:
             failures: how often it has failed.
             wait_s: from now until a worker may begin it.
             error: when given, the job becomes a dead letter instead.
-
-        Raises:
-            QueueUnavailable: the server did not confirm it; it may have it all the same.
         """
         labels: dict[str, Any] = {_DEAD: error} if error else {_LATER: wait_s} if wait_s else {}
         async with self._patience(f"take job {job_id}"):
             await self._task.kicker().with_labels(**labels).kiq(job_id, failures)
 
     async def dead_letters(self) -> list[DeadLetter]:
-        """Return the jobs that were given up, oldest first.
-
-        Raises:
-            QueueUnavailable: the server does not answer.
-        """
+        """Return the jobs that were given up, oldest first."""
         async with self._patience("show its dead letters"):
             letters = [self._letter(data) async for data, _ in self.broker.dead()]
             return [each for each in letters if each]
@@ -146,9 +145,6 @@ class JobQueue:
         """Send a dead letter's job once more, as if it had never failed; False if there is no such letter.
 
         The store must know that the job is to be done again (`Store.revive_job`), before.
-
-        Raises:
-            QueueUnavailable: the server does not answer.
         """
         async with self._patience("send a dead letter again"):
             found = False
@@ -194,18 +190,6 @@ class JobQueue:
                 f"the queue at {shown(self._url)} could not {what}: {type(error).__name__}; "
                 "it is tried again on the next call, so start the server, or send the job again"
             ) from None
-
-
-def _broker(url: str, name: str, prefetch: int) -> RabbitMQ:
-    from course_lib.deployment.rabbitmq import RabbitMQ
-
-    return RabbitMQ(url, name, prefetch)
-
-
-def _stream(url: str, name: str, ack_s: float) -> JetStream:
-    from course_lib.deployment.jetstream import JetStream
-
-    return JetStream(url, name, ack_s)
 
 
 def _task(work: Work | None) -> Callable[..., Any]:

@@ -106,6 +106,7 @@ class _Usage:
         self.leased, self.until_s, self.size, self.refused_until_s = 0, 0.0, 1, 0.0
         self.day, self.synced_s = _today(), -math.inf
         self.total = self.pending = 0  # tokens of all replicas when last told, and of this one since then
+        self.former: dict[int, tuple[int, int]] = {}  # the same of the day before: a clock may be put back
 
     def has_lease(self) -> bool:
         return self.leased > 0 and time.monotonic() < self.until_s
@@ -194,23 +195,22 @@ class Quotas:
         Raises:
             QuotaExceeded: the budget of this day is spent.
         """
-        usage = self._usage(caller.tenant)
-        await self._sync_if_stale(caller.tenant, usage)
+        usage = await self._charged(caller.tenant, 0)
         if self._spent(usage) >= self._tokens:
             raise QuotaExceeded("tokens of this day", _DAY_S - time.time() % _DAY_S)
 
     async def charge_tokens(self, caller: Caller, tokens: int) -> None:
         """Count what an answer has used; Redis is told now and then, and when little is left."""
-        usage = self._usage(caller.tenant)
-        usage.pending += tokens
-        await self._sync_if_stale(caller.tenant, usage)
+        await self._charged(caller.tenant, tokens)
 
     def _usage(self, name: str) -> _Usage:
         if name not in self._usages:
             self._usages[name] = _Usage(self._requests / self._replicas, self._window_s)
         usage = self._usages[name]
         if usage.day != (day := _today()):
-            usage.day, usage.total, usage.pending, usage.synced_s = day, 0, 0, -math.inf
+            former, usage.former = usage.former, {usage.day: (usage.total, usage.pending)}
+            usage.total, usage.pending = former.get(day, (0, 0))
+            usage.day, usage.synced_s = day, -math.inf
         return usage
 
     async def _renew(self, tenant: str, usage: _Usage) -> None:
@@ -232,12 +232,15 @@ class Quotas:
         else:
             usage.refused_until_s = time.monotonic() + lasts_s
 
-    async def _sync_if_stale(self, tenant: str, usage: _Usage) -> None:
-        """Tell Redis when much is untold or a second is over."""
+    async def _charged(self, tenant: str, tokens: int) -> _Usage:
+        """Count tokens, tell Redis when much is untold or a second is over, and return what is known."""
+        usage = self._usage(tenant)
+        usage.pending += tokens
         if self._is_stale(usage):
             async with usage.lock:
                 if self._is_stale(usage):  # nobody did meanwhile
                     await self._sync(tenant, usage)
+        return usage
 
     def _is_stale(self, usage: _Usage) -> bool:
         is_much = usage.pending * 2 * _SHARE * self._replicas >= self._tokens - usage.total

@@ -14,6 +14,7 @@ it was written, and its lines are erased then: it is in a file for a second at m
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import secrets
@@ -38,6 +39,7 @@ MOST_BYTES = 32 * 1024 * 1024
 """Of a file, of which there are two of each kind at most; a write may go beyond."""
 _EVERY_S, _LOOK_UP_S, _CLOSE_S = 0.5, 1.0, 1.0
 _MOST_WAITING, _KNOWN, _KEPT_SPANS = 50_000, 2_048, 32
+_PROCESS, _numbers = secrets.token_hex(8), itertools.count()
 _log = logging.getLogger("course_lib.deployment")
 
 
@@ -165,7 +167,7 @@ def _line(ended: Ended) -> str:
         "ecs.version": "8.17.0",
         "event.dataset": "desk.requests",
         "event.duration": round(ended.took_s * 1e9),  # nanoseconds
-        "event.id": secrets.token_hex(8),
+        "event.id": f"{_PROCESS}-{next(_numbers):x}",
         "http.request.id": ended.request_id,
         "http.request.method": ended.method,
         "http.response.status_code": ended.status,

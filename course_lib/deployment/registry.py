@@ -72,6 +72,10 @@ class _Program(BaseModel):
     rollout: dict[str, Any] = {}
     """What a rollout that is under way has seen."""
 
+    def at(self, stage: Stage) -> Registered | None:
+        """Return the version that is at this stage, of which there is one at most."""
+        return next((each for each in self.versions.values() if each.stage == stage), None)
+
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -104,37 +108,29 @@ class Registry:
         """
         if program not in SERVED:
             raise RegistryError(f"the service has no program {program!r}; it has {', '.join(SERVED)}")
-        entry = Registered(
-            version=version,
-            stage="candidate",
-            digest="",
-            parent=parent,
-            scores=list(scores),
-            changed=datetime.now(UTC),
-        )
+        entry = Registered(version=version, stage="candidate", digest="", changed=datetime.now(UTC))
+        entry.parent, entry.scores = parent, list(scores)
+        with tempfile.TemporaryDirectory() as scratch:
+            text = save_program(module, Path(scratch), program, version).read_bytes()
+        path, entry.digest = self._file(program, version), hashlib.sha256(text).hexdigest()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._edited() as programs:
-            versions = programs.setdefault(program, _Program()).versions
+        with self._edited(program) as known:
             if parent is not None:
-                self._entry(versions, program, parent)
-            with tempfile.TemporaryDirectory() as scratch:
-                text = save_program(module, Path(scratch), program, version).read_bytes()
-            path = self._file(program, version)
-            entry.digest = hashlib.sha256(text).hexdigest()
-            known = versions.get(version)
-            if known and (known.stage, known.digest) != ("retired", entry.digest):
+                self._entry(known, program, parent)
+            before = known.versions.get(version)
+            if before and (before.stage, before.digest) != ("retired", entry.digest):
                 raise ProgramError(
-                    f"{program} {version!r} is registered ({known.stage}); a version is written once, "
+                    f"{program} {version!r} is registered ({before.stage}); a version is written once, "
                     "so give the next one a new name"
                 )
             if not path.exists() or path.read_bytes() != text:
                 save_program(module, self.folder, program, version)  # refuses a version that is there
-            versions[version] = entry
+            known.versions[version] = entry
         return entry
 
     def versions(self, program: str) -> list[Registered]:
         """Return all versions of a program, in the order in which they were registered."""
-        return list(self._read().get(program, _Program()).versions.values())
+        return list(self._known(program).versions.values())
 
     def version(self, program: str, version: str) -> Registered:
         """Return a version.
@@ -142,15 +138,15 @@ class Registry:
         Raises:
             RegistryError: there is none of this name.
         """
-        return self._entry(self._read().get(program, _Program()).versions, program, version)
+        return self._entry(self._known(program), program, version)
 
     def live(self, program: str) -> Registered | None:
         """Return the version that answers; None before the first was promoted."""
-        return self._at(self._read().get(program, _Program()).versions, "live")
+        return self._known(program).at("live")
 
     def canary(self, program: str) -> Registered | None:
         """Return the version that has a share of the requests, if there is one."""
-        return self._at(self._read().get(program, _Program()).versions, "canary")
+        return self._known(program).at("canary")
 
     def load(self, program: str, version: str) -> dspy.Module:
         """Return the program of a version, without any model.
@@ -170,7 +166,7 @@ class Registry:
         Raises:
             RegistryError: the file of `version` was changed, or is gone.
         """
-        known = self._read().get(program, _Program()).versions
+        known = self._known(program).versions
         if not known:
             return sorted((self.folder / program).glob("*.json"))
         path = self._file(program, version)
@@ -195,9 +191,8 @@ class Registry:
         Raises:
             RegistryError: another canary is under way, it is live or retired, or its file was changed.
         """
-        with self._edited() as programs:
-            known = programs.setdefault(program, _Program())
-            entry, other = self._entry(known.versions, program, version), self._at(known.versions, "canary")
+        with self._edited(program) as known:
+            entry, other = self._entry(known, program, version), known.at("canary")
             busy = f"{other.version!r} is the canary" if other and other is not entry else ""
             if entry.stage == "live":
                 busy = "it is live"
@@ -215,8 +210,8 @@ class Registry:
         Raises:
             RegistryError: there is no such version, or its file was changed or is gone.
         """
-        with self._edited() as programs:
-            return self._promote(programs.setdefault(program, _Program()), program, version, reason)
+        with self._edited(program) as known:
+            return self._promote(known, program, version, reason)
 
     def retire(self, program: str, version: str, reason: str = "") -> Registered:
         """Take a candidate or a canary back.
@@ -224,8 +219,8 @@ class Registry:
         Raises:
             RegistryError: the version is live: promote another one, or roll back.
         """
-        with self._edited() as programs:
-            return self._retire(programs.setdefault(program, _Program()), program, version, reason)
+        with self._edited(program) as known:
+            return self._retire(known, program, version, reason)
 
     def rollback(self, program: str, reason: str = "") -> Registered:
         """Make the version live again that was live before.
@@ -233,12 +228,11 @@ class Registry:
         Raises:
             RegistryError: there was none, or its file was changed or is gone.
         """
-        with self._edited() as programs:
-            known = programs.setdefault(program, _Program())
-            now = self._at(known.versions, "live")
+        with self._edited(program) as known:
+            now = known.at("live")
             if now is None or now.replaced is None:
                 raise RegistryError(f"{program} has no version that was live before; promote one")
-            before = self._entry(known.versions, program, now.replaced)
+            before = self._entry(known, program, now.replaced)
             self._checked(program, before)
             self._move(now, "retired", reason)
             known.rollout = {}
@@ -246,7 +240,7 @@ class Registry:
 
     def rollout(self, program: str) -> dict[str, Any]:
         """Return what was kept of the rollout that is under way; empty when there is none."""
-        return self._read().get(program, _Program()).rollout
+        return self._known(program).rollout
 
     def go_on(self, program: str, seen: dict[str, Any], effect: Callable[[], object]) -> bool:
         """Do what a rollout has decided, and keep what it has seen; False, and nothing, if it is no more.
@@ -254,9 +248,8 @@ class Registry:
         It is one as long as its driver was the last to begin it and nobody else has moved its versions. All
         others wait meanwhile; if `effect` raises, nothing is kept.
         """
-        with self._edited() as programs:
-            known = programs.setdefault(program, _Program())
-            live, canary = self._at(known.versions, "live"), self._at(known.versions, "canary")
+        with self._edited(program) as known:
+            live, canary = known.at("live"), known.at("canary")
             versions = (live and live.version, canary and canary.version, known.rollout.get("driver"))
             if versions != (seen["live"], seen["version"], seen["driver"]):
                 return False
@@ -272,16 +265,16 @@ class Registry:
 
     def notes(self, program: str) -> list[Note]:
         """Return what was decided about a program's versions, oldest first."""
-        return self._read().get(program, _Program()).notes
+        return self._known(program).notes
 
     def note(self, program: str, version: str, kind: str, reason: str) -> None:
         """Write down a decision."""
         note = Note(version=version, kind=kind, reason=reason, when=datetime.now(UTC))
-        with self._edited() as programs:
-            programs.setdefault(program, _Program()).notes.append(note)
+        with self._edited(program) as known:
+            known.notes.append(note)
 
     def _promote(self, known: _Program, program: str, version: str, reason: str) -> Registered:
-        entry, before = self._entry(known.versions, program, version), self._at(known.versions, "live")
+        entry, before = self._entry(known, program, version), known.at("live")
         self._checked(program, entry)
         if before is entry:
             return entry
@@ -292,7 +285,7 @@ class Registry:
         return self._move(entry, "live", reason)
 
     def _retire(self, known: _Program, program: str, version: str, reason: str) -> Registered:
-        entry = self._entry(known.versions, program, version)
+        entry = self._entry(known, program, version)
         if entry.stage == "live":
             raise RegistryError(f"{program} {version!r} is live; promote another version, or roll back")
         known.rollout = {} if entry.stage == "canary" else known.rollout
@@ -325,24 +318,23 @@ class Registry:
                 "move it away and register the versions again: their files are all there"
             ) from None
 
+    def _known(self, program: str) -> _Program:
+        return self._read().get(program, _Program())
+
     @contextmanager
-    def _edited(self) -> Iterator[dict[str, _Program]]:
+    def _edited(self, program: str) -> Iterator[_Program]:
         """Read the file, and write it at the end of the block; nobody else does so meanwhile."""
         with lock_folder(self.folder):
             programs = self._read()
-            yield programs
+            yield programs.setdefault(program, _Program())
             write_whole(self.path, _File(programs=programs).model_dump_json(indent=2))
 
     @staticmethod
-    def _entry(versions: dict[str, Registered], program: str, version: str) -> Registered:
-        if version not in versions:
-            known = ", ".join(versions) or "none"
-            raise RegistryError(f"{program} has no version {version!r}; registered are: {known}")
-        return versions[version]
-
-    @staticmethod
-    def _at(versions: dict[str, Registered], stage: Stage) -> Registered | None:
-        return next((each for each in versions.values() if each.stage == stage), None)
+    def _entry(known: _Program, program: str, version: str) -> Registered:
+        if version not in known.versions:
+            names = ", ".join(known.versions) or "none"
+            raise RegistryError(f"{program} has no version {version!r}; registered are: {names}")
+        return known.versions[version]
 
     @staticmethod
     def _move(entry: Registered, stage: Stage, reason: str) -> Registered:

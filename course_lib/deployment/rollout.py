@@ -12,21 +12,14 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-import httpx
 import numpy as np
-import psycopg
-from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
-from course_lib.deployment.guard import PROGRAM_PATHS
 from course_lib.deployment.registry import Registry, RegistryError
-from course_lib.deployment.stack import Stack
 from course_lib.errors import CourseError
 
 State = Literal["going on", "rolled back", "promoted", "superseded"]
@@ -49,6 +42,13 @@ class Seen:
     slow: int = 0
     scores: Sequence[float] = ()
     """Of a sample of the answers, 0 to 1 each; later ones stand behind those that were there."""
+
+    def since(self, then: Seen) -> Seen:
+        """Return what is new; the counters of a process that was started again begin at 0."""
+        is_anew = self.requests < then.requests or self.failed < then.failed or self.slow < then.slow
+        old = Seen() if is_anew else then
+        counts = self.requests - old.requests, self.failed - old.failed, self.slow - old.slow
+        return Seen(*counts, self.scores[len(then.scores) :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Rollout:
         self._state: State = "going on"
         self._sent: float | None = None
         self._kept = self._begin()
-        self._before = {each: _counters(self._seen(each)) for each in (self._kept.live, version)}
+        self._before = {each: self._seen(each) for each in (self._kept.live, version)}
         self._send()
 
     @property
@@ -247,8 +247,7 @@ class Rollout:
 
     def _seen(self, version: str) -> Seen:
         seen = self._observe(version)
-        _check_scores(version, seen.scores)
-        return seen
+        return replace(seen, scores=checked_scores(version, seen.scores))
 
     def _take(self, live: Seen, canary: Seen) -> None:
         """Take what is new, in an order of chance where only the number is known."""
@@ -256,19 +255,17 @@ class Rollout:
         random = np.random.default_rng(kept.looks)
         values: dict[str, list[list[float]]] = {"failed": [], "slow": [], "score": []}
         for version, seen in ((kept.version, canary), (kept.live, live)):
-            then, self._before[version] = self._before[version], _counters(seen)
-            requests, failed, slow = _new(_counters(seen), then)
+            new, self._before[version] = seen.since(self._before[version]), seen
             if version == kept.version:
-                kept.requests, kept.failed = kept.requests + requests, kept.failed + failed
-                kept.slow += slow
-            for name, bad in (("failed", failed), ("slow", slow)):
-                shuffled = random.permutation([0.0] * bad + [1.0] * (requests - bad))
+                kept.requests, kept.failed = kept.requests + new.requests, kept.failed + new.failed
+                kept.slow += new.slow
+            for name, bad in (("failed", new.failed), ("slow", new.slow)):
+                shuffled = random.permutation([0.0] * bad + [1.0] * (new.requests - bad))
                 values[name].append(shuffled.tolist())
-            values["score"].append(list(seen.scores[then[3] :]))
+            values["score"].append([*new.scores])
         for name, tolerated in self.slo.tolerated.items():
-            evidence = kept.evidence.setdefault(name, Evidence())
-            canary_values, live_values = values[name]
-            evidence.take(canary_values, live_values, tolerated)
+            of_canary, of_live = values[name]
+            kept.evidence.setdefault(name, Evidence()).take(of_canary, of_live, tolerated)
 
     def _decided(self) -> tuple[State, str]:
         kept, slo, measures = self._kept, self.slo, self.slo.tolerated
@@ -315,122 +312,12 @@ class Rollout:
         self._state = kept.state
 
 
-# -- what is seen ----------------------------------------------------------------------------------------
-
-
-def observing(
-    stack: Stack,
-    program: str,
-    *,
-    slow_s: float = 2.5,
-    scores: Callable[[str], Sequence[float]] = lambda _version: (),
-) -> Callable[[str], Seen]:
-    """Return what tells of a version by the metrics of its replicas, over their restarts.
-
-    A replica whose metrics cannot be read tells nothing in this look, and later what it counted; whether it
-    is gone is the gateway's health check's business.
-
-    Args:
-        stack: the processes; each replica answers with one version.
-        program: whose requests count.
-        slow_s: what takes longer is slow; where one of the histogram's buckets ends.
-        scores: tells the scores of a version's answers, such as stored_scores().
-    """
-    paths = tuple(path for path, name in PROGRAM_PATHS.items() if name == program)
-    known: dict[str, Sequence[int]] = {}
-    totals: dict[str, list[int]] = {}
-
-    def observe(version: str) -> Seen:
-        total = totals.setdefault(version, [0, 0, 0])
-        for name, part in stack.parts.items():
-            if not name.startswith("replica") or part.config.program_version != version:
-                continue
-            try:
-                told = httpx.get(f"{part.url}/metrics", headers=stack.headers, timeout=5, trust_env=False)
-                now = _figures(told.raise_for_status().text, paths, slow_s)
-            except httpx.HTTPError:
-                continue
-            new, known[part.url] = _new(now, known.get(part.url, (0, 0, 0))), now
-            total[:] = [before + more for before, more in zip(total, new, strict=True)]
-        return Seen(total[0], total[1], total[2], scores(version))
-
-    return observe
-
-
-def _figures(text: str, paths: tuple[str, ...], slow_s: float) -> tuple[int, int, int]:
-    """Return how many requests to these paths a replica has answered, how many failed, how many were slow.
+def checked_scores(version: str, scores: Sequence[float]) -> tuple[float, ...]:
+    """Return the scores of a version.
 
     Raises:
-        RolloutError: no bucket ends at `slow_s`.
+        RolloutError: one is not between 0 and 1.
     """
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    if slow_s not in {float(each.labels["le"]) for each in samples if "le" in each.labels}:
-        raise RolloutError(f"slow_s is {slow_s!r}, where no bucket of service_request_seconds ends")
-    requests = failed = slow = 0.0
-    for sample in samples:
-        status = sample.labels.get("status", "")[:1]
-        if not sample.labels.get("route", "").startswith(paths):
-            continue
-        if sample.name == "service_requests_total" and status in ("2", "5"):
-            requests, failed = requests + sample.value, failed + sample.value * (status == "5")
-        elif sample.name == "service_request_seconds_count":
-            slow += sample.value
-        elif sample.name == "service_request_seconds_bucket" and float(sample.labels["le"]) == slow_s:
-            slow -= sample.value
-    return int(requests), int(failed), min(int(slow), int(requests))
-
-
-_ANSWERS = """
-    SELECT tenant, id, question, answer FROM answers
-    WHERE program = %s AND version = %s AND created >= %s ORDER BY created, id
-"""
-
-
-def stored_scores(
-    database_url: str, program: str, since: datetime, judge: Callable[[str, Mapping[str, Any]], float]
-) -> Callable[[str], list[float]]:
-    """Return what tells the scores of a version's answers, from the service's tables.
-
-    Each tenant has one voice: what is new since the last call is one score for each tenant, the mean of its
-    answers. What customers say of answers does not count, or one of them could decide for all.
-
-    Args:
-        database_url: of the service's database.
-        program: whose answers.
-        since: earlier answers are left out; a canary's `changed` in the registry stays after a crash.
-        judge: scores a question and an answer, 0 to 1; each answer once.
-    """
-    judged: set[tuple[str, str]] = set()
-    told: dict[str, list[float]] = defaultdict(list)
-
-    def scores(version: str) -> list[float]:
-        with psycopg.connect(database_url, connect_timeout=2) as connection:
-            connection.execute("SET ROLE course_service")
-            connection.execute("SELECT set_config('course.tenant', '*', true)")
-            rows = connection.execute(_ANSWERS, [program, version, since]).fetchall()
-        new = [(row[:2], judge(*row[2:])) for row in rows if row[:2] not in judged]
-        _check_scores(version, [score for _, score in new])
-        by_tenant: dict[str, list[float]] = defaultdict(list)
-        for (tenant, _), score in new:
-            by_tenant[tenant].append(score)
-        judged.update(answer for answer, _ in new)
-        told[version] += [sum(each) / len(each) for each in by_tenant.values()]
-        return list(told[version])
-
-    return scores
-
-
-def _check_scores(version: str, scores: Sequence[float]) -> None:
     if wrong := [score for score in scores if not 0 <= score <= 1]:  # nor is NaN
         raise RolloutError(f"version {version!r} has a score of {wrong[0]!r}; scores are between 0 and 1")
-
-
-def _counters(seen: Seen) -> tuple[int, int, int, int]:
-    return seen.requests, seen.failed, seen.slow, len(seen.scores)
-
-
-def _new(now: Sequence[int], then: Sequence[int]) -> list[int]:
-    """Return how far the first three counters went; those of a process that was started again begin at 0."""
-    if any(late < early for late, early in zip(now[:3], then[:3], strict=True)):
-        return list(now[:3])
-    return [late - early for late, early in zip(now[:3], then[:3], strict=True)]
+    return tuple(scores)

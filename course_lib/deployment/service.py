@@ -27,7 +27,7 @@ from course_lib.deployment.audit import Audit, AuditError, RedisHead
 from course_lib.deployment.callers import Caller, Callers
 from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.customers import Cache, Customers
-from course_lib.deployment.database import StoreError
+from course_lib.deployment.database import StoreError, ended
 from course_lib.deployment.gauges import Gauges
 from course_lib.deployment.problems import Problem
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
@@ -90,6 +90,8 @@ class Service:
         """Whether it is about to end; whether a part was not reached yet, for ten seconds at most."""
         urls = {"redis": config.redis_url, "database": config.database_url, "queue": config.queue_url}
         self._pinged = {name: "not asked yet" for name, url in urls.items() if url}
+        self._pings: dict[str, Callable[[], Awaitable[None]]] = {"redis": self._ping_redis}
+        """By part, what raises if it does not answer; of those that were reached."""
         self._later: set[asyncio.Task[None]] = set()
         self._counted: Counter[tuple[str, str, str, str]] = Counter()
 
@@ -107,11 +109,9 @@ class Service:
                 async with self.records.running(lambda: self.store):
                     yield
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(
-                    [*tasks, *self._later], timeout=2 * _PING_S
-                )  # a client library may keep its cancellation
+                await ended(*tasks)
+                if self._later:
+                    await asyncio.wait(self._later, timeout=2 * _PING_S)
                 await self._note_counted()
                 await self.answering.close()  # while the database is still open
 
@@ -128,7 +128,7 @@ class Service:
         secret = key.get_secret_value().encode() if key else secrets.token_bytes(32)
         self.audit = await stack.enter_async_context(Audit(store, secret, head))
         self.customers = Customers(store, self.audit, [Cache(self.answering.forget), *self.records.places])
-        self.store = store
+        self.store, self._pings["database"] = store, store.ping
 
     async def _keep_house(self) -> None:
         """Go on with erasures and drop what is old: at the start and daily, in one process at a time."""
@@ -159,18 +159,9 @@ class Service:
     async def _connect_queue(self, stack: AsyncExitStack) -> None:
         if not (url := self.config.queue_url):
             return
-
-        async def opened() -> JobQueue:
-            queue = JobQueue(url.get_secret_value())
-            try:
-                await queue.open()
-            except QueueUnavailable:
-                await queue.close()
-                raise
-            return queue
-
-        self.queue = await _reached(opened)
-        stack.push_async_callback(self.queue.close)
+        queue_url = url.get_secret_value()
+        self.queue = await _reached(lambda: stack.enter_async_context(JobQueue(queue_url)))
+        self._pings["queue"] = self.queue.ping
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that a request which was cut off can no longer wait for."""
@@ -271,14 +262,9 @@ class Service:
         """Ask each part again and again; who asks for readiness waits for none of them."""
         begun_s = time.monotonic()
         while True:
-            database, queue = self.store and self.store.ping, self.queue and self.queue.ping
-            for name, url, ping in (
-                ("redis", self.config.redis_url, self._ping_redis),
-                ("database", self.config.database_url, database),
-                ("queue", self.config.queue_url, queue),
-            ):
-                if url:
-                    self._pinged[name] = "ok" if ping and await _answers(ping) else "does not answer"
+            for name in self._pinged:
+                ping = self._pings.get(name)
+                self._pinged[name] = "ok" if ping and await _answers(ping) else "does not answer"
             is_late = time.monotonic() - begun_s > _START_S
             self.is_starting &= not is_late and any(text != "ok" for text in self._pinged.values())
             await asyncio.sleep(_AGAIN_S / 5 if self.is_starting else _AGAIN_S)
@@ -302,5 +288,5 @@ async def _reached(opened: Callable[[], Awaitable[T]]) -> T:
         try:
             return await opened()
         except (StoreError, QueueUnavailable) as error:
-            _log.warning("a part is not there yet: %s", type(error).__name__)
+            _log.warning("a part is not there yet: %s", error)  # no address or password is in it
             await asyncio.sleep(_AGAIN_S)

@@ -22,14 +22,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
+from pydantic import SecretStr
 
 from course_lib import lm
 from course_lib.deployment.callers import make_key
 from course_lib.deployment.config import ROLES, DeploymentConfig
-from course_lib.deployment.gateway import Replica, longest_end_s, routes
+from course_lib.deployment.gateway import HEALTH_PATH, Replica, longest_end_s, routes
 from course_lib.errors import CourseError
 from course_lib.paths import ROOT
 from course_lib.services import running_gateway, running_postgres, running_queue, running_redis, shown
@@ -44,7 +45,7 @@ _CLOSE_S = 6.0
 _CODE = (
     "import sys; sys.path.insert(0, {root!r}); "
     "from course_lib.deployment.lean import leave_out; leave_out(); "
-    "from course_lib.deployment.replica import {what}; {what}({fd}owner={owner})"
+    "from course_lib.deployment.replica import run_child, run_worker_child; "
 )
 _SERVERS: dict[str, tuple[str, Callable[..., Server]]] = {
     "redis": ("REDIS_URL", running_redis),
@@ -55,19 +56,6 @@ _SERVERS: dict[str, tuple[str, Callable[..., Server]]] = {
 
 class StackError(CourseError):
     """A part of the stack cannot be started, or there is no part of this name."""
-
-
-class Part(Protocol):
-    """Something that can be ended and started again."""
-
-    def start(self) -> None:
-        """Start it, if it does not run."""
-
-    def stop(self) -> None:
-        """End it as it should be ended."""
-
-    def kill(self) -> None:
-        """End it as a crash would."""
 
 
 class Process:
@@ -93,61 +81,53 @@ class Process:
         """Start it, if it does not run; wait() waits until it is ready."""
         if self.pid:
             return
-        what, numbers = "run_worker_child", ""
         with ExitStack() as stack:
-            fds = []
+            code, fds = "run_worker_child(", []
             if self._listens:
                 listener = stack.enter_context(socket.create_server(("127.0.0.1", self.port), backlog=1024))
                 self.port, fds = listener.getsockname()[1], [listener.fileno()]
-                what, numbers = "run_child", f"{fds[0]}, "
-            code = _CODE.format(root=str(ROOT), what=what, fd=numbers, owner=os.getpid())
+                code = f"run_child({fds[0]}, "
+            code = f"{_CODE.format(root=str(ROOT))}{code}owner={os.getpid()})"
             known = {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
             self._log = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process)
-            self._child = Child(
-                [sys.executable, "-P", "-c", code],
-                stdout=subprocess.DEVNULL,
-                stderr=self._log,
-                pass_fds=fds,
-                env={**os.environ, **known, **self.config.environment()},
-            )
+            options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": self._log, "pass_fds": fds}
+            environment = {**os.environ, **known, **self.config.environment()}
+            self._child = Child([sys.executable, "-P", "-c", code], env=environment, **options)
 
-    def wait(self) -> None:
-        """Wait until it is ready.
+    def wait(self, path: str = HEALTH_PATH) -> None:
+        """Wait until it answers 200 at a path: live as soon as it answers at all, ready when it is whole.
+
+        Of one whose parts do not all answer, ready says so after ten seconds, and it does what it can.
 
         Raises:
             StackError: it has ended, or takes too long; with what it wrote.
         """
         give_up_at = time.monotonic() + _READY_S
-        while self._listens and not self._is_ready():
+        while self._listens and not self._answers(path):
             if not self.pid or time.monotonic() > give_up_at:
                 self._log.seek(0)
                 lines = self._log.read().decode(errors="replace").strip().splitlines()[-3:]
-                raise StackError(f"{self.name} is not ready; it wrote: {' | '.join(lines) or 'nothing'}")
+                raise StackError(f"{self.name} does not answer; it wrote: {' | '.join(lines) or 'nothing'}")
             time.sleep(_LOOK_EVERY_S)
 
-    def _is_ready(self) -> bool:
+    def _answers(self, path: str) -> bool:
         try:
-            told = httpx.get(f"{self.url}/health/ready", timeout=5, trust_env=False)
+            return httpx.get(f"{self.url}{path}", timeout=5, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
-        return told.status_code == 200 and told.json()["status"] == "ok"
 
     @property
     def code(self) -> int | None:
         """How it ended last: 0, or minus the signal's number; None while it runs."""
         return self._child.process.poll() if self._child else None
 
-    def stop(self) -> None:
-        """End it as it should be ended: it says so first, then answers what it has, and is waited for."""
-        self._stop(STOP, longest_end_s(self.config) + 1.0)
+    def stop(self, word: bytes = STOP) -> None:
+        """End it as it should be ended: it says so first, then answers what it has, and is waited for.
 
-    def close(self) -> None:
-        """End it together with all others."""
-        self._stop(CLOSE, _CLOSE_S)
-
-    def _stop(self, word: bytes, patience_s: float) -> None:
+        With CLOSE it says so to nobody, since all others end with it.
+        """
         if self._child is not None:
-            self._child.stop(word, patience_s)
+            self._child.stop(word, longest_end_s(self.config) + 1.0 if word == STOP else _CLOSE_S)
             self._log.close()
 
     def kill(self) -> None:
@@ -178,10 +158,14 @@ class Stack:
     @property
     def replicas(self) -> list[str]:
         """Where the replicas listen."""
-        return [part.url for name, part in self.parts.items() if name.startswith("replica")]
+        return [part.url for part in self._replicas]
+
+    @property
+    def _replicas(self) -> list[Process]:
+        return [part for name, part in self.parts.items() if name.startswith("replica")]
 
     def start(self, name: str) -> None:
-        """Start a part again, and wait until it is there.
+        """Start a part again, and wait until it answers; whether it is ready is for the gateway to ask.
 
         Raises:
             StackError: there is no such part, or it does not start.
@@ -189,7 +173,7 @@ class Stack:
         part = self._part(name)
         part.start()
         if isinstance(part, Process):
-            part.wait()
+            part.wait("/health/live")
 
     def stop(self, name: str) -> None:
         """End a part as it should be ended: a replica answers what it has."""
@@ -199,33 +183,32 @@ class Stack:
         """End a part as a crash would."""
         self._part(name).kill()
 
-    def add(self, *versions: str) -> list[str]:
-        """Start one more replica of each version, and return their names; until use() they get no request."""
-        first = 1 + sum(name.startswith("replica") for name in self.parts)
-        added = {
-            f"replica-{number}": Process(f"replica-{number}", _of_version(self.config, version), listens=True)
-            for number, version in enumerate(versions, start=first)
-        }
-        self.parts.update(added)
-        for part in added.values():
-            part.start()
-        for part in added.values():
-            part.wait()
+    def add(self, *versions: str | None) -> list[str]:
+        """Start one more replica of each version, and return their names; until use() they get no request.
+
+        None is the version that the settings say.
+        """
+        first = 1 + len(self._replicas)
+        added = {f"replica-{number}": version for number, version in enumerate(versions, start=first)}
+        for name, version in added.items():
+            update = {"program_version": version} if version else {}
+            self.parts[name] = Process(name, self.config.model_copy(update=update), listens=True)
+            self.parts[name].start()
+        for name in added:
+            self.parts[name].wait()
         return list(added)
 
     def use(self, weights: dict[str, int] | None = None) -> None:
         """Let the gateway send each version its share of the requests; None: all versions the same."""
-        processes = [part for name, part in self.parts.items() if name.startswith("replica")]
         replicas = [
-            Replica(each.url, each.config.program_version, each.config.programs) for each in processes
+            Replica(each.url, each.config.program_version, each.config.programs) for each in self._replicas
         ]
         self.parts["gateway"].use(routes(replicas, weights, config=self.config))
 
-    def _part(self, name: str) -> Part:
+    def _part(self, name: str) -> Any:
         if name not in self.parts:
             raise StackError(f"there is no part {name!r}; the parts are: {', '.join(self.parts)}")
-        part: Part = self.parts[name]
-        return part
+        return self.parts[name]
 
     def __str__(self) -> str:
         config, queue = self.config, self.parts["queue"]
@@ -265,18 +248,11 @@ def running_stack(
         records = servers["gateway"].folder / "records"  # goes with the gateway, whatever ends this process
         records.mkdir()
         config, key = _settings(servers, settings, records)
-        ours = {
-            f"replica-{number}": Process(f"replica-{number}", _of_version(config, version), listens=True)
-            for number, version in enumerate(versions, start=1)
-        }
-        ours["worker"] = Process("the worker", config, listens=False)
-        parts = {**servers, **ours}
+        parts = {**servers, "worker": Process("the worker", config, listens=False)}
         stack.callback(_end_all, parts)
-        for part in ours.values():
-            part.start()
-        for part in ours.values():
-            part.wait()
+        parts["worker"].start()
         running = Stack(config, parts, key)
+        running.add(*versions)
         running.use()
         yield running
 
@@ -301,10 +277,6 @@ def running_replica(**settings: Any) -> Iterator[str]:
         replica.stop()
 
 
-def _of_version(config: DeploymentConfig, version: str | None) -> DeploymentConfig:
-    return config.model_copy(update={"program_version": version}) if version else config
-
-
 def _server(name: str, **options: Any) -> Server:
     """Return a server of the stack's own, or the one that the environment names."""
     variable, start = _SERVERS.get(name, ("", running_gateway))
@@ -316,22 +288,20 @@ def _settings(servers: dict[str, Any], given: dict[str, Any], records: Path) -> 
     urls = {f"{name}_url": servers[name].url for name in _SERVERS}
     config, key = DeploymentConfig(**{**urls, **given}), ""
     if config.profile == "development":
-        made: dict[str, Any] = {
-            field: secrets.token_urlsafe(32)
-            for field in ("jwt_secret", "signing_key")
-            if getattr(config, field) is None
-        }
-        made["records_folder"] = config.records_folder or records
+        made: dict[str, Any] = {"records_folder": config.records_folder or records}
+        for field in ("jwt_secret", "signing_key"):
+            made[field] = getattr(config, field) or SecretStr(secrets.token_urlsafe(32))
         if not config.api_keys:
             key, entry = make_key("demo", "lantern", ROLES)
             made["api_keys"] = (entry,)
-        config = DeploymentConfig(**{**urls, **given, **made})
+        config = config.model_copy(update=made)
     return config, key
 
 
 def _end_all(parts: dict[str, Any]) -> None:
     with ThreadPoolExecutor() as pool:
-        list(pool.map(Process.close, [part for part in parts.values() if isinstance(part, Process)]))
+        ours = [part for part in parts.values() if isinstance(part, Process)]
+        list(pool.map(lambda part: part.stop(CLOSE), ours))
 
 
 def _end(server: Server) -> None:

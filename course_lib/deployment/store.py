@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partialmethod
 from typing import Any, Literal, LiteralString, TypeVar
 
 import psycopg
@@ -306,15 +305,12 @@ class Store(Database):
         """
         return [JobResult(*row) for row in await self.rows(tenant, query, {"id": storable(job_id)})]
 
-    async def _end_job(self, status: str, tenant: str, job_id: str, error: str = "") -> bool:
+    async def end_job(
+        self, tenant: str, job_id: str, status: Literal["done", "failed", "dead"], error: str = ""
+    ) -> bool:
+        """Mark a job, a failed one to be claimed again; False if it is done, dead or erased already."""
         values = {"status": status, "id": job_id, "error": storable(error)}
         return bool(await self.rows(tenant, _END_JOB, values))
-
-    finish_job = partialmethod(_end_job, "done")
-    """Each of these returns False if the job was at its end already (done, dead or erased)."""
-    fail_job = partialmethod(_end_job, "failed")
-    """To be claimed again."""
-    dead_job = partialmethod(_end_job, "dead")
 
     async def withdraw_job(self, tenant: str, job_id: str) -> bool:
         """Forget a job that no worker has claimed; False if there is none such."""

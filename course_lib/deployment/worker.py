@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from taskiq import AckableMessage
 from taskiq.acks import AcknowledgeType
@@ -28,13 +28,9 @@ from course_lib.notes import note
 _REST_S = 0.2
 
 
-class Answer(Protocol):
-    """Answers one input of a job; `customer` is a pseudonym, or None."""
-
-    async def __call__(
-        self, tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
-    ) -> Mapping[str, Any]:
-        """Return the result; an input that can never be answered has one too, which says so."""
+Answer = Callable[[str, str | None, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Answers an input, by tenant, customer's pseudonym, program, version and input; one that can never be
+answered has a result too, which says so."""
 
 
 class Worker:
@@ -150,7 +146,7 @@ class Worker:
         except Exception as error:  # border: a program may raise anything
             await self._fail(job, failures, type(error).__name__)
         else:
-            await self._store.finish_job(job.tenant, job.id)
+            await self._store.end_job(job.tenant, job.id, "done")
 
     async def _answer_all(self, job: Job) -> None:
         """Answer the inputs that have no result yet, each for itself; then raise the first error, if any."""
@@ -174,9 +170,9 @@ class Worker:
         note("job.dead" if is_last else "job.failed", error=error, failures=failures + 1)
         if is_last:
             await self.queue.send(job.id, failures=failures + 1, error=error)
-            await self._store.dead_job(job.tenant, job.id, error)
+            await self._store.end_job(job.tenant, job.id, "dead", error)
         else:
-            await self._store.fail_job(job.tenant, job.id, error)
+            await self._store.end_job(job.tenant, job.id, "failed", error)
             await self.queue.send(job.id, failures=failures + 1, wait_s=self._waits_s[failures])
 
 

@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial, partialmethod
+from functools import cache, partial, partialmethod
 from typing import Any, ClassVar, Self
 
 import dspy
@@ -62,9 +62,15 @@ class Heard(UsageTracker):
         if self.listeners:
             return
         _under_way.pop(self._call_id, None)
-        # A coroutine thrown away while suspended ends in another context: nothing to put back there.
-        with suppress(ValueError):
-            self._context.__exit__(None, None, None)
+        if self._context is not None:
+            # A coroutine thrown away while suspended ends in another context: nothing to put back there.
+            with suppress(ValueError):
+                self._context.__exit__(None, None, None)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the tracker in the settings tells it, so that it stands in no settings itself."""
+        return self._context is None
 
     @property
     def is_stream(self) -> bool:
@@ -74,6 +80,9 @@ class Heard(UsageTracker):
     def _begin(self) -> None:
         settings = dspy.settings
         self._tracker, self._stream = settings.get("usage_tracker"), settings.get("send_stream")
+        self._context: Any = None
+        if self._stream is None and type(self._tracker) is UsageTracker:
+            return  # it tells who listens; settings of our own would take as long as all the rest
         if self._tracker is not None:  # a track_usage() within the call adds its entries here
             self.usage_data = self._tracker.usage_data
         stream = None if self._stream is None else self
@@ -83,12 +92,16 @@ class Heard(UsageTracker):
     def add_usage(self, lm: str, usage_entry: Mapping[str, Any]) -> None:
         """Take a report; that of a model which this model calls is only passed on."""
         if self._call_id == ACTIVE_CALL_ID.get():
-            reported = usage_of([(lm, usage_entry)])
-            self.usage = reported if self.usage is None else self.usage + reported
-            if reported.tokens or not self.model:
-                self.model = lm
+            self.take(lm, usage_entry)
         if self._tracker is not None:
             self._tracker.add_usage(lm, usage_entry)
+
+    def take(self, lm: str, usage_entry: Mapping[str, Any]) -> None:
+        """Take a report of this call."""
+        reported = usage_of([(lm, usage_entry)])
+        self.usage = reported if self.usage is None else self.usage + reported
+        if reported.tokens or not self.model:
+            self.model = lm
 
     async def send(self, chunk: Any) -> None:
         """Note when the first text of the stream left, and pass all on."""
@@ -100,10 +113,29 @@ class Heard(UsageTracker):
 _under_way: dict[str, Heard] = {}
 
 
+def _hear(lm: str, usage_entry: Mapping[str, Any]) -> None:
+    """Give a report that a tracker of ours has got to the call that it is of, if somebody listens to it."""
+    heard = _under_way.get(ACTIVE_CALL_ID.get())
+    if heard is not None and heard.is_told:
+        heard.take(lm, usage_entry)
+
+
+UsageTracker.heard_by.append(_hear)
+
+
 def _has_text(chunk: Any) -> bool:
     choices = getattr(chunk, "choices", None)
     delta = getattr(choices[0], "delta", None) if choices else None
     return bool(getattr(delta, "content", None) or getattr(delta, "reasoning_content", None))
+
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+@cache
+def _around(above: frozenset[str], kind: str) -> frozenset[str]:
+    """Return the kinds around a call: one object for all that stand alike, since thousands are kept."""
+    return above | {kind}
 
 
 class Call:
@@ -113,9 +145,7 @@ class Call:
 
     def __init__(self, kind: str, call_id: str | None, instance: Any, parent: Call | None) -> None:
         self.kind, self.id, self.instance, self.parent = kind, call_id, instance, parent
-        self.around: frozenset[str] = parent.around if parent else frozenset()
-        if parent and parent.kind not in self.around:
-            self.around |= {parent.kind}
+        self.around: frozenset[str] = _around(parent.around, parent.kind) if parent else _NOTHING
         self.heard: Heard | None = None
         self.failed_parse = False
         self.data: Any = None
@@ -233,8 +263,10 @@ class CallListener(BaseCallback):
         finally:
             self._ended[call_id] = call
             if len(self._ended) > _ENDED_KEPT:
-                with suppress(KeyError):  # another thread was first
+                try:  # noqa: SIM105  (suppress() takes as long as all of this)
                     self._ended.popitem(last=False)
+                except KeyError:  # another thread was first
+                    pass
 
     def _end_of(self, call: Call, outputs: Any, exception: BaseException | None) -> None:
         if call.kind == PARSE and exception is not None and call.parent:

@@ -11,9 +11,9 @@ cache hits not.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from dspy.utils.usage_tracker import UsageTracker as DspyTracker
 
@@ -74,6 +74,9 @@ def _usage_of_call(model: str, entry: Mapping[str, Any]) -> Usage:
 class UsageTracker(DspyTracker):
     """DSPy's usage tracker, for many threads: a deep copy of it is the tracker itself."""
 
+    heard_by: ClassVar[list[Callable[[str, Mapping[str, Any]], None]]] = []
+    """Told of each report, on the thread or task of its call."""
+
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
@@ -86,6 +89,8 @@ class UsageTracker(DspyTracker):
         """Take what a model reported at the end of a call; an empty report is a call too."""
         with self._lock:
             self.usage_data[lm].append(self._flatten_usage_entry(usage_entry))
+        for tell in self.heard_by:
+            tell(lm, usage_entry)
 
     @property
     def entries(self) -> list[Entry]:

@@ -8,8 +8,7 @@
 `running_prometheus()`, `running_alertmanager()`: metrics, rules and alerts, where `has_prometheus()`, with
     `PrometheusServer`, `AlertmanagerServer` (lesson 05, part 5)
 `Server`: what all return: `url`, `pid`, `folder`, `start()`, `stop()`, `kill()`, `close()`
-`RedisServerError`, `PostgresError`, `TraceServerError`, `QueueServerError`, `GatewayServerError`,
-    `MetricsServerError`: it cannot be started, stopped or reached
+`ServerError`: it cannot be started, stopped or reached, or refuses what is asked of it
 `shown()`: an address without what could be a password
 
 Main path: running_redis() and the others -> a server with an address.

@@ -1,31 +1,25 @@
-from .gateway import GatewayServer, GatewayServerError, running_gateway
+from .gateway import GatewayServer, running_gateway
 from .metrics import (
     AlertmanagerServer,
-    MetricsServerError,
     PrometheusServer,
     has_prometheus,
     running_alertmanager,
     running_prometheus,
 )
-from .postgres import PostgresError, running_postgres
-from .queue import QueueServer, QueueServerError, running_queue
-from .redis import RedisServerError, running_redis
-from .server import Server, shown
-from .traces import TraceServer, TraceServerError, running_traces
+from .postgres import running_postgres
+from .queue import QueueServer, running_queue
+from .redis import running_redis
+from .server import Server, ServerError, shown
+from .traces import TraceServer, running_traces
 
 __all__ = [
     "AlertmanagerServer",
     "GatewayServer",
-    "GatewayServerError",
-    "MetricsServerError",
-    "PostgresError",
     "PrometheusServer",
     "QueueServer",
-    "QueueServerError",
-    "RedisServerError",
     "Server",
+    "ServerError",
     "TraceServer",
-    "TraceServerError",
     "has_prometheus",
     "running_alertmanager",
     "running_gateway",

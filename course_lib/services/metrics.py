@@ -26,16 +26,13 @@ _REMEDY = "apt-get install prometheus prometheus-alertmanager, or: brew install 
 _NOBODY = {"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}
 
 
-class MetricsServerError(ServerError):
-    """Prometheus or Alertmanager is not installed, cannot be started or reached, or refuses a query."""
-
-
 class _MetricsServer(PortServer):
     """What the two have in common: a program that may not be installed, and an API in JSON."""
 
     variable = ""  # none: the rules and targets of another are not ours to write
-    error = MetricsServerError
     programs: ClassVar[tuple[str, ...]]
+    storage: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
     probe = b"GET /-/ready HTTP/1.0\r\n\r\n"
     ready = b"HTTP/1.0 200"
     # Killed: both take up again what they had written, and a polite end takes seconds.
@@ -50,33 +47,29 @@ class _MetricsServer(PortServer):
         """Write its settings, and return what to run."""
         program = self.program()
         if program is None:
-            raise self.error(f"{self.name} is not installed; install it with: {_REMEDY}")
-        self.write_settings()
-        settings, data = self.folder / self.socket, self.folder / "data"
-        return [[program, f"--config.file={settings}", f"--storage.{self._storage}={data}", *self._options()]]
+            raise ServerError(f"{self.name} is not installed; install it with: {_REMEDY}")
+        settings = self.write(self.socket, yaml.safe_dump(self.settings()))
+        places = [f"--config.file={settings}", f"--storage.{self.storage}={self.folder / 'data'}"]
+        address = f"--web.listen-address=127.0.0.1:{self.port}"
+        return [[program, *places, address, "--log.level=error", *self.options]]
 
-    _storage: ClassVar[str]
-
-    def _options(self) -> list[str]:
-        return [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=error"]
-
-    def write_settings(self) -> None:
-        """Write what it reads at its start."""
+    def settings(self) -> Any:
+        """Return what it reads at its start."""
         raise NotImplementedError
 
     def asked(self, path: str, **parameters: Any) -> Any:
         """Return what its API says.
 
         Raises:
-            MetricsServerError: it does not answer, or does not take the parameters; with its own words.
+            ServerError: it does not answer, or does not take the parameters; with its own words.
         """
         try:
             told = httpx.get(f"{self.url}{path}", params=parameters, timeout=10, trust_env=False)
         except httpx.HTTPError as error:
-            problem = f"{self.name} does not answer ({type(error).__name__}); start() it again"
-            raise self.error(problem) from None
+            why = type(error).__name__
+            raise ServerError(f"{self.name} does not answer ({why}); start() it again") from None
         if told.status_code != 200:
-            raise self.error(f"{self.name} refuses {parameters or path}: {told.text.strip()[:300]}")
+            raise ServerError(f"{self.name} refuses {parameters or path}: {told.text.strip()[:300]}")
         return told.json()
 
 
@@ -86,40 +79,29 @@ class PrometheusServer(_MetricsServer):
     name = "Prometheus"
     programs = ("prometheus",)
     socket = "prometheus.yml"
-    _storage = "tsdb.path"
+    storage = "tsdb.path"
 
     def __init__(self, settings: dict[str, Any], token: str) -> None:
         super().__init__(Path(tempfile.gettempdir()))
         self._settings, self._token = settings, token
 
-    def write_settings(self) -> None:
-        """Write targets and rules, and the token into a file of its own."""
+    def settings(self) -> dict[str, Any]:
+        """Return targets and rules; the token stands in a file of its own."""
         if self._token:
-            token = self.folder / "token"
-            token.touch(mode=0o600)
-            token.write_text(self._token, "utf-8")
-            for each in self._settings["scrape_configs"]:
-                each["authorization"] = {"credentials_file": str(token)}
-                each["follow_redirects"] = False  # the token would go along, to wherever a target sends it
-        (self.folder / self.socket).write_text(yaml.safe_dump(self._settings), "utf-8")
+            credentials = {"credentials_file": str(self.write("token", self._token))}
+            for each in self._settings["scrape_configs"]:  # the token goes nowhere else that a target names
+                each.update(authorization=credentials, follow_redirects=False)
+        return self._settings
 
     def query(self, promql: str) -> list[tuple[Labels, float]]:
-        """Return each series of an expression as labels and its value now.
-
-        Raises:
-            MetricsServerError: it does not answer, or the expression is wrong.
-        """
+        """Return each series of an expression as labels and its value now."""
         found = self.asked("/api/v1/query", query=promql)["data"]["result"]
         return [(each["metric"], float(each["value"][1])) for each in found]
 
     def query_range(
         self, promql: str, begin_s: float, end_s: float, *, step_s: float = 1.0
     ) -> list[tuple[Labels, list[tuple[float, float]]]]:
-        """Return each series of an expression as labels and (seconds since 1970, value), oldest first.
-
-        Raises:
-            MetricsServerError: as query().
-        """
+        """Return each series of an expression as labels and (seconds since 1970, value), oldest first."""
         when = {"start": begin_s, "end": end_s, "step": step_s}
         found = self.asked("/api/v1/query_range", query=promql, **when)["data"]["result"]
         return [(each["metric"], [(at, float(text)) for at, text in each["values"]]) for each in found]
@@ -134,25 +116,26 @@ class AlertmanagerServer(_MetricsServer):
 
     name = "Alertmanager"
     programs = ("prometheus-alertmanager", "alertmanager")
+    options = ("--cluster.listen-address=",)
     socket = "alertmanager.yml"
-    _storage = "path"
+    storage = "path"
 
     def __init__(self, config: Path | None) -> None:
         super().__init__(Path(tempfile.gettempdir()))
         self._config = config
 
-    def write_settings(self) -> None:
-        """Write its settings, in which the files they name are where they are; without any, it tells nobody.
+    def settings(self) -> Any:
+        """Return its settings, in which the files they name are where they are; without any, it tells nobody.
 
         Raises:
-            MetricsServerError: they cannot be read, or name a link to nothing.
+            ServerError: they cannot be read, or name a link to nothing.
         """
         try:
             settings = yaml.safe_load(self._config.read_text("utf-8")) if self._config else _NOBODY
         except (OSError, UnicodeError, yaml.YAMLError) as error:
             said = " ".join(str(error).split())[:300]
-            raise self.error(f"Alertmanager's settings {self._config} cannot be read: {said}") from None
-        self.write(self.socket, yaml.safe_dump(self._found(settings)))
+            raise ServerError(f"Alertmanager's settings {self._config} cannot be read: {said}") from None
+        return self._found(settings)
 
     def _found(self, value: Any, key: str = "") -> Any:
         """Return settings with absolute names of files, which stand in keys `..._file` and in `templates`."""
@@ -165,11 +148,8 @@ class AlertmanagerServer(_MetricsServer):
         path = self._config.absolute().parent / value
         if path.is_symlink() and not path.exists():
             problem = f"{self._config} names {value!r} as {key}, which is a link to nothing; mend the link"
-            raise self.error(problem)
+            raise ServerError(problem)
         return str(path)
-
-    def _options(self) -> list[str]:
-        return [*super()._options(), "--cluster.listen-address="]
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts that it holds: labels, annotations, startsAt, status (active or suppressed)."""
@@ -199,7 +179,7 @@ def running_prometheus(
         every_s: how often targets are asked and rules evaluated, in whole milliseconds.
 
     Raises:
-        MetricsServerError: it is not installed, or does not start; with what to do.
+        ServerError: it is not installed, or does not start; with what to do.
     """
     interval = f"{round(every_s * 1_000)}ms"
     settings: dict[str, Any] = {
@@ -225,7 +205,7 @@ def running_alertmanager(config: Path | None = None) -> AlertmanagerServer:
         config: its settings; the files that they name stand beside them. None: it tells nobody.
 
     Raises:
-        MetricsServerError: it is not installed, or does not start; with what to do.
+        ServerError: it is not installed, or does not start; with what to do.
     """
     server = AlertmanagerServer(config)
     server.start()

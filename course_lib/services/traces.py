@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from course_lib.services.server import PortServer, ServerError, share
+from course_lib.services.server import PortServer, share
 
 _MAIN = "import lighttrace; lighttrace.main()"
 _IN_FOLDER = 'cd "$0" && unset $(env | sed -n "s/^\\(LIGHTTRACE_[A-Z_]*\\)=.*/\\1/p") && exec "$@"'
@@ -24,16 +24,11 @@ KEY_VARIABLE = "COURSE_TRACES_KEY"
 """Holds the key of a viewer that COURSE_TRACES_URL names."""
 
 
-class TraceServerError(ServerError):
-    """The trace viewer cannot be started, stopped or reached."""
-
-
 class TraceServer(PortServer):
     """A trace viewer."""
 
     name = "the trace viewer"
     variable = "COURSE_TRACES_URL"
-    error = TraceServerError
     socket = "traces.db"
     probe = b"GET / HTTP/1.0\r\n\r\n"
     ready = b"HTTP/1.1 200"
@@ -70,6 +65,6 @@ def running_traces() -> TraceServer:
     `COURSE_TRACES_URL` names another OTLP collector to use instead, `COURSE_TRACES_KEY` its key.
 
     Raises:
-        TraceServerError: it cannot be started or reached; the message says what to do.
+        ServerError: it cannot be started or reached; the message says what to do.
     """
     return cast("TraceServer", share(TraceServer))

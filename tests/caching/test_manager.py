@@ -10,7 +10,7 @@ from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
 from course_lib.caching import CacheManager, CacheMisuseError, scope
-from course_lib.services import RedisServerError
+from course_lib.services import ServerError
 
 predict = dspy.Predict("question -> answer")
 
@@ -65,7 +65,7 @@ def test_a_whole_program_on_it(redis_url):
     "url", ["hunt", "redis://me:hunt@h:x/0", "redis://:hunt@h?hunt=1", "redis://:a/hunt@h"]
 )
 def test_an_address_that_is_malformed_or_in_the_wrong_place_is_refused_without_being_shown(url):
-    with pytest.raises(RedisServerError, match="not of the form") as malformed:
+    with pytest.raises(ServerError, match="not of the form") as malformed:
         CacheManager(redis_url=url)
     with pytest.raises(CacheMisuseError, match="an address goes into redis_url=") as misplaced:
         CacheManager(redis=url)

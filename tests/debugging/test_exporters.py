@@ -22,6 +22,7 @@ from course_lib.debugging.exporters import MOST_QUEUED, ExporterError, JsonLines
 from course_lib.debugging.spans import Span
 from tests.debugging.collector import collecting
 from tests.debugging.traces import TRIAGE
+from tests.services.processes import happens
 
 TICKET = next(ticket.text for ticket in desk.tickets("train"))
 DEAD = "http://127.0.0.1:9"
@@ -343,8 +344,8 @@ def test_an_idle_thread_ends(monkeypatch):
         for _ in range(2):
             make_spans(tracer, 1)
             assert tracer.flush(5)
-            time.sleep(0.3)
-            assert f"spans to {collector.url}" not in {each.name for each in threading.enumerate()}
+            name = f"spans to {collector.url}"
+            assert happens(lambda name=name: name not in {each.name for each in threading.enumerate()})
 
     assert len(collector.names) == 2
 

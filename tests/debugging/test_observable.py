@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 
 import anyio
 import dspy
@@ -109,7 +110,7 @@ def test_answers_of_a_cache_cost_nothing_and_the_next_request_begins_anew():
 
 def test_a_tenants_budget_holds_over_requests_and_for_no_other_tenant():
     program = ObservableModule(
-        Loops(1), per_tenant=Budget(attempts=4), tenant=lambda: current_scope().tenant, period_s=0.5
+        Loops(1), per_tenant=Budget(attempts=4), tenant=lambda: current_scope().tenant, period_s=3_600
     )
     asked = {"north": 0, "south": 0}
 
@@ -124,7 +125,10 @@ def test_a_tenants_budget_holds_over_requests_and_for_no_other_tenant():
         with pytest.raises(BudgetExceeded, match="this tenant"):
             ask("north", 4)
         ask("south", 0)
-        asyncio.run(asyncio.sleep(0.6))
+        program._tenants.expire(time.monotonic() + 3_500)
+        with pytest.raises(BudgetExceeded, match="this tenant"):
+            ask("north", 4)
+        program._tenants.expire(time.monotonic() + 3_600)
         ask("north", 4)
 
     assert asked == {"north": 5, "south": 1}

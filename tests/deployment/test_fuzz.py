@@ -19,6 +19,7 @@ from course_lib.deployment.config import DeploymentConfig
 from course_lib.deployment.guard import OPEN
 from course_lib.deployment.stack import Process
 from course_lib.services import running_queue
+from course_lib.services.child import CLOSE
 from tests.deployment.serving import callers
 from tests.deployment.settings import SIGNING_KEY
 from tests.models import model  # noqa: F401  # fixture
@@ -46,7 +47,7 @@ def address(redis_url: str, service_url: str) -> Iterator[tuple[str, str]]:
         replica.wait()
         yield replica.url, keys["lantern"]
     finally:
-        replica.close()
+        replica.stop(CLOSE)
 
 
 Seen = list[tuple[str, int]]

@@ -165,10 +165,10 @@ def test_a_stream_arrives_while_it_is_written(gateway, client, upstreams):
 
 
 def test_who_does_not_answer_in_time_is_answered_for(gateway, client, upstreams):
-    quick = DeploymentConfig(deadline_s=0.1, gateway_deadline_s=0.3)
+    quick = DeploymentConfig(deadline_s=0.1, gateway_deadline_s=1.0)
     gateway.use(routes([upstreams.start("one")[0]], config=quick))
 
-    assert client.post("/v1/jobs", headers={"X-Wait-S": "1"}).status_code == 504
+    assert client.post("/v1/jobs", headers={"X-Wait-S": "2"}).status_code == 504
     assert client.post("/v1/jobs").status_code == 200
 
 

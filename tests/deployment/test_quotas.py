@@ -178,6 +178,18 @@ async def test_the_first_answer_of_a_day_is_charged_also_where_nobody_has_looked
             await alone.check_tokens(LANTERN)
 
 
+async def test_a_clock_that_passes_midnight_and_is_put_back_gives_no_budget_back(monkeypatch):
+    async with replicas(None, 1, tokens_per_day=100) as (alone,):
+        await alone.charge_tokens(LANTERN, 100)
+        today = int(time.time() // 86_400)
+        monkeypatch.setattr("course_lib.deployment.quotas._today", lambda: today + 1)
+        await alone.check_tokens(LANTERN)
+        monkeypatch.setattr("course_lib.deployment.quotas._today", lambda: today)
+
+        with pytest.raises(QuotaExceeded):
+            await alone.check_tokens(LANTERN)
+
+
 async def test_a_budget_holds_while_redis_is_lost(own_redis):
     own_redis.stop()
     async with replicas(own_redis.url, tokens_per_day=100) as (first, _):

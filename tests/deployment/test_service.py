@@ -34,7 +34,7 @@ def assert_problem(reply: httpx.Response, status: int, code: str) -> None:
     assert (reply.status_code, told["code"], told["status"]) == (status, code, status), reply.text
     assert reply.headers["content-type"] == "application/problem+json"
     assert told["request_id"] == reply.headers["x-request-id"]
-    assert told["title"] == KINDS[code].title
+    assert told["title"] == KINDS[code][1]
 
 
 async def test_a_question_is_answered_and_costs_one_call_however_often_it_is_asked():

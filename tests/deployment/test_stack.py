@@ -31,6 +31,7 @@ from course_lib.services import running_alertmanager, running_prometheus, runnin
 from tests.deployment.oncall import receiver, routes_to
 from tests.deployment.working import needs_rabbitmq
 from tests.services.installed import need_prometheus
+from tests.services.processes import running
 
 TEXTS = ["What does shipping cost?", "How long is the warranty on a tent?"]
 SHIPPING = "Standard shipping"
@@ -91,6 +92,16 @@ def test_what_a_version_answered_is_seen_over_a_restart_of_its_replica(stack, cl
     assert observe("1").requests == seen.requests  # who reads the history has asked no program
     with pytest.raises(RolloutError, match="no bucket"):
         observing(stack, "answer", slow_s=0.3)("1")
+
+
+def test_a_replica_is_started_again_while_a_part_is_away_and_is_whole_when_that_is_back(stack):
+    stack.kill("database")
+    stack.kill("replica-2")
+    stack.start("replica-2")  # it answers, and says that it is not ready
+
+    assert httpx.get(f"{stack.replicas[1]}/health/ready").json()["status"] != "ok"
+    stack.start("database")
+    until(lambda: is_whole_alone(stack.replicas[1]))
 
 
 def test_it_answers_through_the_gateway_and_does_jobs(client):
@@ -306,10 +317,9 @@ def test_nothing_is_left_of_the_command_however_it_ends(name):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if not with_all:
         environment["AMQP_URL"] = running_queue(kind="nats").url
-    with subprocess.Popen(
+    with running(
         command,
         stdout=subprocess.PIPE,
-        text=True,
         env=environment,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell may have it ignored
     ) as serving:

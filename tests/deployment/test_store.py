@@ -88,7 +88,7 @@ async def test_a_job_goes_from_queued_to_done(store):
     assert await store.save_result("lantern", job.id, 1, {"answer": "yes"})
     assert await store.save_result("lantern", job.id, 0, {"answer": "here"})
     assert [each.result["answer"] for each in await store.results("lantern", job.id)] == ["here", "yes"]
-    assert await store.finish_job("lantern", job.id)
+    assert await store.end_job("lantern", job.id, "done")
     assert await store.claim_job(job.id) is None
 
 
@@ -111,15 +111,15 @@ async def test_a_job_whose_worker_was_killed_is_claimed_again_and_a_dead_one_is_
     job = await job_of(store)
     await store.claim_job(job.id)
     again = await store.claim_job(job.id)
-    await store.fail_job("lantern", job.id, "the model is away")
+    await store.end_job("lantern", job.id, "failed", "the model is away")
     third = await store.claim_job(job.id)
-    await store.dead_job("lantern", job.id, "the model is away")
+    await store.end_job("lantern", job.id, "dead", "the model is away")
 
     assert again
     assert third
     assert (again.attempts, third.attempts, third.error) == (2, 3, "the model is away")
     assert await store.claim_job(job.id) is None
-    assert not await store.finish_job("lantern", job.id)
+    assert not await store.end_job("lantern", job.id, "done")
 
 
 async def test_a_job_that_nobody_claimed_can_be_withdrawn_and_sent_anew_under_its_key(store):
@@ -174,7 +174,7 @@ async def test_a_tenant_sees_and_changes_nothing_of_another(store):
     assert await store.job("other", job.id) is None
     assert await store.results("other", job.id) == []
     assert not await store.save_result("other", job.id, 1, {})
-    assert not await store.finish_job("other", job.id)
+    assert not await store.end_job("other", job.id, "done")
     assert await store.begin_erasure("other", "ada") == ([], 0)
     assert (await store.job("lantern", job.id) or job).status == "queued"
 
@@ -295,7 +295,7 @@ async def test_a_tenant_has_no_more_jobs_waiting_than_it_may(store):
     assert len(jobs) == 3
     assert all(isinstance(each, Job | TooManyJobs) for each in found)
     await job_of(store, "other", most_waiting=3)
-    await store.finish_job("lantern", jobs[0].id)
+    await store.end_job("lantern", jobs[0].id, "done")
     await job_of(store, most_waiting=3, idempotency_key="k-new")
     again = await job_of(store, most_waiting=3, idempotency_key="k-new")  # was made before
     assert again.status == "queued"
@@ -303,7 +303,7 @@ async def test_a_tenant_has_no_more_jobs_waiting_than_it_may(store):
 
 async def test_a_job_of_which_nothing_was_heard_is_lost_once_until_it_is_quiet_again(store):
     job, done = await job_of(store), await job_of(store)
-    await store.finish_job("lantern", done.id)
+    await store.end_job("lantern", done.id, "done")
 
     assert await store.lost_jobs(600.0) == []
     assert await store.lost_jobs(0.0) == [job.id]

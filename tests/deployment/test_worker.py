@@ -31,7 +31,7 @@ def server(request) -> QueueServer:
 
 @pytest.fixture
 async def store(database_url) -> AsyncIterator[Store]:
-    async with await Store.open(database_url) as opened:
+    async with await Store.open(database_url, deadline_s=10) as opened:  # a busy machine is slow
         yield opened
 
 

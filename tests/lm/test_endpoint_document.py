@@ -17,6 +17,7 @@ from course_lib.lm.conduct import _RULES
 from course_lib.lm.endpoint.accounts import MAX_CALLS
 from course_lib.lm.profiles import FAULTS, PROFILES
 from course_lib.paths import ROOT
+from tests.services.processes import running
 
 TEXT = (ROOT / "docs" / "endpoint.md").read_text("utf-8")
 BLOCKS = dict(
@@ -28,7 +29,7 @@ BLOCKS = dict(
 def address() -> Iterator[str]:
     """Start `course lm` on a free port; returns where it answers."""
     command = [sys.executable, "-m", "course_lib.cli", "lm", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as alone:
+    with running(command, stdout=subprocess.PIPE) as alone:
         assert alone.stdout
         said = alone.stdout.readline() + alone.stdout.readline()
         yield re.findall(r"export COURSE_LM_URL=(http://127\.0\.0\.1:\d+/v1)", said)[0]
@@ -80,7 +81,8 @@ def run_tests(folder: Path, tests: str, *options: str) -> str:
         *options,
         str(folder),
     ]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    alone = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # to load all takes a second
+    env = {**os.environ, **alone}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False).stdout
 
 
@@ -88,7 +90,7 @@ def test_the_fixture_of_the_page_works_in_a_project_of_ones_own(tmp_path: Path) 
     (tests,) = re.findall(r"^```pytest\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
     assert "3 passed" in run_tests(tmp_path, tests)
-    assert "3 passed" in run_tests(tmp_path, tests, "-n", "2")
+    assert "3 passed" in run_tests(tmp_path, tests, "-p", "xdist", "-n", "2")
 
 
 FAILING = """

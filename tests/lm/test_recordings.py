@@ -36,7 +36,7 @@ from course_lib.lm.recordings import (
 from course_lib.redaction import redact
 from tests.lm.conftest import Echo, Served
 from tests.redaction import corpus
-from tests.services.processes import happens
+from tests.services.processes import happens, running
 
 CHAT = "/v1/chat/completions"
 
@@ -66,7 +66,7 @@ def received(url: str, key: str, asked: list[dict[str, Any]], path: str = CHAT) 
 def alone(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run `course lm` with these options; yields its address."""
     command = [sys.executable, "-m", "course_lib.cli", "lm", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         said = process.stdout.readline() + process.stdout.readline()
         try:

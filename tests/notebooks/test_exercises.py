@@ -16,7 +16,7 @@ SET = [exercise for lesson in read_all(LESSONS) for exercise in lesson.exercise_
 NEEDS_PROMTOOL = {"5.5", "6.6.2", "6.6.3"}
 
 
-# One to two minutes: two hundred answers in a process for each exercise, two of which wait beside each other.
+# Four minutes: eight hundred answers in a process for each exercise, four of which wait beside each other.
 @pytest.fixture(scope="module")
 def proofs(request) -> dict[str, Proof]:
     """The proofs of the exercises that this run asks for."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from course_lib.paths import ROOT
 
@@ -41,6 +42,16 @@ def happens(condition: Callable[[], bool], within_s: float = 60.0) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+@contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a program until the end of the block, and kill it then: a failure is told at once."""
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class User:
@@ -81,12 +92,11 @@ def user_of(
 ) -> Iterator[User]:
     """Run a Python that starts a server, does `then` and waits for the end of its input."""
     code = f"{_USER.format(kind=kind, options=options)}{then}\nsys.stdin.read()"
-    with subprocess.Popen(
+    with running(
         [*prefix, sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
         cwd=ROOT,
         env={**os.environ, **(env or {})},
     ) as process:
@@ -94,4 +104,3 @@ def user_of(
         if is_up:
             user.wait_until_up()
         yield user
-        process.kill()

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from course_lib.services import child
-from tests.services.processes import User, happens, is_alive, process_field, user_of
+from tests.services.processes import User, happens, is_alive, process_field, running, user_of
 
 BOTH = pytest.mark.parametrize("kind", ["redis", "postgres"])
 LONG = pytest.mark.parametrize("kind", ["redis", pytest.param("postgres", marks=pytest.mark.soak)])
@@ -81,7 +81,7 @@ def test_a_process_killed_during_the_set_up_leaves_nothing(short_folder):
 
 def test_a_folder_is_removed_though_workers_of_a_killed_server_still_write_to_it(tmp_path):
     write = "import pathlib, sys\nfor number in range(2_000): pathlib.Path(sys.argv[1], str(number)).touch()"
-    with subprocess.Popen([sys.executable, "-c", write, tmp_path], stderr=subprocess.DEVNULL):
+    with running([sys.executable, "-c", write, str(tmp_path)], stderr=subprocess.DEVNULL):
         assert happens(lambda: bool(list(tmp_path.iterdir())))
         child.remove(tmp_path)
 

@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from course_lib.services import GatewayServerError, running_gateway
+from course_lib.services import ServerError, running_gateway
 from course_lib.services.gateway import GatewayServer
 from tests.services.processes import happens, is_alive, user_of
 
@@ -65,7 +65,7 @@ def test_a_gateway_that_does_not_run_takes_no_routes(short_folder):
     with running_gateway(short_folder) as server:
         server.stop()
 
-        with pytest.raises(GatewayServerError, match="did not take its routes"):
+        with pytest.raises(ServerError, match="did not take its routes"):
             server.use(ROUTES)
 
 

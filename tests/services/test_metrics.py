@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from course_lib.services import (
-    MetricsServerError,
     PrometheusServer,
+    ServerError,
     running_alertmanager,
     running_prometheus,
 )
@@ -99,7 +99,7 @@ def test_alertmanager_gets_the_files_that_its_settings_name_and_no_others(tmp_pa
 
     token.unlink()
     token.symlink_to("nothing")
-    with pytest.raises(MetricsServerError, match=r"names 'secrets/token' .* a link to nothing"):
+    with pytest.raises(ServerError, match=r"names 'secrets/token' .* a link to nothing"):
         running_alertmanager(config)
 
 
@@ -117,22 +117,22 @@ def test_both_listen_on_one_port_of_loopback_and_call_nobody():
 
 def test_a_wrong_query_and_a_server_that_ended_are_told(tmp_path):
     with running_prometheus({}) as server:
-        with pytest.raises(MetricsServerError, match="unclosed left parenthesis"):
+        with pytest.raises(ServerError, match="unclosed left parenthesis"):
             server.query("sum(up")
         server.stop()
-        with pytest.raises(MetricsServerError, match="does not answer"):
+        with pytest.raises(ServerError, match="does not answer"):
             server.query("up")
 
     rules = tmp_path / "rules.yml"
     rules.write_text("groups: [{name: a, rules: [{alert: B, expr: 'sum('}]}]")
-    with pytest.raises(MetricsServerError, match="Prometheus ended"):
+    with pytest.raises(ServerError, match="Prometheus ended"):
         running_prometheus({}, rules=rules)
 
 
 def test_where_it_is_not_installed_the_error_says_how_to(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
 
-    with pytest.raises(MetricsServerError, match=r"apt-get install prometheus .* brew install prometheus"):
+    with pytest.raises(ServerError, match=r"apt-get install prometheus .* brew install prometheus"):
         running_prometheus({})
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from course_lib.services import QueueServer, QueueServerError, running_queue
+from course_lib.services import QueueServer, ServerError, running_queue
 from course_lib.services.queue import RABBITMQ
 from tests.services.processes import happens, is_alive, user_of
 
@@ -116,12 +116,12 @@ def test_the_environment_names_another_queue_of_either_kind(server, monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         free = taken.getsockname()[1]
     monkeypatch.setenv("AMQP_URL", f"{server.scheme}://me:hunter2@127.0.0.1:{free}")
-    with pytest.raises(QueueServerError, match=r"does not answer.*correct AMQP_URL") as told:
+    with pytest.raises(ServerError, match=r"does not answer.*correct AMQP_URL") as told:
         running_queue()
     assert "hunter2" not in str(told.value)
     assert f"127.0.0.1:{free}" in str(told.value)
 
 
 def test_a_kind_that_there_is_not_is_told() -> None:
-    with pytest.raises(QueueServerError, match='"rabbitmq" and "nats"'):
+    with pytest.raises(ServerError, match='"rabbitmq" and "nats"'):
         running_queue(kind="kafka")

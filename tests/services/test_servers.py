@@ -14,9 +14,8 @@ import pytest
 import redis
 
 from course_lib.services import (
-    PostgresError,
-    RedisServerError,
     Server,
+    ServerError,
     running_postgres,
     running_redis,
     shown,
@@ -91,7 +90,7 @@ def test_a_forked_child_uses_its_parent_s_server_and_cannot_end_it():
     def use(queue: multiprocessing.SimpleQueue[object]) -> None:
         try:
             parents.stop()
-        except RedisServerError as error:
+        except ServerError as error:
             queue.put((ping(parents), str(error)))
         its_own = running_redis()
         queue.put(its_own.pid)
@@ -203,7 +202,7 @@ def test_damaged_files_are_reported_with_what_the_server_wrote(postgres):
     postgres.stop()
     control.rename(control.with_suffix(".gone"))
 
-    with pytest.raises(PostgresError, match=r"ended with code \d; it wrote: .+pg_control"):
+    with pytest.raises(ServerError, match=r"ended with code \d; it wrote: .+pg_control"):
         postgres.start()
 
     control.with_suffix(".gone").rename(control)
@@ -227,7 +226,7 @@ def test_programs_that_others_cannot_reach_are_copied_not_opened(monkeypatch):
 def test_when_no_place_will_do_the_message_says_why_and_what_to_do(monkeypatch):
     monkeypatch.setattr(server_module, "_LONGEST_SOCKET", 10)
 
-    with pytest.raises(RedisServerError, match=r"no place .*/tmp/redis: its name is too long.*set TMPDIR"):
+    with pytest.raises(ServerError, match=r"no place .*/tmp/redis: its name is too long.*set TMPDIR"):
         running_redis(Path("/tmp/redis"))
 
 
@@ -245,7 +244,7 @@ def test_the_environment_names_another_server_which_is_not_ours_to_stop(
         assert (server.url, server.pid) == (named.url, 0)
         server.start()
         for deed in (server.stop, server.kill, server.close):
-            with pytest.raises(server.error, match=f"is named by {variable}: whoever started it"):
+            with pytest.raises(ServerError, match=f"is named by {variable}: whoever started it"):
                 deed()
 
     assert ping(named)
@@ -276,7 +275,7 @@ def test_a_server_that_cannot_be_reached_is_reported_without_the_password(kind, 
     running, variable = kind
     monkeypatch.setenv(variable, url.format(secret))
 
-    with pytest.raises((PostgresError, RedisServerError), match=f"correct {variable}, or unset it") as caught:
+    with pytest.raises(ServerError, match=f"correct {variable}, or unset it") as caught:
         running()
 
     told = f"{caught.value} {caught.value.__cause__} {shown(url.format(secret))}"
@@ -288,5 +287,5 @@ def test_a_wrong_password_is_reported_without_it(own_redis, monkeypatch):
     with redis.Redis.from_url(own_redis.url) as client:
         client.config_set("requirepass", "right")
 
-    with pytest.raises(RedisServerError, match=r"(?s)^(?!.*hunter2).*AuthenticationError"):
+    with pytest.raises(ServerError, match=r"(?s)^(?!.*hunter2).*AuthenticationError"):
         running_redis()

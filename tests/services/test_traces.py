@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from course_lib.services import TraceServerError, running_traces
+from course_lib.services import ServerError, running_traces
 from course_lib.services.traces import TraceServer
 from tests.services.processes import happens, is_alive, user_of
 
@@ -89,7 +89,7 @@ def test_the_environment_names_another_collector_and_its_key(server, monkeypatch
 
     monkeypatch.setenv("COURSE_TRACES_URL", "http://me:hunter2@127.0.0.1:1")
     with pytest.raises(
-        TraceServerError, match=r"\(127.0.0.1:1\) does not answer.*correct COURSE_TRACES_URL"
+        ServerError, match=r"\(127.0.0.1:1\) does not answer.*correct COURSE_TRACES_URL"
     ) as told:
         running_traces()
     assert "hunter2" not in str(told.value)

@@ -16,6 +16,7 @@ from course_lib.deployment import JobQueue, Store
 from course_lib.services import running_queue
 from tests.deployment.conftest import seed  # noqa: F401  # a fixture
 from tests.deployment.working import worker
+from tests.services.processes import running
 
 pytestmark = pytest.mark.anyio
 
@@ -49,13 +50,12 @@ async def test_a_library_that_acknowledges_at_once_has_lost_the_job():
     url = running_queue(kind="nats").url
     command = [sys.executable, "-c", LIBRARY, url]
     client = await nats.connect(url)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220
+    with running(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.readline) == "begun\n"
         async with asyncio.timeout(60):
             while (await client.jetstream().consumer_info("trap", "trap")).num_ack_pending:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        process.kill()
 
     left = await client.jetstream().consumer_info("trap", "trap")
     await client.close()

@@ -28,7 +28,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from course_lib.concurrency import tasks
 from course_lib.concurrency.events.stream import DELIVERY, Entry, Event, EventError, EventStream
 from course_lib.resilience import Deadline
-from course_lib.services import RedisServerError
+from course_lib.services import ServerError
 
 _ASK_AGAIN_S = 0.1
 _ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # of the process, or of the loop
@@ -74,7 +74,7 @@ class Consumer:
                 while not self._is_stopping:
                     await self._start_next(handlers)
             renewing.cancel()
-        with suppress(RedisServerError):
+        with suppress(ServerError):
             await self.stream.forget_names()
 
     async def _start_next(self, handlers: asyncio.TaskGroup) -> None:
@@ -86,7 +86,7 @@ class Consumer:
         try:
             claimed = await self._claim(free)
             entries = claimed or await self.stream.read(self.name, free)
-        except RedisServerError as error:  # whatever it refuses: asked again, as long as it takes
+        except ServerError as error:  # whatever it refuses: asked again, as long as it takes
             self.last_error = str(error)
             await asyncio.sleep(_ASK_AGAIN_S)
             return
@@ -118,7 +118,7 @@ class Consumer:
                 await self._fail(entry, deliveries, error)
             else:
                 await self.stream.acknowledge(entry)
-        except RedisServerError as error:  # the event comes again
+        except ServerError as error:  # the event comes again
             self.last_error = str(error)
         finally:
             if self._in_flight.get(entry.id) is task:
@@ -152,7 +152,7 @@ class Consumer:
                 if self._in_flight:
                     await self.stream.renew(self.name, list(self._in_flight))
                 await self.stream.forget_names()  # of those that died or were cancelled
-            except RedisServerError as error:
+            except ServerError as error:
                 self.last_error = str(error)
 
 

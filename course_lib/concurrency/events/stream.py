@@ -31,7 +31,7 @@ from redis.backoff import NoBackoff
 
 from course_lib.errors import CourseError
 from course_lib.resilience import retry
-from course_lib.services import RedisServerError, shown
+from course_lib.services import ServerError, shown
 
 GROUP = "workers"
 _BLOCK_MS = 100
@@ -117,7 +117,7 @@ class EventStream:
             name: the stream's key; `{name}:dead` is that of its dead letters.
             bound: how many events may wait or be under way before publish() waits.
             patience_s: how long a command is repeated while Redis is away, full or read-only, before
-                RedisServerError; what waiting does not mend, such as a missing permission, is told at once.
+                ServerError; what waiting does not mend, such as a missing permission, is told at once.
         """
         if not (bound >= 1 and patience_s >= 0):  # NaN is neither
             raise ValueError(f"bound={bound!r} has to be 1 or more, and patience_s={patience_s!r} 0 or more")
@@ -133,7 +133,7 @@ class EventStream:
             if self._address not in url or "@" in url.partition("?")[2]:
                 raise ValueError("a / ? # or @ in a password may have cut it, and a part of it be the host")
         except (ValueError, TypeError, AttributeError):  # whose words may hold a part of it
-            raise RedisServerError(
+            raise ServerError(
                 "the Redis address is not of the form redis://:password@host:6379/0, rediss://... or "
                 "unix:///path; correct it, and write / ? # @ in a password as %2F %3F %23 %40"
             ) from None
@@ -149,7 +149,7 @@ class EventStream:
         If it fails or is cancelled, publish all of them again: consumers know them by their ids.
 
         Raises:
-            RedisServerError: Redis is away or full for longer than `patience_s`, or refuses.
+            ServerError: Redis is away or full for longer than `patience_s`, or refuses.
             EventError: an event cannot be JSON; a NaN cannot.
         """
         texts = [_text(event) for event in events]
@@ -231,14 +231,14 @@ class EventStream:
         """Send a command; where the group is missing, make it first, at the beginning of the stream."""
         try:
             return await self._send(command, *arguments, **options)
-        except RedisServerError as error:
+        except ServerError as error:
             if not any(code in str(error) for code in _NO_GROUP):
                 raise
         try:
             await self._send(self._redis.xgroup_create, self.name, GROUP, "0", mkstream=True)
-        except RedisServerError as error:
+        except ServerError as error:
             if "refuses: OOM" in str(error):
-                raise RedisServerError(
+                raise ServerError(
                     f"{error}; it is full before anybody reads {self.name!r}: raise its maxmemory, or delete "
                     "something, until the consumers' group is made; then they make room themselves"
                 ) from error
@@ -260,7 +260,7 @@ class EventStream:
             if _is_away(error):
                 waited = f"has not answered for {self._patience_s:g} s"
                 problem = f"{waited} ({type(error).__name__}); start it again"
-            raise RedisServerError(
+            raise ServerError(
                 f"Redis at {self._address} {problem}, and publish again what was not published"
             ) from error
 

@@ -124,7 +124,7 @@ def test_an_item_past_its_deadline_has_failed_and_its_late_answer_is_dropped(tmp
             ended.set()
         return number
 
-    batch = BatchProcessor(program, journal=tmp_path / "j", concurrency=2, deadline_s=0.3)
+    batch = BatchProcessor(program, journal=tmp_path / "j", concurrency=2, deadline_s=1.0)
     items = list(batch.run(range(3)))
     free.set()
     ended.wait(30)
@@ -162,11 +162,11 @@ def test_leaving_the_loop_early_leaves_nothing_running_and_keeps_what_was_paid(m
     batch = BatchProcessor(ask, journal=tmp_path / "j", concurrency=4)
     with batch.run(questions(100)) as run:
         next(run)
-    asked = model.asked.total()
-    resumed = list(batch.run(questions(asked)))
+    asked = set(model.asked)
+    again = list(batch.run(questions(100)))
 
-    assert [item.resumed for item in resumed] == [True] * asked
-    assert model.asked.total() == asked
+    assert {item.inputs["question"] for item in again if item.resumed} == asked
+    assert model.asked.total() == 100
 
 
 @pytest.fixture
