@@ -287,12 +287,11 @@ def flight(
 
     Example: course flight --seed 7 --html scorecard.html
     """
+    import asyncio
     from dataclasses import replace
 
-    from course_lib.flight import byo, report
-    from course_lib.flight.flying import fly
-    from course_lib.flight.gates import measured
-    from course_lib.flight.program import ProgramError
+    from course_lib.flight import ProgramError, fly_program, flying, measured_gates, report
+    from course_lib.flight.gates import GateError
 
     if bool(program) != bool(inputs):
         raise typer.BadParameter("--program and --inputs go together; give both, or none")
@@ -300,14 +299,18 @@ def flight(
         raise typer.BadParameter("a certificate is for a flight of the system; leave out --program")
     if inputs:
         try:
-            flown = byo.fly_program(program, inputs, seed=seed, on_tick=_told)
+            flown = fly_program(program, inputs, seed=seed, on_tick=_told)
         except ProgramError as error:
-            raise typer.BadParameter(str(error)) from None
+            _told(f"course: {error}")
+            raise typer.Exit(2) from None
     else:
-        flown = fly(seed=seed, on_tick=report.Telling(_told))
+        flown = asyncio.run(flying(seed=seed, on_tick=report.Telling(_told)))  # an interrupt ends it
         if gates:
             _told("the quality gates are measured")
-            flown = replace(flown, gates=measured())
+            try:
+                flown = replace(flown, gates=measured_gates())
+            except GateError as error:
+                _told(f"course: {error}")
     typer.echo(report.as_text(flown))
     if to_json:
         write_whole(to_json.absolute(), report.as_json(flown))

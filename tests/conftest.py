@@ -53,6 +53,7 @@ NOT_QUICK = (
     *("deployment/test_gateway", "deployment/test_quotas"),
     *("deployment/test_audit", "deployment/test_customers", "deployment/test_database"),
     *("concurrency/test_events", "exercises/test_", "exercises/engine/test_in_ipython"),
+    *("flight/", "labs/test_flight_view"),
     *(
         "labs/test_mission_control_view",
         "labs/test_usage_meter",

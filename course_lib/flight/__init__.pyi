@@ -1,3 +1,5 @@
+from .byo import fly_program
+from .gates import measured_gates
 from .launch import Tick, fly, flying
 from .levels import MECHANISMS
 from .parts import (
@@ -17,8 +19,10 @@ from .parts import (
     Tracer,
     Worker,
 )
+from .program import ProgramError
 from .recording import Row, mechanisms, recorded
 from .reference import TicketWorker, ours
+from .report import certificate
 from .result import Flown, Gate, Level, Scene, Seen
 from .script import ScriptError
 from .system import Desk
@@ -37,6 +41,7 @@ __all__ = [
     "Made",
     "Monitor",
     "Parts",
+    "ProgramError",
     "Reply",
     "Request",
     "Row",
@@ -50,8 +55,11 @@ __all__ = [
     "TicketWorker",
     "Tracer",
     "Worker",
+    "certificate",
     "fly",
+    "fly_program",
     "flying",
+    "measured_gates",
     "mechanisms",
     "ours",
     "recorded",

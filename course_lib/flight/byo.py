@@ -12,10 +12,8 @@ import json
 import math
 import os
 import platform
-import queue
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +24,8 @@ from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from course_lib import lm
 from course_lib.flight.program import GO, ProgramError
@@ -38,7 +38,8 @@ from course_lib.services.child import STOP, Child
 
 PER_S, DEADLINE_S = 3.0, 10.0
 """Questions a second; what is longer under way than that is too late for whoever asked."""
-_READY_S, _TRIED_S, _GRACE_S, _LOOK_S, _MOST_TOLD = 60.0, 30.0, 12.0, 0.5, 5
+_READY_S, _GRACE_S, _LOOK_S, _MOST_TOLD = 90.0, 12.0, 0.2, 5
+_FIELDS = TypeAdapter(dict[str, Any])
 _PROFILE = "own-program"
 _USUAL = {"ttft_p50_ms": 150, "ttft_p99_ms": 400, "speed_p50_tokens_per_s": 400}
 _SLOW, _LIMIT, _OUTAGE, _MALFORMED, _HANG = "slow", "rate limit", "outage", "malformed", "hang"
@@ -64,34 +65,37 @@ class _Asked:
 
     scenes: list[Scene]
     seen: list[Seen]
-    errors: dict[str, Counter[str]]
-    """By scene."""
+    errors: Counter[str]
+    """What was raised, by its kind."""
+    raised: Counter[str]
+    """How often something was that the weather has made, by scene."""
+    own: set[str]
+    """What the program raises on a calm day too, by its kind."""
     open: int
     """So many questions had no end."""
     calls: list[lm.Call]
-    """From the first request of the weather on, whose at_s is 0."""
-    began_s: float
-    """When that was, on the ledger's clock."""
+    """From the first request of the weather on."""
     verdict: lm.Verdict
+    lines: int
     repeated: int
     """So many lines of the file are as an earlier one."""
-    lines: int
 
     def of(self, scene: str) -> list[Seen]:
         return [each for each in self.seen if each.scene == scene]
 
-    def failed(self, scene: str) -> int:
-        return sum(each.outcome == "failed" for each in self.of(scene))
+    def requests(self, name: str) -> list[lm.Call]:
+        scene = next(each for each in self.scenes if each.name == name)
+        began_s = self.calls[0].at_s if self.calls else 0.0
+        return [each for each in self.calls if scene.begins_s <= each.at_s - began_s < scene.ends_s]
 
-    def requests(self, scene: Scene) -> list[lm.Call]:
-        return [each for each in self.calls if scene.begins_s <= each.at_s - self.began_s < scene.ends_s]
+    def priced(self) -> list[Seen]:
+        """Return the questions, each with its part of what its scene cost."""
+        cost = {each.name: sum(call.cost_usd for call in self.requests(each.name)) for each in self.scenes}
+        return [replace(each, cost_usd=cost[each.scene] / len(self.of(each.scene))) for each in self.seen]
 
-    def named(self, name: str) -> Scene:
-        return next(scene for scene in self.scenes if scene.name == name)
 
-
-def read_inputs(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """Return the JSON objects of a file, one a line, and the number of each line; empty lines are left out.
+def read_inputs(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the JSON objects of a file by the number of their line; empty lines are left out.
 
     Raises:
         ProgramError: the file cannot be read or has none, or lines are no JSON objects; each with its number.
@@ -100,26 +104,20 @@ def read_inputs(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ProgramError(f"{path} cannot be read: {error}") from None
-    inputs, numbers, wrong = [], [], []
+    inputs: dict[int, dict[str, Any]] = {}
+    wrong = []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            wrong.append(f"line {number} is no JSON ({error})")
-            continue
-        if not isinstance(fields, dict):
-            wrong.append(f"line {number} is {line.strip()[:40]!r}, and not an object of fields")
-            continue
-        inputs.append(fields)
-        numbers.append(number)
+        if line.strip():
+            try:
+                inputs[number] = _FIELDS.validate_json(line)
+            except ValidationError as error:
+                wrong.append(f"line {number}: {error.errors()[0]['msg']}")
     if wrong:
         more = f"; and {len(wrong) - _MOST_TOLD} more" if len(wrong) > _MOST_TOLD else ""
         raise ProgramError(f"{path}: {'; '.join(wrong[:_MOST_TOLD])}{more}")
     if not inputs:
         raise ProgramError(f'{path} has no line; give one like {{"question": "..."}} for each question')
-    return inputs, numbers
+    return inputs
 
 
 def fly_program(
@@ -142,176 +140,148 @@ def fly_program(
     Raises:
         ProgramError: the program or its inputs cannot be flown, and why.
     """
-    fields, lines = read_inputs(inputs)
+    lines = read_inputs(inputs)
     edges = [0.0, *accumulate(seconds / speed for _, seconds, _, _ in _WEATHER)]
     scenes = [Scene(name, edges[at], edges[at + 1], told) for at, (name, _, told, _) in enumerate(_WEATHER)]
     at_s = [number / PER_S for number in range(int(edges[-1] * PER_S))]
-    began = datetime.now(UTC).isoformat(timespec="seconds")
-    with (
-        tempfile.TemporaryDirectory(prefix="course-flight-") as folder,
-        _Program(spec, Path(folder)) as program,
-    ):
+    began, end_s = datetime.now(UTC).isoformat(timespec="seconds"), edges[-1] + _GRACE_S / speed
+    with tempfile.TemporaryDirectory(prefix="course-flight-") as folder:
         since = lm.ledger().requests
-        program.start({"spec": spec, "inputs": fields, "lines": lines, "at_s": at_s})
-        on_tick("the program is loaded, and asked once on a calm day")
-        program.tried()
-        per_answer = lm.ledger().requests - since
-        if not per_answer:
-            told = "it answered the first line without a request to the simulated model"
-            raise ProgramError(f"{spec}: {told}; leave the choice of the model to dspy.configure()")
-        windows = [
-            _window(scene, weather, per_answer) for scene, weather in zip(scenes, _WEATHER, strict=True)
-        ]
-        lm.profile(_PROFILE, **_USUAL, seed=seed, timeline=windows)
-        since = lm.ledger().requests
-        end_s = scenes[-1].ends_s + _GRACE_S / speed
-        ended = program.fly(scenes, len(at_s), end_s, on_tick)
-    seen, errors, left = _seen(scenes, at_s, ended, end_s)
+        program = _Program(Path(folder), {"spec": spec, "inputs": lines, "at_s": at_s})
+        try:
+            on_tick("the program is being loaded, and asked once on a calm day")
+            program.tried()
+            per_answer = lm.ledger().requests - since
+            if not per_answer:
+                told = f"{spec} answered the first line without a request to the simulated model"
+                raise ProgramError(f"{told}; leave the choice of the model to dspy.configure()")
+            lm.profile(_PROFILE, **_USUAL, seed=seed, timeline=_timeline(scenes, per_answer))
+            since = lm.ledger().requests
+            ended = program.fly(scenes, len(at_s), end_s, on_tick)
+        finally:
+            program.stop()
     ledger = lm.Ledger.from_json(ask_endpoint("GET", f"/course/ledger?since={since}&figures=1"))
-    calls = sorted(ledger.calls, key=lambda call: call.at_s)
-    repeated = len(fields) - len({json.dumps(each, sort_keys=True) for each in fields})
-    first_s = calls[0].at_s if calls else 0.0
-    asked = _Asked(scenes, seen, errors, left, calls, first_s, lm.verdict(since), repeated, len(fields))
-    return _judged(asked, spec, seed, began)
+    distinct = {json.dumps(each, sort_keys=True) for each in lines.values()}
+    raised = [each for each in ended.values() if each["error"]]
+    own = {_kind(each["error"]) for each in raised if _seen(scenes, each).scene == scenes[0].name}
+    asked = _Asked(
+        scenes=scenes,
+        seen=[
+            _seen(scenes, ended.get(number, {"at_s": due_s, "took_s": end_s - due_s, "error": "no end"}))
+            for number, due_s in enumerate(at_s)
+        ],
+        errors=Counter(_kind(each["error"]) for each in raised),
+        raised=Counter(_seen(scenes, each).scene for each in raised if _kind(each["error"]) not in own),
+        own=own,
+        open=len(at_s) - len(ended),
+        calls=sorted(ledger.calls, key=lambda call: call.at_s),
+        verdict=lm.verdict(since),
+        lines=len(lines),
+        repeated=len(lines) - len(distinct),
+    )
+    names = {"DSPy": "dspy", "course": "advanced-dspy-course"}
+    versions = {"Python": platform.python_version(), **{key: version(name) for key, name in names.items()}}
+    helps = [words for _, words in sorted(_helps(asked), reverse=True)]
+    parts, levels = {"program": spec}, _levels(asked)
+    return Flown(seed, began, versions, parts, scenes, asked.priced(), levels, helps=helps)
 
 
-def _window(scene: Scene, weather: tuple[Any, ...], per_answer: int) -> tuple[float, float, dict[str, Any]]:
-    faults = dict(weather[3])
-    if scene.name == _LIMIT:
-        faults["limit_requests_per_s"] = max(1.0, round(0.6 * PER_S * per_answer, 1))
-    return (scene.begins_s, scene.ends_s, faults)
+def _timeline(scenes: Sequence[Scene], per_answer: int) -> list[tuple[float, float, Mapping[str, Any]]]:
+    limit = {"limit_requests_per_s": max(1.0, round(0.6 * PER_S * per_answer, 1))}
+    return [
+        (scene.begins_s, scene.ends_s, limit if scene.name == _LIMIT else faults)
+        for scene, (_, _, _, faults) in zip(scenes, _WEATHER, strict=True)
+    ]
+
+
+def _seen(scenes: Sequence[Scene], one: Mapping[str, Any]) -> Seen:
+    name = next((scene.name for scene in reversed(scenes) if scene.begins_s <= one["at_s"]), scenes[0].name)
+    outcome = "failed" if one["error"] else "answered"
+    return Seen(round(one["at_s"], 3), round(one["took_s"], 3), name, "question", outcome)
+
+
+def _kind(error: str) -> str:
+    return error.partition(":")[0].rpartition(".")[2]
 
 
 class _Program:
-    """The owner's side of the process in which the program runs."""
+    """The owner's side of the program's process, which writes what it has to say to a file."""
 
-    def __init__(self, spec: str, folder: Path) -> None:
-        self._spec, self._folder = spec, folder
-        self._told: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._child: Child | None = None
-
-    def __enter__(self) -> _Program:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._child:
-            self._child.stop(STOP, patience_s=1.0)
-
-    def start(self, task: dict[str, Any]) -> None:
-        """Start the process; nothing is written to the folder in which it runs."""
-        read, written = os.pipe()
-        path = self._folder / "task.json"
-        path.write_text(
-            json.dumps({**task, "model": f"sim-large@{_PROFILE}", "pipe": written, "owner": os.getpid()}),
-            "utf-8",
-        )
+    def __init__(self, folder: Path, task: Mapping[str, Any]) -> None:
+        """Start it; nothing is written to the folder in which it runs."""
+        self._spec, self._log, self._said = task["spec"], folder / "log", folder / "said"
+        self._said.touch()
+        path = folder / "task.json"
+        known = {"model": f"sim-large@{_PROFILE}", "said": str(self._said), "owner": os.getpid()}
+        path.write_text(json.dumps({**task, **known}), "utf-8")
         paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         own = {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key(), "PYTHONPATH": paths}
-        own |= {"PYTHONDONTWRITEBYTECODE": "1", "DSPY_CACHEDIR": str(self._folder / "cache")}
-        with (self._folder / "log").open("wb") as log:
-            self._child = Child(
-                [sys.executable, "-P", "-m", "course_lib.flight.program", str(path)],
-                stdout=log,
-                stderr=log,
-                pass_fds=[written],
-                env={**os.environ, **own},
-            )
-        os.close(written)
-        threading.Thread(target=self._listen, args=(read,), daemon=True).start()
+        own |= {"PYTHONDONTWRITEBYTECODE": "1", "DSPY_CACHEDIR": str(folder / "cache")}
+        command = [sys.executable, "-P", "-m", "course_lib.flight.program", str(path)]
+        with self._log.open("wb") as log:
+            self._child = Child(command, stdout=log, stderr=log, env={**os.environ, **own})
 
-    def _listen(self, read: int) -> None:
-        with os.fdopen(read, encoding="utf-8") as pipe:
-            for line in pipe:
-                with suppress(ValueError):  # half a line of a process that was killed
-                    self._told.put(json.loads(line))
-        self._told.put({"gone": True})
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        self._child.stop(STOP, patience_s=1.0)
+
+    def _told(self) -> list[dict[str, Any]]:
+        """Return what it has said so far; its last line may not be whole yet."""
+        return [json.loads(line) for line in self._said.read_text("utf-8").split("\n")[:-1]]
 
     def tried(self) -> None:
         """Wait until it has answered the first line."""
-        try:
-            told = self._told.get(timeout=_READY_S + _TRIED_S)
-        except queue.Empty:
-            words = f"it is not ready, or has not answered the first line, after {_READY_S + _TRIED_S:.0f} s"
-            raise ProgramError(f"{self._spec}: {words}") from None
-        if "refused" in told:
-            raise ProgramError(str(told["refused"]))
-        if "gone" in told:
-            lines = (self._folder / "log").read_text("utf-8", errors="replace").strip().splitlines()
-            last = one_line(lines[-1]) if lines else "nothing"
-            raise ProgramError(
-                f"{self._spec}: its process ended when it was loaded or tried; it wrote: {last}"
+        give_up_s, told = time.perf_counter() + _READY_S, list[dict[str, Any]]()
+        while not told and self._child.is_running() and time.perf_counter() < give_up_s:
+            time.sleep(_LOOK_S)
+            told = self._told()
+        if told and "refused" in told[0]:
+            raise ProgramError(told[0]["refused"])
+        if told and not told[0]["tried"]:
+            return
+        words = f"it has not answered the first line after {_READY_S:.0f} s"
+        if told:
+            words = f"it fails with the first line, though the model is calm: {told[0]['tried']}"
+        elif not self._child.is_running():
+            lines = self._log.read_text("utf-8", errors="replace").strip().splitlines()
+            words = (
+                f"its process has ended by itself; it wrote: {one_line(lines[-1]) if lines else 'nothing'}"
             )
-        if told["tried"]:
-            words = f"it fails with the first line, though the model is calm: {one_line(told['tried'])}"
-            raise ProgramError(f"{self._spec}: {words}")
+        raise ProgramError(f"{self._spec}: {words}")
 
     def fly(
         self, scenes: Sequence[Scene], count: int, end_s: float, on_tick: Callable[[str], object]
-    ) -> list[dict[str, Any]]:
-        """Have it ask everything; return what ended in time, and kill what did not."""
-        assert self._child is not None
+    ) -> dict[int, dict[str, Any]]:
+        """Have it ask everything; return what has ended in time, by number."""
         assert self._child.process.stdin is not None
         with suppress(OSError):
             self._child.process.stdin.write(GO)
-        begun_s, ended, scene = time.perf_counter(), list[dict[str, Any]](), ""
-        while len(ended) < count and time.perf_counter() - begun_s < end_s:
-            now_s = time.perf_counter() - begun_s
-            told = [each for each in scenes if each.begins_s <= now_s < each.ends_s]
-            if told and told[0].name != scene:
-                scene = told[0].name
-                on_tick(f"{now_s:3.0f} s  {scene}: {told[0].told} {len(ended)} questions have ended")
-            with suppress(queue.Empty):
-                one = self._told.get(timeout=_LOOK_S)
-                if "gone" in one:
-                    on_tick("the program has ended its own process")
-                    break
-                ended.append(one)
+        begun_s, coming, ended = time.perf_counter(), list(scenes), dict[int, dict[str, Any]]()
+        while len(ended) < count and (now_s := time.perf_counter() - begun_s) < end_s:
+            if coming and coming[0].begins_s <= now_s:
+                scene = coming.pop(0)
+                on_tick(f"{now_s:3.0f} s  {scene.name}: {scene.told} {len(ended)} questions have ended")
+            if not self._child.is_running():
+                on_tick("the program has ended its own process")
+                break
+            time.sleep(_LOOK_S)
+            ended = {each["ended"]: each for each in self._told() if "ended" in each}
         return ended
 
 
 # -- what it says --------------------------------------------------------------------------------------
 
 
-def _seen(
-    scenes: Sequence[Scene], at_s: Sequence[float], ended: Sequence[Mapping[str, Any]], end_s: float
-) -> tuple[list[Seen], dict[str, Counter[str]], int]:
-    """Return each question as it ended, the errors by scene, and how many have no end."""
-    by_number = {each["ended"]: each for each in ended}
-    seen, errors = [], {scene.name: Counter[str]() for scene in scenes}
-    for number, due_s in enumerate(at_s):
-        one = by_number.get(number, {"at_s": due_s, "took_s": end_s - due_s, "error": "no end"})
-        name = next(scene.name for scene in reversed(scenes) if scene.begins_s <= due_s)
-        outcome = "failed" if one["error"] else "answered"
-        seen.append(Seen(round(one["at_s"], 3), round(one["took_s"], 3), name, "question", outcome))
-        if one["error"]:
-            errors[name][one_line(one["error"]).partition(":")[0].rpartition(".")[2]] += 1
-    return seen, errors, len(at_s) - len(by_number)
-
-
-def _judged(asked: _Asked, spec: str, seed: int, began: str) -> Flown:
-    priced = []
-    for scene in asked.scenes:
-        seen = asked.of(scene.name)
-        cost = sum(each.cost_usd for each in asked.requests(scene)) / max(1, len(seen))
-        priced += [replace(each, cost_usd=cost) for each in seen]
-    names = {"DSPy": "dspy", "course": "advanced-dspy-course"}
-    versions = {"Python": platform.python_version(), **{key: version(name) for key, name in names.items()}}
-    helps = [words for _, words in sorted(_helps(asked), reverse=True)]
-    levels = _levels(asked)
-    return Flown(seed, began, versions, {"program": spec}, asked.scenes, priced, levels, helps=helps)
-
-
 def _levels(asked: _Asked) -> list[Level]:
-    lost = {scene.name: float(asked.failed(scene.name)) for scene in asked.scenes}
+    failed = Counter(each.scene for each in asked.seen if each.outcome == "failed")
+    lost = {scene.name: float(failed[scene.name]) for scene in asked.scenes}
     p99_s = {name: percentile([each.took_s for each in asked.of(name)], 99) for name in lost}
-    per = {
-        scene.name: len(asked.requests(scene)) / max(1, len(asked.of(scene.name))) for scene in asked.scenes
-    }
+    per = {name: len(asked.requests(name)) / max(1, len(asked.of(name))) for name in lost}
     total, all_lost, found = len(asked.seen), int(sum(lost.values())), asked.verdict.findings
     share, worst = 100 * (total - all_lost) / total, max(p99_s, key=lambda name: p99_s[name])
     slowest_s = percentile([each.took_s for each in asked.seen], 99)
     per_answer = len(asked.calls) / max(1, total - all_lost)
-    errors = sum(asked.errors.values(), Counter[str]()).most_common(4)
+    errors = [*asked.errors.most_common(4), *([("without an end", asked.open)] if asked.open else [])]
     why = f"{all_lost} had no answer: {', '.join(f'{count} {name}' for name, count in errors)}"
     misdeeds = ", ".join(f"{each.count} x {each.kind}" for each in found) or "nothing"
     told = {
@@ -341,11 +311,11 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
     found: list[tuple[tuple[float, float, float], str]] = []
 
     def of(scene: str) -> str:
-        return f"{asked.failed(scene)} of {len(asked.of(scene))} questions failed"
+        return f"{asked.raised[scene]} of {len(asked.of(scene))} questions failed"
 
-    refused = [each for each in asked.requests(asked.named(_LIMIT)) if each.status == 429]
+    refused = [each for each in asked.requests(_LIMIT) if each.status == 429]
     early = sum(each.count for each in asked.verdict.findings if each.kind == "retry_after_ignored")
-    if (lost := asked.failed(_LIMIT)) or early:
+    if (lost := asked.raised[_LIMIT]) or early:
         wait_s = max((each.retry_after_s for each in refused), default=0.0)
         told = f"{of(_LIMIT)} under the rate limit, where {len(refused)} refusals said to come again after "
         told += f"{wait_s:.1f} s at most; {early} requests came too early"
@@ -353,32 +323,35 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
             "Retries that obey Retry-After" if early else "More retries, each after the wait that it is told"
         )
         found.append(((lost, 0, 0), f"{way}: {told}."))
-    if lost := asked.failed(_OUTAGE):
-        gone = sum(each.is_failed for each in asked.requests(asked.named(_OUTAGE)))
+    if lost := asked.raised[_OUTAGE]:
+        gone = sum(each.is_failed for each in asked.requests(_OUTAGE))
         told = f"{of(_OUTAGE)} in the outage, after {gone} failed requests"
         found.append(((lost, 0, 0), f"A fallback to a second model: {told}."))
-    if lost := asked.failed(_MALFORMED):
+    if lost := asked.raised[_MALFORMED]:
         found.append(
             ((lost, 0, 0), f"Asking again, or another adapter: {of(_MALFORMED)} over unreadable answers.")
         )
     if late := [each.took_s for each in asked.seen if each.took_s > DEADLINE_S]:
         over_s = sum(late) - DEADLINE_S * len(late)
-        told = (
-            f"{len(late)} questions took longer than {DEADLINE_S:.0f} s, {asked.open} of them without an end"
-        )
-        told += f", which is {over_s:.0f} s of waiting more than that"
-        found.append(((asked.failed(_HANG), over_s, 0), f"A deadline, and then another try: {told}."))
+        told = f"{len(late)} questions took longer than {DEADLINE_S:.0f} s, {over_s:.0f} s more in all, and "
+        told += f"{asked.open} had no end when the flight had one"
+        found.append(((asked.open, over_s, 0), f"A deadline, and then another try: {told}."))
     if asked.repeated:
         share, cost = asked.repeated / asked.lines, sum(each.cost_usd for each in asked.calls)
         told = f"{asked.repeated} of {asked.lines} lines are as an earlier one, which is the share of "
         told += f"{share * len(asked.calls):.0f} requests and ${share * cost:.4f}"
         found.append(((0, 0, share * cost), f"A cache: {told}."))
-    slow = [each.duration_ms for each in asked.requests(asked.named(_SLOW)) if each.status == 200]
+    slow = [each.duration_ms for each in asked.requests(_SLOW) if each.status == 200]
     if slow and not any(each.stream for each in asked.calls):
         whole_s, first_s = percentile(slow, 50) / 1000, _TTFT_SLOW_MS / 1000
         told = f"when the model was slow, half of its answers took more than {whole_s:.1f} s, and could be "
         told += f"read from {first_s} s on"
         found.append(((0, (whole_s - first_s) * len(slow), 0), f"Streaming: {told}."))
+    if count := sum(asked.errors[kind] for kind in asked.own):
+        kinds = ", ".join(sorted(asked.own))
+        found.append(
+            ((count, 0, 0), f"The program itself: {count} questions failed as on a calm day, with {kinds}.")
+        )
     waiting = max(sum(a.at_s <= b.at_s < a.at_s + a.took_s for a in asked.seen) for b in asked.seen)
     if max((each.at_once for each in asked.calls), default=0) <= 1 < waiting:
         told = f"up to {waiting} questions waited, and never more than one request was under way"

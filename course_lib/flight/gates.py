@@ -1,8 +1,8 @@
 """The chapter's quality gates as figures: coverage, reliability of tests, security findings, a benchmark.
 
-Main path: measured() -> a Gate each, in some ten seconds; `course flight` puts them on the scorecard, and who
-has figures of a project's own gives those: replace(flown, gates=[Gate(...)]). They are measured as in lesson
-04, part 7: the tests of gate_tests.py run in a process of their own, each five times, with faults.
+Main path: measured_gates() -> a Gate each, in some ten seconds. `course flight` puts them on the scorecard; a
+notebook gives them, or figures of a project of its own, to flight_lab(gates=...). They are measured as in
+lesson 04, part 7: the tests of gate_tests.py run in a process of their own, each five times, with faults.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ COVERED, MOST_ABOVE = 90.0, 1.1
 """Percent of lines and branches; a benchmark may be so much above its baseline."""
 BASELINE = {"requests": 1.0, "tokens": 1566.0}
 """For an answer of desk.Answer: counted when it was released. Seconds would tell more of the machine."""
-_TESTS, _TIME_S, _QUESTIONS = Path(__file__).with_name("gate_tests.py"), 120.0, 8
+_TESTS, _OF = Path(__file__).with_name("gate_tests.py"), "course_lib.desk.programs"
+_TIME_S, _QUESTIONS = 120.0, 8
 
 
 class GateError(CourseError):
     """The gates could not be measured."""
 
 
-def measured(tests: Path = _TESTS, of: str = "course_lib.desk.programs") -> list[Gate]:
-    """Run the tests of a file on the module `of`, and the benchmark of desk.Answer.
+def measured_gates() -> list[Gate]:
+    """Run the tests of the desk's programs, and the benchmark of desk.Answer.
 
     Raises:
         GateError: pytest or pytest-cov is missing, or found no test.
     """
     with tempfile.TemporaryDirectory(prefix="course-gates-") as folder:
-        outcomes, covered = _run(tests, of, Path(folder))
+        outcomes, covered = _run(_TESTS, _OF, Path(folder))
     same = [test for test, each in outcomes.items() if each == {"PASSED"}]
     unsafe = [test for test, each in outcomes.items() if "security" in test and each != {"PASSED"}]
     figures = _benchmark()
@@ -46,7 +47,7 @@ def measured(tests: Path = _TESTS, of: str = "course_lib.desk.programs") -> list
     baseline = ", ".join(f"{each:.4g} {name}" for name, each in BASELINE.items())
     is_fast = all(figures[name] <= MOST_ABOVE * each for name, each in BASELINE.items())
     return [
-        Gate("coverage", f"at least {COVERED:.0f} %", f"{covered:.0f} % of {of}", covered >= COVERED),
+        Gate("coverage", f"at least {COVERED:.0f} %", f"{covered:.0f} % of {_OF}", covered >= COVERED),
         Gate(
             "reliability of tests",
             "each passes in each of 5 runs",
@@ -59,7 +60,7 @@ def measured(tests: Path = _TESTS, of: str = "course_lib.desk.programs") -> list
 
 
 def _run(tests: Path, of: str, folder: Path) -> tuple[dict[str, set[str]], float]:
-    """Return the outcomes of each test, and how much of the module is covered, in percent."""
+    """Return the outcomes of each test, whose first parameter is the run, and how much of `of` is covered."""
     report = folder / "coverage.json"
     options = ["-q", "-rA", "--tb=no", "--color=no", "-c", os.devnull, "--rootdir", str(folder)]
     plugins = [

@@ -1,8 +1,8 @@
 """A DSPy program of somebody's own, run in a process of its own, which may hang and is killed then.
 
-Main path: byo.py starts `python -m course_lib.flight.program TASK`, reads a JSON object a line from a pipe,
-and says when to go on: load, then the first question on a calm model -> {"tried"}, GO -> {"ended"}
-for each question. load() is also what tells a wrong name, and fields that do not fit.
+Main path: byo.py starts `python -m course_lib.flight.program TASK`, which adds JSON objects to a file, a line
+each: load, then the first question on a calm model -> {"tried"}; after the word GO, {"ended"} of each one.
+load() is also what tells a wrong name, and check_fields() what tells fields that do not fit.
 Source: dspy.Module.__call__ and acall, dspy.LM.__call__ and acall (DSPy 3.4.1), which adapters call.
 """
 
@@ -24,7 +24,8 @@ from typing import Any
 
 from course_lib import lm
 from course_lib.errors import CourseError
-from course_lib.services.child import STOP, next_word
+from course_lib.redaction import one_line
+from course_lib.services.child import STOP, next_word, remove
 
 GO = b"g"
 _KEPT = ("temperature", "max_tokens", "timeout")
@@ -76,8 +77,8 @@ def _is_program(thing: object) -> bool:
     return isinstance(thing, dspy.Module)
 
 
-def check_fields(program: Any, inputs: Sequence[Mapping[str, Any]], lines: Sequence[int]) -> None:
-    """See whether the program takes the fields of all inputs.
+def check_fields(program: Any, lines: Mapping[Any, Mapping[str, Any]]) -> None:
+    """See whether the program takes the fields of each line, by its number.
 
     Raises:
         ProgramError: one has a field too few or too many, with the number of its line.
@@ -85,7 +86,7 @@ def check_fields(program: Any, inputs: Sequence[Mapping[str, Any]], lines: Seque
     shape = getattr(program, "signature", None)
     wanted = set(getattr(shape, "input_fields", ()))
     takes = inspect.signature(getattr(program, "forward", None) or program.aforward)
-    for line, fields in zip(lines, inputs, strict=True):
+    for line, fields in lines.items():
         try:
             takes.bind(**fields)
         except TypeError as error:
@@ -97,7 +98,7 @@ def check_fields(program: Any, inputs: Sequence[Mapping[str, Any]], lines: Seque
 
 
 def _told(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()[:200]
+    return one_line(traceback.format_exception_only(error)[-1])
 
 
 def _model(name: str) -> Any:
@@ -186,33 +187,34 @@ class _Rider:
 
 def run(task: dict[str, Any]) -> None:
     """Load the program, try it, and ask it all when the owner says so."""
-    lock, pipe = threading.Lock(), os.fdopen(task["pipe"], "w", encoding="utf-8")
+    lock, inputs = threading.Lock(), list(task["inputs"].values())
 
     def say(told: dict[str, Any]) -> None:
-        with lock:
-            pipe.write(json.dumps(told) + "\n")
-            pipe.flush()
+        with lock, open(task["said"], "a", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(json.dumps(told) + "\n")
 
     def ready() -> None:
         try:
             sys.path.insert(0, os.getcwd())  # noqa: PTH109
             program = load(task["spec"])
-            check_fields(program, task["inputs"], task["lines"])
+            check_fields(program, task["inputs"])
+            riders.append(_Rider(program, say))
+            riders[0].on("sim-large")
         except ProgramError as error:
             say({"refused": str(error)})
-            return
-        riders.append(_Rider(program, say))
-        riders[0].on("sim-large")
-        say({"tried": riders[0].answer(0, task["inputs"][0])})
+        except BaseException as error:  # border: a module of somebody else's may even exit
+            say({"refused": f"{task['spec']} cannot be loaded: {_told(error)}"})
+        else:
+            say({"tried": riders[0].answer(0, inputs[0])})
 
     riders: list[_Rider] = []
     threading.Thread(target=ready, daemon=True).start()
     while (word := next_word(task["owner"])) not in (b"", STOP):
         if word == GO:
             riders[0].on(task["model"])
-            threading.Thread(
-                target=riders[0].ask_all, args=(task["inputs"], task["at_s"]), daemon=True
-            ).start()
+            threading.Thread(target=riders[0].ask_all, args=(inputs, task["at_s"]), daemon=True).start()
+    if word == b"":  # the owner, who would do it, is gone
+        remove(os.path.dirname(task["said"]))  # noqa: PTH120
     os._exit(0)  # whatever still hangs
 
 

@@ -51,7 +51,8 @@ _ON_ONE_PAGE = """
 body { max-width: 60rem } main { border: 3px double var(--ink); padding: 1.6rem 2.4rem; text-align: center }
 h1 { font-size: 2.1rem } table { margin: 0 auto }
 main p { margin: .5rem auto; max-width: 50rem } main .name { font-size: 1.7rem } .small { font-size: .88rem }
-@media print { main { break-inside: avoid; padding: 1rem 2rem } }
+@media print { html { font-size: 11px } main { break-inside: avoid; padding: .6rem 2rem }
+  main th, main td { padding: .15rem .7rem; font-size: 11px } }
 """
 
 
@@ -90,7 +91,7 @@ def sections(flown: Flown) -> dict[str, Rows]:
 def _judged(judged: Sequence[Level | Gate]) -> Rows:
     words = {True: "holds", False: "does not hold"}
     return [
-        {"": each.name, "promised": each.bar, "measured": each.seen, "verdict": words[each.holds]}
+        {"name": each.name, "promised": each.bar, "measured": each.seen, "verdict": words[each.holds]}
         for each in judged
     ]
 
@@ -185,7 +186,7 @@ class Telling:
         self._say, self._scene = say, ""
 
     def __call__(self, tick: Any) -> None:
-        """Look at a flying.Tick."""
+        """Look at a Tick."""
         if tick.scene != self._scene:
             self._scene = tick.scene
             self._say(f"{tick.at_s:3.0f} s  {tick.scene}; so far {outcomes(tick.seen)}")
@@ -267,7 +268,7 @@ def _word(words: str, *, holds: bool) -> str:
 
 def _table(heading: str, rows: Rows) -> str:
     title = f"<h2>{escape(heading)}</h2>" if heading else ""
-    heads = "".join(f'<th scope="col">{escape(name) or "name"}</th>' for name in rows[0])
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
     body = []
     for row in rows:
         (_, first), *others = row.items()

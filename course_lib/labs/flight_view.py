@@ -17,10 +17,7 @@ from typing import Any, ClassVar
 import ipywidgets as widgets
 
 from course_lib.errors import CourseError
-from course_lib.flight import report
-from course_lib.flight.flying import Tick, flying
-from course_lib.flight.parts import Parts
-from course_lib.flight.result import Flown, Scene
+from course_lib.flight import Flown, Gate, Parts, Scene, Tick, flying, report
 from course_lib.flight.script import plan
 from course_lib.labs.reading import INK, Rendered, table
 from course_lib.labs.widget import Lab
@@ -53,12 +50,15 @@ class FlightLab(Lab):
     last: ClassVar[FlightLab | None] = None
     """The one whose flight began last: another one's ends it."""
 
-    def __init__(self, parts: Parts, options: Mapping[str, Any], scenes: Sequence[Scene]) -> None:
+    def __init__(
+        self, parts: Parts, options: Mapping[str, Any], scenes: Sequence[Scene], gates: Sequence[Gate]
+    ) -> None:
         self.flown: Flown | None = None
         self.flight: asyncio.Task[None] | None = None
-        self._parts, self._options, self._scenes = parts, options, scenes
+        self._parts, self._options, self._scenes, self._gates = parts, options, scenes, list(gates)
         self._tick, self._under_way = Tick(), asyncio.Event()
         self._inner: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._is_over = False
         self.button = widgets.Button(description="Start", tooltip="Start the flight, or end it")
         self.button.on_click(lambda _: self.stop() if self.is_flying else self.begin())
         super().__init__(_INTRO, [self.button])
@@ -77,6 +77,7 @@ class FlightLab(Lab):
 
     def stop(self) -> None:
         """End the flight; its servers end too."""
+        self._is_over = True
         if self._inner:
             self.say("Ending: the servers end …")
             loop, task = self._inner
@@ -101,7 +102,7 @@ class FlightLab(Lab):
         super().close()
 
     async def _fly(self, before: FlightLab | None) -> None:
-        self.flown, self._tick = None, Tick()
+        self.flown, self._tick, self._is_over = None, Tick(), False
         self.button.description = "Stop"
         self.say("The servers start, and the parts are put together …")
         if before is not None and before is not self and before.flight and before.is_flying:
@@ -131,7 +132,10 @@ class FlightLab(Lab):
         task = asyncio.current_task()
         assert task is not None
         self._inner = asyncio.get_running_loop(), task
-        return await flying(self._parts, on_tick=self._ticked, **self._options)
+        if self._is_over:  # it was stopped before it began
+            task.cancel()
+        flown = await flying(self._parts, on_tick=self._ticked, **self._options)
+        return replace(flown, gates=self._gates)
 
     def _ticked(self, tick: Tick) -> None:
         self._tick = Tick(tick.at_s, tick.scene, list(tick.seen))
@@ -145,9 +149,11 @@ class FlightLab(Lab):
         """Draw what has ended so far, by when it ended."""
         tick = self._tick
         ended = [replace(each, at_s=each.at_s + each.took_s) for each in tick.seen]
-        ticks = report.ticks(ended, tick.at_s)
+        ticks = report.ticks(ended, tick.at_s // 1)  # a second that has not ended would look low
         bands = [
-            Band(each.name, each.begins_s, each.ends_s) for each in self._scenes if each.begins_s <= tick.at_s
+            Band(each.name, each.begins_s, each.ends_s)
+            for each in self._scenes
+            if 0 < each.begins_s <= tick.at_s
         ]
         words = f"After {tick.at_s:.0f} s: {report.outcomes(tick.seen)}. Since {self._told(tick.scene)}"
         return Rendered(
@@ -155,11 +161,12 @@ class FlightLab(Lab):
         )
 
 
-def flight_lab(parts: Parts | None = None, **options: Any) -> FlightLab:
+def flight_lab(parts: Parts | None = None, *, gates: Sequence[Gate] = (), **options: Any) -> FlightLab:
     """Show the lab; use the mouse, or Tab and Enter.
 
     Args:
         parts: what the system is assembled from; ours where one is not given.
+        gates: the quality gates that the scorecard shows, such as those of measured_gates().
         options: `seed`, `only` (names of scenes) and `off` (mechanisms), as of flight.flying.
 
     Raises:
@@ -168,4 +175,4 @@ def flight_lab(parts: Parts | None = None, **options: Any) -> FlightLab:
     scenes = plan(options.get("seed", 7), options.get("only", ())).scenes
     if FlightLab.last is not None:
         FlightLab.last.stop()
-    return FlightLab(parts or Parts(), options, scenes)
+    return FlightLab(parts or Parts(), options, scenes, gates)

@@ -106,7 +106,7 @@ def test_a_class_is_made_and_an_object_is_taken(folder):
 )
 def test_fields_that_do_not_fit_are_told_with_their_line(folder, spec, fields, words):
     with pytest.raises(ProgramError) as raised:
-        check_fields(load(spec), [fields], [4])
+        check_fields(load(spec), {4: fields})
 
     assert words in str(raised.value)
 
@@ -118,10 +118,10 @@ def test_bad_lines_are_told_with_their_numbers_and_empty_ones_are_left_out(tmp_p
     with pytest.raises(ProgramError) as raised:
         byo.read_inputs(path)
 
-    assert "line 3 is no JSON" in str(raised.value)
-    assert "line 4 is '[1]', and not an object" in str(raised.value)
+    assert "line 3: Invalid JSON" in str(raised.value)
+    assert "line 4: Input should be" in str(raised.value)
     path.write_text('\n{"question": "a"}\n')
-    assert byo.read_inputs(path) == ([{"question": "a"}], [2])
+    assert byo.read_inputs(path) == {2: {"question": "a"}}
     path.write_text("")
     with pytest.raises(ProgramError, match="has no line"):
         byo.read_inputs(path)
@@ -149,6 +149,7 @@ def test_an_async_program_that_raises_is_flown_and_its_folder_left_alone(folder)
     assert not levels["answers"].holds
     assert "RuntimeError" in levels["answers"].advice
     assert any(each.startswith("A cache: 1 of 4 lines") for each in flown.helps)
+    assert flown.helps[0].startswith("The program itself: ")
     assert sum(each.cost_usd for each in flown.seen) > 0
 
 

@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from course_lib.flight.flying import Tick
-from course_lib.flight.script import ScriptError
+from course_lib.flight import ScriptError, Tick
 from course_lib.labs import flight_lab, scorecard
 from tests.flight.flown import flown
 
@@ -44,7 +43,7 @@ def test_what_flies_is_told_in_words():
 
 async def test_a_flight_is_drawn_and_its_scorecard_stands_at_the_end():
     """Starts servers, and flies fourteen seconds."""
-    lab, shown = flight_lab(only=["outage"]), list[str]()
+    lab, shown = flight_lab(only=["outage"], gates=flown().gates), list[str]()
     lab._out.observe(lambda change: shown.append(lab.rendered.text), "value")
 
     told = await lab.run()
@@ -52,6 +51,7 @@ async def test_a_flight_is_drawn_and_its_scorecard_stands_at_the_end():
     assert told is not None
     assert any(each.startswith("After ") for each in shown)
     assert lab.rendered.text == scorecard(told).text
+    assert "coverage  at least 90 %" in lab.rendered.text
     assert "service levels" in lab._status.value or "not hold" in lab._status.value
     assert lab.button.description == "Start"
 
@@ -70,3 +70,15 @@ async def test_a_flight_can_be_stopped_and_another_lab_ends_it():
     assert first.flown is None
     assert "Ended before its time" in first._status.value
     assert not first.is_flying
+
+
+async def test_a_flight_that_is_stopped_at_once_does_not_begin():
+    lab = flight_lab(only=["outage"])
+    lab.begin()
+    await asyncio.sleep(0)
+    lab.button.click()
+
+    await lab.flight
+
+    assert lab.flown is None
+    assert "Ended before its time" in lab._status.value

@@ -13,7 +13,7 @@ from course_lib.authoring.reading import read_all
 from course_lib.paths import LESSONS
 
 SET = [exercise for lesson in read_all(LESSONS) for exercise in lesson.exercise_ids()]
-NEEDS_PROMTOOL = {"5.5"}
+NEEDS_PROMTOOL = {"5.5", "6.6.2", "6.6.3"}
 
 
 # One to two minutes: two hundred answers in a process for each exercise, two of which wait beside each other.

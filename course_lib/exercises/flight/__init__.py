@@ -1,14 +1,28 @@
-"""The stages of section 6, seven projects.
+"""The stages of section 6, seven projects, and what lesson 06 uses of them.
 
 Main path: EXERCISES -> engine.registry imports the module of one project when a stage of it is asked for.
+
+| name | what it is | project |
+| --- | --- | --- |
+| SCHEMA, fresh, fill | the help centre's tables: made anew, and filled | 1 |
+| Line | a line to a database that can hang, or be cut | 1 |
+| HelpPages | the three parts of the database adapter, joined: Documents of a flight | 1 |
+| File | a level of a cache in a SQLite file | 2 |
+| redis_client | a client of Redis that gives up soon | 2 |
+| ThreeLevels | the parts of the cache, joined: Cache of a flight | 2 |
+| findings, evictions, connects, Pod | what a cluster would do with a manifest | 5 |
 """
 
-DATABASE: tuple[str, ...] = ()
-LEVELS: tuple[str, ...] = ()
+import lazy_loader
+
+DATABASE: tuple[str, ...] = ("database:POOL", "database:SEARCH", "database:WATCH")
+LEVELS: tuple[str, ...] = ("levels:LOOKUP", "levels:LEVELS", "levels:WARMING")
 STREAMING: tuple[str, ...] = ()
 TOOLKIT: tuple[str, ...] = ()
-KUBERNETES: tuple[str, ...] = ()
-MONITORING: tuple[str, ...] = ()
+KUBERNETES: tuple[str, ...] = ("kubernetes:FIRST", "fleet:SCALED", "fleet:SECURED")
+MONITORING: tuple[str, ...] = ("monitoring:OBSERVED", "watching:BURNING", "watching:SHOWN")
 SYSTEM = "assembled:REPLY", "assembled:HANDLE", "assembled:CANARY"
 EXERCISES = DATABASE, LEVELS, STREAMING, TOOLKIT, KUBERNETES, MONITORING, SYSTEM
 """The stages of each project, in their order: "module:NAME"."""
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,21 @@
+from .help_pages import SCHEMA, HelpPages, Line, fill, fresh
+from .kubernetes import findings
+from .manifests import Pod, connects, evictions
+from .three_levels import File, ThreeLevels, redis_client
+
+EXERCISES: tuple[tuple[str, ...], ...]
+
+__all__ = [
+    "SCHEMA",
+    "File",
+    "HelpPages",
+    "Line",
+    "Pod",
+    "ThreeLevels",
+    "connects",
+    "evictions",
+    "fill",
+    "findings",
+    "fresh",
+    "redis_client",
+]
