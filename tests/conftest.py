@@ -41,7 +41,7 @@ for name in CHOICES:
 TESTS = Path(__file__).parent
 FIRST = (
     *("notebooks/test_exercises", "notebooks/test_running", "browser/", "exercises/"),
-    *("deployment/test_stack", "services/", "lm/"),
+    *("deployment/test_stack", "flight/test_launch", "services/", "lm/"),
 )
 """Long files, begun first and in this order, so that at the end of a run no worker waits for another's."""
 NOT_QUICK = (

@@ -37,8 +37,10 @@ from course_lib.services.server import Server
 MODELS = "sim-large@flight-main", "sim-small@flight-other"
 _TABLE = """
 create table articles (
-    id text primary key, title text not null, body text not null,
-    words tsvector generated always as (to_tsvector('english', title || ' ' || body)) stored
+    id text primary key, title text not null, body text not null, keywords text not null,
+    words tsvector generated always as (
+        setweight(to_tsvector('english', title || ' ' || keywords), 'A') || to_tsvector('english', body)
+    ) stored
 )
 """
 OURS = Parts()
@@ -151,10 +153,10 @@ async def _entered(stack: AsyncExitStack, part: Any) -> Any:
 
 
 def _write_articles(url: str) -> None:
-    rows = [(each.id, f"[{each.id}] {each.title}", each.body) for each in desk.articles()]
+    rows = [(each.id, each.title, each.body, " ".join(each.keywords)) for each in desk.articles()]
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute(_TABLE)
-        cursor.executemany("insert into articles values (%s, %s, %s)", rows)
+        cursor.executemany("insert into articles values (%s, %s, %s, %s)", rows)
 
 
 class _Flight:

@@ -31,8 +31,8 @@ class Servers:
     redis_url: str
     """Of what may be lost: answers that are kept."""
     database_url: str
-    """Its table `articles` (id, title, body, words) is the help centre; `words` is a tsvector of both texts,
-    and a title begins with the id in brackets, so that title and body are what a model can cite."""
+    """Its table `articles` (id, title, body, keywords, words) is the help centre; `words` is a tsvector. A
+    text that a model can cite begins with the id in brackets: `[id] title`, and the body below it."""
     folder: Path
     queue_url: str = ""
     """Of a second Redis, which loses nothing: the stream of jobs."""

@@ -34,9 +34,9 @@ JOBS = "sim-large@flight-jobs"
 STREAM = "tickets"
 _TTL_S = 600.0
 _SEARCH = """
-select title || e'\\n' || body
+select '[' || id || '] ' || title || e'\\n' || body
 from articles, cast(replace(cast(plainto_tsquery('english', %s) as text), '&', '|') as tsquery) as asked
-where words @@ asked order by ts_rank(words, asked) desc, id limit %s
+where words @@ asked order by ts_rank(words, asked, 1) desc, id limit %s
 """
 
 
