@@ -257,7 +257,7 @@ class _Flight:
     async def _kill_at_work(self, ends_s: float) -> None:
         """Kill the worker when it has just done a job of this scene: that one and others are under way."""
         before = outbox(self._servers.folder).total()
-        while outbox(self._servers.folder).total() < before + 3 and self._now_s() < ends_s - 2:  # noqa: ASYNC110
+        while outbox(self._servers.folder).total() < before + 3 and self._now_s() < ends_s + 15:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         if self._worker is not None:
             self._worker.kill()
