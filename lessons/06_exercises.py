@@ -3739,7 +3739,7 @@ check("6.2.1", Lookup)
 #   then asked again.
 # - A value that was deleted or set anew while Redis did not listen does not come back when it is up again.
 
-# %% name="ex-6-2-2" tags=["exercise"] exercise="6.2.2"
+# %% name="given-6-2-2" tags=["needs"]
 import json
 import math
 import time
@@ -3748,6 +3748,7 @@ from collections import OrderedDict
 from redis.exceptions import RedisError, ResponseError
 
 
+# %% name="ex-6-2-2" tags=["exercise"] exercise="6.2.2"
 class Memory:
     def __init__(self, most, ttl_s, clock=time.monotonic):
         self.most, self.ttl_s, self.clock = most, ttl_s, clock
