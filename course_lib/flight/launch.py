@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psycopg
 from anyio.from_thread import start_blocking_portal
@@ -24,12 +25,12 @@ from anyio.from_thread import start_blocking_portal
 from course_lib import desk, lm
 from course_lib.concurrency import tasks
 from course_lib.flight.jobs import WorkerProcess, outbox, waiting
-from course_lib.flight.leaks import texts_of_redis
+from course_lib.flight.leaks import texts_of_postgres, texts_of_redis
 from course_lib.flight.levels import MECHANISMS, Observed, judged
-from course_lib.flight.parts import Job, Made, Parts, Reply, Servers, System
+from course_lib.flight.parts import Job, Made, Outcome, Parts, Reply, Servers, System
 from course_lib.flight.reference import ours
 from course_lib.flight.result import Flown, Seen
-from course_lib.flight.script import JOBS, MAIN, OTHER, Plan, Sent, Weather, plan
+from course_lib.flight.script import JOBS, MAIN, OTHER, Plan, ScriptError, Sent, Weather, plan
 from course_lib.flight.system import Desk
 from course_lib.services import running_postgres, running_redis
 from course_lib.services.server import Server
@@ -45,6 +46,7 @@ create table articles (
 """
 OURS = Parts()
 _GIVE_UP_S = 30.0
+_UNDER_WAY = threading.Lock()
 _DRAIN_S, _SETTLED_S = 60.0, 2.0
 
 
@@ -86,15 +88,27 @@ async def flying(
         on_tick: called twice a second in the flight's thread.
 
     Raises:
-        ScriptError: there is no such scene.
+        ScriptError: there is no such scene, or another flight is under way in this process.
         ValueError: there is no such mechanism.
         ServerError, EndpointError: a server cannot be started.
     """
     if unknown := sorted(set(off) - MECHANISMS.keys()):
         raise ValueError(f"no mechanism {unknown[0]!r}; there are {', '.join(MECHANISMS)}")
-    script_ = plan(seed, only)
+    if not _UNDER_WAY.acquire(blocking=False):
+        raise ScriptError(
+            "a flight is under way in this process: its faults would be this one's; wait for it"
+        )
+    try:
+        return await _flown(parts, seed, plan(seed, only), frozenset(off), on_tick)
+    finally:
+        _UNDER_WAY.release()
+
+
+async def _flown(
+    parts: Parts, seed: int, script_: Plan, off: frozenset[str], on_tick: Callable[[Tick], object] | None
+) -> Flown:
     began = datetime.now(UTC).isoformat(timespec="seconds")
-    async with _on_the_ground(parts, frozenset(off), script_) as flight:
+    async with _on_the_ground(parts, off, script_) as flight:
         observed = await flight.fly(on_tick)
     return Flown(
         seed=seed,
@@ -152,6 +166,16 @@ async def _entered(stack: AsyncExitStack, part: Any) -> Any:
     return stack.enter_context(part) if hasattr(part, "__enter__") else part
 
 
+def _checked(reply: Any) -> Reply:
+    """Return a reply whose fields are what they are to be."""
+    expected: dict[str, Any] = {"text": str, "citations": list | tuple, "cost_usd": int | float}
+    if not isinstance(reply, Reply) or reply.outcome not in get_args(Outcome):
+        raise TypeError(f"answer() is to return a Reply with an outcome, not {reply!r:.80}")
+    if wrong := [name for name, kind in expected.items() if not isinstance(getattr(reply, name), kind)]:
+        raise TypeError(f"the {wrong[0]} of a Reply is {getattr(reply, wrong[0])!r:.80}")
+    return reply
+
+
 def _write_articles(url: str) -> None:
     rows = [(each.id, each.title, each.body, " ".join(each.keywords)) for each in desk.articles()]
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
@@ -183,7 +207,8 @@ class _Flight:
     async def fly(self, on_tick: Callable[[Tick], object] | None) -> Observed:
         """Send all, break what is to be broken, and return what was seen."""
         observed, self._since = self._observed, (await asyncio.to_thread(lm.ledger)).requests
-        await self._made.documents.search("tent", 1)
+        with suppress(Exception):  # border: the learner's; what it cannot do is seen in the flight
+            await self._made.documents.search("tent", 1)
         self._began_s = time.perf_counter()
         beside = [asyncio.create_task(self._watch(on_tick))]
         if self._worker:
@@ -203,23 +228,27 @@ class _Flight:
             observed.spans = sum(each["name"] == "request" for each in spans)
             observed.search("spans", str(spans))
         with suppress(Exception):  # border: the same
-            observed.metrics = self._made.monitor.text()
+            observed.metrics = str(self._made.monitor.text())
         observed.search("metrics", observed.metrics)
+        observed.search("PostgreSQL", await asyncio.to_thread(texts_of_postgres, self._servers.database_url))
         for path in (each for each in self._servers.folder.parent.rglob("*") if each.is_file()):
             observed.search(f"file {path.name}", path.read_bytes().decode(errors="replace"))
         return observed
 
     async def _send(self, sent: Sent) -> None:
-        """Send one, and note what its sender sees."""
-        what, at_s, is_right = sent.what, self._now_s(), None
+        """Send one, and note what its sender sees: a wait counts from the moment that it was due."""
+        what, at_s, is_right = sent.what, sent.at_s, None
         try:
             async with asyncio.timeout(_GIVE_UP_S):
                 if isinstance(what, Job):
                     self._observed.jobs[what.id] = sent.scene, at_s
                     await self._system.submit(what)
                     return
-                reply = await self._system.answer(what)
-        except Exception as error:  # border: the system, or a part of it, is the learner's
+                reply = _checked(await self._system.answer(what))
+        except (Exception, asyncio.CancelledError) as error:  # border: the system is the learner's
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the flight is ended
+                raise
             self._observed.errors[type(error).__name__] += 1
             reply = Reply("failed")
         if isinstance(what, Job):
@@ -250,7 +279,10 @@ class _Flight:
             await asyncio.to_thread(self._note_redis)
             await asyncio.to_thread(self._kept.kill)
         elif weather.event == "deploy":
-            self._made.canary.deploy("2")
+            try:
+                self._made.canary.deploy("2")
+            except Exception as error:  # border: the canary may be the learner's
+                self._observed.errors[f"{type(error).__name__} of canary.deploy"] += 1
         elif weather.event == "worker killed":
             await self._kill_at_work(ends_s)
 

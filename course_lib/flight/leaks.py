@@ -1,4 +1,4 @@
-"""Where planted personal data may have come to: all texts of a Redis.
+"""Where planted personal data may have come to: all texts of a Redis, and of a PostgreSQL.
 
 Main path: texts_of_redis(url) -> one text to be searched.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import redis
+from psycopg import sql
 
 _READERS: dict[bytes, Callable[[Any, bytes], Any]] = {
     b"string": lambda client, key: client.get(key),
@@ -26,6 +28,20 @@ def texts_of_redis(url: str) -> str:
         with redis.Redis.from_url(url, socket_timeout=2, retry=None) as client:
             return str([(key, _value(client, key)) for key in client.scan_iter()])
     except redis.RedisError:
+        return ""
+
+
+def texts_of_postgres(url: str) -> str:
+    """Return all rows of all tables; nothing where it does not answer."""
+    try:
+        with psycopg.connect(url) as connection:
+            tables = connection.execute(
+                "select table_schema, table_name from information_schema.tables "
+                "where table_schema not in ('pg_catalog', 'information_schema')"
+            ).fetchall()
+            rows = sql.SQL("select row_to_json(each)::text from {} as each")
+            return str([connection.execute(rows.format(sql.Identifier(*name))).fetchall() for name in tables])
+    except psycopg.Error:
         return ""
 
 

@@ -5,6 +5,7 @@ A flight goes by the clock: with its servers a scene takes some 15 s, so these f
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -131,3 +132,27 @@ def test_the_recorded_table_has_every_mechanism_and_shows_what_it_is_for():
 def test_the_recorded_flight_is_whole_and_holds():
     assert recorded().holds
     assert recorded().scenes[-1].ends_s == 90.0
+
+
+class Silent:
+    """A system that cancels a third of its questions, and answers the others with something else."""
+
+    def __init__(self, *_: object) -> None:
+        self.asked = 0
+
+    async def answer(self, _: object) -> object:
+        self.asked += 1
+        if self.asked % 3 == 0:
+            raise asyncio.CancelledError
+        return None
+
+    async def submit(self, _: object) -> None:
+        pass
+
+
+def test_what_gets_no_reply_has_failed():
+    flown = fly(Parts(system=Silent), only=("poisoned",))
+    level = levels_of(flown)["availability"]
+
+    assert {each.outcome for each in flown.seen if each.kind == "question"} == {"failed"}
+    assert (level.holds, level.seen) == (False, "0.0%")
