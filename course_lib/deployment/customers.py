@@ -150,9 +150,10 @@ class Lines:
     """Files of JSON lines: logs, spans, recordings.
 
     A line is about a customer if it has the pseudonym in it, or the tenant and the customer as fields; and so
-    are the other lines of its group: with `group=by_request`, every span of a request. What is written meanwhile
-    by `files.appending`, as the Tracer does, is kept. Another writer has to look whether its file was
-    replaced, as `logging.handlers.WatchedFileHandler` does, and may lose a line in the moment when it is.
+    are the other lines of its group: with `group=by_request`, every span of a request. What is
+    written meanwhile by `files.appending`, as the Tracer does, is kept. Another writer has to look whether its
+    file was replaced, as `logging.handlers.WatchedFileHandler` does, and may lose a line in the moment when it
+    is.
     """
 
     def __init__(
@@ -234,7 +235,7 @@ class Lines:
 def by_request(spans: Iterable[Record]) -> Callable[[Record], object]:
     """Return what says of a span under which request it is, as `debugging.Tracer` writes spans to a file.
 
-    Not the trace: its id, and the parent of a request, are the caller's choice, and others may choose them too.
+    Not the trace: its id, and the parent of a request, are the caller's choice, and another may choose them.
     """
     above = {(trace, span): parent for trace, span, parent in map(_place, spans)}
 

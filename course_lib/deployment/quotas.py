@@ -163,8 +163,8 @@ class Quotas:
         return ""
 
     async def check(self) -> str:
-        """Ask Redis again if it was lost and its wait is over, and return `last_error`."""
-        if self._client and self.last_error:
+        """Ask Redis whether it answers, unless it is lost and its wait is not over; return `last_error`."""
+        if self._client:
             await self._ask(self._client.ping)
         return self.last_error
 

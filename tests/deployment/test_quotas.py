@@ -115,6 +115,15 @@ async def test_without_redis_each_replica_keeps_its_share_and_says_so_until_it_i
         assert first.last_error == ""
 
 
+async def test_a_redis_that_dies_while_no_request_asks_it_is_told(own_redis):
+    async with replicas(own_redis.url) as (first, _):
+        await first.take_request(LANTERN)
+        assert await first.check() == ""
+        own_redis.kill()
+
+        assert "each replica keeps its share" in await first.check()
+
+
 async def test_a_redis_that_stands_still_delays_one_request_and_not_each(own_redis):
     async with replicas(own_redis.url, deadline_s=0.25, requests_per_minute=1_000) as (first, _):
         await first.take_request(SHOP)
