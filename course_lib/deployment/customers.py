@@ -150,10 +150,11 @@ class Lines:
     """Files of JSON lines: logs, spans, recordings.
 
     A line is about a customer if it has the pseudonym in it, or the tenant and the customer as fields; and so
-    are the other lines of its group: with `group=by_request`, every span of a request. What is
-    written meanwhile by `files.appending`, as the Tracer does, is kept. Another writer has to look whether its
-    file was replaced, as `logging.handlers.WatchedFileHandler` does, and may lose a line in the moment when it
-    is.
+    are the other lines of its group: with `group=by_request`, every span of a request.
+
+    What is written meanwhile by `files.appending`, as the Tracer does, is kept. Another writer has to look
+    whether its file was replaced, as `logging.handlers.WatchedFileHandler` does, and may lose a line in the
+    moment when it is.
     """
 
     def __init__(

@@ -80,11 +80,11 @@ def limited_url(database_url):
 
 
 async def test_a_user_whom_the_server_refuses_is_told_so(limited_url, database_url):
-    with pytest.raises(StoreError, match="refuses the user .* permission denied"):
+    with pytest.raises(StoreError, match=r"refuses the user .* permission denied"):
         await Store.open(limited_url, deadline_s=20)
     await (await Store.open(database_url, deadline_s=20)).close()  # the tables are there, and not the user's
     async with Database(limited_url, size=1, deadline_s=20) as database:
-        with pytest.raises(StoreUnavailable, match="refuses the user .* the role course_service"):
+        with pytest.raises(StoreUnavailable, match=r"refuses the user .* the role course_service"):
             await database.ping()
 
 
