@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -311,29 +311,40 @@ def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
 def _open_door(field: str, url: str, form: str) -> str:
     """Return what is wrong with a server's address, unless the server is on this machine."""
     try:
-        hosts, is_encrypted, password = _reached(field, url)
+        hosts, is_encrypted, is_checked, password = _reached(field, url)
     except Exception:  # border: the clients' parsers raise many kinds, some with the address in them
         return f"{_UNREADABLE}; its form is {form}"
     if all(not host or host in LOOPBACK or host.startswith("/") for host in hosts):
         return ""
     if not is_encrypted:
         return f"goes over the network in plain text; use {form} with a certificate that is checked"
+    if not is_checked:
+        return f"does not check the server's certificate and name, so that anybody may be it; use {form}"
     needs_password = not password and field != "otlp_endpoint"
     return "has no password, and is not on this machine; put one in" if needs_password else ""
 
 
-def _reached(field: str, url: str) -> tuple[list[str], bool, object]:
-    """Return the hosts of an address, whether it is encrypted, and its password, as its client reads them."""
+def _reached(field: str, url: str) -> tuple[list[str], bool, bool, object]:
+    """Return the hosts of an address, as its client reads it, and its password.
+
+    Between them, whether it is encrypted, and whether the server's certificate and name are checked.
+    """
     read: Any
     if field == "redis_url":
         read = parse_url(url)
-        is_checked = read.get("connection_class") is SSLConnection and read.get("ssl_cert_reqs") != "none"
-        return [read.get("path") or read.get("host") or ""], is_checked, read.get("password")
+        is_checked = read.get("ssl_cert_reqs", "required") == "required" and read.get(
+            "ssl_check_hostname", True
+        )
+        is_encrypted = read.get("connection_class") is SSLConnection
+        return [read.get("path") or read.get("host") or ""], is_encrypted, is_checked, read.get("password")
     if field == "database_url":
         read = parts_of(url)
-        hosts = str(read.get("hostaddr") or read.get("host") or "").split(",")
-        return hosts, read.get("sslmode") in ("require", "verify-ca", "verify-full"), read.get("password")
+        hosts, mode = str(read.get("hostaddr") or read.get("host") or "").split(","), read.get("sslmode")
+        is_encrypted = mode in ("require", "verify-ca", "verify-full")
+        return hosts, is_encrypted, mode == "verify-full", read.get("password")
     parts = urlsplit(url)
-    if not parts.hostname:
+    if not parts.hostname or parts.port == 0:  # a port that is no number raises
         raise ValueError
-    return [parts.hostname], parts.scheme in ("amqps", "tls", "https"), parts.password
+    given = parse_qs(parts.query, keep_blank_values=True).get("no_verify_ssl", [])
+    is_encrypted = parts.scheme in ("amqps", "tls", "https")
+    return [parts.hostname], is_encrypted, all(each == "0" for each in given), parts.password

@@ -90,6 +90,27 @@ BAD = {
         "redis_url",
         "certificate",
     ),
+    "redis of any name": (
+        {"redis_url": f"rediss://:{PASSWORD}@h/0?ssl_check_hostname=false"},
+        "redis_url",
+        "certificate and name",
+    ),
+    "database unchecked": (
+        {"database_url": f"postgresql://u:{PASSWORD}@h/d?sslmode=require"},
+        "database_url",
+        "verify-full",
+    ),
+    "database of any name": (
+        {"database_url": f"postgresql://u:{PASSWORD}@h/d?sslmode=verify-ca"},
+        "database_url",
+        "certificate and name",
+    ),
+    "queue unchecked": (
+        {"queue_url": f"amqps://u:{PASSWORD}@h/?no_verify_ssl=1"},
+        "queue_url",
+        "certificate and name",
+    ),
+    "queue in a list": ({"queue_url": f"tls://h:1,nats://u:{PASSWORD}@g:2"}, "queue_url", "no address"),
     "redis without password": ({"redis_url": "rediss://h/0"}, "redis_url", "no password"),
     "redis unreadable": ({"redis_url": f"http://:{PASSWORD}@h"}, "redis_url", "its form is rediss://"),
     "database in plain text": (
@@ -98,7 +119,7 @@ BAD = {
         "verify-full",
     ),
     "database without password": (
-        {"database_url": "postgresql://u@h/d?sslmode=require"},
+        {"database_url": "postgresql://u@h/d?sslmode=verify-full"},
         "database_url",
         "no password",
     ),
