@@ -104,7 +104,7 @@ def _split(value: object) -> object:
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """With commas between them, in a variable."""
 Programs = Annotated[tuple[Program, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]  # nor is NaN
 
 
 class DeploymentConfig(BaseSettings):
@@ -118,7 +118,7 @@ class DeploymentConfig(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65_535)
     """0: any that is free."""
-    model: str = Field("sim-large", min_length=1)
+    model: str = Field("sim-large", pattern=r"^\S+$")
     """What COURSE_LM may be."""
     programs: Programs = PROGRAMS
     program_version: Version = "1"
@@ -130,8 +130,8 @@ class DeploymentConfig(BaseSettings):
     jwt_secret: SecretStr | None = None
     signing_key: SecretStr | None = None
     api_keys: tuple[ApiKey, ...] = ()
-    requests_per_minute: int = Field(600, ge=1)
-    tokens_per_day: int = Field(2_000_000, ge=1)
+    requests_per_minute: int = Field(600, ge=1, le=10**9)
+    tokens_per_day: int = Field(2_000_000, ge=1, le=10**14)
     max_body_bytes: int = Field(64 * 1024, ge=1_024)
     max_question_chars: int = Field(4_000, ge=1)
     max_batch: int = Field(200, ge=1)
@@ -145,7 +145,7 @@ class DeploymentConfig(BaseSettings):
     """Of the requests, that have spans; in development all. Metrics and the log have every request."""
     records_folder: DirectoryPath | None = None
     """Where all replicas and workers of a machine write a log of requests, and spans; None: nowhere."""
-    retention_days: int = Field(90, ge=0)
+    retention_days: int = Field(90, ge=0, le=36_500)
     """0: nothing is dropped because it is old."""
     docs: bool = False
     cors_origins: Words = ()
@@ -161,7 +161,7 @@ class DeploymentConfig(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             problems += map(_read, error.errors(include_input=False, include_url=False))
-        except SettingsError:
+        except (SettingsError, RecursionError):
             problems.append(_line("api_keys", "is no JSON list of {name, tenant, roles, sha256}"))
         else:
             problems += [_line(field, text) for field, text in _breaches(self)]
@@ -236,6 +236,8 @@ def _contradictions(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
     for what in ("name", "sha256"):
         if len({getattr(key, what) for key in config.api_keys}) < len(config.api_keys):
             yield "api_keys", f"has the same {what} twice; make a key of its own for each caller"
+    if len(set(config.programs)) < len(config.programs):
+        yield "programs", "names the same program twice; name each once"
     if (most := config.max_question_chars * _BYTES_A_CHAR) > config.max_body_bytes:
         yield (
             "max_question_chars",

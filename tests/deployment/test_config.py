@@ -135,6 +135,11 @@ BAD = {
     "gateway gives up first": ({"deadline_s": 31, "drain_s": 40}, "gateway_deadline_s", "deadline_s"),
     "drain cuts off": ({"drain_s": 5}, "drain_s", "deadline_s"),
     "unknown program": ({"programs": "answer,tirage"}, "programs", "answer|triage"),
+    "a program twice": ({"programs": "answer,answer"}, "programs", "name each once"),
+    "a model of blanks": ({"model": " "}, "model", "match"),
+    "a deadline that never comes": ({"deadline_s": 1e300}, "deadline_s", "less than or equal"),
+    "a limit that nobody counts to": ({"tokens_per_day": 10**400}, "tokens_per_day", "(COURSE_SERVICE_TOK"),
+    "days beyond the calendar": ({"retention_days": 10**12}, "retention_days", "less than or equal"),
     "no program": ({"programs": ""}, "programs", "at least 1"),
     "the same key twice": ({"api_keys": [digest("x9"), {**digest("x9"), "name": "b"}]}, "api_keys", "twice"),
     "the same name twice": ({"api_keys": [digest("x9"), digest("y9")]}, "api_keys", "twice"),
@@ -155,6 +160,14 @@ def test_a_bad_setting_is_refused_with_field_variable_and_what_to_set(change, fi
     assert problem.startswith(field)
     assert words in problem
     assert field not in DeploymentConfig.model_fields or f"({variable(field)})" in problem
+
+
+def test_keys_that_are_nested_without_end_are_refused(monkeypatch):
+    monkeypatch.setenv("COURSE_SERVICE_API_KEYS", "[" * 100_000)
+
+    (problem,) = problems()
+
+    assert problem.startswith("api_keys (COURSE_SERVICE_API_KEYS) is no JSON list")
 
 
 def test_development_is_for_this_machine_alone():
