@@ -243,7 +243,8 @@ def checked_name(what: str, name: str) -> str:
 
 def _refused(what: str, error: psycopg.Error) -> str:
     said = hide_secrets(first_line(error))
-    return f"PostgreSQL refuses the user of DATABASE_URL {what}: {said}. Grant it, or name another user there"
+    remedy = "Grant it, start the service once with a user who may, or name another user there"
+    return f"PostgreSQL refuses the user of DATABASE_URL {what}: {said}. {remedy}"
 
 
 async def _migrate(url: str, folder: Path) -> list[str]:
