@@ -6,7 +6,8 @@ elsewhere; await audit.verify() -> Verified, or Broken with the first record tha
 Each record's hash is an HMAC over the hash before it and the record, so whoever has the database alone can
 neither change a record nor add one. Records cut off at the end leave a chain that is whole: they are told by
 its head, kept in Redis. A log that does not end with its head goes on from the head, so that the
-gap is there for ever; and a head that is gone, and known to no process, is told by a record of its own.
+gap is there for ever; and a head that is gone or cannot be read, and known to no process, is told by a record
+of its own.
 Somebody who has the key, or can set both database and head back to an earlier day, is out of reach of this:
 keep the head where the database's administrator cannot write.
 
@@ -57,15 +58,19 @@ _NEWEST: LiteralString = f"""{_SELECT} WHERE tenant = %(tenant)s
 _INSERT: LiteralString = """INSERT INTO audit (seq, id, tenant, actor, action, target, detail, at, hash)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 _ENDS: LiteralString = """
-SELECT seq, hash FROM audit WHERE seq = %s OR seq = (SELECT max(seq) FROM audit) ORDER BY seq
+SELECT seq, hash FROM audit WHERE seq = ANY(%s) OR seq = (SELECT max(seq) FROM audit) ORDER BY seq
 """
 _HEAD_LOST = "audit.head_lost"
 _REDIS_NAME = "service:audit-head"
 _PUT_HEAD = """
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
-local old, seq = tonumber(redis.call('HGET', KEYS[1], 'seq') or '') or -1, tonumber(ARGV[1])
-if seq > old or old >= 1e15 then redis.call('HSET', KEYS[1], 'seq', ARGV[1], 'hash', ARGV[2]) end
+local seq, hash = unpack(redis.call('HMGET', KEYS[1], 'seq', 'hash'))
+local is_head = seq and hash and #seq < 16 and seq:match('^%d+$') and hash:match('^[0-9a-f]+$')
+if not is_head or tonumber(ARGV[1]) > tonumber(seq) then
+  redis.call('HSET', KEYS[1], 'seq', ARGV[1], 'hash', ARGV[2])
+end
 """
+_SEQ, _HASH = re.compile(rb"[0-9]{1,15}"), re.compile(rb"[0-9a-f]+")  # numbers that Redis can compare
 _log = logging.getLogger("course_lib.deployment")
 
 
@@ -133,7 +138,7 @@ class RedisHead:
 
     def __init__(self, url: str) -> None:
         waits: dict[str, Any] = {"socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
-        self._client = redis.asyncio.Redis.from_url(url, decode_responses=True, **waits)
+        self._client = redis.asyncio.Redis.from_url(url, **waits)
 
     async def read(self) -> Head | None:
         """Return the last head; None before the first, and where something else stands in its place."""
@@ -143,9 +148,11 @@ class RedisHead:
             if not str(error).startswith("WRONGTYPE"):
                 raise
             return None
-        seq, digest = (str(each or "") for each in found)
-        is_head = seq.isdecimal() and len(seq) < 16 and digest  # a number that Redis can compare
-        return Head(int(seq), digest) if is_head else None
+        if not isinstance(found, list) or len(found) != 2:
+            raise RedisError("it answers something else than was asked")
+        seq, digest = (each if isinstance(each, bytes) else b"" for each in found)
+        is_head = _SEQ.fullmatch(seq) and _HASH.fullmatch(digest)
+        return Head(int(seq), digest.decode()) if is_head else None
 
     async def write(self, head: Head) -> None:
         """Keep a head, unless a later one is there."""
@@ -218,8 +225,8 @@ class Audit:
         async with self._writing:
             while self._waiting:
                 batch = tuple(islice(self._waiting, _BATCH))
-                kept = await self._kept()
                 try:
+                    kept = await self._kept()
                     head = await self._database.run(EVERY_TENANT, partial(self._append, batch, kept))
                 except Exception as error:
                     self.error = type(error).__name__
@@ -227,7 +234,8 @@ class Audit:
                 for _ in batch:
                     self._waiting.popleft()
                 self._last, self.error = head, ""
-                await self._keep(head)
+                if not kept.error:  # else what it has was not compared with the log; the next batch is
+                    await self._keep(head)
 
     async def entries(
         self, tenant: str, *, before: int | None = None, limit: int = 100
@@ -246,7 +254,7 @@ class Audit:
         kept, lost_at, last = await self._kept(), 0, Head(0, START)
         if kept.error:
             raise AuditError(f"what keeps the audit log's head does not answer ({kept.error}); ask again")
-        head = kept.head
+        heads, head = {each.seq: each.hash for each in kept.heads}, max(kept.heads, default=None)
         while rows := await self._database.rows(EVERY_TENANT, _PAGE_AFTER, {"after": last.seq}):
             for seq, *fields, digest in rows:
                 expected = self._next(last, Entry(*fields))
@@ -254,7 +262,7 @@ class Audit:
                     return Broken(expected.seq, f"record {expected.seq} is missing")
                 if not hmac.compare_digest(digest, expected.hash):
                     return Broken(expected.seq, f"record {expected.seq} was changed, added or put elsewhere")
-                if head and head.seq == expected.seq and head.hash != expected.hash:
+                if heads.get(expected.seq, expected.hash) != expected.hash:
                     return Broken(expected.seq, f"record {expected.seq} is not the one that the head names")
                 lost_at, last = (seq if fields[3] == _HEAD_LOST else lost_at), expected
         if head and head.seq > last.seq:
@@ -272,19 +280,22 @@ class Audit:
         await cursor.execute("SELECT id FROM audit WHERE id = ANY(%s)", [[entry.id for entry in batch]])
         written = set(await cursor.fetchall())  # by an attempt whose connection was lost after its commit
         missing = [entry for entry in batch if (entry.id,) not in written]
-        if kept.is_lost:
+        if kept.is_lost and not kept.error:
             kept = await self._kept()  # another replica has begun the log meanwhile, or it is really gone
-        await cursor.execute(_ENDS, [kept.head.seq if kept.head else 0])
+        await cursor.execute(_ENDS, [[each.seq for each in kept.heads]])
         ends = [Head(0, START), *(Head(*row) for row in await cursor.fetchall())]
         end, rows = ends[-1], []
-        if kept.is_lost and end.seq and missing:
+        if kept.is_lost and missing and (end.seq or kept.error):
             names = new_id("audit"), EVERY_TENANT, "service", _HEAD_LOST, "audit"
             missing.insert(0, Entry(*names, "{}", datetime.now(UTC)))
-        elif kept.is_lost:  # the log begins: from before its first record on there is a head
+        elif (
+            kept.is_lost and not kept.error
+        ):  # the log begins: from before its first record on there is a head
             await self._keep(end)
-        if kept.head and kept.head not in ends and missing:
+        if missing and not set(kept.heads) <= set(ends):
             _log.error("the audit log does not end with its head: verify it")
-            end = Head(max(end.seq + 1, kept.head.seq), kept.head.hash)
+            head = max(kept.heads)
+            end = Head(max(end.seq + 1, head.seq), head.hash)
         for entry in missing:
             end = self._next(end, entry)
             rows.append((end.seq, *entry, end.hash))
@@ -298,19 +309,20 @@ class Audit:
         return Head(last.seq + 1, hmac.new(self._key, text.encode(), "sha256").hexdigest())
 
     async def _kept(self) -> _Kept:
-        """Return the latest head that is known, here or by its keeper."""
+        """Return the heads that are known, here and by its keeper."""
+        found, error = None, ""
         try:
             found = None if self._head is None else await self._head.read()
-        except (RedisError, OSError) as error:
-            return _Kept(self._last, is_lost=False, error=type(error).__name__)
-        latest = max((head for head in (found, self._last) if head is not None), default=None)
-        return _Kept(latest, is_lost=latest is None and self._head is not None)
+        except Exception as raised:  # border: of whatever the keeper says
+            error = type(raised).__name__
+        heads = tuple(head for head in (found, self._last) if head is not None)
+        return _Kept(heads, is_lost=not heads and self._head is not None, error=error)
 
     async def _keep(self, head: Head) -> None:
         try:
             if self._head is not None:
                 await self._head.write(head)
-        except (RedisError, OSError) as error:  # the records are written; the next batch tells it
+        except Exception as error:  # border: the records are written; the next batch tells it
             _log.warning("the audit log's head could not be kept: %s", type(error).__name__)
 
     async def _flush_often(self) -> None:
@@ -323,9 +335,10 @@ class Audit:
 
 
 class _Kept(NamedTuple):
-    head: Head | None
+    heads: tuple[Head, ...]
+    """Each must be in the chain; the later one is where it ends."""
     is_lost: bool
-    """Whether its keeper answers and has none, and this process wrote none either."""
+    """Whether its keeper has none or cannot be read, and this process wrote none either."""
     error: str = ""
     """Why its keeper could not be read."""
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -104,7 +104,7 @@ def _split(value: object) -> object:
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """With commas between them, in a variable."""
 Programs = Annotated[tuple[Program, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]  # nor is NaN
 
 
 class DeploymentConfig(BaseSettings):
@@ -118,7 +118,7 @@ class DeploymentConfig(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65_535)
     """0: any that is free."""
-    model: str = Field("sim-large", min_length=1)
+    model: str = Field("sim-large", pattern=r"^\S+$")
     """What COURSE_LM may be."""
     programs: Programs = PROGRAMS
     program_version: Version = "1"
@@ -130,8 +130,8 @@ class DeploymentConfig(BaseSettings):
     jwt_secret: SecretStr | None = None
     signing_key: SecretStr | None = None
     api_keys: tuple[ApiKey, ...] = ()
-    requests_per_minute: int = Field(600, ge=1)
-    tokens_per_day: int = Field(2_000_000, ge=1)
+    requests_per_minute: int = Field(600, ge=1, le=10**9)
+    tokens_per_day: int = Field(2_000_000, ge=1, le=10**14)
     max_body_bytes: int = Field(64 * 1024, ge=1_024)
     max_question_chars: int = Field(4_000, ge=1)
     max_batch: int = Field(200, ge=1)
@@ -145,7 +145,7 @@ class DeploymentConfig(BaseSettings):
     """Of the requests, that have spans; in development all. Metrics and the log have every request."""
     records_folder: DirectoryPath | None = None
     """Where all replicas and workers of a machine write a log of requests, and spans; None: nowhere."""
-    retention_days: int = Field(90, ge=0)
+    retention_days: int = Field(90, ge=0, le=36_500)
     """0: nothing is dropped because it is old."""
     docs: bool = False
     cors_origins: Words = ()
@@ -161,7 +161,7 @@ class DeploymentConfig(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             problems += map(_read, error.errors(include_input=False, include_url=False))
-        except SettingsError:
+        except (SettingsError, RecursionError):
             problems.append(_line("api_keys", "is no JSON list of {name, tenant, roles, sha256}"))
         else:
             problems += [_line(field, text) for field, text in _breaches(self)]
@@ -236,6 +236,8 @@ def _contradictions(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
     for what in ("name", "sha256"):
         if len({getattr(key, what) for key in config.api_keys}) < len(config.api_keys):
             yield "api_keys", f"has the same {what} twice; make a key of its own for each caller"
+    if len(set(config.programs)) < len(config.programs):
+        yield "programs", "names the same program twice; name each once"
     if (most := config.max_question_chars * _BYTES_A_CHAR) > config.max_body_bytes:
         yield (
             "max_question_chars",
@@ -311,29 +313,40 @@ def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
 def _open_door(field: str, url: str, form: str) -> str:
     """Return what is wrong with a server's address, unless the server is on this machine."""
     try:
-        hosts, is_encrypted, password = _reached(field, url)
+        hosts, is_encrypted, is_checked, password = _reached(field, url)
     except Exception:  # border: the clients' parsers raise many kinds, some with the address in them
         return f"{_UNREADABLE}; its form is {form}"
     if all(not host or host in LOOPBACK or host.startswith("/") for host in hosts):
         return ""
     if not is_encrypted:
         return f"goes over the network in plain text; use {form} with a certificate that is checked"
+    if not is_checked:
+        return f"does not check the server's certificate and name, so that anybody may be it; use {form}"
     needs_password = not password and field != "otlp_endpoint"
     return "has no password, and is not on this machine; put one in" if needs_password else ""
 
 
-def _reached(field: str, url: str) -> tuple[list[str], bool, object]:
-    """Return the hosts of an address, whether it is encrypted, and its password, as its client reads them."""
+def _reached(field: str, url: str) -> tuple[list[str], bool, bool, object]:
+    """Return the hosts of an address, as its client reads it, and its password.
+
+    Between them, whether it is encrypted, and whether the server's certificate and name are checked.
+    """
     read: Any
     if field == "redis_url":
         read = parse_url(url)
-        is_checked = read.get("connection_class") is SSLConnection and read.get("ssl_cert_reqs") != "none"
-        return [read.get("path") or read.get("host") or ""], is_checked, read.get("password")
+        is_checked = read.get("ssl_cert_reqs", "required") == "required" and read.get(
+            "ssl_check_hostname", True
+        )
+        is_encrypted = read.get("connection_class") is SSLConnection
+        return [read.get("path") or read.get("host") or ""], is_encrypted, is_checked, read.get("password")
     if field == "database_url":
         read = parts_of(url)
-        hosts = str(read.get("hostaddr") or read.get("host") or "").split(",")
-        return hosts, read.get("sslmode") in ("require", "verify-ca", "verify-full"), read.get("password")
+        hosts, mode = str(read.get("hostaddr") or read.get("host") or "").split(","), read.get("sslmode")
+        is_encrypted = mode in ("require", "verify-ca", "verify-full")
+        return hosts, is_encrypted, mode == "verify-full", read.get("password")
     parts = urlsplit(url)
-    if not parts.hostname:
+    if not parts.hostname or parts.port == 0:  # a port that is no number raises
         raise ValueError
-    return [parts.hostname], parts.scheme in ("amqps", "tls", "https"), parts.password
+    given = parse_qs(parts.query, keep_blank_values=True).get("no_verify_ssl", [])
+    is_encrypted = parts.scheme in ("amqps", "tls", "https")
+    return [parts.hostname], is_encrypted, all(each == "0" for each in given), parts.password

@@ -32,7 +32,7 @@ from course_lib.files import lock_folder
 
 T = TypeVar("T")
 Record = dict[str, Any]
-Group = Callable[[Record], object]
+Group = Callable[[Iterable[Record]], Callable[[Record], object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +150,11 @@ class Lines:
     """Files of JSON lines: logs, spans, recordings.
 
     A line is about a customer if it has the pseudonym in it, or the tenant and the customer as fields; and so
-    are the other lines of its group: with `group=trace_of`, every span of a trace. What is written meanwhile
-    by `files.appending`, as the Tracer does, is kept. Another writer has to look whether its file was
-    replaced, as `logging.handlers.WatchedFileHandler` does, and may lose a line in the moment when it is.
+    are the other lines of its group: with `group=by_request`, every span of a request.
+
+    What is written meanwhile by `files.appending`, as the Tracer does, is kept. Another writer has to look
+    whether its file was replaced, as `logging.handlers.WatchedFileHandler` does, and may lose a line in the
+    moment when it is.
     """
 
     def __init__(
@@ -161,13 +163,13 @@ class Lines:
         folder: Path,
         pattern: str = "*.jsonl",
         *,
-        group: Group = lambda _: None,
+        group: Group = lambda _: lambda _: None,
         when: str = "@timestamp",
     ) -> None:
         """Name the place and its files, with those that were rotated: `service.log*`.
 
-        `group` returns what the lines of one request have in common; None if nothing. The field `when` has
-        the time of a line, in UTC as ISO 8601 writes it.
+        `group` takes all lines, and returns what says of a line what it has in common with the others of its
+        request; None if nothing. The field `when` has the time of a line, in UTC as ISO 8601 writes it.
         """
         self.name, self._folder, self._pattern, self._group = name, folder, pattern, group
         self._when = when
@@ -220,19 +222,42 @@ class Lines:
             named = (record.get("tenant"), record.get("customer"))
             return any(mark in line for mark in marks) or named == (person.tenant, person.customer)
 
+        group_of = self._group(map(_record, self._lines()))
         records = ((line, _record(line)) for line in self._lines())
-        groups = {self._group(record) for line, record in records if names(line, record)} - {None}
+        groups = {group_of(record) for line, record in records if names(line, record)} - {None}
 
         def is_theirs(line: bytes) -> bool:
             record = _record(line)
-            return names(line, record) or self._group(record) in groups
+            return names(line, record) or group_of(record) in groups
 
         return is_theirs
 
 
-def trace_of(span: Record) -> object:
-    """Return the trace of a span, as `debugging.Tracer` writes it to a file."""
-    return span.get("context", {}).get("trace_id")
+def by_request(spans: Iterable[Record]) -> Callable[[Record], object]:
+    """Return what says of a span under which request it is, as `debugging.Tracer` writes spans to a file.
+
+    Not the trace: its id, and the parent of a request, are the caller's choice, and another may choose them.
+    """
+    above = {(trace, span): parent for trace, span, parent in map(_place, spans)}
+
+    def request_of(record: Record) -> object:
+        trace, span, parent = _place(record)
+        for _ in range(len(above) + 1):  # whoever wrote a ring into the file holds up nobody
+            if parent is None:
+                break
+            span, parent = parent, above.get((trace, parent))
+        return (trace, span) if span else None
+
+    return request_of
+
+
+def _place(span: Record) -> tuple[str, str, str | None]:
+    """Return the ids of a span's trace, of itself and of its parent here; a request has none here."""
+    ids, is_request = span.get("context"), span.get("kind") in ("SpanKind.SERVER", "SpanKind.CONSUMER")
+    trace, own = (
+        (str(ids.get(name, "")) for name in ("trace_id", "span_id")) if isinstance(ids, dict) else ("", "")
+    )
+    return trace, own, None if is_request else span.get("parent_id")
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.errors import ReadOnlySqlTransaction, UndefinedTable
 from psycopg.sql import Composed
-from psycopg_pool import AsyncConnectionPool, PoolClosed
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from course_lib.adapters.data.connections import DatabaseError, first_line, is_dropped, parts_of
 from course_lib.errors import CourseError
@@ -79,6 +79,7 @@ class Database:
         again = retry(is_retryable=_may_pass, attempts=None, deadline_s=deadline_s, first_wait_s=0.05)
         self._again = again(_call)
         self._left: set[asyncio.Task[Any]] = set()
+        self._refusal = ""  # what the server said to the user of the last connection
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             min_size=0,
@@ -86,7 +87,7 @@ class Database:
             max_idle=60.0,
             reconnect_timeout=_ATTEMPT_S / 4,
             kwargs={"connect_timeout": 2, "application_name": "course-service", "autocommit": True},
-            configure=_enter_role,
+            configure=self._enter_role,
             open=False,
         )
 
@@ -98,10 +99,13 @@ class Database:
 
         Raises:
             StoreUnavailable: the database does not answer.
-            StoreError: an applied migration was changed; or as for the class.
+            StoreError: an applied migration was changed, the server refuses one; or as for the class.
         """
         store = cls(url, size=size, deadline_s=deadline_s)
-        await store.migrate()
+        try:
+            await store.migrate()
+        except psycopg.Error as error:
+            raise StoreError(_refused("to make or change its tables", error)) from None
         return await store.__aenter__()
 
     async def close(self) -> None:
@@ -182,9 +186,20 @@ class Database:
         except PoolClosed:
             raise StoreError("the store is closed; open a new one") from None
         except psycopg.OperationalError as error:
+            if isinstance(error, PoolTimeout) and self._refusal:
+                raise StoreUnavailable(self._refusal) from None
             if is_dropped(error):
                 await self._pool.check()  # other connections may have been lost with this one
             raise
+
+    async def _enter_role(self, connection: Connection) -> None:
+        """Work under a role that row level security holds for, whoever owns the tables."""
+        try:
+            await connection.execute("SET ROLE course_service")
+        except psycopg.Error as error:
+            self._refusal = _refused("the role course_service", error)
+            raise
+        self._refusal = ""
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Make the attempt, again after a lost connection, until the deadline."""
@@ -226,9 +241,10 @@ def checked_name(what: str, name: str) -> str:
     return name
 
 
-async def _enter_role(connection: Connection) -> None:
-    """Work under a role that row level security holds for, whoever owns the tables."""
-    await connection.execute("SET ROLE course_service")
+def _refused(what: str, error: psycopg.Error) -> str:
+    said = hide_secrets(first_line(error))
+    remedy = "Grant it, start the service once with a user who may, or name another user there"
+    return f"PostgreSQL refuses the user of DATABASE_URL {what}: {said}. {remedy}"
 
 
 async def _migrate(url: str, folder: Path) -> list[str]:

@@ -241,6 +241,8 @@ class Guard:
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if body and media != b"application/json":
             raise Problem("unsupported_media_type", "Send Content-Type: application/json.")
+        if not _is_utf_8(body):  # Python's parser reads UTF-16 and UTF-32 too, pydantic's does not
+            raise Problem("invalid", "Send JSON in UTF-8, without a byte order mark.")
         return body
 
     async def _once(self, scope: Scope, receive: Receive, send: Send, body: bytes, given: bytes) -> None:
@@ -256,8 +258,10 @@ class Guard:
         if begun.state == "conflict":
             raise Problem("key_reused", "Use a new key for a new request.")
         if begun.state == "done":
-            replayed = (b"idempotent-replayed", b"true")
-            await _send(send, begun.status, orjson.dumps(begun.body), _JSON, replayed)
+            headers = [_JSON, (b"idempotent-replayed", b"true")]
+            if begun.status == 202:  # a job, whose place is told again
+                headers.append((b"location", f"/v1/jobs/{begun.body['id']}".encode()))
+            await _send(send, begun.status, orjson.dumps(begun.body), *headers)
             return
         captured, is_kept = list[Message](), False
 
@@ -294,6 +298,14 @@ async def _subject(store: Store, tenant: str, body: bytes) -> str | None:
         return None  # nobody is named; what is wrong is said by the route
     is_name = isinstance(customer, str) and _ID.fullmatch(customer.encode(errors="replace"))
     return await store.subject(tenant, customer) if is_name else None
+
+
+def _is_utf_8(body: bytes) -> bool:
+    """Return whether a body may be JSON in UTF-8, which has no NUL; other encodings of it have."""
+    try:
+        return not body.decode().startswith("\ufeff") and b"\0" not in body
+    except UnicodeDecodeError:
+        return False
 
 
 def _text(headers: dict[bytes, bytes], name: bytes) -> str | None:

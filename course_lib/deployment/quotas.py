@@ -22,11 +22,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis.asyncio
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 
 from course_lib.deployment.callers import Caller
@@ -80,8 +81,9 @@ _SPEND = (
     _HEALED
     + """
 healed(KEYS[1], 'string')
-local known = (redis.call('GET', KEYS[1]) or ''):match('^%d+$') or 0
-local total = math.max(tonumber(known), tonumber(ARGV[2])) + ARGV[1]
+local known = (redis.call('GET', KEYS[1]) or ''):match('^%d+$')
+known = known and #known < 16 and tonumber(known) or 0
+local total = math.max(known, tonumber(ARGV[2])) + ARGV[1]
 redis.call('SET', KEYS[1], total, 'EX', 172800)
 return total
 """
@@ -163,9 +165,9 @@ class Quotas:
         return ""
 
     async def check(self) -> str:
-        """Ask Redis again if it was lost and its wait is over, and return `last_error`."""
-        if self._client and self.last_error:
-            await self._ask(self._client.ping)
+        """Ask Redis whether it answers, unless it is lost and its wait is not over; return `last_error`."""
+        if self._client:
+            await self._ask(bool, self._client.ping)
         return self.last_error
 
     async def take_request(self, caller: Caller, *, apart: str = "") -> None:
@@ -219,7 +221,13 @@ class Quotas:
         slot_ms = int(self._window_s * 1000 / _SLOTS)
         arguments = self._requests, usage.size, _SHARE * self._replicas, slot_ms, _SLOTS
         asked_s = time.monotonic()
-        answer = self._client and await self._ask(self._lease, [f"{_PREFIX}r:{tenant}"], arguments)
+
+        def is_lease(answer: Any) -> bool:
+            both = isinstance(answer, list) and len(answer) == 2 and all(type(each) is int for each in answer)
+            return both and 0 <= answer[0] <= usage.size and 0 < answer[1] <= slot_ms * _SLOTS
+
+        key = f"{_PREFIX}r:{tenant}"
+        answer = self._client and await self._ask(is_lease, self._lease, [key], arguments)
         if answer:
             usage.leased, lasts_s = answer[0], answer[1] / 1000
         elif lasts_s := usage.bucket.wait_s():  # this replica's own share is used up
@@ -254,18 +262,22 @@ class Quotas:
         """Tell Redis what was spent since the last time, and learn what all have spent."""
         told, day = usage.pending, usage.day
         key = f"{_PREFIX}t:{tenant}:{day}"
-        answer: Any = self._client and await self._ask(self._spend, [key], (told, usage.total))
+        total = usage.total
+        is_total = lambda answer: type(answer) is int and answer >= total + told  # noqa: E731
+        answer: Any = self._client and await self._ask(is_total, self._spend, [key], (told, total))
         usage.synced_s = time.monotonic()
         if answer is not None and usage.day == day:
             usage.total, usage.pending = answer, usage.pending - told
 
-    async def _ask(self, command: Any, *arguments: Any) -> Any:
-        """Return what Redis answers; None when it does not, or is not asked at the moment."""
+    async def _ask(self, is_right: Callable[[Any], bool], command: Any, *arguments: Any) -> Any:
+        """Return what Redis answers; None when it does not, or wrongly, or is not asked at the moment."""
         if self._breaker.last_error and not self._breaker.allows():
             return None
         try:
             answer = await command(*arguments)
-        except (RedisError, OSError) as error:
+            if not is_right(answer):
+                raise InvalidResponse("it answers something else than was asked")
+        except Exception as error:  # border: what its client raises of a server that is none
             self._breaker.record_failure(error)
             if self._client:  # another server may stand at the address by now
                 await self._client.connection_pool.disconnect(inuse_connections=False)

@@ -30,7 +30,7 @@ from cachetools import LRUCache
 from course_lib.debugging import Tracer
 from course_lib.debugging.spans import Span
 from course_lib.deployment.config import DeploymentConfig
-from course_lib.deployment.customers import Lines, Person, trace_of
+from course_lib.deployment.customers import Lines, Person, by_request
 from course_lib.deployment.database import StoreError, ended
 from course_lib.deployment.store import Store
 from course_lib.files import append_lines, appending, lock_folder
@@ -77,7 +77,7 @@ class Records:
         if folder:
             self.places = [
                 Lines("logs", folder, "requests.jsonl*", when="@timestamp"),
-                Lines("traces", folder, "spans.jsonl*", group=trace_of, when="end_time"),
+                Lines("traces", folder, "spans.jsonl*", group=by_request, when="end_time"),
             ]
         self._waiting: deque[Ended] = deque(maxlen=_MOST_WAITING)
         self._subjects: LRUCache[tuple[str, str], str] = LRUCache(_KNOWN)

@@ -242,16 +242,26 @@ class Registry:
         """Return what was kept of the rollout that is under way; empty when there is none."""
         return self._known(program).rollout
 
-    def go_on(self, program: str, seen: dict[str, Any], effect: Callable[[], object]) -> bool:
+    def go_on(
+        self,
+        program: str,
+        seen: dict[str, Any],
+        effect: Callable[[], object],
+        left: Callable[[str], object] = lambda _: None,
+    ) -> bool:
         """Do what a rollout has decided, and keep what it has seen; False, and nothing, if it is no more.
 
         It is one as long as its driver was the last to begin it and nobody else has moved its versions. All
-        others wait meanwhile; if `effect` raises, nothing is kept.
+        others wait meanwhile; if `effect` raises, nothing is kept. Of one that is no more, and that nobody
+        drives on, `left` is told which of its two versions is live.
         """
         with self._edited(program) as known:
             live, canary = known.at("live"), known.at("canary")
             versions = (live and live.version, canary and canary.version, known.rollout.get("driver"))
             if versions != (seen["live"], seen["version"], seen["driver"]):
+                is_driven = canary or known.rollout
+                if live and not is_driven and live.version in (seen["live"], seen["version"]):
+                    left(live.version)
                 return False
             if seen["state"] == "promoted":
                 self._checked(program, known.versions[seen["version"]])

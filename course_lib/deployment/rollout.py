@@ -135,7 +135,8 @@ class Rollout:
     """One canary; its state is in the registry, so that after a crash another process goes on with it.
 
     What versions answer while nobody looks is not counted. Of two that look, the first is superseded, and so
-    is one whose versions somebody has moved by hand: it touches nothing from then on.
+    is one whose versions somebody has moved by hand: it touches nothing from then on, but that the gateway
+    sends a version nothing more which a hand has retired.
     """
 
     def __init__(
@@ -305,7 +306,10 @@ class Rollout:
             if share != self._sent:
                 self._use({kept.live: 100 - share, kept.version: share})
 
-        if self.registry.go_on(self.program, kept.model_dump(), effect):
+        def left(live: str) -> None:
+            self._use({each: 100 * (each == live) for each in (kept.live, kept.version)})
+
+        if self.registry.go_on(self.program, kept.model_dump(), effect, left):
             self._sent = share
         else:
             kept.state, kept.reason = "superseded", "another driver, or a hand, has moved the versions"

@@ -289,4 +289,6 @@ async def _reached(opened: Callable[[], Awaitable[T]]) -> T:
             return await opened()
         except (StoreError, QueueUnavailable) as error:
             _log.warning("a part is not there yet: %s", error)  # no address or password is in it
-            await asyncio.sleep(_AGAIN_S)
+        except Exception as error:  # border: whatever a client raises, nobody else would hear of it
+            _log.warning("a part is not there yet: %s", type(error).__name__)
+        await asyncio.sleep(_AGAIN_S)

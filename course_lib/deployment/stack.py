@@ -36,7 +36,7 @@ from course_lib.paths import ROOT
 from course_lib.services import running_gateway, running_postgres, running_queue, running_redis, shown
 from course_lib.services.child import CLOSE, STOP, Child
 from course_lib.services.queue import Kind
-from course_lib.services.server import Server
+from course_lib.services.server import Server, ServerError
 
 _READY_S = 60.0
 _LOOK_EVERY_S = 0.05
@@ -78,7 +78,19 @@ class Process:
         return self._child.process.pid if self._child and self._child.is_running() else 0
 
     def start(self) -> None:
-        """Start it, if it does not run; wait() waits until it is ready."""
+        """Start it, if it does not run; wait() waits until it is ready.
+
+        Raises:
+            StackError: the system refuses it, such as a port that another process has taken meanwhile.
+        """
+        try:
+            self._start()
+        except (OSError, ValueError) as error:
+            where = f" on port {self.port}" if self.port else ""
+            said = getattr(error, "strerror", None) or error
+            raise StackError(f"{self.name} cannot be started{where}: {said}; start() it again") from None
+
+    def _start(self) -> None:
         if self.pid:
             return
         with ExitStack() as stack:
@@ -105,10 +117,14 @@ class Process:
         give_up_at = time.monotonic() + _READY_S
         while self._listens and not self._answers(path):
             if not self.pid or time.monotonic() > give_up_at:
-                self._log.seek(0)
-                lines = self._log.read().decode(errors="replace").strip().splitlines()[-3:]
-                raise StackError(f"{self.name} does not answer; it wrote: {' | '.join(lines) or 'nothing'}")
+                raise StackError(f"{self.name} does not answer; it wrote: {self._wrote() or 'nothing'}")
             time.sleep(_LOOK_EVERY_S)
+
+    def _wrote(self) -> str:
+        if self._log is None or self._log.closed:
+            return ""
+        self._log.seek(0)
+        return " | ".join(self._log.read().decode(errors="replace").strip().splitlines()[-3:])
 
     def _answers(self, path: str) -> bool:
         try:
@@ -171,7 +187,10 @@ class Stack:
             StackError: there is no such part, or it does not start.
         """
         part = self._part(name)
-        part.start()
+        try:
+            part.start()
+        except ServerError as error:
+            raise StackError(str(error)) from error
         if isinstance(part, Process):
             part.wait("/health/live")
 
@@ -239,6 +258,8 @@ def running_stack(
     Raises:
         StackError, ServerError, ConfigError: a part cannot be started, with what to do.
     """
+    if not versions:
+        raise StackError("versions is (): nothing would answer; name one, or None for what the settings say")
     with ExitStack() as stack:
         lm.url()  # the model's endpoint starts meanwhile
         servers: dict[str, Any] = {}

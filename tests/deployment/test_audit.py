@@ -36,16 +36,20 @@ def change(url: str, statements: str) -> None:
 
 
 class KeptHead:
-    """A keeper as Redis is one, in memory."""
+    """A keeper as Redis is one, in memory; it can be away."""
 
     def __init__(self) -> None:
         self.head: Head | None = None
+        self.is_away = False
 
     async def read(self) -> Head | None:
+        if self.is_away:
+            raise OSError("away")
         return self.head
 
     async def write(self, head: Head) -> None:
-        self.head = max(head, self.head or head)
+        if not self.is_away:
+            self.head = max(head, self.head or head)
 
 
 @pytest.fixture
@@ -289,7 +293,49 @@ async def test_a_cut_with_the_head_gone_is_found_by_who_wrote_it_and_told_as_uns
     assert "the head was gone before record 8" in str(found)
 
 
-@pytest.mark.parametrize("junk", ["junk", "1 2 3", "x y", f"{10**30} y"])
+@pytest.mark.parametrize("is_forgotten", [False, True])
+async def test_a_cut_while_the_head_could_not_be_read_is_told_when_it_can(
+    log, store, head, service_url, is_forgotten
+):
+    change(service_url, "DELETE FROM audit WHERE seq > 7")
+    head.is_away = True
+    audit = Audit(store, KEY, head)
+    await add(audit, 5)
+    head.is_away = False
+    if is_forgotten:
+        head.head = None
+    await add(audit, 1)
+
+    found = await Audit(store, KEY, head).verify()
+    if is_forgotten:
+        assert found == Verified(14, has_head=True, head_lost_at=8)
+    else:
+        assert isinstance(found, Broken)
+
+
+async def test_a_log_that_went_on_while_the_head_could_not_be_read_is_whole(log, store, head):
+    head.is_away = True
+    audit = Audit(store, KEY, head)
+    await add(audit, 1)
+    head.is_away = False
+    await add(audit, 1)
+
+    assert await audit.verify() == Verified(13, has_head=True, head_lost_at=11)
+
+
+JUNK = [
+    b"junk",
+    b"1 2 3",
+    b"x y",
+    b"%d y" % 10**30,
+    b"1 \xff\xfe",
+    b"\xff ff",
+    b"1e3 ff",
+    "\u0663 ff".encode(),
+]
+
+
+@pytest.mark.parametrize("junk", JUNK)
 async def test_a_head_that_is_junk_is_gone_and_a_new_one_is_kept(store, redis_url, junk):
     seq, *rest = junk.split()
     async with redis.asyncio.Redis.from_url(redis_url) as client:

@@ -90,6 +90,27 @@ BAD = {
         "redis_url",
         "certificate",
     ),
+    "redis of any name": (
+        {"redis_url": f"rediss://:{PASSWORD}@h/0?ssl_check_hostname=false"},
+        "redis_url",
+        "certificate and name",
+    ),
+    "database unchecked": (
+        {"database_url": f"postgresql://u:{PASSWORD}@h/d?sslmode=require"},
+        "database_url",
+        "verify-full",
+    ),
+    "database of any name": (
+        {"database_url": f"postgresql://u:{PASSWORD}@h/d?sslmode=verify-ca"},
+        "database_url",
+        "certificate and name",
+    ),
+    "queue unchecked": (
+        {"queue_url": f"amqps://u:{PASSWORD}@h/?no_verify_ssl=1"},
+        "queue_url",
+        "certificate and name",
+    ),
+    "queue in a list": ({"queue_url": f"tls://h:1,nats://u:{PASSWORD}@g:2"}, "queue_url", "no address"),
     "redis without password": ({"redis_url": "rediss://h/0"}, "redis_url", "no password"),
     "redis unreadable": ({"redis_url": f"http://:{PASSWORD}@h"}, "redis_url", "its form is rediss://"),
     "database in plain text": (
@@ -98,7 +119,7 @@ BAD = {
         "verify-full",
     ),
     "database without password": (
-        {"database_url": "postgresql://u@h/d?sslmode=require"},
+        {"database_url": "postgresql://u@h/d?sslmode=verify-full"},
         "database_url",
         "no password",
     ),
@@ -114,6 +135,11 @@ BAD = {
     "gateway gives up first": ({"deadline_s": 31, "drain_s": 40}, "gateway_deadline_s", "deadline_s"),
     "drain cuts off": ({"drain_s": 5}, "drain_s", "deadline_s"),
     "unknown program": ({"programs": "answer,tirage"}, "programs", "answer|triage"),
+    "a program twice": ({"programs": "answer,answer"}, "programs", "name each once"),
+    "a model of blanks": ({"model": " "}, "model", "match"),
+    "a deadline that never comes": ({"deadline_s": 1e300}, "deadline_s", "less than or equal"),
+    "a limit that nobody counts to": ({"tokens_per_day": 10**400}, "tokens_per_day", "(COURSE_SERVICE_TOK"),
+    "days beyond the calendar": ({"retention_days": 10**12}, "retention_days", "less than or equal"),
     "no program": ({"programs": ""}, "programs", "at least 1"),
     "the same key twice": ({"api_keys": [digest("x9"), {**digest("x9"), "name": "b"}]}, "api_keys", "twice"),
     "the same name twice": ({"api_keys": [digest("x9"), digest("y9")]}, "api_keys", "twice"),
@@ -134,6 +160,14 @@ def test_a_bad_setting_is_refused_with_field_variable_and_what_to_set(change, fi
     assert problem.startswith(field)
     assert words in problem
     assert field not in DeploymentConfig.model_fields or f"({variable(field)})" in problem
+
+
+def test_keys_that_are_nested_without_end_are_refused(monkeypatch):
+    monkeypatch.setenv("COURSE_SERVICE_API_KEYS", "[" * 100_000)
+
+    (problem,) = problems()
+
+    assert problem.startswith("api_keys (COURSE_SERVICE_API_KEYS) is no JSON list")
 
 
 def test_development_is_for_this_machine_alone():

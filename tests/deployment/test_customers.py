@@ -17,7 +17,7 @@ import pytest
 from course_lib.caching import TieredCache, scope
 from course_lib.debugging import Recording, Tracer
 from course_lib.deployment.audit import Audit, AuditError
-from course_lib.deployment.customers import Cache, Customers, Lines, Person, trace_of
+from course_lib.deployment.customers import Cache, Customers, Lines, Person, by_request
 from course_lib.deployment.database import StoreError, StoreUnavailable
 from course_lib.deployment.store import Store
 from course_lib.files import appending
@@ -51,7 +51,7 @@ class Everywhere:
             Lines("logs", folder, "log*.jsonl"),
             Lines("recordings", folder, "run*.jsonl"),
         )
-        self.traces = Lines("traces", folder, "spans.jsonl", group=trace_of)
+        self.traces = Lines("traces", folder, "spans.jsonl", group=by_request)
         places = [Cache(self.forget), self.logs, self.traces, self.recordings]
         self.customers = Customers(store, self.audit, places)
         self.subjects: dict[tuple[str, str], str] = {}

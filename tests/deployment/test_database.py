@@ -13,6 +13,8 @@ import pytest
 
 from course_lib.deployment.database import Database, StoreError, StoreUnavailable
 from course_lib.deployment.store import Store
+from tests.deployment.serving import desk
+from tests.deployment.test_service import until
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +62,47 @@ async def test_a_migration_that_fails_leaves_nothing(tmp_path, database_url):
         await database.migrate(tmp_path)
     with pytest.raises(psycopg.errors.UndefinedTable):
         count(database_url, "lamps")
+
+
+# A user who may not
+
+
+@pytest.fixture
+def limited_url(database_url):
+    """The address of an empty database, for a user who may do nothing there."""
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("CREATE ROLE limited LOGIN")
+        try:
+            yield database_url.replace("postgres@", "limited@", 1)
+        finally:
+            owner.execute("DROP OWNED BY limited")
+            owner.execute("DROP ROLE limited")
+
+
+async def test_a_user_whom_the_server_refuses_is_told_so(limited_url, database_url):
+    with pytest.raises(StoreError, match=r"refuses the user .* permission denied"):
+        await Store.open(limited_url, deadline_s=20)
+    await (await Store.open(database_url, deadline_s=20)).close()  # the tables are there, and not the user's
+    async with Database(limited_url, size=1, deadline_s=20) as database:
+        with pytest.raises(StoreUnavailable, match=r"refuses the user .* the role course_service"):
+            await database.ping()
+
+
+async def test_the_service_logs_why_and_goes_on_when_the_user_may(limited_url, database_url, caplog):
+    async with desk(database_url=limited_url) as served:
+
+        async def is_told():
+            return "permission denied" in caplog.text
+
+        async def is_there():
+            return served.app.service.store is not None
+
+        await until(is_told)
+        with psycopg.connect(database_url, autocommit=True) as owner:
+            owner.execute("ALTER ROLE limited SUPERUSER")
+        await until(is_there)
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("REASSIGN OWNED BY limited TO postgres")
 
 
 # Outages

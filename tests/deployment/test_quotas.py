@@ -115,6 +115,15 @@ async def test_without_redis_each_replica_keeps_its_share_and_says_so_until_it_i
         assert first.last_error == ""
 
 
+async def test_a_redis_that_dies_while_no_request_asks_it_is_told(own_redis):
+    async with replicas(own_redis.url) as (first, _):
+        await first.take_request(LANTERN)
+        assert await first.check() == ""
+        own_redis.kill()
+
+        assert "each replica keeps its share" in await first.check()
+
+
 async def test_a_redis_that_stands_still_delays_one_request_and_not_each(own_redis):
     async with replicas(own_redis.url, deadline_s=0.25, requests_per_minute=1_000) as (first, _):
         await first.take_request(SHOP)
@@ -126,6 +135,31 @@ async def test_a_redis_that_stands_still_delays_one_request_and_not_each(own_red
 
         assert all(results)
         assert "TimeoutError" in first.last_error
+
+
+WRONG = [b"OK", None, -5, True, [99999999999, -5], [b"1", b"2"], [0, 10**12], [1], [True, True]]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+async def test_a_redis_that_answers_wrongly_is_lost_until_it_does_not(redis_url, monkeypatch, wrong):
+    async def answers(*_):
+        return wrong
+
+    async with replicas(redis_url, requests_per_minute=100) as (first, _):
+        with monkeypatch.context() as there:
+            for script in ("_lease", "_spend"):
+                there.setattr(first, script, answers)
+            await first.charge_tokens(LANTERN, 10)
+            assert "each replica keeps its share" in first.last_error
+            assert sum([await let_through(first) for _ in range(100)]) == 50
+        while await first.check():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+        first._usages["lantern"].synced_s = 0  # as if a second had passed
+        await first.check_tokens(LANTERN)
+        await first.take_request(SHOP)
+
+        assert (first.last_error, first._usages["lantern"].total) == ("", 10)
 
 
 async def test_a_budget_of_tokens_is_spent_over_replicas_and_another_tenant_keeps_its_own(redis_url):
@@ -212,6 +246,7 @@ POISON = {
     "a count that is none": ("r:lantern", lambda line, key: line.hset(key, str(int(time.time() / 600)), "x")),
     "a total of another type": ("t:lantern", lambda line, key: line.sadd(key, "x")),
     "a total that is none": ("t:lantern", lambda line, key: line.set(key, "x")),
+    "a total beyond all": ("t:lantern", lambda line, key: line.set(key, "9" * 30)),
 }
 
 

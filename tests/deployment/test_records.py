@@ -120,6 +120,27 @@ async def test_what_is_written_after_its_customer_was_erased_goes_at_once(servin
     assert len({line["user.id"] for line in lines(tmp_path) if "user.id" in line}) == 2
 
 
+async def test_a_trace_that_callers_share_gives_nobody_anothers_spans(serving, tmp_path):
+    shared = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
+    async with serving() as (service, client):
+        for customer in ("bert", "anna-0815"):
+            asked = {"question": f"Where is the parcel of {customer}?", "customer": customer}
+            await client.post("/v1/answers", json=asked, headers=shared)
+        (anna,) = await service.store.subjects("lantern", "anna-0815")
+        (bert,) = await service.store.subjects("lantern", "bert")
+        await service.records.write(service.store)
+        held = (await client.get("/v1/customers/bert/export")).json()["held"]
+        await client.delete("/v1/customers/bert")
+
+    assert bert in str(held["traces"])
+    assert anna not in str(held["traces"])
+    left = lines(tmp_path, "spans.jsonl")
+    of_anna = [span for span in left if span["context"]["trace_id"] == f"0x{'ab' * 16}"]
+    assert len(of_anna) == len(held["traces"]) > 1
+    assert anna in str(of_anna)
+    assert bert not in str(of_anna)
+
+
 async def test_files_have_a_bound(serving, tmp_path, monkeypatch):
     monkeypatch.setattr(records, "MOST_BYTES", 5_000)
     async with serving() as (service, client):

@@ -113,7 +113,7 @@ class Kept:
     def rollout(self, _program):
         return self.seen
 
-    def go_on(self, _program, seen, effect):
+    def go_on(self, _program, seen, effect, _left):
         effect()
         self.seen = seen
         return True
@@ -254,9 +254,8 @@ def test_what_was_decided_is_not_said_before_the_gateway_has_done_it_and_done_ag
     [
         lambda registry: watched(registry, Traffic(3)),
         lambda registry: registry.promote("triage", "3", "by hand"),
-        lambda registry: registry.retire("triage", "2", "by hand"),
     ],
-    ids=["another driver", "a promotion by hand", "a retirement by hand"],
+    ids=["another driver", "a promotion by hand"],
 )
 def test_a_rollout_that_another_or_a_hand_has_taken_over_touches_nothing(registry, other):
     registry.register("triage", desk.Triage(), "3")
@@ -270,6 +269,23 @@ def test_a_rollout_that_another_or_a_hand_has_taken_over_touches_nothing(registr
     assert [rollout.step(), rollout.step()] == ["superseded"] * 2
     assert traffic.weights == by_hand
     assert [each.stage for each in registry.versions("triage")] == stages
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "weights"),
+    [
+        (lambda registry: registry.retire("triage", "2", "by hand"), {"1": 100, "2": 0}),
+        (lambda registry: registry.promote("triage", "2", "by hand"), {"1": 0, "2": 100}),
+    ],
+    ids=["the canary", "the live one"],
+)
+def test_a_version_that_a_hand_has_retired_gets_no_more_requests(registry, by_hand, weights):
+    traffic = Traffic(1)
+    rollout = watched(registry, traffic)
+    by_hand(registry)
+
+    assert rollout.step() == "superseded"
+    assert traffic.weights == weights
 
 
 def test_nothing_is_counted_twice_by_a_driver_that_goes_on(registry):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +26,8 @@ import pytest
 from course_lib import lm
 from course_lib.deployment import RolloutError, observing
 from course_lib.deployment.callers import make_token
-from course_lib.deployment.stack import Stack, StackError, running_stack
+from course_lib.deployment.config import DeploymentConfig
+from course_lib.deployment.stack import Process, Stack, StackError, running_stack
 from course_lib.paths import ROOT
 from course_lib.services import running_alertmanager, running_prometheus, running_queue
 from tests.deployment.oncall import receiver, routes_to
@@ -114,6 +116,21 @@ def test_it_answers_through_the_gateway_and_does_jobs(client):
     results = client.get(place).json()["results"]
     assert [each["index"] for each in results] == [0, 1]
     assert results[0]["answer"] == answer.json()["answer"]
+
+
+def test_a_part_whose_port_is_taken_says_so():
+    replica = Process("replica-2", DeploymentConfig(), listens=True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        replica.port = taken.getsockname()[1]
+        with pytest.raises(StackError, match=f"replica-2 cannot be started on port {replica.port}"):
+            replica.start()
+    with pytest.raises(StackError, match="replica-2 does not answer"):
+        replica.wait()
+
+
+def test_a_stack_of_no_version_is_refused_at_once():
+    with pytest.raises(StackError, match="versions is"), running_stack(versions=()):
+        pass
 
 
 def test_it_shows_addresses_and_no_secret_but_the_demo_key(stack):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -271,6 +272,29 @@ async def test_a_job_is_queued_and_its_location_tells_how_far_it_is(serving):
 
     assert reply.status_code == 202
     assert (told["status"], told["inputs"], told["results"]) == ("queued", 2, [])
+
+
+async def test_a_job_that_is_posted_again_is_told_where_it_is_too(serving):
+    queue, headers = running_queue(kind="nats"), {"Idempotency-Key": "k-1"}
+    async with serving(queue_url=queue.url) as served, served.client() as client:
+        first, again = [await client.post("/v1/jobs", json=JOB, headers=headers) for _ in range(2)]
+
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["location"] == first.headers["location"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+async def test_what_is_not_plain_utf_8_is_refused_everywhere_alike(serving, encoding):
+    async with serving() as served, served.client() as client:
+        for path, asked in (
+            ("/v1/answers", ASKED),
+            ("/v1/answers/stream", ASKED),
+            ("/v1/jobs", JOB),
+            ("/v1/feedback", {"answer_id": "answer_1", "score": 1}),
+        ):
+            given = {"content": json.dumps(asked).encode(encoding)}
+            reply = await client.post(path, **given, headers={"Content-Type": "application/json"})
+            assert_problem(reply, 422, "invalid")
 
 
 async def test_a_database_that_is_away_is_told_where_it_is_needed_and_missed_nowhere_else(
