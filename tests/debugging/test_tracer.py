@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import dspy
 import pytest
@@ -16,6 +19,7 @@ from opentelemetry import trace
 from opentelemetry.propagate import inject
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+from pydantic import BaseModel
 
 from course_lib import desk, lm
 from course_lib.caching import TieredCache
@@ -579,3 +583,50 @@ def test_where_long_content_is_cut_no_half_of_a_thing_is_left():
     assert "4242" not in shown
     assert "anna" not in shown
     assert "[card]" in shown
+
+
+class Model(BaseModel):
+    what: Any
+
+
+@dataclass
+class Data:
+    what: Any
+
+
+ITERATORS = {
+    "generator": lambda: (each for each in "abc"),
+    "map": lambda: map(str, "abc"),
+    "zip": lambda: zip("abc", strict=False),
+    "StringIO": lambda: io.StringIO("a\nb\nc"),
+}
+
+
+@pytest.mark.parametrize("name", ITERATORS)
+@pytest.mark.parametrize("held_by", [list, dict, Model, Data, dspy.Prediction])
+def test_what_can_be_read_only_once_is_left_to_the_program(name, held_by):
+    class Passes(dspy.Module):
+        def forward(self, what, inside):
+            return what
+
+    one, other = ITERATORS[name](), ITERATORS[name]()
+    inside = [other] if held_by is list else held_by(what=other)
+    with Tracer(content=True) as tracer:
+        passed = Passes()(what=one, inside=inside)
+
+    assert len([*passed]) == len([*other]) == 3
+    assert f"(a {name})" in tracer.spans[0].attributes["dspy.outputs"]
+    assert tracer.spans[0].attributes["dspy.inputs"].count(f"(a {name})") == 2
+
+
+def test_a_value_that_holds_itself_many_times_takes_no_time():
+    class Takes(dspy.Module):
+        def forward(self, what):
+            return dspy.Prediction()
+
+    what: list[Any] = []
+    what += [what] * 500
+    with Tracer(content=True) as tracer:
+        Takes()(what=what)
+
+    assert "dspy.inputs" in tracer.spans[0].attributes
