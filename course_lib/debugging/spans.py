@@ -123,15 +123,16 @@ class Span:
     def readable(self, resource: Resource) -> ReadableSpan:
         """Return it as OpenTelemetry's exporters and readers know it."""
         attributes = _checked(self.settled())
+        error = None if self.error is None else _plain(self.error)
         return ReadableSpan(
-            self.name,
+            _plain(self.name),
             self.place.context(),
             self.parent.context() if self.parent else None,
             resource,
             attributes,
-            [Event(name, _checked(facts), at_ns) for name, at_ns, facts in self.events],
+            [Event(_plain(name), _checked(facts), at_ns) for name, at_ns, facts in self.events],
             kind=self.kind,
-            status=Status(StatusCode.UNSET) if self.error is None else Status(StatusCode.ERROR, self.error),
+            status=Status(StatusCode.UNSET) if error is None else Status(StatusCode.ERROR, error),
             start_time=self.start_ns,
             end_time=self.end_ns,
             instrumentation_scope=_SCOPE,
@@ -144,7 +145,7 @@ def _as_json(value: Any) -> str:
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what attributes may hold; of very many the first ones."""
-    return {name: _plain(value) for name, value in islice(tuple(values.items()), MOST_ATTRIBUTES)}
+    return {_plain(name): _plain(value) for name, value in islice(tuple(values.items()), MOST_ATTRIBUTES)}
 
 
 def _plain(value: Any) -> Any:
