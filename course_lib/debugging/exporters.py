@@ -43,6 +43,7 @@ _AT_EXIT_S, _LOCAL_AT_EXIT_S = 2.0, 10.0
 _READ_S = 0.1
 """A batch of large prompts takes a minute to redact, so what is read after a while is handed on."""
 _STALLED_S, _LONGEST_END_S = 10.0, 60.0
+_LOCKED_S = 3.0
 _MOST_ANSWERED = 65_536
 _THREAD = "spans to "
 
@@ -257,11 +258,13 @@ class JsonLines(SpanExporter):
         self._resource: Resource | None = None
         self._shown: Any = None
         try:
-            append_lines(self._path, "")
+            append_lines(self._path, "", within_s=_LOCKED_S)
+            if self._path.is_file():  # one that was there may hold what its owner alone is to read
+                self._path.chmod(0o600)
         except OSError as error:
             raise ExporterError(
-                f"spans cannot be written to {self._path}: {error.strerror}; name a file in a folder that "
-                "exists"
+                f"spans cannot be written to {self._path}: {error.strerror}; name a file of your own in a "
+                "folder that exists"
             ) from None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -269,7 +272,9 @@ class JsonLines(SpanExporter):
         if spans and spans[0].resource is not self._resource:  # all of a batch have the same
             self._resource = spans[0].resource
             self._shown = json.loads(self._resource.to_json())
-        append_lines(self._path, "".join(_line(_fields(each, self._shown)) for each in spans))
+        append_lines(
+            self._path, "".join(_line(_fields(each, self._shown)) for each in spans), within_s=_LOCKED_S
+        )
         return SpanExportResult.SUCCESS
 
 

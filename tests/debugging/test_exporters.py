@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -181,6 +182,7 @@ def test_a_file_is_complete_when_the_block_ends_and_for_its_owner_alone(tmp_path
     torn, *lines = path.read_text("utf-8").splitlines()
     assert torn == '{"torn'
     assert len(lines) == 205
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert {json.loads(line)["name"] for line in lines} >= TRIAGE
     with Tracer(file=tmp_path / "new.jsonl") as tracer, tracer.span("one"):
         pass
@@ -215,8 +217,26 @@ def test_a_large_old_file_is_not_read(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path):
-    with pytest.raises(ExporterError, match="name a file in a folder that exists"):
+    with pytest.raises(ExporterError, match="name a file of your own in a folder that exists"):
         Tracer(file=tmp_path / "nowhere" / "run.jsonl")
+
+
+def test_a_file_that_somebody_else_keeps_locked_is_told_and_holds_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporters, "_LOCKED_S", 0.2)
+    path = tmp_path / "run.jsonl"
+    tracer = Tracer(file=path)
+    with path.open() as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        with pytest.raises(ExporterError, match="somebody else has locked it"):
+            Tracer(file=path)
+        with tracer, tracer.span("lost"):
+            pass
+        assert tracer.dropped == 1
+        assert "locked" in tracer.last_error
+
+    make_spans(tracer, 1)
+    assert tracer.flush(5)
+    assert len(path.read_text("utf-8").splitlines()) == 1
 
 
 def test_a_file_that_is_lost_on_the_way_costs_spans_and_nothing_else(tmp_path):
