@@ -12,7 +12,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -158,13 +158,19 @@ class Tracer(CallListener):
         call.data = span if span.place.is_sampled else span.place
         span.attributes |= {"dspy.kind": BLOCK, **facts}
         span.redact = self._redact
+        opened = self.opened(call)
+        opened.__enter__()
         try:
-            with self.opened(call):
-                yield span
+            yield span
+        except GeneratorExit:  # who read what this stands in has enough
+            raise
         except BaseException as error:
             self._fail(span, error)
             raise
         finally:
+            # A generator thrown away while suspended ends in another context: nothing to put back there.
+            with suppress(ValueError):
+                opened.__exit__(None, None, None)
             self._close(call, span)
 
     def inject(self, carrier: Carrier) -> Carrier:

@@ -7,6 +7,7 @@ import contextvars
 import gc
 import io
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +27,11 @@ from course_lib.caching import TieredCache
 from course_lib.concurrency import resilient, stream
 from course_lib.debugging import DistributedTracer, Tracer, Tracing, observed, tree
 from course_lib.debugging import spans as spans_module
+from course_lib.debugging.steps import spans_of, steps_of
 from course_lib.errors import CourseError
 from course_lib.measure import PerformanceMonitor
 from course_lib.resilience import CircuitBreaker, retry
-from tests.concurrency.waiting import until_ledger
+from tests.concurrency.waiting import until, until_ledger
 from tests.debugging.traces import TRIAGE, events, everything, named, roots, shape, traces
 
 TICKETS = [ticket.text for ticket in desk.tickets("train")]
@@ -630,3 +632,44 @@ def test_a_value_that_holds_itself_many_times_takes_no_time():
         Takes()(what=what)
 
     assert "dspy.inputs" in tracer.spans[0].attributes
+
+
+@pytest.mark.anyio
+async def test_a_span_in_a_generator_that_is_left_early_is_no_error():
+    failed = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+
+    async def numbers():
+        with tracer.span("numbers"):
+            for number in range(3):
+                yield number
+
+    async def read_one():
+        async for _ in numbers():
+            break
+
+    with Tracer() as tracer:
+        await asyncio.create_task(read_one())
+        gc.collect()
+        await until(lambda: tracer.spans)
+        gc.collect()
+
+    assert failed == []
+    assert tracer.spans[0].status.is_unset
+    assert dspy.settings.callbacks == []
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_calendar_that_is_set_meanwhile_moves_no_span_against_another(monkeypatch, hours):
+    now, hour_ns = time.time_ns, 3_600 * 10**9
+
+    with Tracer() as tracer, tracer.span("outer") as outer:
+        monkeypatch.setattr(time, "time_ns", lambda: now() + hours * hour_ns)
+        with tracer.span("inner"):
+            outer.add_event("event", {})
+
+    inner, outer = tracer.spans
+    assert outer.start_time <= inner.start_time <= outer.events[0].timestamp <= inner.end_time
+    assert inner.end_time <= outer.end_time < outer.start_time + hour_ns
+    steps = steps_of(spans_of(tracer.spans))
+    assert sum(step.self_s for step in steps.values()) <= 1e-6 + (outer.end_time - outer.start_time) / 1e9
