@@ -6,9 +6,12 @@ lock_folder() for who reads files before writing them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,25 +19,50 @@ from typing import BinaryIO
 
 from course_lib.errors import CourseError
 
+_LOOK_AGAIN_S = 0.01
+
 
 class FileError(CourseError):
     """A file could not be written; what was there before is untouched."""
 
 
 @contextmanager
-def appending(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Open a file to read and to append, and let nobody who locks it replace it until the block ends."""
+def appending(path: Path, *, mode: int = 0o644, within_s: float = math.inf) -> Iterator[BinaryIO]:
+    """Open a file to read and to append, and let nobody who locks it replace it until the block ends.
+
+    Raises:
+        TimeoutError: somebody else has locked it for longer than `within_s`.
+    """
+    end_s = time.monotonic() + within_s
     while True:
         with open(path, "ab+", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file, end_s)
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 yield file
                 return
 
 
-def append_lines(path: Path, lines: str) -> None:
-    """Append whole lines to a file that its owner alone reads, also after a line that is torn."""
-    with appending(path, mode=0o600) as file:
+def _lock(file: BinaryIO, end_s: float) -> None:
+    if end_s == math.inf:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end_s:
+                raise TimeoutError(errno.ETIMEDOUT, "somebody else has locked it") from None
+            time.sleep(_LOOK_AGAIN_S)
+
+
+def append_lines(path: Path, lines: str, *, within_s: float = math.inf) -> None:
+    """Append whole lines to a file that its owner alone reads, also after a line that is torn.
+
+    Raises:
+        TimeoutError: somebody else has locked it for longer than `within_s`.
+    """
+    with appending(path, mode=0o600, within_s=within_s) as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read() != b"\n":  # a full disk, or a process that was killed, left half a line

@@ -7,12 +7,14 @@ Source: the GenAI semantic conventions (`gen_ai.*`, in development); what is DSP
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
 
 import dspy
 from dspy.clients.lm15_boundary import history_messages
+from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from course_lib.debugging.spans import Span
@@ -27,6 +29,7 @@ _SETTINGS = {"temperature": "temperature", "max_tokens": "max_tokens", "n": "cho
 LONGEST_CONTENT = 2 * LOOKED_AT
 """So many characters of what one call was given, or returned, are kept for a span with content."""
 _MOST_ITEMS = 500
+_MOST_VALUES = 20_000  # each is a sign of JSON at least: more than an attribute takes
 _LAST = 64  # entries of a model's history among which a call's own is looked for
 
 
@@ -142,7 +145,8 @@ def content_in(call: Call, inputs: Mapping[str, Any]) -> Attributes:
         request = inputs.get("request") or inputs.get("prompt")
         if isinstance(request, dspy.lm15.Request):
             messages = history_messages(request)
-        return {"gen_ai.input.messages": _kept([_message(each) for each in messages])}
+        is_read_once = isinstance(messages, Iterator)
+        return {"gen_ai.input.messages": _kept(messages if is_read_once else [*map(_message, messages)])}
     if call.kind == TOOL:
         return {"gen_ai.tool.call.arguments": _kept(inputs.get("kwargs", inputs))}
     if call.kind == MODULE:
@@ -176,10 +180,38 @@ def _message(message: Any) -> Any:
 def _kept(value: Any) -> Any:
     """Return a value as JSON has it, a copy: it may change later; of very long ones the beginning."""
     try:
-        plain = to_jsonable_python(value, fallback=_fields, inf_nan_mode="constants", by_alias=False)
+        still = _Still().of(value)
+        plain = to_jsonable_python(still, fallback=_fields, inf_nan_mode="constants", by_alias=False)
         return _trimmed(plain, [LONGEST_CONTENT])
     except Exception as error:  # border: how a value becomes a text is its class's
         return f"(a {type(value).__name__} that cannot be shown: {type(error).__name__})"
+
+
+class _Still:
+    """Names iterators in the place of what they would yield: to read one would take it from the program."""
+
+    def __init__(self) -> None:
+        self._left, self._named = _MOST_VALUES, 0
+
+    def of(self, value: Any) -> Any:
+        """Return a value without iterators, wherever they stand in it; of long ones the beginning."""
+        if value is None or isinstance(value, str | int | float):
+            return value
+        self._left -= 1
+        if isinstance(value, Iterator) or self._left < 0:
+            self._named += 1
+            return "[cut]" if self._left < 0 else f"(a {type(value).__name__})"
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.of(each) for each in islice(value, _MOST_ITEMS)]
+        if isinstance(value, dict | dspy.Example):  # a Prediction is one
+            return {name: self.of(each) for name, each in islice([*value.items()], _MOST_ITEMS)}
+        named = self._named
+        if isinstance(value, BaseModel):
+            held = {**vars(value), **(value.__pydantic_extra__ or {})}
+            inside = {name: self.of(each) for name, each in held.items()}
+        elif is_dataclass(value) and not isinstance(value, type):
+            inside = {each.name: self.of(getattr(value, each.name, None)) for each in fields(value)}
+        return value if named == self._named else inside  # else as its class has it
 
 
 def _trimmed(value: Any, left: list[int]) -> Any:

@@ -16,7 +16,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,11 @@ MOST_QUEUED = 4_096
 """So many spans wait for one exporter at most; a span without content takes about 3 kB."""
 _BATCH, _EVERY_S, _IDLE_S = 256, 0.5, 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
-_AT_EXIT_S = 2.0
+_AT_EXIT_S, _LOCAL_AT_EXIT_S = 2.0, 10.0
+_READ_S = 0.1
+"""A batch of large prompts takes a minute to redact, so what is read after a while is handed on."""
+_STALLED_S, _LONGEST_END_S = 10.0, 60.0
+_LOCKED_S = 3.0
 _MOST_ANSWERED = 65_536
 _THREAD = "spans to "
 
@@ -63,8 +67,18 @@ class Batches:
     and so on: in between it costs nothing. A forked child begins with an empty queue.
     """
 
-    def __init__(self, exporter: SpanExporter, name: str, resource: Resource) -> None:
-        self.name, self._exporter, self._resource = name, exporter, resource
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        name: str,
+        resource: Resource,
+        *,
+        is_local: bool = False,
+        read: Callable[[Span], Any] | None = None,
+    ) -> None:
+        """Take the exporter, whether a block's end waits for it, and what is made of a span for it."""
+        self.name, self.is_local, self._exporter = name, is_local, exporter
+        self._read = read or (lambda span: span.readable(resource))
         self.exported = self.dropped = 0
         self.last_error = ""
         """Why spans were dropped last; empty when the last batch was taken."""
@@ -76,7 +90,7 @@ class Batches:
     def _begin_anew(self) -> None:
         self._queue: deque[Span] = deque()
         self._thread: threading.Thread | None = None
-        self._is_busy = self._is_hurried = self._is_closed = False
+        self._is_busy = self._is_hurried = self._is_closed = self._is_behind = False
         self._wait_s = 0.0
 
     def put(self, span: Span) -> None:
@@ -101,51 +115,109 @@ class Batches:
             self._is_hurried = False
             return is_done
 
+    def finish(self) -> bool:
+        """Wait until all that ended was handed over, while that goes on; False if it takes too long."""
+        end_s, was, now = time.monotonic() + _LONGEST_END_S, -1, 0
+        while was != now and time.monotonic() < end_s:
+            was = self.exported + self.dropped
+            if self.flush(_STALLED_S):
+                return True
+            now = self.exported + self.dropped
+        _log.warning("%d spans for %s still wait where the block ends", len(self._queue), self.name)
+        return False
+
+    def hand_over(self, within_s: float) -> None:
+        """Hand over what waits; what is left then is dropped, and told."""
+        self.flush(within_s)
+        with self._lock:
+            lost = len(self._queue)
+            self.dropped += lost
+            self._queue.clear()
+        if lost:
+            _log.warning("%d spans for %s are dropped: there was no time for them", lost, self.name)
+
     def close(self) -> None:
         """Hand over what waits, for a moment, and take nothing more."""
-        self.flush(_AT_EXIT_S)
+        self.hand_over(_LOCAL_AT_EXIT_S if self.is_local else _AT_EXIT_S)
         with self._lock:
             self._is_closed = True
-            self.dropped += len(self._queue)
-            self._queue.clear()
         self._exporter.shutdown()
 
     def _run(self) -> None:
-        while batch := self._next():
-            self._export(batch)
+        while self._is_next():
+            if batch := self._taken():
+                self._export(batch)
 
-    def _next(self) -> list[Span]:
-        """Wait for the next batch; none after a while without spans, and then the thread ends."""
+    def _is_next(self) -> bool:
+        """Wait until a batch is due; False after a while without spans, and then the thread ends."""
         with self._lock:
             self._is_busy = False
             self._lock.notify_all()
             if not self._lock.wait_for(lambda: self._queue, _IDLE_S):
                 self._thread = None
-                return []
+                return False
             self._lock.wait_for(self._is_due, self._wait_s or _EVERY_S)
-            self._is_busy = True
-            return [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))] or self._closed()
+            self._is_busy = bool(self._queue)
+            if not self._is_busy:  # hand_over() has emptied the queue meanwhile
+                self._thread = None
+            return self._is_busy
 
     def _is_due(self) -> bool:
-        return self._is_hurried or (not self._wait_s and len(self._queue) >= _BATCH)
+        return self._is_hurried or (not self._wait_s and (self._is_behind or len(self._queue) >= _BATCH))
 
-    def _closed(self) -> list[Span]:
-        """Leave the thread: close() has emptied the queue meanwhile."""
-        self._is_busy, self._thread = False, None
-        return []
+    def _taken(self) -> list[Any]:
+        """Take spans out of the queue and read them, until that is a batch or has taken a while."""
+        batch, end_s = list[Any](), time.monotonic() + _READ_S
+        while len(batch) < _BATCH:
+            self._is_behind = time.monotonic() > end_s
+            with self._lock:
+                if self._is_behind or not self._queue:
+                    break
+                span = self._queue.popleft()
+            try:
+                batch.append(self._read(span))
+            except Exception as error:  # border: attributes are anybody's
+                self._count(0, 1, f"{type(error).__name__}: {error}")
+        return batch
 
-    def _export(self, batch: Sequence[Span]) -> None:
-        problem = "it did not take them"
+    def _export(self, batch: Sequence[Any]) -> None:
+        """Hand over a batch; if something in it cannot be sent, one span after the other."""
+        taken, problem = 0, ""
         try:
-            readable = [span.readable(self._resource) for span in batch]
-            if self._exporter.export(readable) is SpanExportResult.SUCCESS:
-                problem = ""
-        except Exception as error:  # border: an exporter is somebody else's
+            problem = self._handed(batch)
+            taken = 0 if problem else len(batch)
+        except (ValueError, TypeError, OverflowError) as error:
             problem = f"{type(error).__name__}: {error}"
+            for each in batch if len(batch) > 1 and not isinstance(error, OSError) else ():
+                try:
+                    if problem := self._handed([each]):
+                        break  # it takes nothing now
+                    taken += 1
+                except (ValueError, TypeError, OverflowError):
+                    continue
+            problem = problem or (f"{type(error).__name__}: {error}" if taken < len(batch) else "")
+        self._count(taken, len(batch) - taken, problem)
+
+    def _handed(self, batch: Sequence[Any]) -> str:
+        """Hand over a batch; return what is wrong if it was not taken.
+
+        Raises:
+            ValueError, TypeError, OverflowError: something in it cannot be written in the exporter's form.
+        """
+        try:
+            is_taken = self._exporter.export(batch) is SpanExportResult.SUCCESS
+        except (ValueError, TypeError, OverflowError):
+            raise
+        except Exception as error:  # border: an exporter is somebody else's
+            return f"{type(error).__name__}: {error}"
+        return "" if is_taken else "it did not take them"
+
+    def _count(self, taken: int, dropped: int, problem: str) -> None:
         with self._lock:
-            self.exported += 0 if problem else len(batch)
-            self.dropped += len(batch) if problem else 0
-            self._wait_s = min(max(_FIRST_WAIT_S, 2 * self._wait_s), _LONGEST_WAIT_S) if problem else 0.0
+            self.exported += taken
+            self.dropped += dropped
+            is_down = problem and not taken
+            self._wait_s = min(max(_FIRST_WAIT_S, 2 * self._wait_s), _LONGEST_WAIT_S) if is_down else 0.0
             is_news, self.last_error = bool(problem) and not self.last_error, problem
         if is_news:
             _log.warning("spans for %s are dropped: %s", self.name, problem)
@@ -155,10 +227,11 @@ _open: WeakSet[Batches] = WeakSet()
 
 
 def _flush_all() -> None:
-    """Hand over what waits when the process ends; within two seconds, whatever is down."""
-    end_s = time.monotonic() + _AT_EXIT_S
-    for batches in tuple(_open):
-        batches.flush(max(0.0, end_s - time.monotonic()))
+    """Hand over what waits when the process ends; within two seconds, or ten for files, whatever is down."""
+    begun_s = time.monotonic()
+    for batches in sorted(_open, key=lambda each: each.is_local):
+        end_s = begun_s + (_LOCAL_AT_EXIT_S if batches.is_local else _AT_EXIT_S)
+        batches.hand_over(max(0.0, end_s - time.monotonic()))
 
 
 def _flush_in_worker(_: object = None) -> None:
@@ -185,11 +258,13 @@ class JsonLines(SpanExporter):
         self._resource: Resource | None = None
         self._shown: Any = None
         try:
-            append_lines(self._path, "")
+            append_lines(self._path, "", within_s=_LOCKED_S)
+            if self._path.is_file():  # one that was there may hold what its owner alone is to read
+                self._path.chmod(0o600)
         except OSError as error:
             raise ExporterError(
-                f"spans cannot be written to {self._path}: {error.strerror}; name a file in a folder that "
-                "exists"
+                f"spans cannot be written to {self._path}: {error.strerror}; name a file of your own in a "
+                "folder that exists"
             ) from None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -197,7 +272,9 @@ class JsonLines(SpanExporter):
         if spans and spans[0].resource is not self._resource:  # all of a batch have the same
             self._resource = spans[0].resource
             self._shown = json.loads(self._resource.to_json())
-        append_lines(self._path, "".join(_line(_fields(each, self._shown)) for each in spans))
+        append_lines(
+            self._path, "".join(_line(_fields(each, self._shown)) for each in spans), within_s=_LOCKED_S
+        )
         return SpanExportResult.SUCCESS
 
 

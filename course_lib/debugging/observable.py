@@ -20,6 +20,7 @@ from typing import Any
 import dspy
 from cachetools import TTLCache
 from dspy.clients import execution
+from dspy.clients.call_result import CallResult, usage_dict
 from dspy.clients.lm15_boundary import history_messages
 from dspy.lm15 import Request, Response
 
@@ -27,7 +28,7 @@ from course_lib.debugging.attributes import cost_usd
 from course_lib.debugging.metrics import MetricsCollector
 from course_lib.debugging.steps import texts_in
 from course_lib.errors import CourseError
-from course_lib.measure.calls import LM, Call, CallListener
+from course_lib.measure.calls import CallListener
 from course_lib.measure.engines import Engine
 from course_lib.measure.usage import Usage, usage_of
 from course_lib.notes import note
@@ -47,8 +48,9 @@ class BudgetExceeded(dspy.LMError, CourseError):  # noqa: N818  (says what happe
 class Budget:
     """What may be spent; looked at before each attempt at a model, so that calls under way may exceed it.
 
-    Of a call that is cancelled nobody reports the tokens: those sent are estimated, and the pieces that came
-    are counted. Threads that a program starts by itself are not watched: DSPy's settings do not reach them.
+    Of a call that is cancelled nobody reports the tokens, and some servers report none, or less than none:
+    those sent and written are then estimated, from their characters and from the pieces that came. Threads
+    that a program starts by itself are not watched: DSPy's settings do not reach them.
     """
 
     _: KW_ONLY
@@ -92,22 +94,10 @@ class _Spent:
             self._used["attempts"] += 1
 
     def add(self, usage: Usage) -> None:
-        """Count what a call has used."""
+        """Count what an attempt has used."""
         with self._lock:
             self._used["tokens"] += usage.tokens
             self._used["cost_usd"] += cost_usd(usage)
-
-
-class _Counting(CallListener):
-    """Adds what each model's call used to all budgets of its place."""
-
-    def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:  # noqa: ARG002
-        if call.kind == LM and call.heard and call.heard.usage:
-            for spent in dspy.settings.get(_SPENT) or ():
-                spent.add(call.heard.usage)
-
-
-_counting = _Counting()  # one for all, so that nested modules count a call once
 
 
 class ObservableModule(dspy.Module):
@@ -139,7 +129,7 @@ class ObservableModule(dspy.Module):
             raise ValueError(f"a period of {period_s!r} s never holds; give seconds above 0")
         super().__init__()
         self.program, self.metrics = program, metrics or MetricsCollector()
-        self._listeners = (self.metrics, *listeners, _counting)
+        self._listeners = (self.metrics, *listeners)
         self._per_request, self._per_tenant, self._tenant = per_request, per_tenant, tenant
         self._tenants: TTLCache[str | None, _Spent] = TTLCache(_MOST_TENANTS, period_s)
         self._lock = threading.Lock()
@@ -202,64 +192,100 @@ def observed(lm: dspy.LM) -> dspy.LM:
     return seen
 
 
+class _Came:
+    """What came of one attempt."""
+
+    def __init__(self) -> None:
+        self.reported: Mapping[str, Any] = {}
+        self.pieces = self.chars = 0
+
+    def take(self, answer: Any, provider: str | None = None) -> None:
+        """Take an answer, whole or in part; or an event of a stream."""
+        if isinstance(answer, CallResult):
+            self.reported, self.chars = answer.usage, sum(map(len, texts_in(answer.outputs)))
+        elif getattr(answer, "type", "") == "delta":
+            self.pieces += 1
+        elif getattr(answer, "usage", None):
+            self.reported = usage_dict(answer, provider)
+            self.chars = len(answer.text or "") if isinstance(answer, Response) else 0
+
+    def used(self, model: str, asked: Request | Mapping[str, Any]) -> Usage:
+        """Return what the attempt used, as the server says, or else by a guess."""
+        try:
+            usage = usage_of([(model, self.reported)])
+            if usage.tokens > 0 and min(usage.prompt_tokens, usage.completion_tokens) >= 0:  # NaN is not
+                return usage
+        except (TypeError, ValueError, AttributeError):  # border: a server reports what it likes
+            pass
+        messages = history_messages(asked) if isinstance(asked, Request) else asked.get("messages")
+        sent = sum(map(len, texts_in(messages))) // _TOKEN_CHARS
+        written = self.pieces + self.chars // _TOKEN_CHARS
+        return usage_of([(model, {"prompt_tokens": max(1, sent), "completion_tokens": written})])
+
+
 class _Attempts:
     """Stands for the engine that DSPy took: asks the budgets before each attempt, and notes a failed one."""
 
-    def __init__(self, backend: Any, model: str) -> None:
-        self._backend, self._model = backend, model
+    def __init__(self, backend: Any, model: str, provider: str | None) -> None:
+        self._backend, self._model, self._provider = backend, model, provider
 
     @contextmanager
-    def _attempt(self, asked: Request | Mapping[str, Any]) -> Iterator[list[str]]:
-        """Make an attempt; what is yielded takes the type of each event that came."""
-        budgets, came = dspy.settings.get(_SPENT) or (), list[str]()
+    def _attempt(self, asked: Request | Mapping[str, Any]) -> Iterator[_Came]:
+        """Make an attempt, and count what it used: also where the program listens to nothing."""
+        budgets, came = dspy.settings.get(_SPENT) or (), _Came()
         for spent in budgets:
             spent.begin_attempt()
+        is_paid = True
         try:
             yield came
-        except BaseException as error:
-            if isinstance(error, Exception):
-                note("attempt.failed", error=type(error).__name__)
-            elif "end" not in came:  # cancelled before its usage was reported
-                for spent in budgets:
-                    spent.add(self._until_cancelled(asked, came))
+        except Exception as error:
+            note("attempt.failed", error=type(error).__name__)
+            came.take(getattr(error, "partial", None), self._provider)
+            is_paid = bool(came.pieces or came.reported)
             raise
-
-    def _until_cancelled(self, asked: Request | Mapping[str, Any], came: list[str]) -> Usage:
-        messages = history_messages(asked) if isinstance(asked, Request) else asked.get("messages")
-        sent = sum(map(len, texts_in(messages))) // _TOKEN_CHARS
-        return usage_of([(self._model, {"prompt_tokens": sent, "completion_tokens": came.count("delta")})])
+        finally:
+            for spent in budgets if is_paid else ():
+                spent.add(came.used(self._model, asked))
 
 
 class _SyncAttempts(_Attempts):
     def complete(self, request: Request) -> Response:
-        with self._attempt(request):
-            return self._backend.complete(request)
+        with self._attempt(request) as came:
+            response = self._backend.complete(request)
+            came.take(response, self._provider)
+            return response
 
     def complete_legacy(self, lm: Any, request: Mapping[str, Any], **given: Any) -> Any:
-        with self._attempt(request):
-            return self._backend.complete_legacy(lm, request, **given)
+        with self._attempt(request) as came:
+            result = self._backend.complete_legacy(lm, request, **given)
+            came.take(result)
+            return result
 
     def stream(self, request: Request) -> Iterator[Any]:
         with self._attempt(request) as came, closing(self._backend.stream(request)) as events:
             for event in events:
-                came.append(event.type)
+                came.take(event, self._provider)
                 yield event
 
 
 class _AsyncAttempts(_Attempts):
     async def complete(self, request: Request) -> Response:
-        with self._attempt(request):
-            return await self._backend.complete(request)
+        with self._attempt(request) as came:
+            response = await self._backend.complete(request)
+            came.take(response, self._provider)
+            return response
 
     async def complete_legacy(self, lm: Any, request: Mapping[str, Any], **given: Any) -> Any:
-        with self._attempt(request):
-            return await self._backend.complete_legacy(lm, request, **given)
+        with self._attempt(request) as came:
+            result = await self._backend.complete_legacy(lm, request, **given)
+            came.take(result)
+            return result
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
         with self._attempt(request) as came:
             async with aclosing(self._backend.stream(request)) as events:
                 async for event in events:
-                    came.append(event.type)
+                    came.take(event, self._provider)
                     yield event
 
 
@@ -278,7 +304,7 @@ def _engine(lm: Any, call: Any, asynchronous: bool) -> tuple[Any, Any, Any]:
     else:
         is_seen = not isinstance(backend, Engine)
     if is_seen:
-        backend = (_AsyncAttempts if asynchronous else _SyncAttempts)(backend, lm.model)
+        backend = (_AsyncAttempts if asynchronous else _SyncAttempts)(backend, lm.model, provider)
     return backend, request, provider
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ from course_lib.lm.recordings import (
     load,
 )
 
+_MOST_MATCHED = 200
+
 
 class Recording(Sequence[Recorded]):
     """The requests of a run and their answers, in the order in which they came; an edit makes a new one."""
@@ -46,16 +49,21 @@ class Recording(Sequence[Recorded]):
         """Read a recording from its file.
 
         Raises:
-            RecordingError: as lm.recordings.load says.
+            RecordingError: as lm.recordings.load says; or it is no ordinary file.
         """
-        return cls(load(Path(path)))
+        return cls(load(_ordinary(path)))
 
     def save(self, path: str | Path) -> None:
-        """Write it to a file, in place of what is there."""
-        writer = Writer(Path(path))
-        for step in self:
-            writer.add_line(step.as_line())
-        writer.close()
+        """Write it to a file that its owner alone may read, in place of what is there, as a whole.
+
+        Raises:
+            RecordingError: it cannot be written; what was there is untouched.
+        """
+        with _in_place_of(_ordinary(path)) as file:
+            writer = Writer(file)
+            for step in self:
+                writer.add_line(step.as_line())
+            writer.close()
 
     @overload
     def __getitem__(self, at: int) -> Recorded: ...
@@ -115,13 +123,70 @@ def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> I
     """Write each request of this process that reaches the endpoint, and its answer, to a new file.
 
     DSPy's cache is put aside in the block, for the whole process. A recording holds what people and models
-    wrote, unless `redact` takes it out; keys are in none.
+    wrote, unless `redact` takes it out; keys are in none. One that is there already is replaced at the end,
+    if the block has asked anything; of a process that is killed the new one stands beside it.
 
     Raises:
-        RecordingError: the file cannot be written, or the endpoint ended meanwhile.
+        RecordingError: the file cannot be written, or the endpoint ended meanwhile, or nothing was asked; a
+            recording that was there is untouched.
     """
-    with _without_cache(), taping.record(Path(path), redact=redact):
-        yield Path(path)
+    path = _ordinary(path)
+    with _without_cache(), _in_place_of(path, is_kept=_has_steps) as file:
+        try:
+            with taping.record(file, redact=redact):
+                yield path
+        except RecordingError as error:
+            raise RecordingError(str(error).replace(str(file), str(path))) from None
+
+
+def _ordinary(path: str | Path) -> Path:
+    """Return a path; of a pipe or a device nobody knows when it ends.
+
+    Raises:
+        RecordingError: it is one, or a folder.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise RecordingError(f"{path} is no ordinary file; name one")
+    return path
+
+
+@contextmanager
+def _in_place_of(path: Path, is_kept: Callable[[Path], bool] = Path.exists) -> Iterator[Path]:
+    """Yield the file to write: where there is one already another beside it, which takes its place then.
+
+    Raises:
+        RecordingError: no file can be written there.
+    """
+    file = path
+    if path.exists():
+        path = path.resolve()
+        try:
+            handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        except OSError as error:
+            raise RecordingError(f"{path} cannot be replaced ({error.strerror}); name another file") from None
+        os.close(handle)
+        file = Path(beside)
+    is_whole = True
+    try:
+        yield file
+    except RecordingError:
+        is_whole = file == path
+        raise
+    finally:
+        if is_whole and is_kept(file):
+            file.replace(path)
+        else:
+            file.unlink(missing_ok=True)
+
+
+def _has_steps(path: Path) -> bool:
+    """Say whether there is a line behind a recording's first one."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        file.readline()
+        return bool(file.readline())
 
 
 @contextmanager
@@ -131,14 +196,24 @@ def replay(
     """Answer this process's requests from a recording, or its file; no model is asked.
 
     DSPy's cache is put aside in the block, for the whole process. Arguments and errors are those of
-    lm.taping.replay: a request that is not recorded fails, and so does the block.
+    lm.taping.replay: a request that is not recorded fails, and so does the block. A process replays one
+    recording at a time, in whatever thread.
+
+    Raises:
+        RecordingError: also where another block is open.
     """
     is_file = isinstance(recording, str | Path)
     steps = Recording.load(recording) if is_file else Recording(recording)  # type: ignore[arg-type]
-    with _without_cache(), taping.replay(steps, pace=pace, asks=asks):
-        yield steps
+    if not _replaying.acquire(blocking=False):
+        raise RecordingError("this process replays another recording already; end that block before this one")
+    try:
+        with _without_cache(), taping.replay(steps, pace=pace, asks=asks):
+            yield steps
+    finally:
+        _replaying.release()
 
 
+_replaying = threading.Lock()  # at the endpoint a key has one recording
 _lock = threading.Lock()
 _put_aside: list[Any] = []  # the cache, once for each block that is open in any thread
 
@@ -210,9 +285,12 @@ class RunDiff:
 def diff(before: Sequence[Recorded], after: Sequence[Recorded]) -> RunDiff:
     """Compare two runs step by step: prompts by line, and answers; times and ids of requests do not count.
 
-    Steps that ask for the same are laid beside one another, and what stands between two of them in order.
+    Steps that ask for the same are laid beside one another, and what stands between two of them in order. Of
+    long runs the first of equal requests is laid beside the first of the other run, the second beside the
+    second: to look for more that are alike takes the cube of their number.
     """
-    keys = [step.key for step in before], [step.key for step in after]
+    is_long = max(len(before), len(after)) > _MOST_MATCHED
+    keys = [_keys(steps, is_numbered=is_long) for steps in (before, after)]
     changes = []
     for _, i, i_end, j, j_end in SequenceMatcher(a=keys[0], b=keys[1], autojunk=False).get_opcodes():
         for at, other in zip_longest(range(i, i_end), range(j, j_end)):
@@ -221,6 +299,16 @@ def diff(before: Sequence[Recorded], after: Sequence[Recorded]) -> RunDiff:
             if change.prompt or change.reply:
                 changes.append(change)
     return RunDiff(tuple(changes), max(len(before), len(after)))
+
+
+def _keys(steps: Sequence[Recorded], *, is_numbered: bool) -> list[tuple[str, int]]:
+    """Return what each step asked, and for which time; else each is like the first of its kind."""
+    asked = Counter[str]()
+    keys = []
+    for step in steps:
+        keys.append((step.key, asked[step.key]))
+        asked[step.key] += is_numbered
+    return keys
 
 
 def _differences(first: Recorded | None, second: Recorded | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -37,6 +37,10 @@ os.register_at_fork(after_in_child=_random.seed)
 os.register_at_fork(after_in_child=_settling._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+def _zero_ns() -> int:
+    return time.time_ns() - time.perf_counter_ns()
+
+
 class Place(NamedTuple):
     """A span's ids: what its children, and other processes, know of it."""
 
@@ -44,15 +48,18 @@ class Place(NamedTuple):
     span_id: int
     is_sampled: bool = True
     """Whether spans of this trace are kept."""
+    zero_ns: int = 0
+    """What the calendar's clock said when the process's own was 0, where the trace began in this process: it
+    times the whole trace, so that a calendar that is set meanwhile moves no span against another."""
 
     @classmethod
     def below(cls, parent: Place | None, sampler: TraceIdRatioBased = ALL) -> Place:
         """Return a new place; without a parent in a trace of its own, kept or not as its id says."""
         span_id = _random.getrandbits(64) or 1
         if parent:
-            return cls(parent.trace_id, span_id, parent.is_sampled)
+            return cls(parent.trace_id, span_id, parent.is_sampled, parent.zero_ns or _zero_ns())
         trace_id = _random.getrandbits(128) or 1
-        return cls(trace_id, span_id, trace_id & sampler.TRACE_ID_LIMIT < sampler.bound)
+        return cls(trace_id, span_id, trace_id & sampler.TRACE_ID_LIMIT < sampler.bound, _zero_ns())
 
     def context(self) -> SpanContext:
         """Return it as OpenTelemetry has it."""
@@ -64,7 +71,7 @@ class Span:
 
     __slots__ = (
         *("name", "parent", "kind", "place", "attributes", "events", "error", "start_ns", "end_ns"),
-        *("content", "words", "redact", "_begun_s"),
+        *("content", "words", "redact"),
     )
 
     def __init__(
@@ -87,7 +94,10 @@ class Span:
         self.redact: Callable[[Any], Any] = redact_value
         """What the error says, and how content is redacted."""
         self.end_ns = 0
-        self.start_ns, self._begun_s = time.time_ns(), time.perf_counter()
+        self.start_ns = self._now_ns()
+
+    def _now_ns(self) -> int:
+        return self.place.zero_ns + time.perf_counter_ns()
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Say something of it; a value of another kind than text, number or a list of these becomes text."""
@@ -97,11 +107,11 @@ class Span:
     def add_event(self, name: str, facts: Mapping[str, Any]) -> None:
         """Say that something happened in it now; of very many events the first ones are kept."""
         if not self.end_ns and len(self.events) < MOST_EVENTS:
-            self.events.append((name, time.time_ns(), facts))
+            self.events.append((name, self._now_ns(), facts))
 
     def end(self) -> None:
-        """End it now; the clock of the process measures how long it took, whatever the calendar does."""
-        self.end_ns = self.start_ns + round((time.perf_counter() - self._begun_s) * 1e9)
+        """End it now."""
+        self.end_ns = self._now_ns()
 
     def settled(self) -> Mapping[str, Any]:
         """Return its attributes, with the content redacted; what it was before is then forgotten."""
@@ -123,15 +133,16 @@ class Span:
     def readable(self, resource: Resource) -> ReadableSpan:
         """Return it as OpenTelemetry's exporters and readers know it."""
         attributes = _checked(self.settled())
+        error = None if self.error is None else _plain(self.error)
         return ReadableSpan(
-            self.name,
+            _plain(self.name),
             self.place.context(),
             self.parent.context() if self.parent else None,
             resource,
             attributes,
-            [Event(name, _checked(facts), at_ns) for name, at_ns, facts in self.events],
+            [Event(_plain(name), _checked(facts), at_ns) for name, at_ns, facts in self.events],
             kind=self.kind,
-            status=Status(StatusCode.UNSET) if self.error is None else Status(StatusCode.ERROR, self.error),
+            status=Status(StatusCode.UNSET) if error is None else Status(StatusCode.ERROR, error),
             start_time=self.start_ns,
             end_time=self.end_ns,
             instrumentation_scope=_SCOPE,
@@ -144,7 +155,7 @@ def _as_json(value: Any) -> str:
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what attributes may hold; of very many the first ones."""
-    return {name: _plain(value) for name, value in islice(tuple(values.items()), MOST_ATTRIBUTES)}
+    return {_plain(name): _plain(value) for name, value in islice(tuple(values.items()), MOST_ATTRIBUTES)}
 
 
 def _plain(value: Any) -> Any:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -80,13 +80,13 @@ class Tracer(CallListener):
         super().__init__()
         self._sampler = TraceIdRatioBased(share)
         to: list[tuple[str, SpanExporter]] = [(type(each).__name__, each) for each in more]
-        to += [(str(file), JsonLines(file))] if file else []
         to += [(exporters.shown(collector), exporters.collector(collector, headers))] if collector else []
         self.resource = Resource({"service.name": service, "telemetry.sdk.language": "python"})
         self._memory: deque[Span] = deque(maxlen=kept)
         self._batches = [Batches(each, name, self.resource) for name, each in to]
+        if file:
+            self._batches.append(Batches(JsonLines(file), str(file), self.resource, is_local=True))
         self._content, self._redact = content, redact
-        self._file = str(file)
 
     # -- what was seen -------------------------------------------------------------------------------
 
@@ -112,19 +112,25 @@ class Tracer(CallListener):
 
     def flush(self, within_s: float = 2.0, *, file_alone: bool = False) -> bool:
         """Wait until every exporter, or the file alone, has what has ended; False if one takes longer."""
-        to = [each for each in self._batches if not file_alone or each.name == self._file]
+        to = [each for each in self._batches if each.is_local or not file_alone]
         are_done = [each.flush(within_s) for each in to]
         return all(are_done)
 
     def close(self) -> None:
-        """Hand over what waits, for two seconds at most, and end the exporters."""
+        """Hand over what waits, for two seconds at most (a file: ten), and end the exporters."""
         for each in self._batches:
             each.close()
 
     def __exit__(self, *error: object) -> None:
-        """Stop listening; a file is complete then, and a collector is not waited for."""
+        """Stop listening; a file is complete then, and a collector is not waited for.
+
+        A file that takes nothing for ten seconds is waited for no longer, nor is one for which the redaction
+        of what waits takes more than a minute; a warning tells so, and `dropped` counts what is lost.
+        """
         super().__exit__(*error)
-        self.flush(file_alone=True)
+        for each in self._batches:
+            if each.is_local:
+                each.finish()
 
     # -- spans of one's own, and from elsewhere ------------------------------------------------------
 
@@ -152,13 +158,19 @@ class Tracer(CallListener):
         call.data = span if span.place.is_sampled else span.place
         span.attributes |= {"dspy.kind": BLOCK, **facts}
         span.redact = self._redact
+        opened = self.opened(call)
+        opened.__enter__()
         try:
-            with self.opened(call):
-                yield span
+            yield span
+        except GeneratorExit:  # who read what this stands in has enough
+            raise
         except BaseException as error:
             self._fail(span, error)
             raise
         finally:
+            # A generator thrown away while suspended ends in another context: nothing to put back there.
+            with suppress(ValueError):
+                opened.__exit__(None, None, None)
             self._close(call, span)
 
     def inject(self, carrier: Carrier) -> Carrier:
@@ -262,22 +274,51 @@ _to_log = logging.getLogger("course_lib.trace").info
 
 
 class TraceLogger(Tracer):
-    """Writes one line of JSON for each span that ends, to a logger or any function: `TraceLogger(print)`."""
+    """Writes one line of JSON for each span that ends, to a logger or any function: `TraceLogger(print)`.
+
+    Lines with content are redacted and written by a thread of its own, since redaction takes long: half a
+    second later, and all of them before the block ends.
+    """
 
     def __init__(self, write: Callable[[str], object] = _to_log, **options: Any) -> None:
         """Take what writes a line; `options` are the Tracer's."""
         super().__init__(**options)
-        self._write = write
-        self.lines_lost = 0
+        self._write, self._lost = write, 0
+        self._lines = Batches(
+            _Lines(self._tell), "the log", self.resource, is_local=True, read=attributes.line_of
+        )
+        self._batches += [self._lines] if self._content else []
+
+    @property
+    def lines_lost(self) -> int:
         """Lines that could not be written."""
+        return self._lost + self._lines.dropped
 
     def finished(self, span: Span) -> None:
         """Write a span's line."""
         super().finished(span)
+        if not self._content:
+            self._tell(attributes.line_of(span))
+
+    def _tell(self, line: Mapping[str, Any]) -> None:
+        """Write a line."""
         try:
-            self._write(json.dumps(attributes.line_of(span), ensure_ascii=False, default=str))
+            text = json.dumps(line, ensure_ascii=False, default=str)
+            self._write(text.encode(errors="replace").decode())
         except Exception:  # border: a log that is full, or somebody else's function
-            self.lines_lost += 1
+            self._lost += 1
+
+
+class _Lines(SpanExporter):
+    """Writes lines in the thread of a TraceLogger."""
+
+    def __init__(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        self._tell = tell
+
+    def export(self, lines: Sequence[Any]) -> SpanExportResult:
+        for each in lines:
+            self._tell(each)
+        return SpanExportResult.SUCCESS
 
 
 class DistributedTracer(Tracer):

@@ -18,7 +18,7 @@ import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 from stdnum import iban, luhn
 
-from course_lib.redaction import forms
+from course_lib.redaction import fields, forms
 from course_lib.redaction.forms import Spans, compiled, found_by, words
 from course_lib.redaction.secrets import SECRETS
 
@@ -245,6 +245,7 @@ def find(text: str) -> list[Found]:
         for start, end in detect(shown)
         if end > start
     ]
+    found += [Found(places[start][0], places[end - 1][1], kind) for start, end, kind in fields.named(shown)]
     if shown != text:  # secrets.py knows codes, too, and a secret may have a + or a % in it
         found += [Found(*span, "secret") for span in _secrets(text)]
     joined: list[Found] = []

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from course_lib.redaction.forms import words
+from course_lib.redaction.fields import OF_A_TOOL, TYPES, kind_of
 from course_lib.redaction.personal import Found, find, labelled
 
 LONGEST = 16_000
@@ -21,29 +21,6 @@ LOOKED_AT = LONGEST + _HELD
 """So many characters of a text matter: the last of them tell what those before are a part of."""
 _DEEPEST = 20
 _CUT = "… [cut]"
-
-_FIELDS = {
-    "secret": r"(?:api|access|secret|private|auth|account|signing|encryption|master)_?keys?|token|secrets?"
-    r"|otp|pass(?:word|wd|phrase|code)?s?|pwd|pin|cookies?|credentials?|authorization|(?<!_)key",
-    "name": r"(?:first|last|full|given|family|middle|maiden|customer|user|contact|holder)_?names?|surname"
-    r"|recipient|signed_by|(?<!_)names?",
-    "email": r"e_?mails?(?:_?address(?:es)?)?",
-    "phone": r"(?:tele|mobile_?)?phones?(?:_?numbers?)?|mobile|tel|fax",
-    "ip": r"(?:ip|mac)s?(?:_?address(?:es)?)?",
-    "address": r"address(?:es)?(?:_?line)?|street|post_?code|zip(?:_?code)?|ship_to",
-    "date_of_birth": r"birth_?(?:date|day)?|date_of_birth|dob",
-    "card": r"(?:card|pan)(?:_?number)?|cvv|cvc",
-    "iban": r"ibans?|bank_?account|account_?number",
-    "national_id": r"ssn|national_?id|passport(?:_?number)?|tax_?id|nino|bsn",
-}
-_KIND_OF_FIELD = re.compile(
-    rf"(?i)(?:\w+?_)?(?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, pattern in _FIELDS.items())})_?\d{{0,2}}"
-)
-"""The last words of a field's name tell what it holds: `db_password`, `billing_address_2`."""
-_OF_A_TOOL = words("args arguments parameters function input input_schema tool_call_id")
-"""A `name` beside these is that of a tool."""
-_TYPES = words("string object number integer array boolean null")
-"""What has one of these as its `type` is no value but a JSON schema of one."""
 
 
 def redact(text: str) -> str:
@@ -82,13 +59,11 @@ def redact_value(value: Any, *, _depth: int = 0) -> Any:
 
 def _label(key: str, value: Any, beside: Mapping[Any, Any]) -> str:
     """Return the label for a value that its field's name gives away; empty if it does not."""
-    spelled = re.sub(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[- .]", "_", key)
-    match = _KIND_OF_FIELD.fullmatch(spelled)
-    is_schema = isinstance(value, Mapping) and (str(value.get("type")) in _TYPES or "$ref" in value)
-    is_of_tool = key == "name" and not _OF_A_TOOL.isdisjoint(beside)
-    if match is None or is_schema or is_of_tool or isinstance(value, bool) or value in ("", None, [], {}):
+    is_schema = isinstance(value, Mapping) and (str(value.get("type")) in TYPES or "$ref" in value)
+    is_of_tool = key == "name" and not OF_A_TOOL.isdisjoint(beside)
+    if is_schema or is_of_tool or isinstance(value, bool) or value in ("", None, [], {}):
         return ""
-    return f"[{(match.lastgroup or '').replace('_', ' ')}]"
+    return f"[{kind}]" if (kind := kind_of(key)) else ""
 
 
 class StreamRedactor:

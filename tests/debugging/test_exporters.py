@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -13,11 +14,13 @@ import threading
 import time
 import tracemalloc
 
+import dspy
 import pytest
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from course_lib import desk
-from course_lib.debugging import DistributedTracer, Tracer
+from course_lib.debugging import DistributedTracer, Tracer, exporters
 from course_lib.debugging.exporters import MOST_QUEUED, ExporterError, JsonLines
 from course_lib.debugging.spans import Span
 from tests.debugging.collector import collecting
@@ -179,6 +182,7 @@ def test_a_file_is_complete_when_the_block_ends_and_for_its_owner_alone(tmp_path
     torn, *lines = path.read_text("utf-8").splitlines()
     assert torn == '{"torn'
     assert len(lines) == 205
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert {json.loads(line)["name"] for line in lines} >= TRIAGE
     with Tracer(file=tmp_path / "new.jsonl") as tracer, tracer.span("one"):
         pass
@@ -213,8 +217,26 @@ def test_a_large_old_file_is_not_read(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path):
-    with pytest.raises(ExporterError, match="name a file in a folder that exists"):
+    with pytest.raises(ExporterError, match="name a file of your own in a folder that exists"):
         Tracer(file=tmp_path / "nowhere" / "run.jsonl")
+
+
+def test_a_file_that_somebody_else_keeps_locked_is_told_and_holds_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporters, "_LOCKED_S", 0.2)
+    path = tmp_path / "run.jsonl"
+    tracer = Tracer(file=path)
+    with path.open() as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        with pytest.raises(ExporterError, match="somebody else has locked it"):
+            Tracer(file=path)
+        with tracer, tracer.span("lost"):
+            pass
+        assert tracer.dropped == 1
+        assert "locked" in tracer.last_error
+
+    make_spans(tracer, 1)
+    assert tracer.flush(5)
+    assert len(path.read_text("utf-8").splitlines()) == 1
 
 
 def test_a_file_that_is_lost_on_the_way_costs_spans_and_nothing_else(tmp_path):
@@ -365,3 +387,86 @@ def test_a_line_is_what_the_sdk_writes_of_a_span(tmp_path):
 
     lines = path.read_text().splitlines()
     assert [json.loads(line) for line in lines] == [json.loads(span.to_json()) for span in spans]
+
+
+# -- content ---------------------------------------------------------------------------------------------
+
+
+class Takes(dspy.Module):
+    def forward(self, text):
+        return dspy.Prediction()
+
+
+def slowly(value):
+    """Redact as slowly as 25 kB of prose take."""
+    time.sleep(0.05)
+    return value
+
+
+def test_a_file_is_complete_however_long_its_redaction_takes(tmp_path):  # 3 s: longer than a flush() waits
+    path = tmp_path / "run.jsonl"
+    with Tracer(file=path, content=True, redact=slowly) as tracer:
+        for number in range(30):
+            Takes()(text=f"{number}")
+
+    assert len(path.read_text("utf-8").splitlines()) == 30
+    assert tracer.dropped == 0
+
+
+def test_what_is_redacted_too_late_at_the_end_of_a_process_is_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(exporters, "_LOCAL_AT_EXIT_S", 0.3)
+    tracer = Tracer(file=tmp_path / "run.jsonl", content=True, redact=slowly)
+    with dspy.context(callbacks=[tracer]):
+        for number in range(30):
+            Takes()(text=f"{number}")
+    tracer.close()
+
+    lines = (tmp_path / "run.jsonl").read_text("utf-8").splitlines()
+    assert 10 < tracer.dropped < 30 - len(lines) + 1
+    assert f"{tracer.dropped} spans for" in caplog.text
+
+
+class Fails(dspy.Module):
+    def forward(self, text):
+        raise ValueError(text)
+
+
+def test_half_an_emoji_costs_nobody_s_spans(tmp_path):
+    half = "Thanks \ud83d"
+    path = tmp_path / "run.jsonl"
+    with collecting() as collector, Tracer(content=True, collector=collector.url, file=path) as tracer:
+        make_spans(tracer, 20)
+        with pytest.raises(ValueError, match="Thanks"):
+            Fails()(text=half)
+        with tracer.span(half, **{half: half}) as span:
+            span.add_event(half, {half: half})
+        assert tracer.flush(5)
+
+    assert len(collector.names) == len(path.read_text("utf-8").splitlines()) == 22
+    assert (tracer.dropped, tracer.last_error) == (0, "")
+
+
+def test_a_span_that_cannot_be_sent_costs_no_others():
+    class Encodes:
+        def __init__(self):
+            self.names = []
+
+        def export(self, spans):
+            names = [span.name for span in spans]
+            if "odd" in names:
+                raise ValueError("one of them cannot be encoded")
+            self.names += names
+            return SpanExportResult.SUCCESS
+
+        def shutdown(self):
+            pass
+
+    tracer = Tracer(exporter := Encodes())
+    with tracer.span("odd"):
+        pass
+    make_spans(tracer, 20)
+
+    assert tracer.flush(5)
+    assert len(exporter.names) == 20
+    assert tracer.dropped == 1
+    assert "cannot be encoded" in tracer.last_error

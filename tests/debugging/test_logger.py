@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 
 import dspy
 import pytest
@@ -69,3 +70,42 @@ async def test_lines_of_tasks_are_whole_lines():
 
     assert len({json.loads(line)["trace_id"] for line in lines}) == 20
     assert len(lines) == 100
+
+
+def test_content_is_redacted_in_a_thread_and_all_lines_are_there_when_the_block_ends():
+    threads, lines = set(), []
+
+    def redact(value):
+        threads.add(threading.current_thread())
+        return "[redacted]"
+
+    with TraceLogger(lines.append, content=True, redact=redact) as logger:
+        desk.Triage()(ticket=TICKET)
+
+    assert threading.current_thread() not in threads
+    assert len(lines) == len(logger.spans) == 5
+    assert "anna" not in "".join(lines)
+
+
+@pytest.mark.parametrize("content", [True, False])
+def test_half_an_emoji_loses_no_line(tmp_path, content):
+    with (tmp_path / "log").open("w", encoding="utf-8") as file:
+
+        def write(line):
+            file.write(f"{line}\n")
+
+        with TraceLogger(write, content=content) as logger, logger.span("half \ud83d", what="\ud83d"):
+            pass
+
+    assert len((tmp_path / "log").read_text("utf-8").splitlines()) == 1
+    assert logger.lines_lost == 0
+
+
+def test_a_log_that_cannot_be_written_in_its_thread_counts_the_lines_too():
+    def full(line):
+        raise OSError("no space left")
+
+    with TraceLogger(full, content=True) as logger:
+        desk.Triage()(ticket=TICKET)
+
+    assert logger.lines_lost == 5

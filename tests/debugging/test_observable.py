@@ -291,3 +291,31 @@ def test_failed_attempts_are_seen_in_the_trace_of_a_watched_program():
     (call,) = named(tracer.spans, "chat sim-large@once")
     assert [event.name for event in call.events] == ["attempt.failed"]
     assert program.metrics.value("dspy_retries_total", error="ServerError") == 1
+
+
+class Asks(dspy.Module):
+    """Asks ten times, with listeners of its own or none."""
+
+    def forward(self, question, **settings):
+        for number in range(10):
+            with dspy.context(**settings):
+                dspy.Predict("question -> answer")(question=f"{question} {number}")
+        return dspy.Prediction()
+
+
+@pytest.mark.parametrize("budget", [Budget(tokens=1_000), Budget(cost_usd=0.005)], ids=str)
+def test_a_model_that_reports_no_usage_leads_past_no_budget(budget):
+    model = DummyLM([{"answer": "It is on its way."}] * 10)
+
+    with dspy.context(lm=model), MetricsCollector() as metrics, pytest.raises(BudgetExceeded):
+        ObservableModule(Asks(), per_request=budget)(question="Where is it?")
+
+    assert metrics.value("dspy_tokens_total") == 0
+    assert 1 < metrics.value("dspy_model_calls_total") < 10
+
+
+def test_a_program_with_no_listeners_leads_past_no_budget():
+    with dspy.context(lm=lm.connect("sim-small", cache=False)), pytest.raises(BudgetExceeded):
+        ObservableModule(Asks(), per_request=Budget(tokens=600))(question="What is 2 + 3?", callbacks=[])
+
+    assert 600 <= lm.ledger().prompt_tokens + lm.ledger().completion_tokens < 1_000

@@ -7,7 +7,9 @@ import json
 import dspy
 import pytest
 
-from course_lib.debugging import MetricsCollector, TraceLogger, Tracer
+from course_lib import lm
+from course_lib.debugging import MetricsCollector, TraceLogger, Tracer, record
+from course_lib.redaction import redact
 from tests.redaction import corpus
 
 ITEMS = corpus.items(9)
@@ -73,3 +75,34 @@ def test_what_is_no_secret_is_still_there(said):
 def test_nothing_of_it_is_in_the_metrics(said):
     assert {"Echoes", "look_up"} & set(said[-1].split('"')) == {"Echoes"}
     assert [item.value for item in ITEMS if item.value in said[-1]] == []
+
+
+CUSTOMER = {"last_name": "Kovács", "street": "Váci utca", "pin": "4821", "phone": 12345}
+
+
+class Asks(dspy.Module):
+    """Asks a model about a customer, and fails with what it knows of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.ask = dspy.Predict("customer: dict, question -> answer")
+
+    def forward(self, customer):
+        self.ask(customer=customer, question="What is 2 + 3?")
+        raise ValueError({"last_name": customer["last_name"]})
+
+
+def test_what_a_fields_name_tells_is_in_no_span_line_or_recording_of_a_model(tmp_path):
+    path, lines = tmp_path / "run.jsonl", []
+    with (
+        dspy.context(lm=lm.connect("sim-small", cache=False)),
+        TraceLogger(lines.append, content=True) as tracer,
+        record(path, redact=redact),
+        pytest.raises(ValueError, match="Kovács"),
+    ):
+        Asks()(customer=CUSTOMER)
+
+    shown = [f"{dict(span.attributes)}{span.status.description}" for span in tracer.spans]
+    assert any("gen_ai.input.messages" in each for each in shown)
+    for text in (*shown, *lines, path.read_text("utf-8")):
+        assert [each for each in ("Kovács", "Váci", "4821", "12345") if each in text] == []

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import stat
 import subprocess
 import sys
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +18,7 @@ import pytest
 
 from course_lib import desk, lm
 from course_lib.debugging import GoldenError, Recording, ask, diff, golden, record, replay
-from course_lib.lm.recordings import RecordingError
+from course_lib.lm.recordings import Recorded, RecordingError
 from course_lib.paths import ROOT
 
 TICKETS = [ticket.text for ticket in desk.tickets("dev")[:3]]
@@ -223,3 +227,83 @@ def test_the_order_counts_unless_it_is_said_not_to(tmp_path, monkeypatch) -> Non
         sort_all()
     with pytest.raises(GoldenError, match="steps differ"), golden(kept):
         sort_all()
+
+
+# -- what there is already -------------------------------------------------------------------------------
+
+
+def test_within_a_replay_and_beside_it_no_other_one_begins_and_no_model_is_asked(file: Path) -> None:
+    lm.reset()
+    refused = []
+
+    def beside() -> None:
+        with pytest.raises(RecordingError, match="another recording already") as error, replay(file):
+            pass
+        refused.append(error.value)
+
+    with replay(file):
+        beside()
+        thread = threading.Thread(target=beside)
+        thread.start()
+        thread.join()
+        sort_all()
+
+    assert len(refused) == 2
+    with pytest.raises(dspy.LMError), replay(file):
+        desk.Triage()(ticket="something else")
+    with replay(file):
+        sort_all()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_block_that_asks_nothing_leaves_the_recording_that_was_there(file: Path, fails: bool) -> None:
+    before = file.read_bytes()
+    said = "by zero" if fails else "run.jsonl is empty"
+    with pytest.raises((ZeroDivisionError, RecordingError), match=said), record(file):
+        _ = 1 / (not fails)
+    with pytest.raises(RecordingError), record(file.parent / "new.jsonl"):
+        pass
+
+    assert file.read_bytes() == before
+    assert [each.name for each in file.parent.iterdir()] == ["run.jsonl"]
+
+
+def test_a_recording_in_place_of_another_is_for_its_owner_alone(file: Path) -> None:
+    for write in (lambda: Recording.load(file)[:1].save(file), lambda: record_one(file)):
+        file.chmod(0o644)
+        write()
+        assert len(Recording.load(file)) == 1
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [each.name for each in file.parent.iterdir()] == ["run.jsonl"]
+
+
+def record_one(file: Path) -> None:
+    with record(file):
+        desk.Triage()(ticket=TICKETS[0])
+
+
+def test_a_run_that_fails_is_recorded_up_to_there(file: Path) -> None:
+    with pytest.raises(ZeroDivisionError), record(file):
+        _ = len(desk.Triage()(ticket=TICKETS[0]).category) / 0
+
+    assert len(Recording.load(file)) == 1
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(RecordingError, match="no ordinary file"):
+        Recording.load(tmp_path / "pipe")
+    with pytest.raises(RecordingError, match="no ordinary file"), record(tmp_path / "pipe"):
+        pass
+
+
+def test_long_runs_of_equal_requests_are_compared_in_no_time() -> None:
+    def run(number: int) -> list[Recorded]:
+        texts = [f"ping {at**number % 3}" for at in range(2_000)]
+        return [Recorded({"messages": [{"role": "user", "content": text}]}) for text in texts]
+
+    before_s = time.process_time()
+    assert diff(run(1), run(2))
+    assert not diff(run(1), run(1))
+    assert time.process_time() - before_s < 5

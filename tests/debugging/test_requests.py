@@ -5,10 +5,11 @@ from __future__ import annotations
 import dspy
 import httpx
 import pytest
+from fastapi import APIRouter, FastAPI
 from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from course_lib import desk
 from course_lib.concurrency.events import Event
@@ -138,4 +139,41 @@ async def test_a_server_that_fails_says_so_without_words():
     assert failed.name == "GET /fails"
     assert failed.attributes["http.response.status_code"] == 500
     assert not failed.status.is_ok
+    assert "anna" not in everything(tracer.spans)
+
+
+ROUTES = {
+    "/desk/tickets/anna": "GET /desk/tickets/{customer}",
+    "/desk/shop/of/anna/tickets/anna": "GET /desk/shop/of/{tenant}/tickets/{customer}",
+    "/desk/shop/api/anna/tickets/anna": "GET /desk/shop/api/{tenant}/tickets/{customer}",
+    "/desk/nowhere/anna": "GET /desk",
+    "/nowhere/anna": "GET",
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_within", [True, False])
+async def test_a_route_has_the_prefixes_of_what_it_is_mounted_in(is_within):
+    tracer, router, shop, tenant = Tracer(), APIRouter(), FastAPI(), FastAPI()
+
+    @tenant.get("/tickets/{customer}")
+    @router.get("/tickets/{customer}")
+    async def answer(customer: str):
+        return customer
+
+    shop.include_router(router, prefix="/api/{tenant}")
+    shop.mount("/of/{tenant}", tenant)
+    routes = [Route("/tickets/{customer}", lambda _: JSONResponse({})), Mount("/shop", shop)]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(shop), base_url="http://d") as client:
+        for path in ("/of/anna/tickets/anna", "/api/anna/tickets/anna"):
+            await client.get(path)  # FastAPI reads the sources of an endpoint once, and blocks
+    app = Starlette(routes=[Mount("/desk", routes=routes)])
+    if is_within:
+        app.add_middleware(TracedRequests, tracer=tracer)
+    transport = httpx.ASGITransport(app if is_within else TracedRequests(app, tracer))
+    async with httpx.AsyncClient(transport=transport, base_url="http://d") as client:
+        for path in ROUTES:
+            await client.get(path)
+
+    assert [span.name for span in tracer.spans] == [*ROUTES.values()]
     assert "anna" not in everything(tracer.spans)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import io
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import dspy
 import pytest
@@ -16,16 +20,18 @@ from opentelemetry import trace
 from opentelemetry.propagate import inject
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+from pydantic import BaseModel
 
 from course_lib import desk, lm
 from course_lib.caching import TieredCache
 from course_lib.concurrency import resilient, stream
 from course_lib.debugging import DistributedTracer, Tracer, Tracing, observed, tree
 from course_lib.debugging import spans as spans_module
+from course_lib.debugging.steps import spans_of, steps_of
 from course_lib.errors import CourseError
 from course_lib.measure import PerformanceMonitor
 from course_lib.resilience import CircuitBreaker, retry
-from tests.concurrency.waiting import until_ledger
+from tests.concurrency.waiting import until, until_ledger
 from tests.debugging.traces import TRIAGE, events, everything, named, roots, shape, traces
 
 TICKETS = [ticket.text for ticket in desk.tickets("train")]
@@ -579,3 +585,91 @@ def test_where_long_content_is_cut_no_half_of_a_thing_is_left():
     assert "4242" not in shown
     assert "anna" not in shown
     assert "[card]" in shown
+
+
+class Model(BaseModel):
+    what: Any
+
+
+@dataclass
+class Data:
+    what: Any
+
+
+ITERATORS = {
+    "generator": lambda: (each for each in "abc"),
+    "map": lambda: map(str, "abc"),
+    "zip": lambda: zip("abc", strict=False),
+    "StringIO": lambda: io.StringIO("a\nb\nc"),
+}
+
+
+@pytest.mark.parametrize("name", ITERATORS)
+@pytest.mark.parametrize("held_by", [list, dict, Model, Data, dspy.Prediction])
+def test_what_can_be_read_only_once_is_left_to_the_program(name, held_by):
+    class Passes(dspy.Module):
+        def forward(self, what, inside):
+            return what
+
+    one, other = ITERATORS[name](), ITERATORS[name]()
+    inside = [other] if held_by is list else held_by(what=other)
+    with Tracer(content=True) as tracer:
+        passed = Passes()(what=one, inside=inside)
+
+    assert len([*passed]) == len([*other]) == 3
+    assert f"(a {name})" in tracer.spans[0].attributes["dspy.outputs"]
+    assert tracer.spans[0].attributes["dspy.inputs"].count(f"(a {name})") == 2
+
+
+def test_a_value_that_holds_itself_many_times_takes_no_time():
+    class Takes(dspy.Module):
+        def forward(self, what):
+            return dspy.Prediction()
+
+    what: list[Any] = []
+    what += [what] * 500
+    with Tracer(content=True) as tracer:
+        Takes()(what=what)
+
+    assert "dspy.inputs" in tracer.spans[0].attributes
+
+
+@pytest.mark.anyio
+async def test_a_span_in_a_generator_that_is_left_early_is_no_error():
+    failed = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+
+    async def numbers():
+        with tracer.span("numbers"):
+            for number in range(3):
+                yield number
+
+    async def read_one():
+        async for _ in numbers():
+            break
+
+    with Tracer() as tracer:
+        await asyncio.create_task(read_one())
+        gc.collect()
+        await until(lambda: tracer.spans)
+        gc.collect()
+
+    assert failed == []
+    assert tracer.spans[0].status.is_unset
+    assert dspy.settings.callbacks == []
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_calendar_that_is_set_meanwhile_moves_no_span_against_another(monkeypatch, hours):
+    now, hour_ns = time.time_ns, 3_600 * 10**9
+
+    with Tracer() as tracer, tracer.span("outer") as outer:
+        monkeypatch.setattr(time, "time_ns", lambda: now() + hours * hour_ns)
+        with tracer.span("inner"):
+            outer.add_event("event", {})
+
+    inner, outer = tracer.spans
+    assert outer.start_time <= inner.start_time <= outer.events[0].timestamp <= inner.end_time
+    assert inner.end_time <= outer.end_time < outer.start_time + hour_ns
+    steps = steps_of(spans_of(tracer.spans))
+    assert sum(step.self_s for step in steps.values()) <= 1e-6 + (outer.end_time - outer.start_time) / 1e9
