@@ -15326,10 +15326,9 @@ for version in ("3", "4"):
 table([each.model_dump(include=shown) for each in registry.versions("triage")])
 
 # %% [markdown]
-# Nobody had fixed these numbers before: a rollout ends when one of its bets is won, and the reason says which, and after how many of the
-# canary's requests. It is in the registry's file, with all that the rollout has seen. When the process that watches is killed, the shares
-# stay as they are, and the next one goes on where it was. And when a version turns out bad after it was promoted, the one before is a word
-# away (and never one that was taken back so itself):
+# How many requests it takes is not fixed before: a rollout ends when one of its bets is won, and the reason says which, and after how many
+# of the canary's requests. The state of a rollout is in the registry's file. When the process that watches is killed, the shares stay as
+# they are, and the next one goes on where it was. And when a version turns out bad after it was promoted, the one before is a word away:
 
 # %% name="roll-back"
 if registry.live("triage").version == "4":
