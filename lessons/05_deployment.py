@@ -15402,7 +15402,7 @@ print(f"{1000 * work.elsewhere_s.mean():.0f} ms elsewhere; ${1000 * model_usd:.2
 # %% [markdown]
 # From these two, a **discrete-event simulation** plays any load in a moment: each request takes turns on the core, gives it back while its
 # model thinks, and one above the limit of calls at once waits, or is refused. The crosses are measured, at low loads and with few
-# requests: the 99th percentile of 40 is the slowest of them, and scatters. The simulation gives the replica a core of its
+# requests: the 99th percentile of 30 is the slowest of them, and scatters. The simulation gives the replica a core of its
 # own. Here it shares two with everything else that runs, so a busy machine lifts the crosses above the line.
 
 # %% name="capacity-curve"
@@ -15414,7 +15414,7 @@ shares = [0.05, 0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
 curve = [simulate(work, Load(share * work.most_per_s, 1_000)) for share in shares]
 tried = {}
 for share in tqdm((0.05, 0.1), desc="measuring"):
-    tried[share] = await open_loop(ask_replica, Load(share * work.most_per_s, 40))
+    tried[share] = await open_loop(ask_replica, Load(share * work.most_per_s, 30))
 figure, axes = plt.subplots(figsize=(8, 3))
 for percent, color in ((50, "tab:blue"), (99, "tab:orange")):
     axes.plot([each.asked_per_s for each in curve], [each.ms(percent) for each in curve], color=color)

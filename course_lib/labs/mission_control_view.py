@@ -219,7 +219,7 @@ class MissionControl(Lab):
     # -- faults ----------------------------------------------------------------------------------------
 
     def _take_over(self, stack: Stack) -> None:
-        """Begin with the parts as they are: one that is gone already is a fault, and offered to be started."""
+        """Begin with the parts as they are: one that is gone already is a fault, and may be started."""
         self._faults.clear()
         for name in self.parts:
             part = stack.parts[name]
