@@ -52,7 +52,7 @@ class Registered(BaseModel):
     reason: str = ""
     """Why it came to this stage."""
     replaced: str | None = None
-    """The version that was live before it."""
+    """The version that was live before it, to which it can be rolled back."""
 
 
 class Note(BaseModel):
@@ -223,7 +223,7 @@ class Registry:
             return self._retire(known, program, version, reason)
 
     def rollback(self, program: str, reason: str = "") -> Registered:
-        """Make the version live again that was live before.
+        """Make the version live again that was live before; never one that was itself rolled back.
 
         Raises:
             RegistryError: there was none, or its file was changed or is gone.
@@ -231,10 +231,14 @@ class Registry:
         with self._edited(program) as known:
             now = known.at("live")
             if now is None or now.replaced is None:
-                raise RegistryError(f"{program} has no version that was live before; promote one")
+                raise RegistryError(
+                    f"{program} has no version that was live before and was not rolled back; promote one"
+                )
             before = self._entry(known, program, now.replaced)
             self._checked(program, before)
             self._move(now, "retired", reason)
+            for entry in known.versions.values():  # a second rollback must not lead to it
+                entry.replaced = None if entry.replaced == now.version else entry.replaced
             known.rollout = {}
             return self._move(before, "live", f"back from {now.version}")
 

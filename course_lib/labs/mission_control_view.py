@@ -198,7 +198,8 @@ class MissionControl(Lab):
         mine = own_profiles.get(self._profile)
         self._usual = as_values(mine) if mine else None
         self.seen, self._is_up = Run(), True
-        self.say("Asking. Break something.")
+        self._take_over(stack)
+        self._tell("Asking. Break something.")
         presses = asyncio.create_task(self._press_all(script))
         rate_per_s, seen = partial(getattr, self.rate, "value"), lambda: self.show(show(self.seen))
         async with Load(stack, self.seen, rate_per_s, seen) as load:
@@ -216,6 +217,16 @@ class MissionControl(Lab):
         return f"Ended, and every fault is undone. Start begins anew.{late}"
 
     # -- faults ----------------------------------------------------------------------------------------
+
+    def _take_over(self, stack: Stack) -> None:
+        """Begin with the parts as they are: one that is gone already is a fault, and may be started."""
+        self._faults.clear()
+        for name in self.parts:
+            part = stack.parts[name]
+            is_gone = not part.pid and not getattr(part, "is_shared", False)
+            self._label(name, "start" if is_gone else "kill")
+            if is_gone:
+                self._breaks(name, f"{name} gone")
 
     async def _press_all(self, script: Script) -> None:
         async with asyncio.TaskGroup() as group:

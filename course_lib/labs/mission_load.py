@@ -32,7 +32,8 @@ PARTS = ("jobs not done", "replicas ready", *BREAKERS)
 """At a moment: how many jobs, and how many replicas of which that is so."""
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 _EVERY_S, _WINDOW_S, _SHORT_S = 0.5, 3.0, 0.05
-_GIVE_UP_S, _SCRAPE_S, _RECOVERS_S, _JOBS_END_S, _JOBS_AT_ONCE = 9.0, 0.4, 10.0, 15.0, 20
+_GIVE_UP_S, _RECOVERS_S, _JOBS_END_S, _JOBS_AT_ONCE = 9.0, 10.0, 15.0, 20
+_SCRAPE_S = 1.5  # /metrics takes a second where the database is gone
 _READ = ('service_requests_total{route="/v1/answers"', "dspy_cache_hits_total", "dspy_breaker_open")
 _NOT_CLOSED, _BREAKER = "breakers not closed", {0.5: "half-open", 1.0: "open"}
 
@@ -199,10 +200,10 @@ class Load:
 
     async def _look(self) -> None:
         run, at_s = self._run, self._run.now_s()
+        new, self._counted = run.answers[self._counted :], len(run.answers)
         names = [name for name in self._stack.parts if name.startswith("replica")]
         urls = zip(names, self._stack.replicas, strict=True)
         rows = run.replicas = await asyncio.gather(*(self._replica(name, url) for name, url in urls))
-        new, self._counted = run.answers[self._counted :], len(run.answers)
         said = Counter(each.said.split()[0] if each.said[0].isdigit() else each.said for each in new)
         since_s = at_s - (run.ticks[-1]["at_s"] if run.ticks else 0.0)
         ready = sum(row["ready"].startswith("yes") for row in rows)

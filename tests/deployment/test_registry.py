@@ -60,6 +60,17 @@ def test_a_version_goes_from_candidate_to_canary_to_live_and_back(registry):
     assert registry.load("triage", "2").sort.signature.instructions == "Sort it."
 
 
+def test_no_rollback_leads_to_a_version_that_was_rolled_back(registry):
+    registry.register("triage", triage("Sort it."), "2", parent="1")
+    for version in ("2", "1", "2"):
+        registry.promote("triage", version)
+
+    assert registry.rollback("triage", "customers complain").version == "1"
+    with pytest.raises(RegistryError, match="promote one"):
+        registry.rollback("triage")
+    assert stages(registry) == {"1": "live", "2": "retired"}
+
+
 def test_a_version_is_written_once(registry):
     with pytest.raises(ProgramError, match="written once"):
         registry.register("triage", triage("Another."), "1")

@@ -88,6 +88,19 @@ async def test_a_press_is_told_at_once_and_a_killed_part_can_be_started_again(st
     assert lab.seen.faults[0].until_s < math.inf
 
 
+async def test_what_is_gone_at_the_start_is_told_and_can_be_started(stack):
+    stack.kill("database")
+
+    lab = await begun(stack)
+
+    assert lab.parts["database"].description == "start database"
+    assert "Faults now: database gone." in lab._status.value
+    assert lab.seen.replicas[0]["ready"].startswith("yes"), "it answers, though its metrics take a second"
+    lab.stop()
+    await lab.flight
+    assert all_run(stack)
+
+
 async def test_a_slow_start_that_ends_later_does_not_hide_what_was_broken_meanwhile(stack):
     lab = await begun(stack)
     lab.press("database", "kill")
