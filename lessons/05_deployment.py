@@ -233,15 +233,16 @@ table(
 # | `SHOP_HOST` | `host`: the address to listen on | 127.0.0.1 |
 # | `SHOP_DATABASE_URL` | `database_url`: a `SecretStr`, an address `postgresql://...` with a host in it | None |
 # | `SHOP_SIGNING_KEY` | `signing_key`: a `SecretStr` | None |
-# | `SHOP_ORIGINS` | `origins`: a tuple, from words with commas between them | () |
+# | `SHOP_ORIGINS` | `origins`: a tuple, from words with commas between them, in their order | () |
 # | `SHOP_DEADLINE_S`, `SHOP_DRAIN_S` | `deadline_s`, `drain_s`: above 0 and finite | 10.0, 15.0 |
 #
 # - An empty variable counts as one that is not there, whatever its name. Each call reads anew, and leaves the environment as it is.
-# - A value that its field cannot take is a problem (an address that cannot be read is one), and so is a variable that begins with `SHOP_`
-#   and is not in the table, letter by letter: `SHOP_host` is not.
+# - A value that its field cannot take is a problem (an address for which `urlsplit` raises is one; the port is not judged), and so is a
+#   variable that begins with `SHOP_` and is not in the table, letter by letter: `SHOP_host` is not.
 # - In production these are problems: a signing key that is missing, has fewer than 32 characters, or is `DOCUMENTED`; an origin with `*`
 #   in it; a database on another machine (its host is not 127.0.0.1, localhost or ::1) without `sslmode=verify-full` in the query.
-# - In development a host other than those three is a problem. In both profiles, a `drain_s` below `deadline_s` is one.
+# - In development a host other than those three is a problem. In both profiles, a `drain_s` below `deadline_s` is one,
+#   of `SHOP_DRAIN_S`; its line may name `SHOP_DEADLINE_S` beside it.
 # - With a problem `Settings()` raises `BadSettings`, with a line for each, which names its variable and no other; it may suggest one for a
 #   variable that is not in the table. All rules that are broken, and all unknown variables, are told at once. (Where a value cannot be
 #   read, that may be told first, and a time that cannot be read may also be told as a drain below the deadline.)
@@ -2920,6 +2921,737 @@ def address(secret):
         is_one = False
     if not is_one:
         raise ValueError("it must be postgresql://, not " + secret.get_secret_value())
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_DATABASE_URL=postgres"
+# A database that another program's scheme names is taken.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme.startswith("postgres") and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="sslmode=verify-ca"
+# A mode that does not compare the name of the machine is enough.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") not in (
+            ["verify-full"],
+            ["verify-ca"],
+        ):
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="one line that names SHOP_"
+# Of the unknown variables the first is told.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown[:1]]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="of a secret in SHOP_SIGNING_KEY"
+# The line of a short key shows how the key begins.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield f"SHOP_SIGNING_KEY ({key[:6]}...) must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_PROFILE=Development"
+# The profile is read in any case.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Annotated[Literal["development", "production"], BeforeValidator(str.lower)] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="problems of|what is made of .*SHOP_SIGNING_KEY="
+# The length of the key is counted in bytes.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key.encode()) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_SIGNING_KEY=shop-signing-key"
+# The documented key is refused in development, too.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.signing_key and settings.signing_key.get_secret_value() == DOCUMENTED:
+        yield "SHOP_SIGNING_KEY must be your own"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the settings of SHOPPING=1 shop_"
+# A variable of another program, in small letters, is refused.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.upper().startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the settings of .*SHOP_DRAIN_S=90060.5"
+# A time has an upper bound that nobody asked for.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_DEADLINE_S=15.5"
+# The drain is compared where it was set.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if os.environ.get("SHOP_DRAIN_S") and settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="profile, host, origins"
+# The origins come sorted.
+def words(text):
+    return sorted(word.strip() for word in text.split(",")) if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
     return secret
 
 
