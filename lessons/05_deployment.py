@@ -4636,7 +4636,7 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="a body in 400 chunks"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="bytes in chunks|in 400 chunks"
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -6909,6 +6909,829 @@ def answer_app(answer, deadline_s=1.0):
             "status": refused.status,
             "code": refused.code,
         }
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and code of ValueError"
+# A ValueError of answer is taken for a bad question.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case ValueError():
+            return Refused(422, "invalid")
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="4097 bytes in chunks"
+# A body that says no length may be longer.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > (LARGEST if "content-length" in request.headers else 8 * LARGEST):
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="4096 bytes in chunks"
+# A body that says no length must be shorter.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) >= LARGEST + ("content-length" in request.headers):
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="OPTIONS /answers"
+# A method that few ask with counts as another path.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers" or request.method in ("OPTIONS", "HEAD"):
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body b"
+# A second field may hold nothing.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        found = json.loads(body)
+        if isinstance(found, dict):
+            body = json.dumps({name: each for name, each in found.items() if each is not None})
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="the body b"
+# The spaces around a question do not count.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        question = Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+    if len(question.strip()) > LONGEST:
+        raise Refused(422, "invalid")
+    return question
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what answer was asked"
+# Letters and their marks are joined before answer is asked.
+import unicodedata
+
+
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(unicodedata.normalize("NFC", question))})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="one of four requests at once"
+# The id of a request lies where the next one overwrites it.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    shared = {}
+
+    async def respond(request):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": shared["id"]}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        shared["id"] = request_id
+        response = await respond(request)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for"
+# A request id that is too long is cut.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")[:64]
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how long a 504 takes"
+# The time to wait is twice the deadline.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(2 * deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and body where answer returns 0.33"
+# A number of the answer is rounded.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        def rounded(found):
+            return round(found, 6) if isinstance(found, float) else found
+
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": rounded(await answer(question))})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
         headers = {}
         if refused.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
