@@ -151,8 +151,8 @@ def reads_variables(settings_class: Any) -> None:
 def refuses_unreadable(settings_class: Any) -> None:
     """A value that its field cannot take is a problem, and so is an unknown variable beginning with SHOP_."""
     profiles = "prod", "Production!", "Development", "PRODUCTION", "staging"
-    bad = {"SHOP_PROFILE": profiles, "SHOP_DEADLINE_S": ("ten", "nan", "inf", "0", "-1")}
-    bad["SHOP_DRAIN_S"] = ("15s", "nan", "inf", "-3")
+    bad: dict[str, tuple[str, ...]] = {"SHOP_PROFILE": profiles, "SHOP_DRAIN_S": ("15s", "nan", "inf", "-3")}
+    bad["SHOP_DEADLINE_S"] = ("ten", "nan", "inf", "0", "-1")
     hints = {"nan": "float takes 'nan', which is neither more nor less than any other number."}
     for name, values in bad.items():
         for value in values:
