@@ -8039,8 +8039,8 @@ stack.start("redis")
 # - When a window is over Redis holds nothing of it. A replica that is killed between two messages to Redis leaves nothing without an end.
 # - The clocks of replicas may differ.
 # - `take` takes two seconds at most, also where many ask at once, and raises nothing for Redis' sake.
-# - While Redis is down or stands still, each replica lets `limit // replicas` requests of a tenant through in a window, by itself, whatever
-#   Redis let through before. Such a window ends and is told like the shared one. Some three seconds after Redis is back, the shared limit
+# - While Redis is down or stands still, each replica lets `limit // replicas` requests of a tenant (0, if that is 0) through in a window, by
+#   itself, whatever Redis let through before. Such a window ends and is told like the shared one. Some three seconds after Redis is back, the shared limit
 #   holds again.
 
 # %% name="given-5-3" tags=["needs"]
@@ -8132,7 +8132,7 @@ class SharedLimit:
         if len(times) < self.most_alone:
             times.append(now)
             return 0
-        return times[0] + self.window_ms / 1e3 - now
+        return (times or [now])[0] + self.window_ms / 1e3 - now
 
     def ask(self, key):
         if self.client is None:
@@ -8181,7 +8181,7 @@ class SharedLimit:
             most, window_s = self._share
             ends = [end for end in self._ends.get(tenant, ()) if end > time.monotonic()]
             if len(ends) >= most:
-                return ends[0] - time.monotonic()
+                return ends[0] - time.monotonic() if ends else window_s
             self._ends[tenant] = [*ends, time.monotonic() + window_s]
             return 0.0
         else:
@@ -9581,7 +9581,7 @@ class SharedLimit:
         return 0.0
 
 
-# %% tags=["wrong"] exercise="5.3" outcome="failed" message="ten at once"
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="40 at once"
 # A lock around the whole: ten wait for each other.
 TAKE = """
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -9770,6 +9770,515 @@ class SharedLimit:
         return 0.0
 
 
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# Each request that gets through sets the end of the window anew.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, .* while Redis is down"
+# Each request that gets through sets the end of a replica's own window anew.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, now_s + self.window_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait after"
+# A replica that was refused is shut for a whole window.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        now_s, shut = time.monotonic(), self.__dict__.setdefault("shut", {})
+        if now_s < shut.get(tenant, 0):
+            return shut[tenant] - now_s
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            wait_s = await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+            if wait_s:
+                shut[tenant] = now_s + self.window_s
+            return wait_s
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# The wait is cut to whole seconds.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) // 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# Letters beyond ASCII are dropped from the key.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return (
+                await self.script(keys=["limit:" + tenant.encode("ascii", "ignore").decode()], args=arguments)
+                / 1000
+            )
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# The name of a tenant ends with its first line.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+import re
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=["limit:" + re.split("[\\0\\n]", tenant)[0]], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="'t' and then 'T'"
+# A replica that is alone counts small and capital letters as one.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant.lower())
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="40 at once"
+# Four requests at a time wait for Redis.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.four = asyncio.Semaphore(4)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            async with self.four:
+                return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="asked while it was away"
+# A tenant of a replica that was alone stays so until its window ends.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        if tenant in self.own and time.monotonic() < self.own[tenant][1]:
+            return self.take_share(tenant)
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis is down, limit=1$|while Redis is down, limit=1;"
+# A replica that is alone lets one request through at least.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, max(1, limit // replicas)
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="while Redis has no memory left"
+# An error that Redis answers is raised.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except (redis.ConnectionError, redis.TimeoutError):
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
 # %% name="check-5-3" tags=["check"] exercise="5.3"
 check("5.3", SharedLimit)
 
@@ -9863,7 +10372,7 @@ print(seen)
 # - The message of a killed worker is delivered again, perhaps when all is done. An answer that is saved, be it empty, is neither asked for
 #   nor saved again.
 # - A job that is done, or has no texts, is acknowledged, and not before its last answer is saved.
-# - Where `answer` raises an error, of whatever class, the message is given back with a wait of 1 s. On the third delivery, and on later
+# - Where `answer` raises any `Exception`, of whatever class, the message is given back with a wait of 1 s. On the third delivery, and on later
 #   ones, the job is tried, too; where it fails, it is given up instead, with the name of the error's class alone (its text may quote a
 #   customer), and then acknowledged. Any other worker may have had the deliveries before.
 # - The message of an erased job is acknowledged, and nothing else is done.
@@ -10766,6 +11275,104 @@ async def handle(message, store, answer):
     await message.ack()
 
 
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="with the same text once more"
+# An answer that is saved answers the same text elsewhere, too.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                same = [each for at, each in saved.items() if store.inputs(job_id)[at] == text]
+                store.save(job_id, number, same[0] if same else await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="when another worker has saved"
+# What is saved is remembered in the worker.
+import asyncio
+
+
+MEMORY = {}
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = MEMORY.setdefault(job_id, store.saved(job_id))
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                saved[number] = await answer(text)
+                store.save(job_id, number, saved[number])
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="with which names give_up was called"
+# The class of the error's cause is told.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error.__cause__ or error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what was done after handle ended"
+# A task is left behind.
+import asyncio
+
+
+async def handle(message, store, answer):
+    asyncio.ensure_future(asyncio.sleep(5))
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
 # %% name="check-5-4" tags=["check"] exercise="5.4"
 check("5.4", handle)
 
@@ -10911,7 +11518,8 @@ from course_lib.exercises.deployment import erasable
 places, tenant, customer = opened.enter_context(erasable())
 print("erase", (tenant, customer))
 for query in ("SELECT * FROM subjects", "SELECT * FROM answers LIMIT 3", "SELECT * FROM jobs LIMIT 3"):
-    print(query, "->", *places.database.execute(query), sep="\n    ")
+    rows = places.database.execute(query)
+    print(query, "->", [column.name for column in rows.description], *rows, sep="\n    ")
 keys = places.redis.smembers(f"customer:{tenant}/{customer}")
 print("cached:", places.redis.mget(keys))
 print(*places.log.read_bytes().splitlines()[:6], sep="\n")
@@ -10933,6 +11541,7 @@ print(*places.traces.read_bytes().splitlines()[:6], sep="\n")
 #   letters or of digits alone.
 # - **`places.traces`** (a `Path`): each trace with a span whose `attributes` have their pseudonym as `subject` goes, with all its spans
 #   (same `trace_id`), wherever they stand. Attributes may be missing or null; a span with a subject has a `trace_id`.
+#   In both files JSON is nested a few levels at most.
 # - Elsewhere, in another field or in a name, the pseudonym may stay: it leads to nobody any more.
 # - In both files, all other lines stay byte for byte, also those that are torn, no JSON object or no text. At every moment a file is the
 #   old one or the new one, and whole; afterwards no other file is beside it.
@@ -13329,6 +13938,587 @@ def records(path):
 
 def subject_of(span):
     return str((span.get("attributes") or {}).get("subject"))
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="how erase ended after a cut|after erasing again"
+# A failure of the disk is passed over.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    try:
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="how erase ended after a cut"
+# A failure of the database is passed over in one place.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": 0,
+    }
+    try:
+        counts["jobs"] = query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount
+    except Exception:
+        counts["jobs"] = 0
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what erasing .*, whom nobody knows, returned"
+# Tenants are compared without regard to capitals.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant ILIKE %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what erasing .*, whom nobody knows, returned"
+# The spaces around an id do not count.
+import json
+
+
+def erase(places, tenant, customer):
+    customer = customer.strip()
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in traces.jsonl after erasing"
+# Any attribute that is the pseudonym counts.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    attributes = span.get("attributes") or {}
+    return attributes.get("subject") or attributes.get("customer")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in jobs after erasing"
+# Jobs of nobody are emptied where a customer is unknown.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    if not found:
+        query("UPDATE jobs SET inputs = '[]' WHERE subject IS NULL")
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in jobs"
+# Jobs that have failed stay as they are.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = CASE status WHEN 'failed' THEN status ELSE 'erased' END, inputs = '[]', subject = NULL WHERE subject = %s",
+            [subject],
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="erasing 'a/b'"
+# An id with a slash is an error.
+import json
+
+
+def erase(places, tenant, customer):
+    if "/" in customer:
+        raise ValueError(customer)
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
+
+
+def drop(path, is_theirs):
+    """Replace a file by one without some of its records; return how many those were."""
+    kept, dropped = [], 0
+    for line, record in lines(path):
+        if is_theirs(record):
+            dropped += 1
+        else:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in log.jsonl after erasing"
+# A line that is no text is read all the same.
+import json
+
+
+def erase(places, tenant, customer):
+    query = places.database.execute
+    select = "SELECT subject FROM subjects WHERE tenant = %s AND customer = %s"
+    found = query(select, [tenant, customer]).fetchone()
+    subject = found and found[0]
+
+    tag = f"customer:{tenant}/{customer}"
+    keys = places.redis.smembers(tag)
+    cached = places.redis.delete(tag, *keys) - 1 if keys else 0  # in one command; the set is no answer
+
+    traces = {
+        span.get("trace_id") for span in records(places.traces) if subject and subject_of(span) == subject
+    }
+    counts = {
+        "cache": cached,
+        "log": drop(places.log, lambda record: bool(subject) and record.get("subject") == subject),
+        "traces": drop(places.traces, lambda span: span.get("trace_id") in traces),
+        "answers": query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount,
+        "jobs": query(
+            "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s", [subject]
+        ).rowcount,
+    }
+    query("DELETE FROM subjects WHERE subject = %s", [subject])  # last, since all else is found by it
+    return counts
+
+
+def lines(path):
+    """Return the lines of a file as bytes, and what each has in JSON: {} where that is no object."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line.decode(errors="replace"))
+        except ValueError:  # torn, or not even text
+            found = None
+        yield line, found if isinstance(found, dict) else {}
+
+
+def records(path):
+    return [record for _, record in lines(path)]
+
+
+def subject_of(span):
+    return (span.get("attributes") or {}).get("subject")
 
 
 def drop(path, is_theirs):
@@ -16212,6 +17402,340 @@ groups:
 """
 
 
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="with what answer was called|how a call whose answer ends with"
+# A question that was answered is answered from memory.
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def with_metrics(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    kept = {}
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = kept[question] if question in kept else await answer(route, question, customer)
+            kept[question] = result
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="with what answer was called"
+# Where the connection broke answer is called again.
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def with_metrics(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            try:
+                result = await answer(route, question, customer)
+            except ConnectionError:
+                result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="with what answer was called"
+# A customer without a name is given one.
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def with_metrics(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer or "nobody")
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="after calls of which one took"
+# An answer that took more than two seconds counts as an error.
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def with_metrics(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok" if time.perf_counter() - began_s < 2 else "error"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="number of samples before"
+# Each class of error is a series.
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def with_metrics(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    kinds = Counter("shop_errors", "Errors", ["kind"], registry=registry)
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        except Exception as error:
+            kinds.labels(type(error).__name__).inc()
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and sum(rate(shop_requests_total[2m])) > 0.2
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="20 each"
+# The busiest replica must have some traffic, not all together.
+import time
+
+from prometheus_client import Counter, Histogram
+
+
+def with_metrics(answer, registry):
+    requests = Counter("shop_requests", "Calls that have ended", ["route", "outcome"], registry=registry)
+    seconds = Histogram(
+        "shop_request_seconds",
+        "From call to end",
+        ["route"],
+        buckets=(0.1, 0.5, 1, 2, 5, 10),
+        registry=registry,
+    )
+    for route in ("answers", "jobs", "other"):
+        seconds.labels(route)
+        for outcome in ("ok", "error", "cancelled"):
+            requests.labels(route, outcome)
+
+    async def call(route, question, customer):
+        known = route if route in ("answers", "jobs") else "other"
+        outcome, began_s = "error", time.perf_counter()
+        try:
+            result = await answer(route, question, customer)
+            outcome = "ok"
+            return result
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            requests.labels(known, outcome).inc()
+            seconds.labels(known).observe(time.perf_counter() - began_s)
+
+    return call
+
+
+alert = """
+groups:
+  - name: shop
+    rules:
+      - alert: ShopErrors
+        expr: |
+          sum(rate(shop_requests_total{outcome="error"}[2m])) / sum(rate(shop_requests_total[2m])) > 0.1
+          and max(sum by (instance) (rate(shop_requests_total[2m]))) > 0.4
+        for: 5m
+        labels:
+          severity: page
+        annotations:
+          summary: "{{ $value | humanizePercentage }} of the requests end in an error"
+"""
+
+
 # %% name="check-5-5" tags=["check"] exercise="5.5"
 check("5.5", with_metrics, alert)
 
@@ -16507,13 +18031,15 @@ print(f"version 4, on ten tickets: {few.decision}; {few.reason}")
 # - *Good* means the mean of all scores. A candidate that is only as good as the live version is promoted in at most one comparison of
 #   twenty, and refused in at most one of twenty. That holds for scores of 0 and 1 (or False and True) and for fractions, from ten examples to
 #   a hundred. (From four to nine, one of ten will do.)
-# - One that is worse is promoted more seldom still (one of forty at most): also one that is a little better on most examples, and so much
-#   worse on a few that its mean is lower.
+# - One that is worse is promoted more seldom still (one of forty at most): also one that is a little better on most examples, and, in
+#   the sample itself, so much worse on a few, wherever they stand, that its mean is lower.
 # - Of 40 examples that are right or wrong, a candidate that is 35 points better is promoted, and one that is 35 points worse refused, in at
 #   least four comparisons of five.
 # - Of 60 examples whose scores lie all over the scale, the same holds for a candidate that is some ten points better, or worse, on each.
 # - Three examples or fewer, or none, decide nothing, nor do scores that are all the same for both: `"undecided"`.
-# - The lists are left as they were.
+# - The lists are left as they were. Use Python and numpy only: scipy is not installed.
+#
+# The check asks your gate a few thousand times; for a slow gate, or on a busy machine, the card takes up to 40 seconds.
 
 # %% name="given-5-7" tags=["needs"]
 import numpy as np
@@ -16763,6 +18289,64 @@ def gate(live, candidate):
     if np.quantile(weights @ [*differences, -1.0], 0.025) > 0:
         return "promote"
     return "refuse" if np.quantile(weights @ [*differences, 1.0], 0.975) < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="ten points better"
+# Fractions are cut to whole numbers.
+def gate(live, candidate):
+    """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+    differences = np.array([int(new) - int(old) for old, new in zip(live, candidate)], dtype=float)
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.975)
+    if low > 0:
+        return "promote"
+    return "refuse" if high < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="35 points better"
+# Booleans decide nothing.
+def gate(live, candidate):
+    """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+    if any(isinstance(score, bool) for score in live):
+        return "undecided"
+    differences = np.subtract(candidate, live, dtype=float)
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.975)
+    if low > 0:
+        return "promote"
+    return "refuse" if high < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it (says|decides)"
+# The bounds leave ten percent on each side.
+def gate(live, candidate):
+    """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+    differences = np.subtract(candidate, live, dtype=float)
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.10)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.90)
+    if low > 0:
+        return "promote"
+    return "refuse" if high < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="losses on the last examples"
+# The first thirty examples are read.
+def gate(live, candidate):
+    """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+    differences = np.subtract(candidate[:30], live[:30], dtype=float)
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.975)
+    if low > 0:
+        return "promote"
+    return "refuse" if high < 0 else "undecided"
 
 
 # %% name="check-5-7" tags=["check"] exercise="5.7"
