@@ -17624,7 +17624,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="5.5" outcome="failed" message="number of samples before"
+# %% tags=["wrong"] exercise="5.5" outcome="failed" message="number of samples after"
 # Each class of error is a series.
 import time
 
@@ -18322,14 +18322,14 @@ def gate(live, candidate):
 
 
 # %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it (says|decides)"
-# The bounds leave ten percent on each side.
+# The bounds leave fifteen percent on each side.
 def gate(live, candidate):
     """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
     differences = np.subtract(candidate, live, dtype=float)
     random = np.random.default_rng(0)
     weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
-    low = np.quantile(weights @ [*differences, -1.0], 0.10)  # and the worst that was not seen
-    high = np.quantile(weights @ [*differences, 1.0], 0.90)
+    low = np.quantile(weights @ [*differences, -1.0], 0.15)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.85)
     if low > 0:
         return "promote"
     return "refuse" if high < 0 else "undecided"
