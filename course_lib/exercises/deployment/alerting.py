@@ -263,7 +263,7 @@ async def takes_the_time(with_metrics: Any, _: Any) -> None:
 async def tells_nothing(with_metrics: Any, _: Any) -> None:
     """There are as many series for many customers as for few, with nothing from a call in them."""
     shop, counts = _Shop(with_metrics), []
-    for kinds in (_ERRORS[:1], _ERRORS):
+    for kinds in (_ERRORS[:3], _ERRORS):
         shop.errors = itertools.cycle(kinds)
         for number in range(30):
             await shop.call(_word(), OUTCOMES[number % 3])
