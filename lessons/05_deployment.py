@@ -11303,7 +11303,6 @@ async def handle(message, store, answer):
 # What is saved is remembered in the worker.
 import asyncio
 
-
 MEMORY = {}
 
 
