@@ -20,9 +20,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
@@ -48,7 +50,7 @@ class ParcelLostError(Exception):
     """An error of a class that no table knows."""
 
 
-_ERRORS = ValueError, KeyError, TimeoutError, ParcelLostError, OSError, RuntimeError
+_ERRORS = ValueError, KeyError, TimeoutError, ParcelLostError, OSError, RuntimeError, ConnectionError
 _UNKNOWN = "", "Answers", "answers/", "answers ", "job", "/answers", "answers?", "jobs\n", " jobs"
 
 
@@ -68,7 +70,7 @@ class _Shop:
         """The questions whose `answer` is under way, and the most at once."""
         self.at_once, self.full = 1, asyncio.Event()
         """So many calls of `answer` wait for each other, until `full`."""
-        self._errors = itertools.cycle(random.sample(_ERRORS, len(_ERRORS)))
+        self.errors = itertools.cycle(random.sample(_ERRORS, len(_ERRORS)))
         self.under_way: Callable[[], None] = lambda: None
         """Called while a call is under way."""
         self._ends = dict[str, tuple[object, float]]()
@@ -95,11 +97,13 @@ class _Shop:
             self.running.discard(question)
             self.inside_s[_known(route)] += time.perf_counter() - began_s
 
-    async def call(self, route: str, outcome: str, wait_s: float = 0.0) -> None:
-        """Call once; fail the check unless it ends as `answer` did."""
-        question, customer, secret = words = [_word(16 + len(self.asked)) for _ in range(3)]
+    async def call(
+        self, route: str, outcome: str, wait_s: float = 0.0, *, words: Sequence[str] | None = None
+    ) -> None:
+        """Call once, with a question, a customer and a secret; fail unless it ends as `answer` did."""
+        question, customer, secret = words = words or [_word(16 + len(self.asked)) for _ in range(3)]
         self.words |= {*words, *([route] if len(route) >= len(secret) else [])}
-        ends = [next(self._errors)(secret)] if outcome == "error" else [None, "", 0, [secret]]
+        ends = [next(self.errors)(secret)] if outcome == "error" else [None, "", 0, [secret]]
         end: object = random.choice(ends)
         as_given = repr(end)
         self._ends[question] = end, 3_600.0 if outcome == "cancelled" else wait_s
@@ -169,14 +173,14 @@ def _known(route: str) -> str:
 
 async def passes_on(with_metrics: Any, _: Any) -> None:
     """A call ends as that of `answer` does, of which it is made once with the same arguments."""
-    shop, loop = _Shop(with_metrics), asyncio.get_running_loop()
+    shop = _Shop(with_metrics)
     for outcome in (*OUTCOMES, *OUTCOMES, *("error" for _ in _ERRORS)):
         await shop.call(random.choice([*ROUTES, _word()]), outcome)
-    shop.under_way = lambda: setattr(loop, "time", lambda: type(loop).time(loop) + _LEAP_S)
-    try:
-        await shop.call("answers", "ok", 0.01)  # a slow one: the clock of the loop is put forward
-    finally:
-        vars(loop).pop("time", None)
+    question, customer, secret = _word(), _word(), _word()
+    for who in (customer, customer, _word(), ""):
+        for outcome in ("ok", "error"):
+            await shop.call("answers", outcome, words=(question, who, secret))
+    await shop.call("answers", "ok", words=("", customer, secret))
 
 
 async def is_there_from_the_start(with_metrics: Any, _: Any) -> None:
@@ -215,6 +219,21 @@ async def counts_calls_at_once(with_metrics: Any, _: Any) -> None:
     shop.expect_counted(f"after {len(calls)} calls at once")
 
 
+async def counts_slow_calls(with_metrics: Any, _: Any) -> None:
+    """An answer that comes late is returned, and counted as what it is."""
+    shop = _Shop(with_metrics)
+    with ExitStack() as forward:
+
+        def leap() -> None:
+            for name in ("monotonic", "perf_counter", "time"):
+                clock = getattr(time, name)
+                forward.enter_context(patch.object(time, name, lambda clock=clock: clock() + _LEAP_S))
+
+        shop.under_way = leap
+        await shop.call("answers", "ok", 0.01)  # a slow one: the clocks are put forward, also the loop's
+    shop.expect_counted(f"after calls of which one took {_LEAP_S:g} s")
+
+
 async def takes_the_time(with_metrics: Any, _: Any) -> None:
     """The histogram has the seconds from call to end, whatever the end, also of calls at the same time."""
     shop = _Shop(with_metrics)
@@ -244,7 +263,8 @@ async def takes_the_time(with_metrics: Any, _: Any) -> None:
 async def tells_nothing(with_metrics: Any, _: Any) -> None:
     """There are as many series for many customers as for few, with nothing from a call in them."""
     shop, counts = _Shop(with_metrics), []
-    for _ in range(2):
+    for kinds in (_ERRORS[:3], _ERRORS):
+        shop.errors = itertools.cycle(kinds)
         for number in range(30):
             await shop.call(_word(), OUTCOMES[number % 3])
         counts.append(len(shop.samples()))
@@ -254,7 +274,8 @@ async def tells_nothing(with_metrics: Any, _: Any) -> None:
     hint = "Each value of a label is a series that is kept for good; what callers choose has no end."
     what = "text of questions, customers, errors and unknown routes in the metrics"
     expect(not told, what, observed=f"{len(told)} of {len(shop.words)} words", expected="none", hint=hint)
-    expect_equal(counts[1], counts[0], "number of samples after twice as many customers", hint=hint)
+    what = "number of samples after twice as many customers, and other errors"
+    expect_equal(counts[1], counts[0], what, hint=hint)
 
 
 async def keeps_to_the_registry(with_metrics: Any, _: Any) -> None:
@@ -278,6 +299,7 @@ _RESTARTS = (45, 65)
 _PLACES = {(0, "answers"): 0.5, (1, "jobs"): 0.49, (1, "other"): 0.005, (2, "answers"): 0.005}
 """Shares of the traffic by replica and route."""
 _ALIKE = {(0, "answers"): 0.4, (1, "jobs"): 0.3, (2, "other"): 0.3}
+_EVEN = {(0, "answers"): 1 / 3, (1, "jobs"): 1 / 3, (2, "other"): 1 / 3}
 _FIRING = 'ALERTS{alertstate="firing"}'
 _QUERIES = {
     "first": f"min_over_time(timestamp(count({_FIRING}))[2h:30s])",
@@ -358,6 +380,7 @@ def _firing() -> list[Scene]:
     return [
         Scene("21 % of 6,000 requests a minute end in an error", 6_000, _fault(0.21), cancelled=0.0),
         Scene(f"{part} of 60 requests a minute end in an error", 60, some),
+        Scene(f"{part} of 60 a minute do, over replicas that have 20 each", 60, some, places=_EVEN),
         Scene(f"{part} of 6,000 a minute do, while replicas are restarted", 6_000, some, restarts=True),
         Scene(f"{part} of 200 a minute do, and at times two scrapes in a row fail", 200, some, gaps=True),
         Scene("all of 300 a minute do", 300, _fault(1.0)),
@@ -492,8 +515,8 @@ EXERCISE = Exercise(
         "condition has held so long; window, threshold and `for` together must stay below ten minutes.",
     ),
     checks=(
-        *(passes_on, is_there_from_the_start, counts_calls, counts_calls_at_once, takes_the_time),
-        *(tells_nothing, keeps_to_the_registry, is_read, fires, is_silent),
+        *(passes_on, is_there_from_the_start, counts_calls, counts_calls_at_once, counts_slow_calls),
+        *(takes_the_time, tells_nothing, keeps_to_the_registry, is_read, fires, is_silent),
     ),
     deadline_s=15.0,
     why="A metric is paid for by the series, so a label has few values, known beforehand; a series that is "

@@ -116,7 +116,7 @@ class _Delivery:
                 finally:
                     self.begun.clear()
             elif scene.error:
-                raise scene.error(f"cannot answer {text}")
+                raise scene.error(f"cannot answer {text}") from ConnectionError(text)
         given = "" if text == scene.silent else f"{text} {random.random()}"
         self.steps.append(["given", text, given])
         return given
@@ -140,7 +140,7 @@ def _limit(told: str) -> None:
 
 async def _delivered(handle: Any, scene: Scene, saved: dict[int, str], deliveries: int) -> dict[str, Any]:
     """Deliver a message once; return what was done until `handle` ended, how it did, and what came later."""
-    before, delivery = sorted(saved), _Delivery(scene, saved, deliveries)
+    before, delivery, others = sorted(saved), _Delivery(scene, saved, deliveries), asyncio.all_tasks()
 
     async def call() -> None:
         await handle(delivery, delivery, delivery.answer)
@@ -154,6 +154,7 @@ async def _delivered(handle: Any, scene: Scene, saved: dict[int, str], deliverie
     begun.cancel()
     await _turns(3 * _SLOW_TURNS)
     late = delivery.steps[len(steps) :] + [["ask", "still under way"]] * delivery.begun.is_set()
+    late += [["task", "still under way"]] * len(asyncio.all_tasks() - others)
     error = None if task.cancelled() else task.exception()
     ended = "it returned" if error is None else f"it raised {type(error).__name__}: {error!s:.80}"
     ended = "it raised CancelledError" if task.cancelled() else ended
@@ -182,6 +183,18 @@ def _scenes() -> Iterator[Scene]:
     yield Scene("a job with an answer that is empty", texts[:3], silent=texts[1])
     kept = {1: "", 3: "In Oslo."}
     yield Scene("a job whose answers 1 and 3 are saved, 1 an empty one", texts[:5], saved=kept)
+    told = "a job whose answer 0 is saved, with the same text once more"
+    yield Scene(told, [same, texts[0], same], saved={0: "In Oslo."})
+    half = Scene(
+        "a job whose second text raises OSError, here and at first",
+        texts[:3],
+        error=OSError,
+        place=1,
+        end=("back", f"{WAIT_S}"),
+    )
+    yield half
+    told = "the same job, when another worker has saved answers 1 and 2"
+    yield Scene(told, texts[:3], {0: "a", 1: "b", 2: "c"}, deliveries=(2,), job_id=half.job_id)
     yield Scene("a job that is done and delivered again", texts[:3], deliveries=(1, 2))
     yield Scene("a job without texts", [])
     yield Scene("an erased job", None, deliveries=(1, 3, 5))

@@ -23,8 +23,9 @@ Draw = Callable[[Any, int], tuple[Any, Any]]
 _WORDS = "promote", "refuse", "undecided"
 _ONE_IN, _ONE_IN_OF_FEW, _ONE_IN_OF_WORSE, _AT_LEAST = 20, 10, 40, 0.8
 _LEAST_TIMES, _MOST_TIMES, _TIMES_BETTER = 40, 2_000, 50
-_SCENE_S = 0.3
-"""How long a gate is asked of one kind of pairs, beyond the least number of times."""
+_SCENE_S, _LARGE_S, _LARGE = 0.3, 1.0, 100
+"""How long a gate is asked of one kind of pairs, beyond the least number of times; of equal ones of so many
+examples it is longer: it takes some hundreds to tell a tenth from a twentieth."""
 
 
 def _said(gate: Gate, live: Any, candidate: Any) -> str:
@@ -39,9 +40,11 @@ def _said(gate: Gate, live: Any, candidate: Any) -> str:
     return said
 
 
-def _words(gate: Gate, draw: Draw, examples: int, least: int, most: int) -> Counter[str]:
+def _words(
+    gate: Gate, draw: Draw, examples: int, least: int, most: int, scene_s: float = _SCENE_S
+) -> Counter[str]:
     """Return how often the gate says what of `least` pairs of versions, up to `most` while there is time."""
-    random, ends_s = np.random.default_rng([7, examples]), time.monotonic() + _SCENE_S
+    random, ends_s = np.random.default_rng([7, examples]), time.monotonic() + scene_s
     said = Counter[str]()
     while said.total() < least or (said.total() < most and time.monotonic() < ends_s):
         live, candidate = draw(random, examples)
@@ -80,23 +83,32 @@ def _worse_fractions(random: Any, examples: int) -> tuple[Any, Any]:
     return random.binomial(3, easy) / 3, random.binomial(3, easy - 0.2) / 3
 
 
+def _losses(random: Any, places: Any) -> tuple[Any, Any]:
+    """The candidate 80 points worse on 15 % of these places, five better elsewhere: 8 worse in the mean."""
+    live, gain = random.uniform(0.82, 0.9, len(places)), random.uniform(0.03, 0.07, len(places))
+    return live, np.where(places >= 0.85 * len(places), live - 0.8, live + gain)
+
+
 def _rare_losses(random: Any, examples: int) -> tuple[Any, Any]:
-    """The candidate five points better on most examples, 80 worse on 15 %: in the mean 8 points worse."""
-    live, gain = random.uniform(0.82, 0.9, examples), random.uniform(0.03, 0.07, examples)
-    return live, np.where(random.random(examples) < 0.15, live - 0.8, live + gain)
+    return _losses(random, random.permutation(examples))
+
+
+def _late_losses(random: Any, examples: int) -> tuple[Any, Any]:
+    return _losses(random, np.arange(examples))
 
 
 def _much_better(random: Any, examples: int) -> tuple[Any, Any]:
-    """Right or wrong, the candidate some 35 points better."""
+    """Right or wrong, as numbers or as booleans, the candidate some 35 points better."""
     live = random.random(examples) < 0.5
     better = np.where(live, random.random(examples) < 0.96, random.random(examples) < 0.74)
-    return live * 1, better * 1
+    kind = bool if random.random() < 0.5 else int
+    return live.astype(kind), better.astype(kind)
 
 
 def _better_on_each(random: Any, examples: int) -> tuple[Any, Any]:
     """Fractions all over the scale, the candidate some ten points better on each."""
-    live = np.where(random.random(examples) < 0.5, 0.02, 0.86) + random.uniform(0, 0.04, examples)
-    return live, np.clip(live + random.uniform(0.05, 0.15, examples), 0, 1)
+    live = np.where(random.random(examples) < 0.5, 0.02, 0.8) + random.uniform(0, 0.04, examples)
+    return live, live + random.uniform(0.05, 0.15, examples)
 
 
 _EQUAL: tuple[tuple[Draw, int, int], ...] = (
@@ -110,6 +122,7 @@ _WORSE: tuple[tuple[Draw, int, str], ...] = (
     *(
         (_rare_losses, 40, "worse in the mean by rare losses"),
         (_rare_losses, 100, "worse in the mean by rare losses"),
+        (_late_losses, 100, "worse in the mean by losses on the last examples"),
     ),
 )
 
@@ -119,8 +132,13 @@ _WORSE: tuple[tuple[Draw, int, str], ...] = (
 
 def errs_seldom(gate: Any) -> None:
     """A candidate that is only as good in the mean is promoted once in twenty at most, or refused."""
+    hint = "Few samples differ by chance. How large a difference would chance alone make?"
+    told, allowed = Counter[str](), 0.0
     for draw, examples, one_in in _EQUAL:
-        said = _words(gate, draw, examples, _LEAST_TIMES, _MOST_TIMES)
+        scene_s = _LARGE_S if examples == _LARGE else _SCENE_S
+        said = _words(gate, draw, examples, _LEAST_TIMES, _MOST_TIMES, scene_s)
+        if examples == _LARGE:
+            told, allowed = told + said, allowed + 2 * said.total() / one_in
         times = said.total()
         most = times / one_in + 3.5 * math.sqrt(times / one_in)
         for word in ("promote", "refuse"):
@@ -129,8 +147,12 @@ def errs_seldom(gate: Any) -> None:
                 f"how often it says {word!r} of {times} candidates that are as good, {examples} examples",
                 observed=f"{said[word]} times",
                 expected=f"once in {one_in}: {times // one_in} times, and by chance {int(most)} at most",
-                hint="Few samples differ by chance. How large a difference would chance alone make?",
+                hint=hint,
             )
+    most, decided = allowed + 3.5 * math.sqrt(allowed), told["promote"] + told["refuse"]
+    what = f"how often it decides, of {told.total()} candidates that are as good, {_LARGE} examples"
+    wanted = f"{allowed:.0f} times, and by chance {int(most)} at most"
+    expect(decided <= most, what, observed=f"{decided} times", expected=wanted, hint=hint)
 
 
 def keeps_worse_out(gate: Any) -> None:
