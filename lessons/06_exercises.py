@@ -17470,19 +17470,9 @@ check("6.7.3", Canary)
 
 # %% name="own-parts"
 from course_lib.exercises.flight import joined
-from course_lib.flight import mechanisms, recorded
 from course_lib.labs import flight_lab, scorecard
 
-parts = joined(
-    documents=(Pool, Search, Watched),
-    cache=(Lookup, Memory, Shared, Counted),
-    runner=BoundedRunner,
-    tracer=SpanTracer,
-    monitor=Monitor,
-    reply=reply,
-    handle=handle,
-    canary=Canary,
-)
+parts = joined(globals())  # Pool, Lookup, BoundedRunner, reply and so on, by their names
 print({name: "yours" if getattr(parts, name) else "ours" for name in parts.__dataclass_fields__})
 
 # %% [markdown]
@@ -17493,7 +17483,9 @@ print({name: "yours" if getattr(parts, name) else "ours" for name in parts.__dat
 # and a worker are processes, and what is killed is killed with SIGKILL. What is simulated is the model and its bad days.
 
 # %% name="script-of-the-flight"
-known = recorded()
+from course_lib import flight
+
+known = flight.recorded()
 table(
     [
         {"from": f"{each.begins_s:.0f} s", "scene": each.name, "what is broken": each.told}
@@ -17515,7 +17507,7 @@ scorecard(known)
 # flown again, without it and with it: each time the level that it is for fails.
 
 # %% name="mechanisms"
-rows = mechanisms()
+rows = flight.mechanisms()
 table(
     [
         {
@@ -17537,8 +17529,8 @@ table(
 # The button starts the servers, puts your parts together and flies them: about two minutes, live. You can stop it at any time.
 
 # %% name="fly"
-flight = flight_lab(parts)
-flight
+lab = flight_lab(parts)
+lab
 
 # %% [markdown]
 # Where a level does not hold, the scorecard names the part. Mend it, run its cell and the two cells above again, and fly. Then keep what you
