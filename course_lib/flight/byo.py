@@ -88,9 +88,21 @@ class _Asked:
         began_s = self.calls[0].at_s if self.calls else 0.0
         return [each for each in self.calls if scene.begins_s <= each.at_s - began_s < scene.ends_s]
 
+    def begun(self, name: str) -> list[lm.Call]:
+        """Return the requests of what was first asked in a scene, those that came again later among them."""
+        first_s: dict[str, float] = {}
+        for each in self.calls:
+            first_s.setdefault(each.question or each.request_id, each.at_s - self.calls[0].at_s)
+        scene = next(each for each in self.scenes if each.name == name)
+        return [
+            each
+            for each in self.calls
+            if scene.begins_s <= first_s[each.question or each.request_id] < scene.ends_s
+        ]
+
     def priced(self) -> list[Seen]:
         """Return the questions, each with its part of what its scene cost."""
-        cost = {each.name: sum(call.cost_usd for call in self.requests(each.name)) for each in self.scenes}
+        cost = {each.name: sum(call.cost_usd for call in self.begun(each.name)) for each in self.scenes}
         return [replace(each, cost_usd=cost[each.scene] / len(self.of(each.scene))) for each in self.seen]
 
 
@@ -276,7 +288,7 @@ def _levels(asked: _Asked) -> list[Level]:
     failed = Counter(each.scene for each in asked.seen if each.outcome == "failed")
     lost = {scene.name: float(failed[scene.name]) for scene in asked.scenes}
     p99_s = {name: percentile([each.took_s for each in asked.of(name)], 99) for name in lost}
-    per = {name: len(asked.requests(name)) / max(1, len(asked.of(name))) for name in lost}
+    per = {name: len(asked.begun(name)) / max(1, len(asked.of(name))) for name in lost}
     total, all_lost, found = len(asked.seen), int(sum(lost.values())), asked.verdict.findings
     share, worst = 100 * (total - all_lost) / total, max(p99_s, key=lambda name: p99_s[name])
     slowest_s = percentile([each.took_s for each in asked.seen], 99)

@@ -41,6 +41,7 @@ def test_a_scorecard_says_what_held_what_each_scene_took_and_what_to_improve(sho
     assert "outage 4 to 8 The <main> model does not answer. 3 degraded, 5 failed" in text
     assert "1 lost" in text
     assert re.search(r"outage 30\b", text), "what the scene took from the level"
+    assert "availability, percentage points" in text
     assert "coverage at least 90 % 98 % holds" in text
     assert "cache MyCache" in text
     assert "Seed 7" in text
