@@ -318,6 +318,10 @@ def _levels(asked: _Asked) -> list[Level]:
     return [Level(name, *each) for name, each in told.items()]
 
 
+def _many(count: int, what: str = "request") -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
     """Return what would have helped, each with its gain: answers, then seconds, then dollars."""
     found: list[tuple[tuple[float, float, float], str]] = []
@@ -330,14 +334,14 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
     if (lost := asked.raised[_LIMIT]) or early:
         wait_s = max((each.retry_after_s for each in refused), default=0.0)
         told = f"{of(_LIMIT)} under the rate limit, where {len(refused)} refusals said to come again after "
-        told += f"{wait_s:.1f} s at most; {early} requests came too early"
+        told += f"{wait_s:.1f} s at most; {_many(early)} came too early"
         way = (
             "Retries that obey Retry-After" if early else "More retries, each after the wait that it is told"
         )
         found.append(((lost, 0, 0), f"{way}: {told}."))
     if lost := asked.raised[_OUTAGE]:
         gone = sum(each.is_failed for each in asked.requests(_OUTAGE))
-        told = f"{of(_OUTAGE)} in the outage, after {gone} failed requests"
+        told = f"{of(_OUTAGE)} in the outage, after {_many(gone, 'failed request')}"
         found.append(((lost, 0, 0), f"A fallback to a second model: {told}."))
     if lost := asked.raised[_MALFORMED]:
         found.append(
@@ -351,7 +355,7 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
     if asked.repeated:
         share, cost = asked.repeated / asked.lines, sum(each.cost_usd for each in asked.calls)
         told = f"{asked.repeated} of {asked.lines} lines are as an earlier one, which is the share of "
-        told += f"{share * len(asked.calls):.0f} requests and ${share * cost:.4f}"
+        told += f"{_many(round(share * len(asked.calls)))} and ${share * cost:.4f}"
         found.append(((0, 0, share * cost), f"A cache: {told}."))
     slow = [each.duration_ms for each in asked.requests(_SLOW) if each.status == 200]
     if slow and not any(each.stream for each in asked.calls):

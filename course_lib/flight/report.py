@@ -17,6 +17,7 @@ from textwrap import shorten
 from typing import Any
 
 from course_lib.flight.result import Flown, Gate, Level, Seen
+from course_lib.flight.script import NAMES
 from course_lib.measure import percentile
 from course_lib.measure.strips import Band, Tick, drawn
 
@@ -263,8 +264,11 @@ def certificate(flown: Flown, *, exercises: Iterable[str] = (), name: str = "") 
     whose = ", ".join(part for part, made in flown.parts.items() if made != "ours") or "none"
     rows = _judged([*flown.levels, *flown.gates])
     named = f'<p class="name">{escape(name)}</p>' if name else ""
+    scenes, title = [each.name for each in flown.scenes], "Flight passed" if flown.holds else "Flight flown"
+    if set(NAMES) - set(scenes):
+        title, told = "Some scenes flown", f"{told} Of {len(NAMES)} scenes only: {', '.join(scenes)}."
     body = (
-        f"<main><p>Advanced DSPy</p><h1>{'Flight passed' if flown.holds else 'Flight flown'}</h1>{named}"
+        f"<main><p>Advanced DSPy</p><h1>{title}</h1>{named}"
         f"<p>{escape(told)} Parts of one's own: {escape(whose)}.</p>{_table('', rows)}"
         f'<p class="small">{escape(done)}</p><p class="small">{escape(facts(flown))}</p></main>'
     )
