@@ -132,13 +132,13 @@ class Desk:
     async def answer(self, request: Request) -> Reply:
         """Answer; each reply is traced, counted and logged once."""
         began_s = time.perf_counter()
-        text, reply = request.text, Reply("failed")
+        text, reply = "", Reply("failed")  # nothing is logged before it is redacted
         try:
             with self._made.tracer.span("request"):
                 text = self._admitted(request.text)
                 reply = await self._reply(replace(request, text=text), self._made, self._ask)
         except Poisoned:
-            text, reply = "", Reply("refused")
+            reply = Reply("refused")
         finally:
             took_s = time.perf_counter() - began_s
             self._made.monitor.count(reply.outcome, took_s)
