@@ -290,6 +290,7 @@ def flight(
     import asyncio
     from dataclasses import replace
 
+    from course_lib.exercises.flight import passed
     from course_lib.flight import ProgramError, fly_program, flying, measured_gates, report
     from course_lib.flight.gates import GateError
 
@@ -317,19 +318,12 @@ def flight(
     if to_html:
         write_whole(to_html.absolute(), report.as_html(flown))
     if to_certificate:
-        write_whole(to_certificate.absolute(), report.certificate(flown, exercises=_passed(), name=name))
+        write_whole(to_certificate.absolute(), report.certificate(flown, exercises=passed(), name=name))
     raise typer.Exit(0 if flown.holds else 1)
 
 
 def _told(words: str) -> None:
     typer.echo(words, err=True)
-
-
-def _passed() -> list[str]:
-    from course_lib.exercises.engine import progress, registry
-
-    events = progress.read()
-    return [each for each in registry.known() if progress.standing(events, each).state == "passed"]
 
 
 @audit.command()

@@ -17466,23 +17466,15 @@ check("6.7.3", Canary)
 # %% [markdown]
 # ### The parts, joined
 #
-# A part of yours takes the place of ours. One that you have not written, or not yet, is ours; so you can fly today and again next week.
+# A part of yours takes the place of ours. One that you have not written, or not yet, is ours; so you can fly today and again next week. A kernel
+# knows only what was run in it: after a restart, run the stages' cells again, or their parts are ours.
 
 # %% name="own-parts"
-from course_lib.exercises.flight import joined
-from course_lib.flight import mechanisms, recorded
+from course_lib import flight
+from course_lib.exercises.flight import joined, passed
 from course_lib.labs import flight_lab, scorecard
 
-parts = joined(
-    documents=(Pool, Search, Watched),
-    cache=(Lookup, Memory, Shared, Counted),
-    runner=BoundedRunner,
-    tracer=SpanTracer,
-    monitor=Monitor,
-    reply=reply,
-    handle=handle,
-    canary=Canary,
-)
+parts = joined(globals())  # Pool, Lookup, BoundedRunner, reply and so on, by their names
 print({name: "yours" if getattr(parts, name) else "ours" for name in parts.__dataclass_fields__})
 
 # %% [markdown]
@@ -17493,7 +17485,7 @@ print({name: "yours" if getattr(parts, name) else "ours" for name in parts.__dat
 # and a worker are processes, and what is killed is killed with SIGKILL. What is simulated is the model and its bad days.
 
 # %% name="script-of-the-flight"
-known = recorded()
+known = flight.recorded()
 table(
     [
         {"from": f"{each.begins_s:.0f} s", "scene": each.name, "what is broken": each.told}
@@ -17515,7 +17507,7 @@ scorecard(known)
 # flown again, without it and with it: each time the level that it is for fails.
 
 # %% name="mechanisms"
-rows = mechanisms()
+rows = flight.mechanisms()
 table(
     [
         {
@@ -17534,23 +17526,25 @@ table(
 #
 # ### Fly
 #
-# The button starts the servers, puts your parts together and flies them: about two minutes, live. You can stop it at any time.
+# The button starts the servers, puts your parts together and flies them, about two minutes, live; then the quality gates of lesson 04 are measured,
+# ten seconds more. Stop ends it at any time; interrupting the kernel does not. The last flight is kept in your work folder and stands here again
+# when the cell is run anew.
 
 # %% name="fly"
-flight = flight_lab(parts)
-flight
+lab = flight_lab(parts, gates=flight.measured_gates)
+lab
 
 # %% [markdown]
-# Where a level does not hold, the scorecard names the part. Mend it, run its cell and the two cells above again, and fly. Then keep what you
+# Where a level does not hold, the scorecard names the part. Mend it, run its cell, `own-parts` and the cell above again, and fly. Then keep what you
 # have reached: the next cell writes a page that can be printed, with the levels, the exercises that you have passed, the versions, the date and
 # the seed. Put your name in, or leave it out.
 
 # %% name="certificate"
-from course_lib.flight import certificate
-
-if flight.flown:
-    Path("certificate.html").write_text(certificate(flight.flown, name=""), "utf-8")
-print("certificate.html is written" if flight.flown else "Nothing has been flown yet.")
+flown = flight.kept()
+if flown:
+    page = flight.certificate(flown, exercises=passed(), name="")
+    Path("certificate.html").write_text(page, "utf-8")
+print("certificate.html is written" if flown else "Nothing has been flown yet.")
 
 # %% [markdown]
 # ### Stretch: your own program

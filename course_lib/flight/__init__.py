@@ -10,6 +10,7 @@
 | fly, flying, Tick | a flight, plain and in an event loop; how far it is | 7 |
 | MECHANISMS, Row, mechanisms | what can be switched off, and what fails then (recorded) | 7 |
 | Flown, Scene, Seen, Level, Gate, recorded | what a flight returns; the one that was recorded | 7 |
+| keep, kept | the learner's last flight, written to the work folder and read again | 7 |
 | certificate, measured_gates | a page to print; the quality gates, measured in ten seconds | 7 |
 | fly_program, ProgramError | a program of one's own in the same weather; why it cannot be flown | 7 |
 | ScriptError | a flight that cannot be flown so | 7 |

@@ -20,7 +20,7 @@ from .parts import (
     Worker,
 )
 from .program import ProgramError
-from .recording import Row, mechanisms, recorded
+from .recording import Row, keep, kept, mechanisms, recorded
 from .reference import TicketWorker, ours
 from .report import certificate
 from .result import Flown, Gate, Level, Scene, Seen
@@ -59,6 +59,8 @@ __all__ = [
     "fly",
     "fly_program",
     "flying",
+    "keep",
+    "kept",
     "measured_gates",
     "mechanisms",
     "ours",

@@ -88,9 +88,21 @@ class _Asked:
         began_s = self.calls[0].at_s if self.calls else 0.0
         return [each for each in self.calls if scene.begins_s <= each.at_s - began_s < scene.ends_s]
 
+    def begun(self, name: str) -> list[lm.Call]:
+        """Return the requests of what was first asked in a scene, those that came again later among them."""
+        first_s: dict[str, float] = {}
+        for each in self.calls:
+            first_s.setdefault(each.question or each.request_id, each.at_s - self.calls[0].at_s)
+        scene = next(each for each in self.scenes if each.name == name)
+        return [
+            each
+            for each in self.calls
+            if scene.begins_s <= first_s[each.question or each.request_id] < scene.ends_s
+        ]
+
     def priced(self) -> list[Seen]:
         """Return the questions, each with its part of what its scene cost."""
-        cost = {each.name: sum(call.cost_usd for call in self.requests(each.name)) for each in self.scenes}
+        cost = {each.name: sum(call.cost_usd for call in self.begun(each.name)) for each in self.scenes}
         return [replace(each, cost_usd=cost[each.scene] / len(self.of(each.scene))) for each in self.seen]
 
 
@@ -276,7 +288,7 @@ def _levels(asked: _Asked) -> list[Level]:
     failed = Counter(each.scene for each in asked.seen if each.outcome == "failed")
     lost = {scene.name: float(failed[scene.name]) for scene in asked.scenes}
     p99_s = {name: percentile([each.took_s for each in asked.of(name)], 99) for name in lost}
-    per = {name: len(asked.requests(name)) / max(1, len(asked.of(name))) for name in lost}
+    per = {name: len(asked.begun(name)) / max(1, len(asked.of(name))) for name in lost}
     total, all_lost, found = len(asked.seen), int(sum(lost.values())), asked.verdict.findings
     share, worst = 100 * (total - all_lost) / total, max(p99_s, key=lambda name: p99_s[name])
     slowest_s = percentile([each.took_s for each in asked.seen], 99)
@@ -306,6 +318,10 @@ def _levels(asked: _Asked) -> list[Level]:
     return [Level(name, *each) for name, each in told.items()]
 
 
+def _many(count: int, what: str = "request") -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
     """Return what would have helped, each with its gain: answers, then seconds, then dollars."""
     found: list[tuple[tuple[float, float, float], str]] = []
@@ -318,14 +334,14 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
     if (lost := asked.raised[_LIMIT]) or early:
         wait_s = max((each.retry_after_s for each in refused), default=0.0)
         told = f"{of(_LIMIT)} under the rate limit, where {len(refused)} refusals said to come again after "
-        told += f"{wait_s:.1f} s at most; {early} requests came too early"
+        told += f"{wait_s:.1f} s at most; {_many(early)} came too early"
         way = (
             "Retries that obey Retry-After" if early else "More retries, each after the wait that it is told"
         )
         found.append(((lost, 0, 0), f"{way}: {told}."))
     if lost := asked.raised[_OUTAGE]:
         gone = sum(each.is_failed for each in asked.requests(_OUTAGE))
-        told = f"{of(_OUTAGE)} in the outage, after {gone} failed requests"
+        told = f"{of(_OUTAGE)} in the outage, after {_many(gone, 'failed request')}"
         found.append(((lost, 0, 0), f"A fallback to a second model: {told}."))
     if lost := asked.raised[_MALFORMED]:
         found.append(
@@ -339,7 +355,7 @@ def _helps(asked: _Asked) -> list[tuple[tuple[float, float, float], str]]:
     if asked.repeated:
         share, cost = asked.repeated / asked.lines, sum(each.cost_usd for each in asked.calls)
         told = f"{asked.repeated} of {asked.lines} lines are as an earlier one, which is the share of "
-        told += f"{share * len(asked.calls):.0f} requests and ${share * cost:.4f}"
+        told += f"{_many(round(share * len(asked.calls)))} and ${share * cost:.4f}"
         found.append(((0, 0, share * cost), f"A cache: {told}."))
     slow = [each.duration_ms for each in asked.requests(_SLOW) if each.status == 200]
     if slow and not any(each.stream for each in asked.calls):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import pickle
+import re
 import sqlite3
 import subprocess
 import sys
@@ -33,6 +34,7 @@ _CODE = (
 )
 _READY = b"r"
 _MOST_STARTS = 5
+_TRACEBACK = re.compile(r"^Traceback .*\n(?: .*\n)*([\w.]+)", re.MULTILINE)
 
 
 class WorkerProcess:
@@ -84,6 +86,12 @@ def outbox(folder: Path) -> Counter[str]:
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_opened(folder / "outbox.db")) as connection:
         return Counter(row[0] for row in connection.execute("select id from outbox"))
     return Counter()
+
+
+def raised(folder: Path) -> Counter[str]:
+    """Return how often the worker's log tells of an error, by its class."""
+    log = (folder / "worker.log").read_text("utf-8", errors="replace")
+    return Counter(name.rpartition(".")[2] for name in _TRACEBACK.findall(log))
 
 
 def waiting(url: str) -> int:

@@ -10,8 +10,8 @@ import platform
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +24,9 @@ from anyio.from_thread import start_blocking_portal
 
 from course_lib import desk, lm
 from course_lib.concurrency import tasks
-from course_lib.flight.jobs import WorkerProcess, outbox, waiting
+from course_lib.errors import CourseError
+from course_lib.flight.blame import SYSTEM, Blame
+from course_lib.flight.jobs import WorkerProcess, outbox, raised, waiting
 from course_lib.flight.leaks import texts_of_postgres, texts_of_redis
 from course_lib.flight.levels import MECHANISMS, Observed, judged
 from course_lib.flight.parts import Job, Made, Outcome, Parts, Reply, Servers, System
@@ -32,6 +34,7 @@ from course_lib.flight.reference import ours
 from course_lib.flight.result import Flown, Seen
 from course_lib.flight.script import JOBS, MAIN, OTHER, Plan, ScriptError, Sent, Weather, plan
 from course_lib.flight.system import Desk
+from course_lib.redaction import one_line
 from course_lib.services import running_postgres, running_redis
 from course_lib.services.server import Server
 
@@ -48,6 +51,10 @@ OURS = Parts()
 _GIVE_UP_S = 30.0
 _UNDER_WAY = threading.Lock()
 _DRAIN_S, _SETTLED_S = 60.0, 2.0
+
+
+class PartError(CourseError):
+    """A part could not be made, or entered."""
 
 
 @dataclass
@@ -91,6 +98,7 @@ async def flying(
         ScriptError: there is no such scene, or another flight is under way in this process.
         ValueError: there is no such mechanism.
         ServerError, EndpointError: a server cannot be started.
+        PartError: a part raises when it is made or entered: which one, and what.
     """
     if unknown := sorted(set(off) - MECHANISMS.keys()):
         raise ValueError(f"no mechanism {unknown[0]!r}; there are {', '.join(MECHANISMS)}")
@@ -149,21 +157,41 @@ async def _on_the_ground(parts: Parts, off: frozenset[str], script_: Plan) -> As
         async with AsyncExitStack() as stack:
             worker = None
             if any(isinstance(each.what, Job) for each in script_.sent):
-                worker = stack.enter_context(WorkerProcess(makers["worker"], servers))
+                with _making("worker"):
+                    worker = stack.enter_context(WorkerProcess(makers["worker"], servers))
+            blame = Blame()
             names = [each.name for each in fields(Made) if each.name != "models"]
             made = Made(
                 models=tuple(lm.connect(name, cache=False, num_retries=0) for name in MODELS),
-                **{name: await _entered(stack, makers[name](servers)) for name in names},
+                **{
+                    name: blame.noted(name, await _entered(stack, name, makers[name], servers))
+                    for name in names
+                },
             )
             make = makers["system"] or partial(Desk, off=off)
-            system = await _entered(stack, make(servers, made))
-            yield _Flight(script_, servers, made, system, worker, kept)
+            system = await _entered(stack, SYSTEM, make, servers, made)
+            blame.know(SYSTEM, system)
+            yield _Flight(script_, servers, made, system, worker, kept, blame)
 
 
-async def _entered(stack: AsyncExitStack, part: Any) -> Any:
-    if hasattr(part, "__aenter__"):
-        return await stack.enter_async_context(part)
-    return stack.enter_context(part) if hasattr(part, "__enter__") else part
+async def _entered(stack: AsyncExitStack, name: str, make: Callable[..., Any], *given: Any) -> Any:
+    with _making(name):
+        part = make(*given)
+        if hasattr(part, "__aenter__"):
+            return await stack.enter_async_context(part)
+        return stack.enter_context(part) if hasattr(part, "__enter__") else part
+
+
+@contextmanager
+def _making(name: str) -> Iterator[None]:
+    try:
+        yield
+    except CourseError:
+        raise
+    except Exception as error:  # border: the part may be the learner's
+        told = one_line(f"{type(error).__name__}: {error}")
+        todo = "mend it, or leave it out, and ours is taken"
+        raise PartError(f"the part {name} could not be made: {told}; {todo}") from error
 
 
 def _checked(reply: Any) -> Reply:
@@ -194,12 +222,13 @@ class _Flight:
         system: System,
         worker: WorkerProcess | None,
         kept: Server,
+        blame: Blame,
     ) -> None:
         self._plan, self._servers, self._made, self._system = script_, servers, made, system
-        self._worker, self._kept = worker, kept
+        self._worker, self._kept, self._blame = worker, kept, blame
         self._began_s, self._since = 0.0, 0
         self._tick = Tick()
-        self._observed = Observed(script_, self._tick.seen)
+        self._observed = Observed(script_, self._tick.seen, raised=blame.raised)
 
     def _now_s(self) -> float:
         return time.perf_counter() - self._began_s
@@ -207,8 +236,9 @@ class _Flight:
     async def fly(self, on_tick: Callable[[Tick], object] | None) -> Observed:
         """Send all, break what is to be broken, and return what was seen."""
         observed, self._since = self._observed, (await asyncio.to_thread(lm.ledger)).requests
-        with suppress(Exception):  # border: the learner's; what it cannot do is seen in the flight
-            await self._made.documents.search("tent", 1)
+        with suppress(Exception):  # border: the learner's own; it is noted, and the levels tell
+            async with asyncio.timeout(_GIVE_UP_S):
+                await self._made.documents.search("tent", 1)
         self._began_s = time.perf_counter()
         beside = [asyncio.create_task(self._watch(on_tick))]
         if self._worker:
@@ -231,6 +261,9 @@ class _Flight:
             observed.metrics = str(self._made.monitor.text())
         observed.search("metrics", observed.metrics)
         observed.search("PostgreSQL", await asyncio.to_thread(texts_of_postgres, self._servers.database_url))
+        if self._worker:
+            for name, count in raised(self._servers.folder).items():
+                observed.raised["worker", name] += count
         for path in (each for each in self._servers.folder.parent.rglob("*") if each.is_file()):
             observed.search(f"file {path.name}", path.read_bytes().decode(errors="replace"))
         return observed
@@ -249,7 +282,7 @@ class _Flight:
             task = asyncio.current_task()
             if task is not None and task.cancelling():  # the flight is ended
                 raise
-            self._observed.errors[type(error).__name__] += 1
+            self._observed.errors[self._blame.guilty(error), type(error).__name__] += 1
             reply = Reply("failed")
         if isinstance(what, Job):
             return
@@ -279,10 +312,8 @@ class _Flight:
             await asyncio.to_thread(self._note_redis)
             await asyncio.to_thread(self._kept.kill)
         elif weather.event == "deploy":
-            try:
+            with suppress(Exception):  # border: the learner's own; it is noted
                 self._made.canary.deploy("2")
-            except Exception as error:  # border: the canary may be the learner's
-                self._observed.errors[f"{type(error).__name__} of canary.deploy"] += 1
         elif weather.event == "worker killed":
             await self._kill_at_work(ends_s)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from course_lib.flight.blame import Raised
 from course_lib.flight.parts import Reply, Request
 from course_lib.flight.result import Level, Seen
 from course_lib.flight.script import Plan
@@ -57,7 +58,8 @@ MECHANISMS: Mapping[str, Mechanism] = {
         "worker killed", "jobs", "worker", "acknowledge a job when it is done, and claim those of the dead"
     ),
     "idempotent effects": Mechanism(
-        "worker killed", "jobs", "worker", "write a job's effect and its id in one transaction"
+        *("worker killed", "jobs", "worker"),
+        "the handler is not idempotent; write a job's effect and its id in one transaction",
     ),
     "guard": Mechanism("poisoned", "poisoned input", "system", "refuse such a text before anything reads it"),
     "redaction": Mechanism("poisoned", "privacy", "system", "redact a text before it is kept or sent on"),
@@ -67,6 +69,15 @@ MECHANISMS: Mapping[str, Mechanism] = {
 }
 """What can be switched off, by name."""
 _OTHERWISE = {"observability": "monitor, tracer: count and trace each request once, however it ends"}
+_BLAMED: Mapping[str, tuple[str, ...]] = {
+    "availability": ("documents", "runner", "canary"),
+    "99th percentile": ("documents", "runner"),
+    "cost per answer": ("cache",),
+    "correctness": ("documents", "canary"),
+    "jobs": ("worker",),
+    "observability": ("tracer", "monitor"),
+}
+"""What raises in these parts takes from a level, though the system goes on."""
 
 
 @dataclass
@@ -82,8 +93,10 @@ class Observed:
     """Of the models' ledger, without the worker's: the scene in which each was seen."""
     leaks: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Planted personal data that was found, by place."""
-    errors: Counter[str] = field(default_factory=Counter)
-    """What the system raised at its caller, by class."""
+    errors: Raised = field(default_factory=Raised)
+    """What came out of the system at its caller."""
+    raised: Raised = field(default_factory=Raised)
+    """What each part raised, also where the system went on."""
     metrics: str = ""
     spans: int = 0
     """Those with the name `request`."""
@@ -114,9 +127,7 @@ def _none(name: str, bar: str, seen: str, bad: Iterable[str]) -> Level:
 def _availability(observed: Observed) -> Level:
     asked = [each for each in observed.questions if each.outcome != "refused"]
     failed = [each for each in asked if each.outcome not in _FINE]
-    level = _share("availability", ANSWERED_SHARE, "are answered by a model", asked, failed)
-    raised = ", ".join(f"{name} {count} times" for name, count in observed.errors.most_common(3))
-    return replace(level, advice=f"system: it raised {raised}" if raised else "")
+    return _share("availability", ANSWERED_SHARE, "are answered by a model", asked, failed)
 
 
 def _p99(observed: Observed) -> Level:
@@ -142,7 +153,15 @@ def _cost(observed: Observed) -> Level:
 def _correctness(observed: Observed) -> Level:
     answers = [each for each in observed.questions if each.is_right is not None]
     wrong = [each for each in answers if not each.is_right]
-    return _share("correctness", RIGHT_SHARE, "of the answers cite the right article", answers, wrong)
+    level = _share("correctness", RIGHT_SHARE, "of the answers cite the right article", answers, wrong)
+    scene = MECHANISMS["canary"].scene
+    if within := [each for each in answers if each.scene == scene]:
+        share = sum(bool(each.is_right) for each in within) / len(within)
+        bar, seen = f'{level.bar}, also within "{scene}"', f"{level.seen}, within the scene {share:.1%}"
+        level = replace(level, bar=bar, seen=seen, holds=level.holds and share >= RIGHT_SHARE)
+    if any(part == "canary" for part, _ in observed.raised):  # it may not have tried the version at all
+        level = replace(level, holds=False)
+    return level
 
 
 def _load(observed: Observed) -> Level:
@@ -161,7 +180,9 @@ def _jobs(observed: Observed) -> Level:
     bad = [each for each in observed.seen if each.kind == "job" and each.outcome != "done"]
     kinds = Counter(each.outcome for each in bad)
     seen = f"{len(observed.jobs)} sent, {kinds['lost']} lost, {kinds['twice']} done twice"
-    return _none("jobs", "none is lost or done twice", seen, [each.scene for each in bad])
+    level = _none("jobs", "none is lost or done twice", seen, [each.scene for each in bad])
+    mechanism = MECHANISMS["idempotent effects" if kinds["twice"] > kinds["lost"] else "redelivery"]
+    return replace(level, advice=f"{mechanism.part}: {mechanism.advice}")
 
 
 def _poison(observed: Observed) -> Level:
@@ -203,13 +224,23 @@ _LEVELS: tuple[Callable[[Observed], Level], ...] = (
 
 def judged(observed: Observed) -> list[Level]:
     """Return each level, with advice where it does not hold."""
-    return [_advised(level(observed)) for level in _LEVELS]
+    return [_advised(level(observed), observed) for level in _LEVELS]
 
 
-def _advised(level: Level) -> Level:
-    """Say which part to improve: by the scene that took most, where one of our mechanisms is for it."""
-    if level.holds or level.advice:
-        return replace(level, advice="" if level.holds else level.advice)
+def _advised(level: Level, observed: Observed) -> Level:
+    """Say which part to improve: one that raised, or by the scene that took most, what is for it there."""
+    if level.holds:
+        return replace(level, advice="")
+    raised = Counter({key: n for key, n in observed.raised.items() if key[0] in _BLAMED.get(level.name, ())})
+    raised |= observed.errors if level.name == "availability" else Counter()
+    if raised:
+        told = (
+            f"{part}: it raised {name}, {'once' if count == 1 else f'{count} times'}"
+            for (part, name), count in raised.most_common(3)
+        )
+        return replace(level, advice="; ".join(told))
+    if level.advice:
+        return level
     known = [each for each in MECHANISMS.values() if each.level == level.name]
     known.sort(key=lambda each: -level.by_scene.get(each.scene, 0.0))
     advice = f"{known[0].part}: {known[0].advice}" if known else _OTHERWISE[level.name]

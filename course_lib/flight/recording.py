@@ -1,23 +1,26 @@
-"""The recorded flight that the notebook shows, and the table of what each mechanism is for.
+"""Flights that are kept: the recorded one and the table of mechanisms, and the learner's last one.
 
 Main path: python -m course_lib.flight.recording writes both anew (some five minutes); recorded() and
-mechanisms() read them.
+mechanisms() read them. keep(flown) writes the learner's last flight to the work folder; kept() reads it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from course_lib.files import write_whole
 from course_lib.flight.launch import fly
 from course_lib.flight.levels import MECHANISMS
+from course_lib.flight.report import as_json
 from course_lib.flight.result import Flown, Level
+from course_lib.paths import work_dir
 
 _FLIGHT, _TABLE = (Path(__file__).with_name(name) for name in ("recorded.json", "mechanisms.json"))
 
@@ -39,6 +42,26 @@ class Row:
 def recorded() -> Flown:
     """Return the recorded flight of the reference system."""
     return TypeAdapter(Flown).validate_json(_FLIGHT.read_bytes())
+
+
+def keep(flown: Flown) -> None:
+    """Write the learner's last flight, in place of the one before.
+
+    Raises:
+        FileError: the work folder is read-only or full.
+    """
+    write_whole(_kept_at(), as_json(flown))
+
+
+def kept() -> Flown | None:
+    """Return the learner's last flight; None where there is none that can be read."""
+    with suppress(OSError, ValidationError):
+        return TypeAdapter(Flown).validate_json(_kept_at().read_bytes())
+    return None
+
+
+def _kept_at() -> Path:
+    return work_dir() / "last_flight.json"
 
 
 def mechanisms() -> list[Row]:

@@ -17,6 +17,7 @@ from textwrap import shorten
 from typing import Any
 
 from course_lib.flight.result import Flown, Gate, Level, Seen
+from course_lib.flight.script import NAMES
 from course_lib.measure import percentile
 from course_lib.measure.strips import Band, Tick, drawn
 
@@ -30,6 +31,17 @@ _STRIPS: dict[str, Sequence[str]] = {
     "ms until an answer": ("p50", "p99"),
     "cost, thousandths of a dollar per second": ("cost",),
 }
+_UNITS = {
+    "availability": "percentage points",
+    "99th percentile": "seconds",
+    "cost per answer": "dollars",
+    "correctness": "percentage points",
+    "load on the models": "calls at once",
+    "answers": "questions lost",
+    "p99 latency": "seconds",
+    "requests per answer": "requests",
+}
+"""Of what a scene took from a level; what is not here is a count."""
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --paper: #ffffff; --edge: #c4c8cd; --good: #14622b;
   --bad: #a40e26; --jp-content-font-color1: var(--ink); --jp-ui-font-family: system-ui, sans-serif }
@@ -81,7 +93,7 @@ def sections(flown: Flown) -> dict[str, Rows]:
     tables = {
         "Service levels": _judged(flown.levels),
         "What happened in each scene": _scenes(flown),
-        "Which fault cost what, each in its level's unit": _costs(flown),
+        "Which fault cost what": _costs(flown),
         "Quality gates": _judged(flown.gates),
         "Parts": [{"part": name, "made by": whose} for name, whose in flown.parts.items()],
     }
@@ -116,11 +128,15 @@ def _costs(flown: Flown) -> Rows:
     told = [level for level in flown.levels if any(level.by_scene.values())]
     rows = []
     for scene in flown.scenes if told else ():
-        taken = {level.name: _number(level.by_scene.get(scene.name, 0.0)) for level in told}
+        taken = {_with_unit(level): _number(level.by_scene.get(scene.name, 0.0)) for level in told}
         rows.append(
             {"scene": scene.name} | {name: "-" if each == "0" else each for name, each in taken.items()}
         )
     return rows
+
+
+def _with_unit(level: Level) -> str:
+    return f"{level.name}, {_UNITS.get(level.name, 'count')}"
 
 
 def outcomes(seen: Iterable[Seen]) -> str:
@@ -248,8 +264,11 @@ def certificate(flown: Flown, *, exercises: Iterable[str] = (), name: str = "") 
     whose = ", ".join(part for part, made in flown.parts.items() if made != "ours") or "none"
     rows = _judged([*flown.levels, *flown.gates])
     named = f'<p class="name">{escape(name)}</p>' if name else ""
+    scenes, title = [each.name for each in flown.scenes], "Flight passed" if flown.holds else "Flight flown"
+    if set(NAMES) - set(scenes):
+        title, told = "Some scenes flown", f"{told} Of {len(NAMES)} scenes only: {', '.join(scenes)}."
     body = (
-        f"<main><p>Advanced DSPy</p><h1>{'Flight passed' if flown.holds else 'Flight flown'}</h1>{named}"
+        f"<main><p>Advanced DSPy</p><h1>{title}</h1>{named}"
         f"<p>{escape(told)} Parts of one's own: {escape(whose)}.</p>{_table('', rows)}"
         f'<p class="small">{escape(done)}</p><p class="small">{escape(facts(flown))}</p></main>'
     )

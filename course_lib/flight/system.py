@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -70,14 +71,23 @@ async def answered(request: Request, made: Made, ask: Ask, *, within_s: float = 
     """Return what is kept, or else what `ask` answers, or else the best article: the least that is left."""
     version = made.canary.version(request.id)
     key = hashlib.sha256(json.dumps([request.tenant, version, request.text]).encode()).hexdigest()
-    if kept := await made.cache.get(key):
-        return Reply("cached", **json.loads(kept))
+    if kept := await _kept(key, made):
+        return kept
     try:
         reply = await made.runner.run(partial(ask, request), within_s)
     except Exception:  # border: whatever is broken, an article is better than nothing
         return await _article(request, made)
-    await made.cache.set(key, json.dumps({"text": reply.text, "citations": reply.citations}))
+    with suppress(Exception):  # border: a cache that fails costs a second question, and no answer
+        await made.cache.set(key, json.dumps({"text": reply.text, "citations": reply.citations}))
     return reply
+
+
+async def _kept(key: str, made: Made) -> Reply | None:
+    with suppress(Exception):  # border: the same, and what is kept may be anything
+        if kept := await made.cache.get(key):
+            found = json.loads(kept)
+            return Reply("cached", found["text"], tuple(found["citations"]))
+    return None
 
 
 async def _article(request: Request, made: Made) -> Reply:
@@ -122,13 +132,13 @@ class Desk:
     async def answer(self, request: Request) -> Reply:
         """Answer; each reply is traced, counted and logged once."""
         began_s = time.perf_counter()
-        text, reply = request.text, Reply("failed")
+        text, reply = "", Reply("failed")  # nothing is logged before it is redacted
         try:
             with self._made.tracer.span("request"):
                 text = self._admitted(request.text)
                 reply = await self._reply(replace(request, text=text), self._made, self._ask)
         except Poisoned:
-            text, reply = "", Reply("refused")
+            reply = Reply("refused")
         finally:
             took_s = time.perf_counter() - began_s
             self._made.monitor.count(reply.outcome, took_s)

@@ -1,7 +1,8 @@
 """The flight while it flies, and its scorecard in the notebook.
 
 Main path: flight_lab(parts) shows a button; what is flown is drawn twice a second, and the scorecard stands
-there at the end. scorecard(flown) shows one that was flown before, such as the recorded one.
+there at the end, is kept in the work folder, and stands there again when the lab is shown anew.
+scorecard(flown) shows one that was flown before, such as the recorded one.
 The flight has a thread and an event loop of its own: a cell that runs meanwhile does not slow it.
 """
 
@@ -9,7 +10,7 @@ The flight has a thread and an event loop of its own: a cell that runs meanwhile
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from typing import Any, ClassVar
@@ -17,18 +18,22 @@ from typing import Any, ClassVar
 import ipywidgets as widgets
 
 from course_lib.errors import CourseError
-from course_lib.flight import Flown, Gate, Parts, Scene, Tick, flying, report
+from course_lib.flight import Flown, Gate, Parts, Scene, Tick, flying, keep, kept, report
 from course_lib.flight.script import plan
 from course_lib.labs.reading import INK, Rendered, table
 from course_lib.labs.widget import Lab
 from course_lib.measure.strips import Band, drawn
+from course_lib.redaction import one_line
 
 _EVERY_S = 0.5
 _INTRO = (
     "Press Start: the system is put together, and flown through its scenes, one fault after the other, which "
-    "takes about two minutes. Below is how its answers come; at the end, its scorecard stands there."
+    "takes about two minutes. Below is how its answers come; at the end, its scorecard stands there. "
+    "Stop ends it; an interrupt of the kernel does not."
 )
 _IDLE = "Nothing has been flown yet."
+_GATES = "quality gates"
+Gates = Sequence[Gate] | Callable[[], Sequence[Gate]]
 
 
 def scorecard(flown: Flown) -> Rendered:
@@ -45,25 +50,25 @@ def scorecard(flown: Flown) -> Rendered:
 
 
 class FlightLab(Lab):
-    """The lab in the notebook; `flown` is what the last flight was like, None before."""
+    """The lab in the notebook; `flown` is what the last flight was like that was not ended, None before."""
 
     last: ClassVar[FlightLab | None] = None
     """The one whose flight began last: another one's ends it."""
 
     def __init__(
-        self, parts: Parts, options: Mapping[str, Any], scenes: Sequence[Scene], gates: Sequence[Gate]
+        self, parts: Parts, options: Mapping[str, Any], scenes: Sequence[Scene], gates: Gates
     ) -> None:
-        self.flown: Flown | None = None
-        self.flight: asyncio.Task[None] | None = None
-        self._parts, self._options, self._scenes, self._gates = parts, options, scenes, list(gates)
+        self.flown = kept()
+        self.flight: asyncio.Task[Flown | None] | None = None
+        self._parts, self._options, self._scenes, self._gates = parts, options, scenes, gates
         self._tick, self._under_way = Tick(), asyncio.Event()
         self._inner: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._is_over = False
         self.button = widgets.Button(description="Start", tooltip="Start the flight, or end it")
         self.button.on_click(lambda _: self.stop() if self.is_flying else self.begin())
         super().__init__(_INTRO, [self.button])
-        self.show(Rendered(f'<p style="{INK}">{_IDLE}</p>', _IDLE))
-        self.say("Press Start.")
+        self.show(scorecard(self.flown) if self.flown else Rendered(f'<p style="{INK}">{_IDLE}</p>', _IDLE))
+        self.say("This is your last flight. Press Start for another one." if self.flown else "Press Start.")
 
     @property
     def is_flying(self) -> bool:
@@ -89,20 +94,19 @@ class FlightLab(Lab):
             self.begin()
         assert self.flight is not None
         try:
-            await asyncio.shield(self.flight)
+            return await asyncio.shield(self.flight)
         except asyncio.CancelledError:  # the cell was interrupted
             self.stop()
             await asyncio.wait([self.flight])
             raise
-        return self.flown
 
     def close(self) -> None:
         """End the flight with the widget."""
         self.stop()
         super().close()
 
-    async def _fly(self, before: FlightLab | None) -> None:
-        self.flown, self._tick, self._is_over = None, Tick(), False
+    async def _fly(self, before: FlightLab | None) -> Flown | None:
+        self._tick, self._is_over = Tick(), False
         self.button.description = "Stop"
         self.say("The servers start, and the parts are put together …")
         if before is not None and before is not self and before.flight and before.is_flying:
@@ -120,12 +124,17 @@ class FlightLab(Lab):
             self.flown = work.result()
             self.show(scorecard(self.flown))
             self.say(report.verdict(self.flown))
+            keep(self.flown)
+            return self.flown
         except asyncio.CancelledError:
             self.say("Ended before its time. Start begins anew.")
         except CourseError as error:
             self.say(f"Ended: {error}")
+        except Exception as error:  # border: a part may be the learner's, and raise when it is left
+            self.say(f"Ended: {one_line(f'{type(error).__name__}: {error}')}")
         finally:
             self._inner, self.button.description = None, "Start"
+        return None
 
     async def _flown(self) -> Flown:
         """Fly, in the thread's own event loop."""
@@ -135,13 +144,20 @@ class FlightLab(Lab):
         if self._is_over:  # it was stopped before it began
             task.cancel()
         flown = await flying(self._parts, on_tick=self._ticked, **self._options)
-        return replace(flown, gates=self._gates)
+        self._tick = replace(self._tick, scene=_GATES)
+        try:
+            gates = await asyncio.to_thread(self._gates) if callable(self._gates) else self._gates
+        except CourseError as error:  # the flight is not lost with them
+            gates = [Gate("quality gates", "can be measured", one_line(str(error)), holds=False)]
+        return replace(flown, gates=list(gates))
 
     def _ticked(self, tick: Tick) -> None:
         self._tick = Tick(tick.at_s, tick.scene, list(tick.seen))
 
     def _told(self, name: str) -> str:
         """Return in a sentence what is broken now."""
+        if name == _GATES:
+            return "The quality gates are measured, some ten seconds …"
         scene = next((each for each in self._scenes if each.name == name), None)
         return f"{scene.begins_s:.0f} s, {name}: {scene.told}" if scene else "Under way."
 
@@ -161,12 +177,13 @@ class FlightLab(Lab):
         )
 
 
-def flight_lab(parts: Parts | None = None, *, gates: Sequence[Gate] = (), **options: Any) -> FlightLab:
+def flight_lab(parts: Parts | None = None, *, gates: Gates = (), **options: Any) -> FlightLab:
     """Show the lab; use the mouse, or Tab and Enter.
 
     Args:
         parts: what the system is assembled from; ours where one is not given.
-        gates: the quality gates that the scorecard shows, such as those of measured_gates().
+        gates: the quality gates that the scorecard shows, or what measures them after the flight, such as
+            measured_gates.
         options: `seed`, `only` (names of scenes) and `off` (mechanisms), as of flight.flying.
 
     Raises:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import dspy
 import pytest
 
 from course_lib.flight import byo
 from course_lib.flight.program import ProgramError, check_fields, load
+from course_lib.flight.result import Scene
+from tests.flight.test_levels import call
 
 MODULE = '''
 import time
@@ -162,3 +166,14 @@ def test_a_program_that_never_ends_is_ended(folder):
     ends = next(level for level in flown.levels if level.name == "every question ends")
     assert not ends.holds
     assert int(ends.seen.split()[0]) >= len(flown.seen) // 2
+
+
+def test_a_request_that_comes_again_in_a_later_scene_is_booked_with_its_question():
+    calm, outage = Scene("calm", 0.0, 5.0, ""), Scene("outage", 5.0, 9.0, "")
+    calls = [call(at_s=10.0 + at_s, question=name) for at_s, name in ((0.0, "a"), (6.0, "a"), (7.0, "b"))]
+    plain: Any = dict.fromkeys(each.name for each in fields(byo._Asked))
+    asked = byo._Asked(**plain | {"scenes": [calm, outage], "calls": calls})
+
+    assert [each.question for each in asked.begun("calm")] == ["a", "a"]
+    assert [each.question for each in asked.begun("outage")] == ["b"]
+    assert [each.question for each in asked.requests("outage")] == ["a", "b"]

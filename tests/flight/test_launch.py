@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from course_lib.flight import MECHANISMS, Flown, Parts, Tick, fly
+from course_lib.flight.launch import PartError
 from course_lib.flight.levels import Mechanism
 from course_lib.flight.recording import levels_of, mechanisms, recorded, row
 from tests.services.processes import happens
@@ -70,14 +71,28 @@ def test_without_a_mechanism_its_level_fails_and_names_its_part(name):
     assert level.advice == f"{mechanism.part}: {mechanism.advice}"
 
 
-def test_a_part_that_raises_fails_the_flight_and_is_told():
+def test_a_cache_that_raises_costs_no_answer_and_is_told():
     flown = fly(Parts(cache=lambda _: Broken()), only=("calm",))
-    level = levels_of(flown)["availability"]
+    levels = levels_of(flown)
 
-    assert not level.holds
-    assert "ConnectionError" in level.advice
+    assert levels["availability"].holds
+    assert levels["cost per answer"].advice.startswith("cache: it raised ConnectionError, ")
     assert flown.parts["cache"] == "yours"
     assert flown.parts["runner"] == "ours"
+
+
+def test_a_part_that_cannot_be_made_is_named_and_no_server_is_left():
+    before = {each.pid for each in psutil.Process().children(recursive=True)}
+
+    def canary(_: object) -> None:
+        raise LookupError("no version")
+
+    with pytest.raises(
+        PartError, match=r"the part canary could not be made: LookupError: no version; mend it"
+    ):
+        fly(Parts(canary=canary))
+
+    assert happens(lambda: {each.pid for each in psutil.Process().children(recursive=True)} <= before)
 
 
 def test_a_mechanism_that_there_is_not_is_named():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields, replace
 from typing import Any
 
@@ -42,8 +43,8 @@ SHARES = {
 
 @pytest.mark.parametrize(("name", "scene", "bad", "bar"), [(name, *each) for name, each in SHARES.items()])
 def test_a_share_holds_at_its_bar_and_not_below(name, scene, bad, bar):
-    at = level(name, asked(bar) + asked(100 - bar, scene, **bad))
-    below = level(name, asked(bar - 1) + asked(101 - bar, scene, **bad))
+    at = level(name, asked(bar, scene) + asked(100 - bar, scene, **bad))
+    below = level(name, asked(bar - 1, scene) + asked(101 - bar, scene, **bad))
 
     assert (at.holds, at.advice) == (True, "")
     assert not below.holds
@@ -57,6 +58,39 @@ def test_a_share_holds_at_its_bar_and_not_below(name, scene, bad, bar):
 
 def test_whoever_is_refused_was_not_to_be_answered():
     assert level("availability", asked(10) + asked(10, outcome="refused", is_right=None)).holds
+
+
+def test_a_version_that_is_never_taken_back_fails_in_its_scene_though_not_in_the_whole():
+    seen = asked(900) + asked(75, "bad version") + asked(25, "bad version", is_right=False)
+    correctness = level("correctness", seen)
+
+    assert correctness.seen == "97.5%, within the scene 75.0%"
+    assert not correctness.holds
+    assert correctness.advice.startswith("canary: ")
+
+
+def test_a_part_that_raised_is_blamed_for_the_level_that_it_is_for():
+    raised: Any = Counter({("cache", "OSError"): 3, ("runner", "TypeError"): 2})
+    errors: Any = Counter({("monitor", "KeyError"): 4})
+    bad = asked(10, outcome="degraded")
+    calls = [("calm", call(cost_usd=1.0))]
+    told = {
+        name: level(name, bad, calls=calls, raised=raised, errors=errors).advice
+        for name in ("availability", "cost per answer", "observability")
+    }
+
+    assert (
+        told["availability"] == "monitor: it raised KeyError, 4 times; runner: it raised TypeError, 2 times"
+    )
+    assert told["cost per answer"] == "cache: it raised OSError, 3 times"
+    assert told["observability"].startswith("monitor, tracer: count")
+
+
+def test_a_canary_that_raised_has_not_proven_anything():
+    raised: Any = Counter({("canary", "OSError"): 1})
+    correctness = level("correctness", asked(9), raised=raised)
+
+    assert (correctness.holds, correctness.advice) == (False, "canary: it raised OSError, once")
 
 
 def test_one_slow_answer_in_a_hundred_is_no_matter_and_three_are():
@@ -90,6 +124,8 @@ def test_one_job_that_is_lost_or_done_twice_is_one_too_many(outcome):
 
     assert level("jobs", [replace(job, outcome="done")]).holds
     assert level("jobs", [job]).by_scene == {"worker killed": 1}
+    words = {"lost": "acknowledge a job when it is done", "twice": "the handler is not idempotent"}
+    assert words[outcome] in level("jobs", [job]).advice
 
 
 def test_poison_that_is_answered_and_a_question_that_is_refused_are_both_told():

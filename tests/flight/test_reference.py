@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from course_lib.exercises.engine import registry
+from course_lib.exercises.engine.checking import judge
 from course_lib.flight.parts import Busy, Servers
 from course_lib.flight.reference import BoundedRunner, EvidentCanary, Levels
+from course_lib.flight.system import answered
 
 pytestmark = pytest.mark.anyio
 
@@ -60,3 +63,9 @@ async def test_a_canary_that_is_worse_is_taken_back_and_one_that_is_not_stays():
             canary.saw(version, is_good=is_good or version == "1")
 
         assert {canary.version(f"q-{number}") for number in range(100)} == expected
+
+
+def test_our_reply_passes_its_stage():
+    result = judge(registry.get("6.7.1"), answered)
+
+    assert result.outcome == "passed", result.text

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from pydantic import TypeAdapter
 
-from course_lib.flight import Flown, report
+from course_lib.flight import Flown, keep, kept, report
+from course_lib.flight.script import plan
 from tests.flight.flown import flown
+
+
+def whole(*, holds: bool) -> Flown:
+    return replace(flown(holds=holds), scenes=list(plan(7).scenes))
 
 
 class Page(HTMLParser):
@@ -41,6 +47,7 @@ def test_a_scorecard_says_what_held_what_each_scene_took_and_what_to_improve(sho
     assert "outage 4 to 8 The <main> model does not answer. 3 degraded, 5 failed" in text
     assert "1 lost" in text
     assert re.search(r"outage 30\b", text), "what the scene took from the level"
+    assert "availability, percentage points" in text
     assert "coverage at least 90 % 98 % holds" in text
     assert "cache MyCache" in text
     assert "Seed 7" in text
@@ -70,14 +77,31 @@ def test_the_drawing_has_a_line_for_each_outcome_and_a_band_for_each_fault():
 
 def test_a_certificate_names_only_whom_it_was_given():
     passed = ["0.1", "6.2.3"]
-    text = Page(report.certificate(flown(holds=True), exercises=passed, name="<b>Ada</b>")).text
-    nameless = report.certificate(flown(), exercises=[])
+    text = Page(report.certificate(whole(holds=True), exercises=passed, name="<b>Ada</b>")).text
+    nameless = report.certificate(whole(holds=False), exercises=[])
 
     assert "Flight passed <b>Ada</b> 2 of 2 service levels held" in text
     assert "2 exercises passed: 0.1, 6.2.3." in text
     assert "Seed 7; 2026-01-02" in text
     assert 'class="name"' not in nameless
     assert "Flight flown" in nameless, "not every level held"
+
+
+def test_a_certificate_of_some_scenes_says_so():
+    text = Page(report.certificate(flown(holds=True))).text
+
+    assert "Some scenes flown" in text
+    assert "Of 9 scenes only: calm, outage." in text
+
+
+def test_the_last_flight_is_kept_and_one_that_cannot_be_read_is_none(work):
+    assert kept() is None
+
+    keep(flown())
+    assert kept() == flown()
+
+    (work / "last_flight.json").write_text("{")
+    assert kept() is None
 
 
 def test_what_is_written_as_json_can_be_read_again():

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from course_lib.flight import ScriptError, Tick
+from course_lib.flight import Parts, ScriptError, Tick, keep, kept
 from course_lib.labs import flight_lab, scorecard
 from tests.flight.flown import flown
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work")]
 
 
 def test_a_scorecard_is_read_as_html_and_as_text():
@@ -43,16 +43,41 @@ def test_what_flies_is_told_in_words():
 
 async def test_a_flight_is_drawn_and_its_scorecard_stands_at_the_end():
     """Starts servers, and flies fourteen seconds."""
-    lab, shown = flight_lab(only=["outage"], gates=flown().gates), list[str]()
+    lab, shown = flight_lab(only=["outage"], gates=lambda: flown().gates), list[str]()
     lab._out.observe(lambda change: shown.append(lab.rendered.text), "value")
 
     told = await lab.run()
 
     assert told is not None
+    assert kept() is not None
+    assert lab.flown == told
     assert any(each.startswith("After ") for each in shown)
     assert lab.rendered.text == scorecard(told).text
     assert "coverage  at least 90 %" in lab.rendered.text
     assert "service levels" in lab._status.value or "not hold" in lab._status.value
+    assert lab.button.description == "Start"
+
+
+def test_the_last_flight_stands_there_again():
+    keep(flown())
+    lab = flight_lab()
+
+    assert lab.flown == flown()
+    assert lab.rendered.text == scorecard(flown()).text
+
+
+async def test_a_part_that_cannot_be_made_is_named_and_the_last_flight_is_kept():
+    """Starts servers."""
+    keep(flown())
+
+    def runner(_: object) -> None:
+        raise LookupError("no places")
+
+    lab = flight_lab(Parts(runner=runner), only=["outage"])
+
+    assert await lab.run() is None
+    assert "the part runner could not be made: LookupError: no places" in lab._status.value
+    assert lab.flown == flown()
     assert lab.button.description == "Start"
 
 

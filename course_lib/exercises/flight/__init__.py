@@ -12,6 +12,7 @@ Main path: EXERCISES -> engine.registry imports the module of one project when a
 | ThreeLevels | the parts of the cache, joined: Cache of a flight | 2 |
 | findings, evictions, connects, Pod | what a cluster would do with a manifest | 5 |
 | joined | the parts of a flight: the learner's, and ours where one is not written | 7 |
+| passed | the ids of the exercises that were passed | 7 |
 """
 
 import lazy_loader

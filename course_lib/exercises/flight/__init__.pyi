@@ -1,7 +1,7 @@
 from .help_pages import SCHEMA, HelpPages, Line, fill, fresh
 from .kubernetes import findings
 from .manifests import Pod, connects, evictions
-from .own_parts import joined
+from .own_parts import joined, passed
 from .three_levels import File, ThreeLevels, redis_client
 
 EXERCISES: tuple[tuple[str, ...], ...]
@@ -19,5 +19,6 @@ __all__ = [
     "findings",
     "fresh",
     "joined",
+    "passed",
     "redis_client",
 ]
