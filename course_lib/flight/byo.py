@@ -155,7 +155,7 @@ def fly_program(
             per_answer = lm.ledger().requests - since
             if not per_answer:
                 told = f"{spec} answered the first line without a request to the simulated model"
-                raise ProgramError(f"{told}; leave the choice of the model to dspy.configure()")
+                raise ProgramError(f"{told}; only what is asked through a dspy.LM meets the weather")
             lm.profile(_PROFILE, **_USUAL, seed=seed, timeline=_timeline(scenes, per_answer))
             since = lm.ledger().requests
             ended = program.fly(scenes, len(at_s), end_s, on_tick)
