@@ -1,7 +1,7 @@
 """Writing a file so that it is either the old one or the new one, never half of it.
 
-Main path: write_whole(). appending() is for who adds lines to a file that somebody else may replace, and
-lock_folder() for who reads files before writing them.
+Main path: write_whole(), and check_place() before work that is long. appending() is for who adds lines to a
+file that somebody else may replace, and lock_folder() for who reads files before writing them.
 """
 
 from __future__ import annotations
@@ -84,10 +84,16 @@ def lock_folder(folder: Path) -> Iterator[None]:
 def write_whole(path: Path, text: str) -> None:
     """Write `text` to `path` in one step (a temporary file beside it, then a rename).
 
+    A link stays, and what it names is written; a device or a pipe is written into, and not replaced.
+
     Raises:
         FileError: the folder is missing, read-only or full; `path` is as it was.
     """
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, "utf-8")
+            return
+        path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -101,7 +107,28 @@ def write_whole(path: Path, text: str) -> None:
             Path(scratch).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise FileError(
-            f"could not write {path}: {error.strerror}; nothing was changed. "
-            "Free some space or make the folder writable, or name another place"
-        ) from error
+        raise _refused(path, error) from error
+
+
+def check_place(path: Path) -> None:
+    """See whether write_whole() can write to `path`, before there is anything to write.
+
+    Raises:
+        FileError: its folder cannot be made, or nothing can be written to it.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.is_file() or not path.exists():
+            path = Path(os.path.realpath(path))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> FileError:
+    return FileError(
+        f"could not write {path}: {error.strerror}; nothing was changed. "
+        "Free some space or make the folder writable, or name another place"
+    )

@@ -115,6 +115,7 @@ def test_a_flight_with_a_wrong_argument_ends_with_2_and_says_which(tmp_path: Pat
         ("--program", "a:B"): "go together",
         ("--seed", "-1"): "--seed",
         ("--html", str(tmp_path)): "is a directory",
+        ("--json", str(lines / "flown.json")): "could not write",
         ("--program", "a:B", "--inputs", str(tmp_path / "none")): "cannot be read",
         ("--program", "a:B", "--inputs", str(lines), "--certificate", "c"): "leave out --program",
         ("--program", "no_such:B", "--inputs", str(lines)): "no module 'no_such'",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.files import FileError, appending, lock_folder, write_whole
+from course_lib.files import FileError, appending, check_place, lock_folder, write_whole
 
 
 def test_a_file_is_written_with_its_folder_and_keeps_its_permissions(tmp_path: Path):
@@ -39,6 +39,35 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_no_scrap(
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_is_written_into_and_a_link_stays_one(tmp_path: Path):
+    """A rename over /dev/null would take it from the whole machine."""
+    pipe, link, linked = tmp_path / "pipe", tmp_path / "link", tmp_path / "there" / "linked"
+    os.mkfifo(pipe)
+    link.symlink_to(linked)
+
+    with ThreadPoolExecutor(1) as thread:
+        read = thread.submit(pipe.read_text)
+        write_whole(pipe, "told")
+        write_whole(link, "told too")
+
+        assert read.result() == "told"
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert linked.read_text() == "told too"
+
+
+def test_a_place_that_cannot_be_written_is_told_before(tmp_path: Path):
+    (tmp_path / "file").write_text("old")
+
+    check_place(tmp_path / "new" / "file")
+    check_place(Path(os.devnull))
+    for path in (tmp_path / "file" / "below", tmp_path):
+        with pytest.raises(FileError, match="could not write"):
+            check_place(path)
+
+    assert [each.name for each in tmp_path.rglob("*") if each.is_file()] == ["file"]
 
 
 def test_who_appends_writes_to_the_file_that_is_there_also_when_it_was_just_replaced(tmp_path: Path):

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -113,7 +114,7 @@ def read_inputs(path: Path) -> dict[int, dict[str, Any]]:
         ProgramError: the file cannot be read or has none, or lines are no JSON objects; each with its number.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a question may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise ProgramError(f"{path} cannot be read: {error}") from None
     inputs: dict[int, dict[str, Any]] = {}
@@ -166,12 +167,13 @@ def fly_program(
             per_answer = lm.ledger().requests - since
             if not per_answer:
                 told = f"{spec} answered the first line without a request to the simulated model"
-                raise ProgramError(f"{told}; leave the choice of the model to dspy.configure()")
+                raise ProgramError(f"{told}; only what is asked through a dspy.LM meets the weather")
             lm.profile(_PROFILE, **_USUAL, seed=seed, timeline=_timeline(scenes, per_answer))
             since = lm.ledger().requests
             ended = program.fly(scenes, len(at_s), end_s, on_tick)
         finally:
             program.stop()
+        parts = {"program": spec} | dict.fromkeys(program.others(), "simulated")
     ledger = lm.Ledger.from_json(ask_endpoint("GET", f"/course/ledger?since={since}&figures=1"))
     distinct = {json.dumps(each, sort_keys=True) for each in lines.values()}
     raised = [each for each in ended.values() if each["error"]]
@@ -194,8 +196,7 @@ def fly_program(
     names = {"DSPy": "dspy", "course": "advanced-dspy-course"}
     versions = {"Python": platform.python_version(), **{key: version(name) for key, name in names.items()}}
     helps = [words for _, words in sorted(_helps(asked), reverse=True)]
-    parts, levels = {"program": spec}, _levels(asked)
-    return Flown(seed, began, versions, parts, scenes, asked.priced(), levels, helps=helps)
+    return Flown(seed, began, versions, parts, scenes, asked.priced(), _levels(asked), helps=helps)
 
 
 def _timeline(scenes: Sequence[Scene], per_answer: int) -> list[tuple[float, float, Mapping[str, Any]]]:
@@ -234,8 +235,14 @@ class _Program:
             self._child = Child(command, stdout=log, stderr=log, env={**os.environ, **own})
 
     def stop(self) -> None:
-        """End it, whatever it does."""
+        """End it and what it has started, whatever it does."""
         self._child.stop(STOP, patience_s=1.0)
+        with suppress(OSError):  # none is left, which is usual
+            os.killpg(self._child.process.pid, signal.SIGKILL)
+
+    def others(self) -> list[str]:
+        """Return the models that it asked beside its own; all of it went to the simulated one."""
+        return [each["other"] for each in self._told() if "other" in each]
 
     def _told(self) -> list[dict[str, Any]]:
         """Return what it has said so far; its last line may not be whole yet."""
@@ -246,7 +253,7 @@ class _Program:
         give_up_s, told = time.perf_counter() + _READY_S, list[dict[str, Any]]()
         while not told and self._child.is_running() and time.perf_counter() < give_up_s:
             time.sleep(_LOOK_S)
-            told = self._told()
+            told = [each for each in self._told() if "other" not in each]
         if told and "refused" in told[0]:
             raise ProgramError(told[0]["refused"])
         if told and not told[0]["tried"]:
@@ -287,7 +294,8 @@ class _Program:
 def _levels(asked: _Asked) -> list[Level]:
     failed = Counter(each.scene for each in asked.seen if each.outcome == "failed")
     lost = {scene.name: float(failed[scene.name]) for scene in asked.scenes}
-    p99_s = {name: percentile([each.took_s for each in asked.of(name)], 99) for name in lost}
+    took_s = {name: [each.took_s for each in asked.of(name)] for name in lost}
+    p99_s = {name: percentile(each, 99) for name, each in took_s.items() if each}
     per = {name: len(asked.begun(name)) / max(1, len(asked.of(name))) for name in lost}
     total, all_lost, found = len(asked.seen), int(sum(lost.values())), asked.verdict.findings
     share, worst = 100 * (total - all_lost) / total, max(p99_s, key=lambda name: p99_s[name])

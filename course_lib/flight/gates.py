@@ -36,7 +36,7 @@ def measured_gates() -> list[Gate]:
     """Run the tests of the desk's programs, and the benchmark of desk.Answer.
 
     Raises:
-        GateError: pytest or pytest-cov is missing, or found no test.
+        GateError: pytest or pytest-cov is missing, found no test or had no end.
     """
     with tempfile.TemporaryDirectory(prefix="course-gates-") as folder:
         outcomes, covered = _run(_TESTS, _OF, Path(folder))
@@ -70,15 +70,19 @@ def _run(tests: Path, of: str, folder: Path) -> tuple[dict[str, set[str]], float
     coverage = [f"--cov={of}", "--cov-branch", f"--cov-report=json:{report}"]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"PYTHONPATH": paths, "COVERAGE_FILE": str(folder / "coverage"), "COURSE_LM_URL": lm.url()}
-    ran = subprocess.run(  # noqa: S603  (our own program)
-        [sys.executable, "-m", "pytest", "-pno:cacheprovider", *options, *plugins, *coverage, str(tests)],
-        env={**os.environ, **own, "DSPY_CACHEDIR": str(folder / "cache")},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=_TIME_S,
-        check=False,
-    )
+    try:
+        ran = subprocess.run(  # noqa: S603  (our own program)
+            [sys.executable, "-m", "pytest", "-pno:cacheprovider", *options, *plugins, *coverage, str(tests)],
+            env={**os.environ, **own, "DSPY_CACHEDIR": str(folder / "cache")},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=_TIME_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        told = f"the tests of {tests.name} had no end within {_TIME_S:.0f} s"
+        raise GateError(f"{told}; measure again when the machine is less busy") from None
     outcomes: dict[str, set[str]] = defaultdict(set)
     for line in ran.stdout.splitlines():
         outcome, _, test = line.partition(" ")

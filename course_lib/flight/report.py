@@ -231,8 +231,10 @@ def as_html(flown: Flown) -> str:
 
 
 def as_json(flown: Flown) -> str:
-    """Return all of it as JSON, times to the thousandth of a second."""
-    plain = asdict(flown)
+    """Return all of it as JSON, times to the thousandth of a second; what is no number is null."""
+    plain = json.loads(json.dumps(asdict(flown)), parse_constant=lambda _: None)
+    for level in plain["levels"]:
+        level["by_scene"] = {name: each for name, each in level["by_scene"].items() if each is not None}
     plain["seen"] = [
         {**each, "at_s": round(each["at_s"], 3), "took_s": round(each["took_s"], 3)} for each in plain["seen"]
     ]

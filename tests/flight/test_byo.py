@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import dspy
+import psutil
 import pytest
 
+from course_lib import lm
 from course_lib.flight import byo
 from course_lib.flight.program import ProgramError, check_fields, load
 from course_lib.flight.result import Scene
+from course_lib.paths import ROOT
 from tests.flight.test_levels import call
 
 MODULE = '''
+import ctypes
+import os
+import subprocess
+import sys
 import time
 import dspy
 
@@ -27,6 +38,8 @@ class Moody(dspy.Module):
         self.ask = dspy.Predict("question -> answer")
 
     async def aforward(self, question):
+        if "none" in question:
+            return None
         if "raise" in question:
             raise RuntimeError("my own error")
         return await self.ask.acall(question=question)
@@ -43,11 +56,63 @@ class Needs(dspy.Module):
     def __init__(self, size):
         self.size = size
 
+class Own(dspy.BaseLM):
+    """Is called in a way of its own."""
+
+    def __call__(self, *_, **__):
+        raise RuntimeError("past the guard")
+
+class Wild(Moody):
+    """Asks other models, starts processes, reads its input, exits, or has no answer."""
+
+    def __init__(self):
+        super().__init__()
+        where = {"api_base": os.environ["ELSEWHERE"], "api_key": "of somebody"}
+        self.other, self.where = dspy.LM("openai/gpt-4o", **where), where
+        self.named = dspy.Predict("question -> answer")
+        self.named.lm = dspy.LM("openai/named", **where)
+        self.two_steps = dspy.TwoStepAdapter(dspy.LM("openai/in-an-adapter", **where))
+
+    async def aforward(self, question):
+        if "None" in question:
+            return None
+        if "exit" in question:
+            sys.exit(3)
+        assert input_of("cat") == ""
+        with open("started", "a") as file:
+            file.write(f"{subprocess.Popen(['sleep', '1000']).pid} ")
+        with dspy.context(lm=self.other):
+            await self.ask.acall(question=question)
+        await self.ask.acall(question=question, lm=Own("own"))
+        await self.ask.acall(question=question, config={**self.where, "model": "openai/option"})
+        with dspy.context(adapter=self.two_steps):
+            await self.ask.acall(question=question)
+        return await self.named.acall(question=question)
+
+def input_of(command):
+    return subprocess.run([command], capture_output=True, text=True, timeout=5).stdout
+
+class Holds(Moody):
+    """Holds its interpreter for ever, with a process that it has started."""
+
+    def forward(self, question):
+        held = [os.getpid(), subprocess.Popen(["sleep", "1000"]).pid]
+        with open("held.part", "w") as file:
+            file.write(" ".join(map(str, held)))
+        os.rename("held.part", "held")
+        ctypes.PyDLL(None).sleep(1_000)
+
 class Silent(dspy.Module):
     def forward(self, question):
         return dspy.Prediction(answer="always the same")
 
+class Toned(dspy.Signature):
+    question: str = dspy.InputField()
+    tone: str = dspy.InputField(default="kind")
+    answer: str = dspy.OutputField()
+
 made = dspy.Predict("question, topic -> answer")
+toned = dspy.Predict(Toned)
 number = 3
 '''
 
@@ -71,6 +136,17 @@ def inputs(folder: Path, *questions: str) -> Path:
     return path
 
 
+def pids(path: Path) -> list[int]:
+    return [int(each) for each in path.read_text().split()]
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 REFUSED = {
     "no colon": ("own_programs", "it should look like my_module:MyProgram"),
     "no module": ("no_such:X", "no module 'no_such' in"),
@@ -78,7 +154,10 @@ REFUSED = {
         "own_broken:X",
         "cannot be imported: ModuleNotFoundError: No module named 'no_such",
     ),
-    "no name": ("own_programs:Mody", "has no 'Mody'; the programs in it: Moody, Stuck, Needs, Silent, made"),
+    "no name": (
+        "own_programs:Mody",
+        "has no 'Mody'; the programs in it: Moody, Stuck, Needs, Wild, Holds, Silent, made, toned",
+    ),
     "no program": ("own_programs:number", "is 3, and not a dspy.Module"),
     "needs arguments": ("own_programs:Needs", "cannot be made without arguments"),
 }
@@ -113,6 +192,17 @@ def test_fields_that_do_not_fit_are_told_with_their_line(folder, spec, fields, w
         check_fields(load(spec), {4: fields})
 
     assert words in str(raised.value)
+
+
+def test_a_field_with_a_default_may_be_left_out(folder):
+    check_fields(load("own_programs:toned"), {1: {"question": "a"}})
+
+
+def test_lines_end_where_json_lines_do(tmp_path):
+    path = tmp_path / "lines"
+    path.write_text('{"question": "a\u2028b"}\r\n{"question": "c"}\r\n', encoding="utf-8-sig")
+
+    assert byo.read_inputs(path) == {1: {"question": "a\u2028b"}, 2: {"question": "c"}}
 
 
 def test_bad_lines_are_told_with_their_numbers_and_empty_ones_are_left_out(tmp_path):
@@ -155,6 +245,52 @@ def test_an_async_program_that_raises_is_flown_and_its_folder_left_alone(folder)
     assert any(each.startswith("A cache: 1 of 4 lines") for each in flown.helps)
     assert flown.helps[0].startswith("The program itself: ")
     assert sum(each.cost_usd for each in flown.seen) > 0
+
+
+def test_no_request_leaves_for_another_model_and_nothing_outlives_the_flight(folder, monkeypatch):
+    """Flies six times as fast as usual."""
+    path = inputs(folder, "What is 2 plus 3?", "None", "exit")
+
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        monkeypatch.setenv("ELSEWHERE", f"http://127.0.0.1:{elsewhere.getsockname()[1]}/v1")
+        flown = byo.fly_program("own_programs:Wild", path, speed=6)
+        elsewhere.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+    others = ["openai/gpt-4o", "own", "openai/option", "openai/in-an-adapter", "openai/named"]
+    assert flown.parts == {"program": "own_programs:Wild"} | dict.fromkeys(others, "simulated")
+    third = len(flown.seen) // 3
+    assert f"{third} SystemExit" in flown.levels[0].advice, flown.levels[0]
+    assert f"{(len(flown.seen) + 1) // 3} no answer" in flown.levels[0].advice
+    assert all(has_ended(pid) for pid in pids(folder / "started"))
+    answered = [each for each in flown.seen if each.outcome == "answered"]
+    assert 0 < len(answered) <= len(flown.seen) - 2 * third
+
+
+def test_a_program_that_answers_none_is_refused(folder):
+    """Starts a process that imports DSPy."""
+    with pytest.raises(ProgramError, match="no answer: the program returned None"):
+        byo.fly_program("own_programs:Moody", inputs(folder, "none"))
+
+
+def test_a_program_that_holds_its_interpreter_ends_with_its_owner(folder):
+    """Starts two processes that import DSPy."""
+    path = inputs(folder, "a")
+    words = "import sys, pathlib; from course_lib.flight import byo;"
+    words += "byo.fly_program('own_programs:Holds', pathlib.Path(sys.argv[1]))"
+    paths = os.pathsep.join([str(ROOT), str(folder)])
+    environment = {**os.environ, "PYTHONPATH": paths, "COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
+    with subprocess.Popen([sys.executable, "-c", words, str(path)], env=environment) as owner:
+        try:
+            while not (folder / "held").exists():
+                assert owner.poll() is None
+                time.sleep(0.05)
+        finally:
+            owner.kill()
+
+    while not all(has_ended(pid) for pid in pids(folder / "held")):
+        time.sleep(0.05)
 
 
 def test_a_program_that_never_ends_is_ended(folder):

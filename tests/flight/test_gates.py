@@ -70,3 +70,12 @@ def test_tests_that_do_not_run_are_told(tmp_path: Path):
 
     with pytest.raises(gates.GateError, match=r"broken_tests\.py did not run"):
         gates._run(tests, "course_lib.errors", tmp_path)
+
+
+def test_tests_without_an_end_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tests = tmp_path / "endless_tests.py"
+    tests.write_text("import time\ntime.sleep(1_000)\n")
+    monkeypatch.setattr(gates, "_TIME_S", 0.5)
+
+    with pytest.raises(gates.GateError, match=r"endless_tests\.py had no end"):
+        gates._run(tests, "course_lib.errors", tmp_path)

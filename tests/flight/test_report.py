@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -106,6 +107,13 @@ def test_the_last_flight_is_kept_and_one_that_cannot_be_read_is_none(work):
 
 def test_what_is_written_as_json_can_be_read_again():
     assert TypeAdapter(Flown).validate_json(report.as_json(flown())) == flown()
+
+
+def test_what_is_no_number_is_left_out_of_the_json():
+    made = flown()
+    made.levels[0].by_scene["calm"] = math.nan
+
+    assert TypeAdapter(Flown).validate_json(report.as_json(made)) == flown()
 
 
 def test_a_flight_is_told_scene_by_scene():
