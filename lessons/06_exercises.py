@@ -8936,12 +8936,12 @@ for axis, at, title in ((axes[0], 0, "first token, median"), (axes[1], 1, "whole
 axes[0].legend()
 plot(
     figure,
-    "Time to the first token and p99 of the answer over load: they rise steeply when all is taken in, and stay flat with a runner",
+    "Time to the first token and p99 of the answer over load: they rise steeply when all is taken in, and with a runner by one answer's time at most",
 )
 
 # %% [markdown]
 # Above 40 a second, what is taken in waits for what came before, and each second of load makes it longer. With a runner, those who are
-# taken in are answered as fast as ever, and the rest is told at once that it is not.
+# taken in wait for one other answer at most, about 0.1 s, however many ask; the rest is told at once that it is not.
 
 # %% [markdown] name="end-3"
 # That was project 3. Stop here if you like: the next one needs nothing of it.
@@ -16040,6 +16040,7 @@ from course_lib.flight import Busy, Reply, Request
 
 request = Request("r-1", "north", "Can I return a tent that I have used?")
 print(request)
+print(Reply("answered", "Yes, within 30 days.", ("returns-1",), cost_usd=0.0004))
 
 # %% [markdown]
 # ### Stage 6.7.1: one question, whatever is broken (20 minutes, medium)
@@ -16047,15 +16048,16 @@ print(request)
 # *Concepts: graceful degradation, cache keys, tenants.*
 #
 # Write `async def reply(request, made, ask)`. `made` has the parts: `made.cache`, `made.runner`, `made.documents`, `made.canary`.
-# `await ask(request)` searches, asks the models with all that stands around them, and returns a `Reply`; it raises when no model answers.
+# `await ask(request)` searches, asks the models with all that stands around them, and returns a `Reply` with the outcome `"answered"`, such as the
+# one above; its `citations` are a tuple of texts. It raises when no model answers.
 #
 # - The version of the program is `made.canary.version(request.id)`. A question that the same tenant asked the same version before, and that
-#   was answered, gets `Reply("cached", text, citations)` with the text and the citations of then; neither the runner nor `ask` nor a search is
+#   `ask` answered, gets `Reply("cached", text, citations)` with the text and the citations of then; neither the runner nor `ask` nor a search is
 #   needed for it. Questions are the same if their texts are.
-# - A key of the cache does not show the question. The cache takes a `str` under a `str`.
-# - Any other question is run: `made.runner.run(call, within_s)` with 4 seconds. What `ask` returns is returned as it is, and kept.
+# - `await made.cache.get(key)` returns what was kept under the key, or None; `await made.cache.set(key, value)` keeps it. Both are `str`. A key does
+#   not show the question.
+# - Any other question is run: `made.runner.run(call, within_s)` with 4 seconds. What `ask` returns is returned as it is; its text and citations are kept, and nothing else is.
 # - Where the runner or `ask` raises, the reply is `Reply("degraded", article)` with the first article that `made.documents.search(text)` finds.
-#   Nothing of it is kept.
 # - Where the search raises too, finds nothing, or takes longer than a second: `Reply("failed")`.
 # - A cache that raises, or gives back what is no answer, costs no answer.
 # - `reply` raises nothing, except that a cancelled question is cancelled.
@@ -16068,6 +16070,10 @@ print(request)
 ### STUB:     ...
 import hashlib
 import json
+
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
 
 
 async def reply(request, made, ask):
@@ -16089,8 +16095,8 @@ async def reply(request, made, ask):
 
 async def kept_reply(cache, key):
     try:
-        text, citations = json.loads(await cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:  # a cache that is gone or holds something else has no answer
         return None
 
@@ -16193,13 +16199,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16222,13 +16232,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16251,13 +16265,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256("".join(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16280,13 +16298,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text.strip()]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16309,13 +16331,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = json.dumps(parts)
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16338,13 +16364,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16367,13 +16397,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16396,13 +16430,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16425,13 +16463,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("answered", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("answered", text, citations)
     except Exception:
         pass
     try:
@@ -16454,12 +16496,16 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, _ = json.loads(await made.cache.get(key))
+        text, _ = KEPT.validate_json(await made.cache.get(key))
         return Reply("cached", text, ())
     except Exception:
         pass
@@ -16483,13 +16529,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16514,13 +16564,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16543,13 +16597,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16572,13 +16630,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16601,13 +16663,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16653,8 +16719,8 @@ async def reply(request, made, ask):
     return answered
 
 
-# %% tags=["wrong"] exercise="6.7.1" outcome="failed" message="how a cancelled question ends"
-# Who leaves gets an article.
+# %% tags=["wrong"] exercise="6.7.1" outcome="failed" message="is kept under the key"
+# Whatever has two items is an answer.
 import hashlib
 import json
 
@@ -16665,6 +16731,39 @@ async def reply(request, made, ask):
     try:
         text, citations = json.loads(await made.cache.get(key))
         return Reply("cached", text, tuple(citations))
+    except Exception:
+        pass
+    try:
+        answered = await made.runner.run(lambda: ask(request), 4.0)
+    except Exception:
+        try:
+            async with asyncio.timeout(1.0):
+                return Reply("degraded", (await made.documents.search(request.text))[0])
+        except Exception:
+            return Reply("failed")
+    try:
+        await made.cache.set(key, json.dumps([answered.text, answered.citations]))
+    except Exception:
+        pass
+    return answered
+
+
+# %% tags=["wrong"] exercise="6.7.1" outcome="failed" message="how a cancelled question ends"
+# Who leaves gets an article.
+import hashlib
+import json
+
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
+
+async def reply(request, made, ask):
+    parts = [request.tenant, made.canary.version(request.id), request.text]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    try:
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16687,13 +16786,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16717,13 +16820,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16761,7 +16868,8 @@ check("6.7.1", reply)
 #   once. Other workers use the same file.
 # - A job that has a row is not sorted again.
 # - Where `sort` raises, its error is raised, and there is no row. A later delivery does the job.
-# - While one job is being sorted, others are handled. While another process writes to the file, `handle` waits for it, up to five seconds.
+# - While one job is being sorted, others are handled. While another process writes to the file, `handle` waits for it, up to five seconds, and the
+#   event loop goes on meanwhile.
 # - A process that is killed while it sorts leaves nothing behind that keeps the job from being done.
 
 
@@ -16776,15 +16884,21 @@ from contextlib import closing
 WRITE = "insert into outbox select ?, ? where not exists (select 1 from outbox where id = ?)"
 
 
-async def handle(job, sort, path):
-    """Do a job, so that it has one row in the outbox."""
+def is_done(job, path):
     with closing(sqlite3.connect(path)) as outbox:
-        is_done = outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone()
-    if is_done:
-        return
-    category = await sort(job.text)
+        return outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone() is not None
+
+
+def write(job, category, path):
     with closing(sqlite3.connect(path)) as outbox, outbox:
         outbox.execute(WRITE, [job.id, category, job.id])
+
+
+async def handle(job, sort, path):
+    """Do a job, so that it has one row in the outbox."""
+    if not await asyncio.to_thread(is_done, job, path):
+        category = await sort(job.text)
+        await asyncio.to_thread(write, job, category, path)
 
 
 ### END SOLUTION
@@ -16840,9 +16954,9 @@ class Handler:
             outbox.close()
 
     async def __call__(self, job, sort, path):
-        if not self.rows(path, "select id from outbox where id = ?", job.id):
-            category = await sort(job.text)
-            self.rows(path, "insert or ignore into outbox values (?, ?)", job.id, category)
+        if not await asyncio.to_thread(self.rows, path, "select id from outbox where id = ?", job.id):
+            values = job.id, await sort(job.text)
+            await asyncio.to_thread(self.rows, path, "insert or ignore into outbox values (?, ?)", *values)
 
 
 handle = Handler()
@@ -17016,8 +17130,8 @@ async def handle(job, sort, path):
         outbox.execute(WRITE, [job.id, category, job.id])
 
 
-# %% tags=["wrong"] exercise="6.7.2" outcome="failed" message="rows after the job came again"
-# Who begins says so in a file, and takes it away at the end.
+# %% tags=["wrong"] exercise="6.7.2" outcome="failed" message="while another process writes.*database is locked"
+# The event loop waits for the file, with all that it does.
 import sqlite3
 from contextlib import closing
 
@@ -17029,16 +17143,39 @@ async def handle(job, sort, path):
         is_done = outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone()
     if is_done:
         return
+    category = await sort(job.text)
+    with closing(sqlite3.connect(path)) as outbox, outbox:
+        outbox.execute(WRITE, [job.id, category, job.id])
+
+
+# %% tags=["wrong"] exercise="6.7.2" outcome="failed" message="rows after the job came again"
+# Who begins says so in a file, and takes it away at the end.
+import sqlite3
+from contextlib import closing
+
+WRITE = "insert into outbox select ?, ? where not exists (select 1 from outbox where id = ?)"
+
+
+def is_done(job, path):
+    with closing(sqlite3.connect(path)) as outbox:
+        return outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone() is not None
+
+
+def write(job, category, path):
+    with closing(sqlite3.connect(path)) as outbox, outbox:
+        outbox.execute(WRITE, [job.id, category, job.id])
+
+
+async def handle(job, sort, path):
     mark = path.parent / job.id
-    if mark.exists():
+    if await asyncio.to_thread(is_done, job, path) or mark.exists():
         return
     mark.touch()
     try:
         category = await sort(job.text)
     finally:
         mark.unlink()
-    with closing(sqlite3.connect(path)) as outbox, outbox:
-        outbox.execute(WRITE, [job.id, category, job.id])
+    await asyncio.to_thread(write, job, category, path)
 
 
 # %% name="check-6-7-2" tags=["check"] exercise="6.7.2"
@@ -17139,7 +17276,7 @@ class Canary:
 
 
 # %% tags=["right"] exercise="6.7.3"
-# The posterior: how likely it is, after each ten answers, that the new version is worse by 10 points.
+# The posterior: how likely it is, after each twenty answers, that the new version is worse by 10 points.
 import random as draws
 import zlib
 
@@ -17161,9 +17298,9 @@ class Canary:
         if self.new is None or version not in self.seen:
             return
         self.seen[version][not is_good] += 1
-        if version == self.new and sum(self.seen[version]) % 10 == 2:
+        if version == self.new and sum(self.seen[version]) % 20 == 2:
             random = np.random.default_rng(1)
-            old, new = (random.beta(*self.seen[each], 20_000) for each in ("1", self.new))
+            old, new = (random.beta(*self.seen[each], 1_000) for each in ("1", self.new))
             if (old - new > 0.05).mean() > 0.998:
                 self.new = None
 
@@ -17327,6 +17464,28 @@ class Canary:
         error = math.sqrt(both * (1 - both) * (1 / n + 1 / m))
         shares = [self.good[each] / self.answers[each] for each in (self.live, self.tried)]
         return (shares[0] - shares[1]) / error if error else 0.0
+
+
+# %% tags=["wrong"] exercise="6.7.3" outcome="failed" message="versions that are as good as the live one"
+# A fixed distance of 20 points, from 30 answers on.
+import zlib
+
+
+class Canary:
+    tried = None
+
+    def deploy(self, version):
+        self.tried, self.seen = version, {"1": [], version: []}
+
+    def version(self, request_id):
+        return self.tried if self.tried and zlib.crc32(request_id.encode()) % 100 < 30 else "1"
+
+    def saw(self, version, *, is_good):
+        if self.tried and version in self.seen:
+            self.seen[version].append(is_good)
+            old, new = self.seen["1"], self.seen[self.tried]
+            if len(new) >= 30 and old and sum(old) / len(old) - sum(new) / len(new) > 0.2:
+                self.tried = None
 
 
 # %% tags=["wrong"] exercise="6.7.3" outcome="failed" message="versions that are as good as the live one"
