@@ -16889,7 +16889,7 @@ def is_done(job, path):
         return outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone() is not None
 
 
-def write(job, category, path):
+def write_row(job, category, path):
     with closing(sqlite3.connect(path)) as outbox, outbox:
         outbox.execute(WRITE, [job.id, category, job.id])
 
@@ -16898,7 +16898,7 @@ async def handle(job, sort, path):
     """Do a job, so that it has one row in the outbox."""
     if not await asyncio.to_thread(is_done, job, path):
         category = await sort(job.text)
-        await asyncio.to_thread(write, job, category, path)
+        await asyncio.to_thread(write_row, job, category, path)
 
 
 ### END SOLUTION
@@ -17161,7 +17161,7 @@ def is_done(job, path):
         return outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone() is not None
 
 
-def write(job, category, path):
+def write_row(job, category, path):
     with closing(sqlite3.connect(path)) as outbox, outbox:
         outbox.execute(WRITE, [job.id, category, job.id])
 
@@ -17175,7 +17175,7 @@ async def handle(job, sort, path):
         category = await sort(job.text)
     finally:
         mark.unlink()
-    await asyncio.to_thread(write, job, category, path)
+    await asyncio.to_thread(write_row, job, category, path)
 
 
 # %% name="check-6-7-2" tags=["check"] exercise="6.7.2"
@@ -17467,7 +17467,7 @@ class Canary:
 
 
 # %% tags=["wrong"] exercise="6.7.3" outcome="failed" message="versions that are as good as the live one"
-# A fixed distance of 20 points, from 30 answers on.
+# A fixed distance of 20 points, from 20 answers on.
 import zlib
 
 
@@ -17484,7 +17484,7 @@ class Canary:
         if self.tried and version in self.seen:
             self.seen[version].append(is_good)
             old, new = self.seen["1"], self.seen[self.tried]
-            if len(new) >= 30 and old and sum(old) / len(old) - sum(new) / len(new) > 0.2:
+            if len(new) >= 20 and old and sum(old) / len(old) - sum(new) / len(new) > 0.2:
                 self.tried = None
 
 
