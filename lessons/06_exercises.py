@@ -16056,7 +16056,8 @@ print(Reply("answered", "Yes, within 30 days.", ("returns-1",), cost_usd=0.0004)
 #   needed for it. Questions are the same if their texts are.
 # - `await made.cache.get(key)` returns what was kept under the key, or None; `await made.cache.set(key, value)` keeps it. Both are `str`. A key does
 #   not show the question.
-# - Any other question is run: `made.runner.run(call, within_s)` with 4 seconds. What `ask` returns is returned as it is; its text and citations are kept, and nothing else is.
+# - Any other question is run: `made.runner.run(call, within_s)` with 4 seconds. What `ask` returns is returned as it is; its text and
+#   citations are kept, and nothing else is.
 # - Where the runner or `ask` raises, the reply is `Reply("degraded", article)` with the first article that `made.documents.search(text)` finds.
 # - Where the search raises too, finds nothing, or takes longer than a second: `Reply("failed")`.
 # - A cache that raises, or gives back what is no answer, costs no answer.
