@@ -862,8 +862,8 @@ async def pooled_search(text):
 
 async with AsyncConnectionPool(help_url, min_size=4, max_size=4, timeout=2.0) as pool:
     await pool.wait()
-    for name, search in {"a connection each": naive_search, "a pool of four": pooled_search}.items():
-        print(f"{name:20}{await milliseconds(search, ['tent', 'refund'] * 20):6.1f} ms a search")
+    for name, way in {"a connection each": naive_search, "a pool of four": pooled_search}.items():
+        print(f"{name:20}{await milliseconds(way, ['tent', 'refund'] * 20):6.1f} ms a search")
     print(
         len(await pooled_search("x' OR 'a' LIKE '")),
         "articles, since %s hands over the text beside the query",
@@ -877,7 +877,7 @@ async with AsyncConnectionPool(help_url, min_size=4, max_size=4, timeout=2.0) as
 # `ILIKE` looks for a piece of text, so a whole question finds nothing. PostgreSQL's full-text search compares words, and `ts_rank` says how
 # well they fit. Many customers ask the same, so the answers are worth keeping, but only until an article changes.
 #
-# Write `search(text, limit=3)` of `Search(pool, most=100)`, where `pool` has `connection()` as in stage 1.1.
+# Write `search(text, limit=3)` of `Search(pool, most=100)`, where `pool` has `connection()` as in stage 6.1.1.
 #
 # - It returns a list of texts, each of the form `[id] title`, a line break and the body: articles in which some of the words of `text` stand,
 #   in any form. The best is first, by `ts_rank(words, query, 1)` (the 1 takes length into account), and there are at most `limit`.
@@ -2413,9 +2413,9 @@ async def answer():
 # %% name="levels-naive-fails"
 with running_redis(Path(scratch.name) / "naive") as server:
     client = redis_client(server.url)
-    cache, before = Naive(client), lm.ledger().requests
+    cache, calls_before = Naive(client), lm.ledger().requests
     await asyncio.gather(*(cache.get("leak", answer) for _ in range(20)))
-    print(lm.ledger().requests - before, "calls of the model for one question")
+    print(lm.ledger().requests - calls_before, "calls of the model for one question")
     server.kill()
     try:
         await cache.get("another", answer)
@@ -6566,7 +6566,7 @@ check("6.2.3", Counted, warm)
 import random
 from collections import Counter
 
-log = random.Random(6).choices(
+asked_keys = random.Random(6).choices(
     [f"question {n}" for n in range(500)], [1 / (n + 1) for n in range(500)], k=1000
 )
 
@@ -6580,14 +6580,14 @@ with running_redis(Path(scratch.name) / "log") as server:
     for warmed in (0, 100):
         folder = Path(tempfile.mkdtemp(dir=scratch.name))
         async with ThreeLevels(server.url, folder, Lookup, Memory, Shared, Counted, most=50) as cache:
-            for key, _ in Counter(log).most_common(warmed):
+            for key, _ in Counter(asked_keys).most_common(warmed):
                 await cache.get(f"{warmed} {key}", made)
-            before = cache.report()
-            for key in log:
+            at_first = cache.report()
+            for key in asked_keys:
                 await cache.get(f"{warmed} {key}", made)
             after = cache.report()
-        hits = {name: count - before["hits"][name] for name, count in after["hits"].items()}
-        rows.append({"warmed": warmed, **hits, "made": after["misses"] - before["misses"]})
+        hits = {name: count - at_first["hits"][name] for name, count in after["hits"].items()}
+        rows.append({"warmed": warmed, **hits, "made": after["misses"] - at_first["misses"]})
 table(rows)
 
 # %% [markdown]
@@ -6627,10 +6627,10 @@ import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(figsize=(7, 2.8))
 for offset, name, place in ((-0.2, "this project", 0), (0.2, "TieredCache's tier", 1)):
-    bars = axes.barh(
+    level_bars = axes.barh(
         [n + offset for n in range(3)], [took[place] for took in took_us.values()], 0.38, label=name
     )
-    axes.bar_label(bars, fmt=" %.1f µs")
+    axes.bar_label(level_bars, fmt=" %.1f µs")
 axes.set(xscale="log", xlabel="microseconds a hit (each step is ten times as much)", yticks=range(3))
 axes.set_yticklabels(took_us)
 axes.set_xlim(right=10 * max(max(took) for took in took_us.values()))
@@ -6656,7 +6656,7 @@ plot(figure, f"Microseconds a hit: {words}")
 #
 # The help centre grows: a partner sends its articles, faster than they can be indexed. Customers ask meanwhile, and read the answer while
 # it is written. The database and the model have their bad minutes. The project makes three parts: a *runner* that takes in no more than it
-# can do, a *stream* of events from search to citations, and what a reader gets when one of these fails. 34 minutes.
+# can do, a *stream* of events from search to citations, and what a reader gets when one of these fails.
 #
 # Indexing an article costs one call of the model, which writes the question that the article answers. This model's server allows 20
 # requests a second. The naive way starts with all articles at once.
@@ -6683,13 +6683,13 @@ async def index(article):
 
 
 # %% name="p3-naive-index"
-before = lm.ledger()
+ledger_before = lm.ledger()
 calls = [index(article) async for article in partner_articles()]
 results = await asyncio.gather(*calls, return_exceptions=True)
-most = max(call.at_once for call in lm.ledger(before.requests).calls)
+together_at_most = max(call.at_once for call in lm.ledger(ledger_before.requests).calls)
 failed = [type(result).__name__ for result in results if isinstance(result, Exception)]
 print(
-    f"{len(results)} articles, {most} requests at once; indexed: {len(index_of)}; failed: {len(failed)} {set(failed)}"
+    f"{len(results)} articles, {together_at_most} requests at once; indexed: {len(index_of)}; failed: {len(failed)} {set(failed)}"
 )
 
 # %% [markdown]
@@ -7637,11 +7637,11 @@ async def nothing(coroutine):
 
 
 # %% name="p3-naive-answer"
-moved = "How do I change my delivery address?"
+moving = "How do I change my delivery address?"
 begun_s = time.monotonic()
 with dspy.context(lm=lm.connect("sim-large@unhurried", cache=False)):
-    whole = await desk.Answer().acall(moved, context=await search(moved))
-print(f"something to read after {time.monotonic() - begun_s:.1f} s: {whole.answer[:60]}...")
+    said = await desk.Answer().acall(moving, context=await search(moving))
+print(f"something to read after {time.monotonic() - begun_s:.1f} s: {said.answer[:60]}...")
 
 # %% [markdown]
 # Write an async generator function `stream_answer(question, search)`; `await search(question)` returns texts, each beginning with an id in
@@ -8239,7 +8239,7 @@ check("6.3.2", stream_answer)
 
 # %% name="p3-yours-streams"
 with dspy.context(lm=lm.connect("sim-large@unhurried", cache=False)):
-    await told(stream_answer(moved, search))
+    await told(stream_answer(moving, search))
 
 # %% [markdown]
 # The passages are there at once, the first token long before the last.
@@ -8276,16 +8276,16 @@ async def write(question, texts):
 
 
 # %% name="p3-naive-failures"
-for profile in ("half-streams", "silent", "down"):
+for weather in ("half-streams", "silent", "down"):
     shown, begun_s, how = "", time.monotonic(), "as a whole"
-    with dspy.context(lm=lm.connect(f"sim-large@{profile}", cache=False, num_retries=0)):
+    with dspy.context(lm=lm.connect(f"sim-large@{weather}", cache=False, num_retries=0)):
         try:
             async with asyncio.timeout(2):
-                async for piece in write(moved, await search(moved)):
+                async for piece in write(moving, await search(moving)):
                     shown += piece
         except (dspy.LMError, TimeoutError) as error:
             how = type(error).__name__
-    print(f"{profile:12} {time.monotonic() - begun_s:.1f} s, {how}: {shown!r}")
+    print(f"{weather:12} {time.monotonic() - begun_s:.1f} s, {how}: {shown!r}")
 
 # %% [markdown]
 # Write an async generator function `answer_anyway(question, search, kept, write, within_s)`. `await search(question)` returns texts,
@@ -8853,10 +8853,10 @@ check("6.3.3", answer_anyway)
 # solution("6.3.3")
 
 # %% name="p3-yours-degrades"
-for profile in ("calm", "half-streams", "silent", "down"):
-    print(profile)
-    with dspy.context(lm=lm.connect(f"sim-large@{profile}", cache=False, num_retries=0)):
-        await told(answer_anyway(moved, search, lambda question: [], write, within_s=2))
+for weather in ("calm", "half-streams", "silent", "down"):
+    print(weather)
+    with dspy.context(lm=lm.connect(f"sim-large@{weather}", cache=False, num_retries=0)):
+        await told(answer_anyway(moving, search, lambda question: [], write, within_s=2))
 
 # %% [markdown]
 # ### Stretch: the first token as load rises
@@ -8894,11 +8894,13 @@ async def answered(server, first_s, whole_s, begun_s):
 # %% name="p3-held-back"
 def held_back(is_yours):
     places = Bulkhead("the model", limit=4, waiting=4)
-    run = BoundedRunner(4, 4).run if is_yours else lambda answer, within_s: ours(answer, within_s, places)
+    run = (
+        BoundedRunner(4, 4).run if is_yours else lambda answer, within_s: by_library(answer, within_s, places)
+    )
     return lambda answer: run(answer, 5)
 
 
-async def ours(answer, within_s, places):
+async def by_library(answer, within_s, places):
     async with places:
         await asyncio.wait_for(answer(), within_s)
 
@@ -8918,8 +8920,8 @@ flown = await asyncio.gather(
 )
 for (first_s, whole_s, refused), (how, rate) in zip(flown, ways):
     row = {"how": how, "per s": rate}
-    for name, values in (("first token", first_s), ("whole", whole_s)):
-        row |= {f"{name} p{at}": f"{percentile(values, at):.2f} s" for at in (50, 99)}
+    for name, seconds in (("first token", first_s), ("whole", whole_s)):
+        row |= {f"{name} p{at}": f"{percentile(seconds, at):.2f} s" for at in (50, 99)}
     rows.append({**row, "refused": len(refused)})
 table(rows)
 
@@ -8934,12 +8936,12 @@ for axis, at, title in ((axes[0], 0, "first token, median"), (axes[1], 1, "whole
 axes[0].legend()
 plot(
     figure,
-    "Time to the first token and p99 of the answer over load: they rise steeply when all is taken in, and stay flat with a runner",
+    "Time to the first token and p99 of the answer over load: they rise steeply when all is taken in, and with a runner by one answer's time at most",
 )
 
 # %% [markdown]
 # Above 40 a second, what is taken in waits for what came before, and each second of load makes it longer. With a runner, those who are
-# taken in are answered as fast as ever, and the rest is told at once that it is not.
+# taken in wait for one other answer at most, about 0.1 s, however many ask; the rest is told at once that it is not.
 
 # %% [markdown] name="end-3"
 # That was project 3. Stop here if you like: the next one needs nothing of it.
@@ -8948,7 +8950,7 @@ plot(
 # ## Project 4: a debugging toolkit
 #
 # Each morning the desk answers the questions of the night. It takes too long, and nobody knows why. The project makes a toolkit that finds
-# out: *spans* of what was done, a *profile* and an execution graph from them, and a report whose advice follows from the numbers. 34 minutes.
+# out: *spans* of what was done, a *profile* and an execution graph from them, and a report whose advice follows from the numbers.
 
 # %% name="p4-morning" tags=["needs"]
 import time
@@ -10104,17 +10106,17 @@ for span in tracer.spans:
 # `took_s` is not enough: the program below waits for three calls at the same time, and a sum says that it took longer than the clock.
 
 # %% name="p4-sums-lie" tags=["needs"]
-fields = "name", "trace", "id", "parent", "key", "begun_s", "took_s", "error"
-values = [
+span_fields = "name", "trace", "id", "parent", "key", "begun_s", "took_s", "error"
+span_values = [
     ("Morning", "t", "a", None, None, 0.0, 0.5, None),
     ("LM", "t", "b", "a", "1", 0.1, 0.3, None),
     ("LM", "t", "c", "a", "2", 0.1, 0.3, None),
     ("LM", "t", "d", "a", "3", 0.2, 0.25, None),
 ]
-together = [dict(zip(fields, each)) for each in values]
-whole, *parts = (span["took_s"] for span in together)
+together = [dict(zip(span_fields, each)) for each in span_values]
+morning_s, *calls_s = (span["took_s"] for span in together)
 print(
-    f"Morning took {whole} s, its calls {sum(parts):.2f} s; so it did {whole - sum(parts):.2f} s of work itself?"
+    f"Morning took {morning_s} s, its calls {sum(calls_s):.2f} s; so it did {morning_s - sum(calls_s):.2f} s of work itself?"
 )
 
 # %% [markdown]
@@ -12265,8 +12267,9 @@ for program in (Morning(), BetterMorning()):
     print(f"{name}: {len(answers)} answers in {time.monotonic() - begun_s:.2f} s")
     traced[name] = yours.spans or list(as_dicts(theirs.spans))
     advice = (advise(yours.spans) if yours.spans else None) or []
-    print(*(f"  yours: {kind} {what}, saves {saves:.2f}" for kind, what, saves in advice), sep="\n")
-    print(*(f"  the library's: {each}" for each in bottlenecks(theirs.spans).advice), sep="\n")
+    told_by = [f"  yours: {kind} {what}, saves {saves:.2f}" for kind, what, saves in advice]
+    told_by += [f"  the library's: {each}" for each in bottlenecks(theirs.spans).advice]
+    print("\n".join(told_by))
 
 # %% name="p4-waterfall"
 import matplotlib.pyplot as plt
@@ -12281,7 +12284,7 @@ def waterfall(axis, spans, title):
         color = "C1" if span["name"].startswith(("LM", "chat")) else "C0"
         axis.barh(row, span["took_s"], left=span["begun_s"] - ordered[0]["begun_s"], color=color)
     axis.set(title=title, xlabel="seconds", yticks=range(len(ordered)))
-    axis.set_yticklabels([span["name"] for span in ordered], fontsize=6)
+    axis.set_yticklabels([span["name"] for span in ordered], fontsize=9)
     axis.invert_yaxis()
 
 
@@ -12330,12 +12333,12 @@ box = {
     "ports": [{"containerPort": 8000}],
     "livenessProbe": {"httpGet": {"path": "/health/ready", "port": 8000}},
 }
-own, name = {"app": "desk"}, {"name": "desk"}
-template = {"metadata": {"labels": own}, "spec": {"containers": [box]}}
-pods = {"replicas": 2, "selector": {"matchLabels": own}, "template": template}
-ports = {"type": "LoadBalancer", "selector": own, "ports": [{"port": 80, "targetPort": 8000}]}
-STARTER = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": name, "spec": pods}
-STARTER_SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": name, "spec": ports}
+app, named = {"app": "desk"}, {"name": "desk"}
+template = {"metadata": {"labels": app}, "spec": {"containers": [box]}}
+pods = {"replicas": 2, "selector": {"matchLabels": app}, "template": template}
+ports = {"type": "LoadBalancer", "selector": app, "ports": [{"port": 80, "targetPort": 8000}]}
+STARTER = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": named, "spec": pods}
+STARTER_SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": named, "spec": ports}
 both = json.loads(json.dumps([STARTER, STARTER_SERVICE]))  # nothing shared, so that YAML needs no aliases
 starter, starter_service = (yaml.safe_dump(each, sort_keys=False) for each in both)
 print(starter, starter_service, sep="---\n")
@@ -12879,6 +12882,10 @@ spec: {selector: {app: desk}, ports: [{name: http, port: 80, targetPort: http}
 
 # %% name="check-6-5-1" tags=["check"] exercise="6.5.1"
 check("6.5.1", deployment, service)
+
+# %% name="help-6-5-1"
+# hint("6.5.1")
+# solution("6.5.1")
 
 # %% [markdown]
 # ### Stage 6.5.2: replicas that come and go (10 minutes, medium)
@@ -13513,6 +13520,10 @@ def scaled(deployment, least, most):
 # %% name="check-6-5-2" tags=["check"] exercise="6.5.2"
 check("6.5.2", rolled, scaled)
 
+# %% name="help-6-5-2"
+# hint("6.5.2")
+# solution("6.5.2")
+
 # %% [markdown]
 # ### Stage 6.5.3: secrets and network (10 minutes, medium)
 #
@@ -13522,7 +13533,7 @@ check("6.5.2", rolled, scaled)
 
 # %% name="open-network"
 desk_pod = Pod("desk", {"app": "desk"}, {"http": 8000})
-asked = {
+attempts = {
     "the database, from the desk": (desk_pod, Pod("data", {"app": "postgres"}, {}), 5432),
     "the database, from a game": (
         Pod("games", {"app": "chess"}, {}),
@@ -13531,7 +13542,7 @@ asked = {
     ),
     "the cloud's metadata": (desk_pod, Pod("", {}, {}, "169.254.169.254"), 80),
 }
-table([{"to": name, "without policies": connects([], *ends)} for name, ends in asked.items()])
+table([{"to": name, "without policies": connects([], *ends)} for name, ends in attempts.items()])
 
 # %% [markdown]
 # Write `sealed(deployment, secrets)` and `network(deployment)`. Both get a Deployment as Python data, leave it as it is, and work for any.
@@ -14127,6 +14138,10 @@ def network(deployment):
 # %% name="check-6-5-3" tags=["check"] exercise="6.5.3"
 check("6.5.3", sealed, network)
 
+# %% name="help-6-5-3"
+# hint("6.5.3")
+# solution("6.5.3")
+
 # %% [markdown]
 # ### Stretch: beside the course's own
 #
@@ -14143,7 +14158,7 @@ kubectl = Path(sys.executable).with_name("kubectl")
 base = subprocess.run(
     [kubectl, "kustomize", ROOT / "deploy/kubernetes/base"], capture_output=True, check=True
 )
-ours = next(
+of_the_course = next(
     each
     for each in yaml.safe_load_all(base.stdout)
     if (each["kind"], each["metadata"]["name"]) == ("Deployment", "desk")
@@ -14158,7 +14173,7 @@ def pod_of(resource):
     return {**{key: value for key, value in pod.items() if key != "containers"}, **box}
 
 
-pods = pod_of(mine), pod_of(ours)
+pods = pod_of(mine), pod_of(of_the_course)
 keys = [key for key in sorted({*pods[0], *pods[1]}) if pods[0].get(key) != pods[1].get(key)]
 table([{"field": key, "yours": pods[0].get(key, ""), "the course's": pods[1].get(key, "")} for key in keys])
 
@@ -14168,9 +14183,9 @@ table([{"field": key, "yours": pods[0].get(key, ""), "the course's": pods[1].get
 
 # %% name="costs"
 CPU_HOUR_USD, GIB_HOUR_USD = 0.035, 0.004  # what a large provider asks, roughly, for a core and for a GiB
-asked = ours["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
-cores = int(asked["cpu"].removesuffix("m")) / 1000
-gib = int(asked["memory"].removesuffix("Mi")) / 1024
+requested = of_the_course["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+cores = int(requested["cpu"].removesuffix("m")) / 1000
+gib = int(requested["memory"].removesuffix("Mi")) / 1024
 table(
     [
         {
@@ -14212,18 +14227,20 @@ import threading
 from datetime import UTC, datetime
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram  # not Counter: collections has one too
 from prometheus_client.openmetrics import exposition
 
+# All outcomes of a request; the first three are successes.
 SUCCESS = {"answered": True, "cached": True, "degraded": True, "refused": False, "failed": False}
-"""All outcomes of a request; the first three are successes."""
 
 
 # %% name="given-first-monitor"
 class FirstMonitor:
     def __init__(self, out):
         self.out, self.registry = out, CollectorRegistry()
-        self.requests = Counter("desk_requests", "Requests", ["outcome", "customer"], registry=self.registry)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests", ["outcome", "customer"], registry=self.registry
+        )
 
     def count(self, outcome, took_s, request):
         self.requests.labels(outcome, request["customer"]).inc()
@@ -14234,15 +14251,15 @@ class FirstMonitor:
 # **Predict first:** a thousand customers ask once each. How many series are there, and how many lines has the log?
 
 # %% name="first-monitor"
-log = io.StringIO()
-first = FirstMonitor(log)
+first_log = io.StringIO()
+first = FirstMonitor(first_log)
 for number in range(1_000):
-    asked = {"customer": f"customer-{number}", "question": "Where is my order?\nIt is late."}
-    first.count("answered", 0.4, asked)
-told = prometheus_client.generate_latest(first.registry).decode()
-series = [line for line in told.splitlines() if line.startswith("desk_requests_total{")]
-print(f"{len(series):,} series, {len(log.getvalue().splitlines()):,} lines for 1,000 requests")
-print(series[-1], log.getvalue().splitlines()[-2:], sep="\n")
+    sent = {"customer": f"customer-{number}", "question": "Where is my order?\nIt is late."}
+    first.count("answered", 0.4, sent)
+first_text = prometheus_client.generate_latest(first.registry).decode()
+series = [line for line in first_text.splitlines() if line.startswith("desk_requests_total{")]
+print(f"{len(series):,} series, {len(first_log.getvalue().splitlines()):,} lines for 1,000 requests")
+print(series[-1], first_log.getvalue().splitlines()[-2:], sep="\n")
 
 # %% [markdown]
 # Each series is kept in memory and on disk by Prometheus for weeks: a label with a customer in it is the usual way to bring it down. The log
@@ -14262,7 +14279,7 @@ print(series[-1], log.getvalue().splitlines()[-2:], sep="\n")
 # - Each request writes one line of JSON, with (flat or nested) `@timestamp` (ISO 8601, UTC), `log.level` (`error` for failed, else `info`),
 #   `event.outcome` (`success` or `failure`), `event.duration` (nanoseconds, whole), `labels.outcome`, `http.request.id` and `trace.id`.
 # - `http.request.id` is `request_id` if that has 1 to 64 ASCII letters, digits and `-`; else a new one of these.
-# - `trace.id` are the 32 digits of a `traceparent` `00-<32>-<16>-<2 hexadecimal digits, small>`, not all 0; without one it is left out.
+# - `trace.id` are the 32 digits of a `traceparent` `00-<32>-<16>-<2 hexadecimal digits, small>`, if not all of the 32 are 0; else it is left out.
 # - `openmetrics()` returns the metrics as OpenMetrics text, in which the bucket of a request with a trace has an exemplar, `trace_id`.
 # - Nothing else of a request is in log or metrics.
 # - No line is torn. If `out` raises OSError, `count` does not; metrics count the request, and the lost line.
@@ -14514,9 +14531,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -14671,9 +14690,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
 
     def count(self, outcome, took_s, request=None):
         if outcome not in SUCCESS:
@@ -14702,9 +14723,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 1, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -14735,10 +14758,12 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
-        self.seconds_of = Counter("desk_asked", "By request", ["id"], **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.seconds_of = prometheus_client.Counter("desk_asked", "By request", ["id"], **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -14770,9 +14795,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), prometheus_client.REGISTRY
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -14803,9 +14830,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -14836,9 +14865,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -14870,9 +14901,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -14902,9 +14935,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -14935,9 +14970,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -14970,9 +15007,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -15003,9 +15042,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -15036,9 +15077,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -15069,9 +15112,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -15102,9 +15147,11 @@ class Monitor:
     def __init__(self, out):
         self.out, self.writing, self.registry = out, threading.Lock(), CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("desk_requests", "Requests that have ended", ["outcome"], **own)
+        self.requests = prometheus_client.Counter(
+            "desk_requests", "Requests that have ended", ["outcome"], **own
+        )
         self.seconds = Histogram("desk_request_seconds", "Duration", buckets=(0.1, 0.5, 1, 2, 5, 10), **own)
-        self.lost = Counter("desk_log_lost", "Lines that could not be written", **own)
+        self.lost = prometheus_client.Counter("desk_log_lost", "Lines that could not be written", **own)
         for outcome in SUCCESS:
             self.requests.labels(outcome)
 
@@ -15129,6 +15176,10 @@ class Monitor:
 
 # %% name="check-6-6-1" tags=["check"] exercise="6.6.1"
 check("6.6.1", Monitor)
+
+# %% name="help-6-6-1"
+# hint("6.6.1")
+# solution("6.6.1")
 
 # %% [markdown]
 # ### Stage 6.6.2: A budget that burns (15 minutes, hard)
@@ -15160,10 +15211,10 @@ def over(window, shares):
 
 
 # %% name="five-percent-days"
-for told, day in DAYS.items():
+for day_name, day in DAYS.items():
     shares = failing(*day)
     wakes, burnt = bool((over(5, shares) > 0.05).any()), shares.sum() / (0.01 * 30 * 1_440)
-    print(f"{told:26} wakes somebody: {wakes!s:5}  of the month's budget: {burnt:6.1%}")
+    print(f"{day_name:26} wakes somebody: {wakes!s:5}  of the month's budget: {burnt:6.1%}")
 
 # %% [markdown]
 # It wakes somebody for what cost half a percent, and not for the day that cost most. The **burn rate** is the share that fails, divided by
@@ -15174,9 +15225,9 @@ for told, day in DAYS.items():
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
-for told, day in DAYS.items():
+for day_name, day in DAYS.items():
     shares = failing(*day)
-    axes.plot(np.arange(1_440) / 60, np.cumsum(shares) / (0.01 * 30 * 1_440) * 100, label=told)
+    axes.plot(np.arange(1_440) / 60, np.cumsum(shares) / (0.01 * 30 * 1_440) * 100, label=day_name)
     fires = (over(60, shares) > 0.144) & (over(5, shares) > 0.144)
     if fires.any():
         axes.axvspan(fires.argmax() / 60, (1_440 - fires[::-1].argmax()) / 60, alpha=0.3, color="tab:red")
@@ -15192,10 +15243,10 @@ plot(
 # Only the outage of half an hour burns fast (the red band). For 4 % all day nobody has to get up, but somebody should look in the morning: that takes a longer
 # window, and a lower rate.
 #
-# Write `recorded` and `alerts`, texts of rule files of Prometheus, for `desk_requests_total` with the outcomes of before. Prometheus scrapes two
+# Write `recording` and `alerts`, texts of rule files of Prometheus, for `desk_requests_total` with the outcomes of before. Prometheus scrapes two
 # replicas, and evaluates, every two minutes here; a replica is restarted now and then.
 #
-# - `recorded` holds four recording rules, `desk:failed:ratio_rate5m`, `...30m`, `...1h` and `...6h`: the share with outcome `failed` of all requests but
+# - `recording` holds four recording rules, `desk:failed:ratio_rate5m`, `...30m`, `...1h` and `...6h`: the share with outcome `failed` of all requests but
 #   those refused (anybody can be refused, as often as it takes to hide a fault), over that window and all replicas, as one series without labels.
 # - `alerts` holds two alerts, each with a `summary`: `BudgetBurnsFast`, `severity: page`, for a burn rate above 14.4 over an hour and still over five
 #   minutes; `BudgetBurnsSlowly`, `severity: ticket`, for one above 6 over six hours and still over 30 minutes.
@@ -15207,14 +15258,14 @@ plot(
 
 # %% name="ex-6-6-2" tags=["exercise"] exercise="6.6.2"
 ### BEGIN SOLUTION
-### STUB: recorded = ...
+### STUB: recording = ...
 RULE = """
       - record: desk:failed:ratio_rate{window}
         expr: |
           sum(rate(desk_requests_total{{outcome="failed"}}[{window}]))
           / sum(rate(desk_requests_total{{outcome!="refused"}}[{window}]))"""
-recorded = "groups:\n  - name: desk-recorded\n    rules:"
-recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+recording = "groups:\n  - name: desk-recorded\n    rules:"
+recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
 ### END SOLUTION
 
 # %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate5m"
@@ -15224,8 +15275,8 @@ RULE = """
         expr: |
           sum(rate(desk_requests_total{{outcome="failed"}}[{window}]))
           / sum(rate(desk_requests_total[{window}]))"""
-recorded = "groups:\n  - name: desk-recorded\n    rules:"
-recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+recording = "groups:\n  - name: desk-recorded\n    rules:"
+recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
 
 
 # %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate5m"
@@ -15235,8 +15286,8 @@ RULE = """
         expr: |
           sum by (instance) (rate(desk_requests_total{{outcome="failed"}}[{window}]))
           / sum by (instance) (rate(desk_requests_total{{outcome!="refused"}}[{window}]))"""
-recorded = "groups:\n  - name: desk-recorded\n    rules:"
-recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+recording = "groups:\n  - name: desk-recorded\n    rules:"
+recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
 
 
 # %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate"
@@ -15246,8 +15297,8 @@ RULE = """
         expr: |
           sum(desk_requests_total{{outcome="failed"}})
           / sum(desk_requests_total{{outcome!="refused"}})"""
-recorded = "groups:\n  - name: desk-recorded\n    rules:"
-recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+recording = "groups:\n  - name: desk-recorded\n    rules:"
+recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
 
 
 # %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate"
@@ -15257,8 +15308,8 @@ RULE = """
         expr: |
           sum(rate(desk_requests_total{{outcome="failed"}}[5m]))
           / sum(rate(desk_requests_total{{outcome!="refused"}}[5m]))"""
-recorded = "groups:\n  - name: desk-recorded\n    rules:"
-recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+recording = "groups:\n  - name: desk-recorded\n    rules:"
+recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
 
 
 # %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate"
@@ -15268,30 +15319,30 @@ RULE = """
         expr: |
           rate(sum(desk_requests_total{{outcome="failed"}})[{window}:])
           / rate(sum(desk_requests_total{{outcome!="refused"}})[{window}:])"""
-recorded = "groups:\n  - name: desk-recorded\n    rules:"
-recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+recording = "groups:\n  - name: desk-recorded\n    rules:"
+recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
 
 
-# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="names in recorded"
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="names in recording"
 # One window is missing.
 RULE = """
       - record: desk:failed:ratio_rate{window}
         expr: |
           sum(rate(desk_requests_total{{outcome="failed"}}[{window}]))
           / sum(rate(desk_requests_total{{outcome!="refused"}}[{window}]))"""
-recorded = "groups:\n  - name: desk-recorded\n    rules:"
-recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h"))
+recording = "groups:\n  - name: desk-recorded\n    rules:"
+recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h"))
 
 
-# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="what promtool says of recorded"
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="what promtool says of recording"
 # A bracket is missing.
 RULE = """
       - record: desk:failed:ratio_rate{window}
         expr: |
           sum(rate(desk_requests_total{{outcome="failed"}}[{window}])
           / sum(rate(desk_requests_total{{outcome!="refused"}}[{window}]))"""
-recorded = "groups:\n  - name: desk-recorded\n    rules:"
-recorded += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+recording = "groups:\n  - name: desk-recorded\n    rules:"
+recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
 
 
 # %% name="ex-6-6-2-alerts" tags=["exercise"] exercise="6.6.2"
@@ -15327,7 +15378,7 @@ def file_of(*rules):
     return json.dumps({"groups": [{"name": "one", "rules": list(rules)}]})
 
 
-recorded = file_of(
+recording = file_of(
     *(
         {"record": f"desk:failed:ratio_rate{each}", "expr": f"1 - {total(GOOD, each)} / {total(ALL, each)}"}
         for each in ("6h", "1h", "30m", "5m")
@@ -15352,7 +15403,7 @@ alerts = file_of(
 
 # %% tags=["right"] exercise="6.6.2"
 # Written out; each alert in a group of its own; two conditions as a multiplication.
-recorded = """
+recording = """
 groups:
 - name: short
   rules:
@@ -15556,7 +15607,11 @@ groups:
 
 
 # %% name="check-6-6-2" tags=["check"] exercise="6.6.2"
-check("6.6.2", recorded, alerts)
+check("6.6.2", recording, alerts)
+
+# %% name="help-6-6-2"
+# hint("6.6.2")
+# solution("6.6.2")
 
 # %% [markdown]
 # ### Stage 6.6.3: A dashboard as data (10 minutes, medium)
@@ -15876,11 +15931,15 @@ def dashboard():
 # %% name="check-6-6-3" tags=["check"] exercise="6.6.3"
 check("6.6.3", dashboard)
 
+# %% name="help-6-6-3"
+# hint("6.6.3")
+# solution("6.6.3")
+
 # %% [markdown]
 # ### Stretch: from a metric to its trace
 #
 # A point in a histogram says that *some* request was slow. Its exemplar says which: here a slow request is found by it, first in the log, then in the
-# spans of the course's tracer. (This runs with your `Monitor`, once stage 6.1 is passed.)
+# spans of the course's tracer. (This runs with your `Monitor`, once stage 6.6.1 is passed.)
 
 # %% name="to-the-trace"
 from course_lib.debugging import Tracer
@@ -15894,25 +15953,25 @@ def slow_request(monitor, tracer):
 
 # %% name="by-its-exemplar"
 if hasattr(Monitor, "openmetrics"):
-    log = io.StringIO()
-    monitor, tracer = Monitor(log), Tracer()
+    its_log = io.StringIO()
+    monitor, its_tracer = Monitor(its_log), Tracer()
     for _ in range(50):
         monitor.count("answered", 0.2)
-    slow_request(monitor, tracer)
+    slow_request(monitor, its_tracer)
     exemplar = re.search(r'le="5.0"\} .*trace_id="(\w+)"', monitor.openmetrics())[1]
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    lines = [json.loads(line) for line in its_log.getvalue().splitlines()]
     print("exemplar of the bucket of 5 s:", exemplar)
     print("in the log:", *(line["http.request.id"] for line in lines if line.get("trace.id") == exemplar))
-    spans = [span.name for span in tracer.spans if f"{span.context.trace_id:032x}" == exemplar]
-    print("spans of this trace:", ", ".join(spans))
+    span_names = [span.name for span in its_tracer.spans if f"{span.context.trace_id:032x}" == exemplar]
+    print("spans of this trace:", ", ".join(span_names))
 else:
-    print("stage 6.1 comes first; then run this cell again")
+    print("stage 6.6.1 comes first; then run this cell again")
 
 # %% [markdown]
 # ### Stretch: asked by a real Prometheus
 #
 # The check gave promtool invented series. Here a real Prometheus scrapes a process that counts, once a second, and each expression of your dashboard is
-# asked, with windows of 3 seconds, since the process is young (once stage 6.3 is solved, and where Prometheus is installed; it takes some eight
+# asked, with windows of 3 seconds, since the process is young (once stage 6.6.3 is solved, and where Prometheus is installed; it takes some eight
 # seconds).
 
 
@@ -15920,7 +15979,7 @@ else:
 def serving(ended):
     """Count in a thread until `ended` is set; return the port where Prometheus may ask."""
     own = {"registry": CollectorRegistry()}
-    requests = Counter("desk_requests", "Requests", ["outcome"], **own)
+    requests = prometheus_client.Counter("desk_requests", "Requests", ["outcome"], **own)
     seconds = Histogram("desk_request_seconds", "From request to answer", buckets=(0.1, 0.5, 1, 2), **own)
     Gauge("desk_requests_in_flight", "Under way", **own).set(3)
     Gauge("desk_requests_allowed", "At most", **own).set(20)
@@ -15957,7 +16016,7 @@ def asked_of(prometheus, board):
 # %% name="asked-by-prometheus"
 rows, ended = [], threading.Event()
 if dashboard() is None:
-    print("stage 6.3 comes first; then run this cell again")
+    print("stage 6.6.3 comes first; then run this cell again")
 elif not has_prometheus():
     print("Prometheus is not installed: apt-get install prometheus prometheus-alertmanager")
 else:
@@ -15981,6 +16040,7 @@ from course_lib.flight import Busy, Reply, Request
 
 request = Request("r-1", "north", "Can I return a tent that I have used?")
 print(request)
+print(Reply("answered", "Yes, within 30 days.", ("returns-1",), cost_usd=0.0004))
 
 # %% [markdown]
 # ### Stage 6.7.1: one question, whatever is broken (20 minutes, medium)
@@ -15988,15 +16048,17 @@ print(request)
 # *Concepts: graceful degradation, cache keys, tenants.*
 #
 # Write `async def reply(request, made, ask)`. `made` has the parts: `made.cache`, `made.runner`, `made.documents`, `made.canary`.
-# `await ask(request)` searches, asks the models with all that stands around them, and returns a `Reply`; it raises when no model answers.
+# `await ask(request)` searches, asks the models with all that stands around them, and returns a `Reply` with the outcome `"answered"`, such as the
+# one above; its `citations` are a tuple of texts. It raises when no model answers.
 #
 # - The version of the program is `made.canary.version(request.id)`. A question that the same tenant asked the same version before, and that
-#   was answered, gets `Reply("cached", text, citations)` with the text and the citations of then; neither the runner nor `ask` nor a search is
+#   `ask` answered, gets `Reply("cached", text, citations)` with the text and the citations of then; neither the runner nor `ask` nor a search is
 #   needed for it. Questions are the same if their texts are.
-# - A key of the cache does not show the question. The cache takes a `str` under a `str`.
-# - Any other question is run: `made.runner.run(call, within_s)` with 4 seconds. What `ask` returns is returned as it is, and kept.
+# - `await made.cache.get(key)` returns what was kept under the key, or None; `await made.cache.set(key, value)` keeps it. Both are `str`. A key does
+#   not show the question.
+# - Any other question is run: `made.runner.run(call, within_s)` with 4 seconds. What `ask` returns is returned as it is; its text and
+#   citations are kept, and nothing else is.
 # - Where the runner or `ask` raises, the reply is `Reply("degraded", article)` with the first article that `made.documents.search(text)` finds.
-#   Nothing of it is kept.
 # - Where the search raises too, finds nothing, or takes longer than a second: `Reply("failed")`.
 # - A cache that raises, or gives back what is no answer, costs no answer.
 # - `reply` raises nothing, except that a cancelled question is cancelled.
@@ -16009,6 +16071,10 @@ print(request)
 ### STUB:     ...
 import hashlib
 import json
+
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
 
 
 async def reply(request, made, ask):
@@ -16030,8 +16096,8 @@ async def reply(request, made, ask):
 
 async def kept_reply(cache, key):
     try:
-        text, citations = json.loads(await cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:  # a cache that is gone or holds something else has no answer
         return None
 
@@ -16134,13 +16200,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16163,13 +16233,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16192,13 +16266,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256("".join(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16221,13 +16299,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text.strip()]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16250,13 +16332,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = json.dumps(parts)
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16279,13 +16365,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16308,13 +16398,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16337,13 +16431,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16366,13 +16464,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("answered", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("answered", text, citations)
     except Exception:
         pass
     try:
@@ -16395,12 +16497,16 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, _ = json.loads(await made.cache.get(key))
+        text, _ = KEPT.validate_json(await made.cache.get(key))
         return Reply("cached", text, ())
     except Exception:
         pass
@@ -16424,13 +16530,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16455,13 +16565,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16484,13 +16598,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16513,13 +16631,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16542,13 +16664,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16594,8 +16720,8 @@ async def reply(request, made, ask):
     return answered
 
 
-# %% tags=["wrong"] exercise="6.7.1" outcome="failed" message="how a cancelled question ends"
-# Who leaves gets an article.
+# %% tags=["wrong"] exercise="6.7.1" outcome="failed" message="is kept under the key"
+# Whatever has two items is an answer.
 import hashlib
 import json
 
@@ -16606,6 +16732,39 @@ async def reply(request, made, ask):
     try:
         text, citations = json.loads(await made.cache.get(key))
         return Reply("cached", text, tuple(citations))
+    except Exception:
+        pass
+    try:
+        answered = await made.runner.run(lambda: ask(request), 4.0)
+    except Exception:
+        try:
+            async with asyncio.timeout(1.0):
+                return Reply("degraded", (await made.documents.search(request.text))[0])
+        except Exception:
+            return Reply("failed")
+    try:
+        await made.cache.set(key, json.dumps([answered.text, answered.citations]))
+    except Exception:
+        pass
+    return answered
+
+
+# %% tags=["wrong"] exercise="6.7.1" outcome="failed" message="how a cancelled question ends"
+# Who leaves gets an article.
+import hashlib
+import json
+
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
+
+async def reply(request, made, ask):
+    parts = [request.tenant, made.canary.version(request.id), request.text]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    try:
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16628,13 +16787,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16658,13 +16821,17 @@ async def reply(request, made, ask):
 import hashlib
 import json
 
+from pydantic import TypeAdapter
+
+KEPT = TypeAdapter(tuple[str, tuple[str, ...]])
+
 
 async def reply(request, made, ask):
     parts = [request.tenant, made.canary.version(request.id), request.text]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     try:
-        text, citations = json.loads(await made.cache.get(key))
-        return Reply("cached", text, tuple(citations))
+        text, citations = KEPT.validate_json(await made.cache.get(key))
+        return Reply("cached", text, citations)
     except Exception:
         pass
     try:
@@ -16685,6 +16852,10 @@ async def reply(request, made, ask):
 # %% name="check-6-7-1" tags=["check"] exercise="6.7.1"
 check("6.7.1", reply)
 
+# %% name="help-6-7-1"
+# hint("6.7.1")
+# solution("6.7.1")
+
 # %% [markdown]
 # ### Stage 6.7.2: a job, once (15 minutes, medium)
 #
@@ -16698,7 +16869,8 @@ check("6.7.1", reply)
 #   once. Other workers use the same file.
 # - A job that has a row is not sorted again.
 # - Where `sort` raises, its error is raised, and there is no row. A later delivery does the job.
-# - While one job is being sorted, others are handled. While another process writes to the file, `handle` waits for it, up to five seconds.
+# - While one job is being sorted, others are handled. While another process writes to the file, `handle` waits for it, up to five seconds, and the
+#   event loop goes on meanwhile.
 # - A process that is killed while it sorts leaves nothing behind that keeps the job from being done.
 
 
@@ -16713,15 +16885,21 @@ from contextlib import closing
 WRITE = "insert into outbox select ?, ? where not exists (select 1 from outbox where id = ?)"
 
 
-async def handle(job, sort, path):
-    """Do a job, so that it has one row in the outbox."""
+def is_done(job, path):
     with closing(sqlite3.connect(path)) as outbox:
-        is_done = outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone()
-    if is_done:
-        return
-    category = await sort(job.text)
+        return outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone() is not None
+
+
+def write_row(job, category, path):
     with closing(sqlite3.connect(path)) as outbox, outbox:
         outbox.execute(WRITE, [job.id, category, job.id])
+
+
+async def handle(job, sort, path):
+    """Do a job, so that it has one row in the outbox."""
+    if not await asyncio.to_thread(is_done, job, path):
+        category = await sort(job.text)
+        await asyncio.to_thread(write_row, job, category, path)
 
 
 ### END SOLUTION
@@ -16777,9 +16955,9 @@ class Handler:
             outbox.close()
 
     async def __call__(self, job, sort, path):
-        if not self.rows(path, "select id from outbox where id = ?", job.id):
-            category = await sort(job.text)
-            self.rows(path, "insert or ignore into outbox values (?, ?)", job.id, category)
+        if not await asyncio.to_thread(self.rows, path, "select id from outbox where id = ?", job.id):
+            values = job.id, await sort(job.text)
+            await asyncio.to_thread(self.rows, path, "insert or ignore into outbox values (?, ?)", *values)
 
 
 handle = Handler()
@@ -16953,8 +17131,8 @@ async def handle(job, sort, path):
         outbox.execute(WRITE, [job.id, category, job.id])
 
 
-# %% tags=["wrong"] exercise="6.7.2" outcome="failed" message="rows after the job came again"
-# Who begins says so in a file, and takes it away at the end.
+# %% tags=["wrong"] exercise="6.7.2" outcome="failed" message="while another process writes.*database is locked"
+# The event loop waits for the file, with all that it does.
 import sqlite3
 from contextlib import closing
 
@@ -16966,20 +17144,47 @@ async def handle(job, sort, path):
         is_done = outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone()
     if is_done:
         return
+    category = await sort(job.text)
+    with closing(sqlite3.connect(path)) as outbox, outbox:
+        outbox.execute(WRITE, [job.id, category, job.id])
+
+
+# %% tags=["wrong"] exercise="6.7.2" outcome="failed" message="rows after the job came again"
+# Who begins says so in a file, and takes it away at the end.
+import sqlite3
+from contextlib import closing
+
+WRITE = "insert into outbox select ?, ? where not exists (select 1 from outbox where id = ?)"
+
+
+def is_done(job, path):
+    with closing(sqlite3.connect(path)) as outbox:
+        return outbox.execute("select 1 from outbox where id = ?", [job.id]).fetchone() is not None
+
+
+def write_row(job, category, path):
+    with closing(sqlite3.connect(path)) as outbox, outbox:
+        outbox.execute(WRITE, [job.id, category, job.id])
+
+
+async def handle(job, sort, path):
     mark = path.parent / job.id
-    if mark.exists():
+    if await asyncio.to_thread(is_done, job, path) or mark.exists():
         return
     mark.touch()
     try:
         category = await sort(job.text)
     finally:
         mark.unlink()
-    with closing(sqlite3.connect(path)) as outbox, outbox:
-        outbox.execute(WRITE, [job.id, category, job.id])
+    await asyncio.to_thread(write_row, job, category, path)
 
 
 # %% name="check-6-7-2" tags=["check"] exercise="6.7.2"
 check("6.7.2", handle)
+
+# %% name="help-6-7-2"
+# hint("6.7.2")
+# solution("6.7.2")
 
 # %% [markdown]
 # ### Stage 6.7.3: a version that is taken back (20 minutes, hard)
@@ -17072,7 +17277,7 @@ class Canary:
 
 
 # %% tags=["right"] exercise="6.7.3"
-# The posterior: how likely it is, after each ten answers, that the new version is worse by 10 points.
+# The posterior: how likely it is, after each twenty answers, that the new version is worse by 10 points.
 import random as draws
 import zlib
 
@@ -17094,9 +17299,9 @@ class Canary:
         if self.new is None or version not in self.seen:
             return
         self.seen[version][not is_good] += 1
-        if version == self.new and sum(self.seen[version]) % 10 == 2:
+        if version == self.new and sum(self.seen[version]) % 20 == 2:
             random = np.random.default_rng(1)
-            old, new = (random.beta(*self.seen[each], 20_000) for each in ("1", self.new))
+            old, new = (random.beta(*self.seen[each], 1_000) for each in ("1", self.new))
             if (old - new > 0.05).mean() > 0.998:
                 self.new = None
 
@@ -17260,6 +17465,28 @@ class Canary:
         error = math.sqrt(both * (1 - both) * (1 / n + 1 / m))
         shares = [self.good[each] / self.answers[each] for each in (self.live, self.tried)]
         return (shares[0] - shares[1]) / error if error else 0.0
+
+
+# %% tags=["wrong"] exercise="6.7.3" outcome="failed" message="versions that are as good as the live one"
+# A fixed distance of 20 points, from 20 answers on.
+import zlib
+
+
+class Canary:
+    tried = None
+
+    def deploy(self, version):
+        self.tried, self.seen = version, {"1": [], version: []}
+
+    def version(self, request_id):
+        return self.tried if self.tried and zlib.crc32(request_id.encode()) % 100 < 30 else "1"
+
+    def saw(self, version, *, is_good):
+        if self.tried and version in self.seen:
+            self.seen[version].append(is_good)
+            old, new = self.seen["1"], self.seen[self.tried]
+            if len(new) >= 20 and old and sum(old) / len(old) - sum(new) / len(new) > 0.2:
+                self.tried = None
 
 
 # %% tags=["wrong"] exercise="6.7.3" outcome="failed" message="versions that are as good as the live one"
@@ -17462,6 +17689,10 @@ class Canary:
 
 # %% name="check-6-7-3" tags=["check"] exercise="6.7.3"
 check("6.7.3", Canary)
+
+# %% name="help-6-7-3"
+# hint("6.7.3")
+# solution("6.7.3")
 
 # %% [markdown]
 # ### The parts, joined

@@ -160,11 +160,11 @@ def _rules(text: Any, name: str, kind: str) -> list[dict[str, Any]]:
     return found
 
 
-def are_read(recorded: Any, alerts: Any) -> None:
+def are_read(recording: Any, alerts: Any) -> None:
     """Prometheus reads both; they hold the four recording rules and the two alerts by their names."""
-    names = [str(rule["record"]) for rule in _rules(recorded, "recorded", "record")]
+    names = [str(rule["record"]) for rule in _rules(recording, "recording", "record")]
     expect_equal(
-        sorted(names), sorted(f"desk:failed:ratio_rate{each}" for each in WINDOWS), "names in recorded"
+        sorted(names), sorted(f"desk:failed:ratio_rate{each}" for each in WINDOWS), "names in recording"
     )
     rules = {str(rule["alert"]): rule for rule in _rules(alerts, "alerts", "alert")}
     severities = {name: (rule.get("labels") or {}).get("severity") for name, rule in rules.items()}
@@ -173,13 +173,13 @@ def are_read(recorded: Any, alerts: Any) -> None:
     expect_equal(without, [], "alerts without an annotation summary")
 
 
-def records(recorded: Any, _: Any) -> None:
+def records(recording: Any, _: Any) -> None:
     """Each recording rule is the share that failed of the requests that were not refused, over its window."""
     scene = Scene("", 0.3, refused=1.0)
     minute = _BEGINS + 120
     queries = [(f"desk:failed:ratio_rate{window}", minute) for window in WINDOWS]
     (found,) = _evaluated(
-        [scene.series()], queries, step_s=60 * _STEP_MIN, about="the rules", recorded=recorded
+        [scene.series()], queries, step_s=60 * _STEP_MIN, about="the rules", recording=recording
     )
     for (query, _minute), told, lasts in zip(queries, found, WINDOWS.values(), strict=True):
         due = 0.3 * min(1.0, 120 / lasts)
@@ -192,11 +192,11 @@ def records(recorded: Any, _: Any) -> None:
         expect(is_one and is_bare, what, observed=seen or "nothing", expected=wanted, hint=hint)
 
 
-def burns(recorded: Any, alerts: Any) -> None:
+def burns(recording: Any, alerts: Any) -> None:
     """The alerts fire for their burn, and end with it; not for a blip, few failures, or without requests."""
     scenes = _scenes()
     queries = [_fired(name, kind) for name in ALERTS for kind in ("min", "max")]
-    series, files = [each.series() for each in scenes], {"recorded": str(recorded), "alerts": str(alerts)}
+    series, files = [each.series() for each in scenes], {"recording": str(recording), "alerts": str(alerts)}
     found = _evaluated(series, queries, step_s=60 * _STEP_MIN, about="the rules", **files)
     for scene, told in zip(scenes, found, strict=True):
         first, last, first_slow, last_slow = (next(iter(each.values()), None) for each in told)
