@@ -26,6 +26,7 @@ from course_lib.exercises.flight.manifests import (
     labels_of,
     place_of,
     pod_of,
+    quantity,
     selects,
     share_of,
 )
@@ -154,11 +155,11 @@ def scales(_: Any, scaled: Any) -> None:
             (
                 get(each, "pods", "metric", "name"),
                 each.get("type"),
-                str(get(each, "pods", "target", "averageValue")),
+                quantity(get(each, "pods", "target", "averageValue") or 0, "averageValue"),
             )
             for each in spec.get("metrics") or []
         ]
-        expect_equal(seen, [("desk_requests_in_flight", "Pods", "20")], "what it scales by")
+        expect_equal(seen, [("desk_requests_in_flight", "Pods", 20)], "what it scales by")
         for way, default, fits in (("scaleUp", 0, (0,)), ("scaleDown", 300, range(300, 3_601))):
             wait_s = get(spec, "behavior", way, "stabilizationWindowSeconds")
             wait_s = default if wait_s is None else wait_s
@@ -213,7 +214,7 @@ def _sealed(sealed: Any) -> tuple[Resource, dict[str, str], Resource, Resource]:
 
 
 def keeps_secrets(sealed: Any, _: Any) -> None:
-    """No secret's value is in what `sealed` returns, in no form, nor a Secret."""
+    """No variable holds a secret's value any more, plain or in base64, and no Secret is returned."""
     _given_one, secrets, *made = _sealed(sealed)
 
     def texts(value: Any) -> Iterator[str]:
