@@ -845,6 +845,7 @@ class Pool:
 
 import asyncio
 from contextlib import asynccontextmanager
+
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
@@ -906,6 +907,7 @@ class Pool:
 
 import asyncio
 from contextlib import asynccontextmanager
+
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
@@ -6549,6 +6551,7 @@ class Memory:
             self.used[key] = next(self.tick)
             return self.values[key][0]
         await self.delete(key)
+        return None
 
     async def set(self, key, value):
         if key not in self.values and len(self.values) >= self.most:
@@ -13489,7 +13492,7 @@ spec = {"selector": chosen, "template": {"metadata": {"labels": labels}, "spec":
 where = {"name": "desk", "namespace": "desk"}
 deployment = yaml.safe_dump({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": where, "spec": spec})
 ports = [{"name": "metrics", "port": 9000}, {"name": "web", "port": 80, "targetPort": 8000}]
-rest = {"clusterIP": "None", "selector": labels, "ports": ports}
+rest = {"selector": labels, "ports": ports}
 service = yaml.safe_dump({"apiVersion": "v1", "kind": "Service", "metadata": where, "spec": rest})
 
 # %% tags=["right"] exercise="6.5.1"
@@ -13902,6 +13905,204 @@ spec: {selector: {app: desk}, ports: [{name: http, port: 80, targetPort: http}
 """
 
 
+# %% tags=["wrong"] exercise="6.5.1" outcome="failed" message="clusterIP"
+# Headless Service: no translation of port 80 to 8000.
+
+deployment = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: desk
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: desk}
+  template:
+    metadata:
+      labels: {app: desk}
+    spec:
+      terminationGracePeriodSeconds: 35
+      securityContext:
+        runAsNonRoot: true
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+      - name: desk
+        image: ghcr.io/lantern-gear/desk:1.0.0
+        ports:
+        - {name: http, containerPort: 8000}
+        startupProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 5
+          failureThreshold: 15
+        livenessProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 10
+          failureThreshold: 3
+        readinessProbe:
+          httpGet: {path: /health/ready, port: http}
+          periodSeconds: 5
+          failureThreshold: 2
+        lifecycle:
+          preStop:
+            sleep: {seconds: 5}
+        resources:
+          requests: {cpu: 250m, memory: 400Mi}
+          limits: {memory: 1Gi}
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities: {drop: [ALL]}
+        volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+      volumes:
+      - {name: tmp, emptyDir: {}}
+"""
+service = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: desk
+spec:
+  type: ClusterIP
+  clusterIP: None
+  selector: {app: desk}
+  ports:
+  - {port: 80, targetPort: http}
+"""
+
+
+# %% tags=["wrong"] exercise="6.5.1" outcome="failed" message="publishNotReadyAddresses"
+# PublishNotReadyAddresses: a pod that is not ready gets requests.
+
+deployment = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: desk
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: desk}
+  template:
+    metadata:
+      labels: {app: desk}
+    spec:
+      terminationGracePeriodSeconds: 35
+      securityContext:
+        runAsNonRoot: true
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+      - name: desk
+        image: ghcr.io/lantern-gear/desk:1.0.0
+        ports:
+        - {name: http, containerPort: 8000}
+        startupProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 5
+          failureThreshold: 15
+        livenessProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 10
+          failureThreshold: 3
+        readinessProbe:
+          httpGet: {path: /health/ready, port: http}
+          periodSeconds: 5
+          failureThreshold: 2
+        lifecycle:
+          preStop:
+            sleep: {seconds: 5}
+        resources:
+          requests: {cpu: 250m, memory: 400Mi}
+          limits: {memory: 1Gi}
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities: {drop: [ALL]}
+        volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+      volumes:
+      - {name: tmp, emptyDir: {}}
+"""
+service = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: desk
+spec:
+  type: ClusterIP
+  publishNotReadyAddresses: true
+  selector: {app: desk}
+  ports:
+  - {port: 80, targetPort: http}
+"""
+
+
+# %% tags=["wrong"] exercise="6.5.1" outcome="failed" message="externalIPs"
+# ExternalIPs: reached from outside.
+
+deployment = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: desk
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: desk}
+  template:
+    metadata:
+      labels: {app: desk}
+    spec:
+      terminationGracePeriodSeconds: 35
+      securityContext:
+        runAsNonRoot: true
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+      - name: desk
+        image: ghcr.io/lantern-gear/desk:1.0.0
+        ports:
+        - {name: http, containerPort: 8000}
+        startupProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 5
+          failureThreshold: 15
+        livenessProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 10
+          failureThreshold: 3
+        readinessProbe:
+          httpGet: {path: /health/ready, port: http}
+          periodSeconds: 5
+          failureThreshold: 2
+        lifecycle:
+          preStop:
+            sleep: {seconds: 5}
+        resources:
+          requests: {cpu: 250m, memory: 400Mi}
+          limits: {memory: 1Gi}
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities: {drop: [ALL]}
+        volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+      volumes:
+      - {name: tmp, emptyDir: {}}
+"""
+service = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: desk
+spec:
+  type: ClusterIP
+  externalIPs: [203.0.113.7]
+  selector: {app: desk}
+  ports:
+  - {port: 80, targetPort: http}
+"""
+
+
 # %% name="check-6-5-1" tags=["check"] exercise="6.5.1"
 check("6.5.1", deployment, service)
 
@@ -13932,7 +14133,7 @@ table(
 #
 # - `rolled` takes `replicas` out, since the autoscaler sets it. A release takes no pod away before its successor is ready, at any count. The pods
 #   are spread over zones (`topology.kubernetes.io/zone`) and nodes (`kubernetes.io/hostname`), with a skew of 1; where that cannot be, they run
-#   anyway. All else stays.
+#   anyway. All else stays, constraints of other keys too.
 # - `scaled` returns a HorizontalPodAutoscaler and a PodDisruptionBudget, in the Deployment's namespace, which Kubernetes 1.34 takes.
 # - The autoscaler holds `least` to `most` replicas by the pods' metric `desk_requests_in_flight`, 20 on average. It grows at once, and shrinks after
 #   5 minutes or more.
@@ -13949,14 +14150,16 @@ def rolled(deployment):
     spec = made["spec"]
     spec.pop("replicas", None)
     spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-    spec["template"]["spec"]["topologySpreadConstraints"] = [
+    keys, pod = ("topology.kubernetes.io/zone", "kubernetes.io/hostname"), spec["template"]["spec"]
+    others = [each for each in pod.get("topologySpreadConstraints", []) if each["topologyKey"] not in keys]
+    pod["topologySpreadConstraints"] = others + [
         {
             "maxSkew": 1,
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": spec["selector"],
         }
-        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        for key in keys
     ]
     return made
 
@@ -14184,6 +14387,7 @@ def rolled(deployment):
     spec["strategy"] = {"rollingUpdate": {"maxUnavailable": "0%", "maxSurge": "50%"}}
     spread = yaml.safe_load(SPREAD.format(own=json.dumps(spec["selector"])))
     template = spec["template"]
+    spread += template["spec"].get("topologySpreadConstraints", [])
     spec["template"] = {**template, "spec": {**template["spec"], "topologySpreadConstraints": spread}}
     return {**deployment, "spec": spec}
 
@@ -14199,8 +14403,10 @@ import copy
 
 
 def own(deployment):
-    chosen = deployment["spec"]["selector"]["matchLabels"].items()
-    return {"matchExpressions": [{"key": key, "operator": "In", "values": [value]} for key, value in chosen]}
+    selector = deployment["spec"]["selector"]
+    chosen = selector["matchLabels"].items()
+    each = [{"key": key, "operator": "In", "values": [value]} for key, value in chosen]
+    return {"matchExpressions": each + selector.get("matchExpressions", [])}
 
 
 def rolled(deployment):
@@ -14209,9 +14415,9 @@ def rolled(deployment):
     made["spec"].update(strategy={"rollingUpdate": {"maxUnavailable": 0}})
     apart = {"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": own(deployment)}
     keys = ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
-    made["spec"]["template"]["spec"]["topologySpreadConstraints"] = [
+    made["spec"]["template"]["spec"].setdefault("topologySpreadConstraints", []).extend(
         {**apart, "topologyKey": key} for key in keys
-    ]
+    )
     return made
 
 
@@ -14601,6 +14807,344 @@ def scaled(deployment, least, most):
     return [scaler, budget]
 
 
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="matchLabelKeys"
+# MatchLabelKeys pod-template-hash: each release is spread alone.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "matchLabelKeys": ["pod-template-hash"],
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = others + own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {"maxUnavailable": 1, "selector": copy.deepcopy(deployment["spec"]["selector"])},
+    }
+    return [scaler, budget]
+
+
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="constraint of example.com/rack"
+# Spread constraints of before for other keys are lost.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {"maxUnavailable": 1, "selector": copy.deepcopy(deployment["spec"]["selector"])},
+    }
+    return [scaler, budget]
+
+
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="all else of the Deployment"
+# MinReadySeconds given up / strategy other fields lost: paused, minReadySeconds out.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec.pop("minReadySeconds", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = others + own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {"maxUnavailable": 1, "selector": copy.deepcopy(deployment["spec"]["selector"])},
+    }
+    return [scaler, budget]
+
+
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="the pods that the budget protects"
+# MatchExpressions lost in the budget.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = others + own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": deployment["spec"]["selector"].get("matchLabels", {})},
+        },
+    }
+    return [scaler, budget]
+
+
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="policies of scaleUp"
+# Grows one pod in five minutes.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = others + own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {
+                    "stabilizationWindowSeconds": 0,
+                    "policies": [{"type": "Pods", "value": 1, "periodSeconds": 300}],
+                },
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {"maxUnavailable": 1, "selector": copy.deepcopy(deployment["spec"]["selector"])},
+    }
+    return [scaler, budget]
+
+
 # %% name="check-6-5-2" tags=["check"] exercise="6.5.2"
 check("6.5.2", rolled, scaled)
 
@@ -14627,8 +15171,8 @@ table([{"to": name, "without policies": connects([], *ends)} for name, ends in a
 # %% [markdown]
 # Write `sealed(deployment, secrets)` and `network(deployment)`. Both get a Deployment as Python data, leave it as it is, and work for any.
 #
-# - `sealed` returns the Deployment changed, and a ServiceAccount for its pods. `secrets` are the names of variables that hold a secret, written out
-#   in the manifest until now. In what is returned those variables hold no value, nor does anything else that `sealed` adds, not even in base64. (There is
+# - `sealed` returns the Deployment changed, and a ServiceAccount for its pods. `secrets` are the names of variables that hold a secret, most of
+#   them written out in the manifest until now; one may come from a Secret already. In what is returned those variables hold no value, nor does anything else that `sealed` adds, not even in base64. (There is
 #   no Secret in it: it is made where secrets are kept.)
 # - Where the Secret `desk-secrets` has a key of each name, every container, init containers too, starts with the variables that it had. All else of the
 #   Deployment stays.
@@ -14648,7 +15192,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -14666,7 +15210,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -14681,7 +15225,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"]:
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -14699,7 +15243,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 kept = base64.b64encode(variable.pop("value").encode()).decode()
                 pod.setdefault("nodeSelector", {})["kept"] = kept
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -14714,7 +15258,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -14744,7 +15288,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"automountServiceAccountToken": False}
@@ -14759,7 +15303,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"]}
@@ -14774,7 +15318,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -14874,8 +15418,9 @@ def sealed(deployment, secrets):
     pod = made["spec"]["template"]["spec"]
     pod["serviceAccountName"] = "desk-account"
     for box in (*pod["containers"], *pod.get("initContainers", ())):
-        box["env"] = [each for each in box["env"] if each["name"] not in secrets]
-        box["envFrom"] = [{"secretRef": {"name": "desk-secrets"}}]
+        plain = [each for each in box.get("env", []) if each["name"] not in secrets]
+        if plain != box.get("env", []):
+            box["env"], box["envFrom"] = plain, [{"secretRef": {"name": "desk-secrets"}}]
     return made, account
 
 
@@ -14890,14 +15435,14 @@ OPEN = [
 
 
 def network(deployment):
-    about, own = deployment["metadata"], deployment["spec"]["selector"]["matchLabels"]
+    about, own = deployment["metadata"], deployment["spec"]["selector"]
     specs = [{"podSelector": {}, "policyTypes": [each]} for each in ("Ingress", "Egress")]
     for way, space, labels, ports in OPEN:
         peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": space}}}
         peer |= {"podSelector": {"matchLabels": labels}}
         opened = [{"port": port, "protocol": protocol} for port, protocol in ports]
         rule = {"from" if way == "ingress" else "to": [peer], "ports": opened}
-        specs.append({"podSelector": {"matchLabels": own}, "policyTypes": [way.title()], way: [rule]})
+        specs.append({"podSelector": own, "policyTypes": [way.title()], way: [rule]})
     return [
         {
             "apiVersion": "networking.k8s.io/v1",
@@ -15213,6 +15758,736 @@ def network(deployment):
     return [
         policy("deny-all", {"podSelector": {}}),
         policy("desk", {"podSelector": own, "ingress": [callers], "egress": [dns, data]}),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="with another value than before"
+# A container gets secrets that it had not.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            first = [
+                {"name": n, "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": n}}}
+                for n in secrets
+            ]
+            box["env"] = first + rest
+        if 0:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="came from a Secret before"
+# A secret that came from somewhere else (valueFrom) is taken out.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if e["name"] in secrets and "valueFrom" in e:
+                continue
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                    if not (e["name"] in secrets and "valueFrom" in e)
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="another pod of the namespace"
+# MatchExpressions of the selector are lost.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": {"matchLabels": deployment["spec"]["selector"].get("matchLabels", {})},
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="port 6000"
+# A range of ports 5432 to 6379.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": [{"protocol": "TCP", "port": 5432, "endPort": 6379}]},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="SCTP"
+# SCTP to 8000 in, too.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [
+                    {
+                        "from": [space("gateway"), space("monitoring")],
+                        "ports": [*tcp(8000), {"protocol": "SCTP", "port": 8000}],
+                    }
+                ],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="no two are alike"
+# Two policies of one name: apply keeps the second.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy(
+            deployment["metadata"]["name"] + "-own", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+        ),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
     ]
 
 

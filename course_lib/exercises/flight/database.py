@@ -161,7 +161,7 @@ async def is_a_transaction(pool_class: Any) -> None:
     """A block is a transaction: kept when it ends well, undone when it fails, and its error comes out."""
     hint = "`async with connection.transaction():` commits, or rolls back and lets the error out."
     async with _stand() as stand:
-        pool, own, got = pool_class(stand.url, 1, _SOON_S), KeyError("of the block"), None
+        pool, own, got = pool_class(stand.url, 3, _SOON_S), KeyError("of the block"), None
         async with pool.connection() as connection:
             await connection.execute("INSERT INTO articles VALUES ('kept', 't', 'b')")
         try:

@@ -52,6 +52,12 @@ def reaches(deployment: Resource, service: Resource) -> Iterator[Finding]:
             port = _number(box, each.get("targetPort", 80))
     yield from _differs("port of the pods to which port 80 of the Service leads", port, _PORT)
     yield from _differs("type of the Service", get(service, "spec", "type") or "ClusterIP", "ClusterIP")
+    headless = get(service, "spec", "clusterIP") == "None"
+    yield from _false(not headless, "clusterIP", "None", "an address, which leads port 80 to port 8000")
+    outside = get(service, "spec", "externalIPs") or []
+    yield from _false(not outside, "externalIPs", outside, "none: it is for the inside of the cluster")
+    early = get(service, "spec", "publishNotReadyAddresses")
+    yield from _false(not early, "publishNotReadyAddresses", early, "a pod gets requests when it is ready")
 
 
 def _false(holds: object, what: str, observed: object, expected: str) -> Iterator[Finding]:
