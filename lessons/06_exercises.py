@@ -8239,7 +8239,7 @@ class BoundedRunner:
         return failed
 
 
-# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="calls made in five runs"
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="calls made in eight runs"
 # A call that fails is made again.
 import asyncio
 
@@ -8594,6 +8594,238 @@ class BoundedRunner:
         while any(not task.done() for task in tasks):
             await asyncio.sleep(0.01)
         return failed
+
+
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="documents indexed beside one that goes on"
+# Ingest in batches of at_once: a slow one holds the places of the others.
+
+import asyncio
+
+from course_lib.flight import Busy
+
+
+class BoundedRunner:
+    def __init__(self, at_once, waiting):
+        self.at_once, self.waiting = at_once, waiting
+        self.slots, self.inside = asyncio.Semaphore(at_once), 0
+
+    async def run(self, call, within_s):
+        if self.inside >= self.at_once + self.waiting:
+            raise Busy("full")
+        self.inside += 1
+        try:
+            async with asyncio.timeout(within_s), self.slots:
+                return await call()
+        finally:
+            self.inside -= 1
+
+    async def ingest(self, documents, index, within_s):
+        failed, source, lock = [], aiter(documents), asyncio.Lock()
+
+        async def work():
+            while True:
+                async with lock:
+                    try:
+                        document = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                await self.one(document, index, within_s, failed)
+
+        batch = []
+        async for document in documents:
+            batch.append(self.one(document, index, within_s, failed))
+            if len(batch) == self.at_once:
+                await asyncio.gather(*batch)
+                batch = []
+        await asyncio.gather(*batch)
+        return failed
+
+    async def one(self, document, index, within_s, failed):
+        while True:
+            try:
+                await self.run(lambda: index(document), within_s)
+                return
+            except Busy as error:
+                if self.inside < self.at_once + self.waiting:
+                    failed.append((document, error))
+                    return
+                await asyncio.sleep(0.005)
+            except Exception as error:
+                failed.append((document, error))
+                return
+
+
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="documents indexed beside one that goes on"
+# Equal documents are indexed once only.
+
+import asyncio
+
+from course_lib.flight import Busy
+
+
+class BoundedRunner:
+    def __init__(self, at_once, waiting):
+        self.at_once, self.waiting = at_once, waiting
+        self.slots, self.inside = asyncio.Semaphore(at_once), 0
+
+    async def run(self, call, within_s):
+        if self.inside >= self.at_once + self.waiting:
+            raise Busy("full")
+        self.inside += 1
+        try:
+            async with asyncio.timeout(within_s), self.slots:
+                return await call()
+        finally:
+            self.inside -= 1
+
+    async def ingest(self, documents, index, within_s):
+        seen = []
+        failed, source, lock = [], aiter(documents), asyncio.Lock()
+
+        async def work():
+            while True:
+                async with lock:
+                    try:
+                        document = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                if document in seen:
+                    continue
+                seen.append(document)
+                await self.one(document, index, within_s, failed)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.at_once):
+                group.create_task(work())
+        return failed
+
+    async def one(self, document, index, within_s, failed):
+        while True:
+            try:
+                await self.run(lambda: index(document), within_s)
+                return
+            except Busy as error:
+                if self.inside < self.at_once + self.waiting:
+                    failed.append((document, error))
+                    return
+                await asyncio.sleep(0.005)
+            except Exception as error:
+                failed.append((document, error))
+                return
+
+
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="tries of the two that failed"
+# A failed document is tried once more.
+
+import asyncio
+
+from course_lib.flight import Busy
+
+
+class BoundedRunner:
+    def __init__(self, at_once, waiting):
+        self.at_once, self.waiting = at_once, waiting
+        self.slots, self.inside = asyncio.Semaphore(at_once), 0
+
+    async def run(self, call, within_s):
+        if self.inside >= self.at_once + self.waiting:
+            raise Busy("full")
+        self.inside += 1
+        try:
+            async with asyncio.timeout(within_s), self.slots:
+                return await call()
+        finally:
+            self.inside -= 1
+
+    async def ingest(self, documents, index, within_s):
+        failed, source, lock = [], aiter(documents), asyncio.Lock()
+
+        async def work():
+            while True:
+                async with lock:
+                    try:
+                        document = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                await self.one(document, index, within_s, failed)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.at_once):
+                group.create_task(work())
+        return failed
+
+    async def one(self, document, index, within_s, failed):
+        tried = []
+        while True:
+            try:
+                await self.run(lambda: index(document), within_s)
+                return
+            except Busy as error:
+                if self.inside < self.at_once + self.waiting:
+                    failed.append((document, error))
+                    return
+                await asyncio.sleep(0.005)
+            except Exception as error:
+                if document not in tried:
+                    tried.append(document)
+                    continue
+                failed.append((document, error))
+                return
+
+
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="what comes out of run"
+# Run: results that are false become None.
+
+import asyncio
+
+from course_lib.flight import Busy
+
+
+class BoundedRunner:
+    def __init__(self, at_once, waiting):
+        self.at_once, self.waiting = at_once, waiting
+        self.slots, self.inside = asyncio.Semaphore(at_once), 0
+
+    async def run(self, call, within_s):
+        if self.inside >= self.at_once + self.waiting:
+            raise Busy("full")
+        self.inside += 1
+        try:
+            async with asyncio.timeout(within_s), self.slots:
+                return await call() or None
+        finally:
+            self.inside -= 1
+
+    async def ingest(self, documents, index, within_s):
+        failed, source, lock = [], aiter(documents), asyncio.Lock()
+
+        async def work():
+            while True:
+                async with lock:
+                    try:
+                        document = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                await self.one(document, index, within_s, failed)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.at_once):
+                group.create_task(work())
+        return failed
+
+    async def one(self, document, index, within_s, failed):
+        while True:
+            try:
+                await self.run(lambda: index(document), within_s)
+                return
+            except Busy as error:
+                if self.inside < self.at_once + self.waiting:
+                    failed.append((document, error))
+                    return
+                await asyncio.sleep(0.005)
+            except Exception as error:
+                failed.append((document, error))
+                return
 
 
 # %% name="check-6-3-1" tags=["check"] exercise="6.3.1"
@@ -16734,7 +16966,7 @@ def fields(outcome, took_s, request):
     return line | ({"trace.id": parent[1]} if parent else {})
 
 
-# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id where the given one"
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id"
 # Whatever the caller sent.
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -16753,7 +16985,7 @@ def fields(outcome, took_s, request):
     return line | ({"trace.id": parent[1]} if parent else {})
 
 
-# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id where the given one"
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id"
 # A line break at the end.
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -16791,7 +17023,7 @@ def fields(outcome, took_s, request):
     return line | ({"trace.id": parent[1]} if parent else {})
 
 
-# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id where the given one"
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id"
 # One id for all that have none.
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -17492,6 +17724,591 @@ class Monitor:
 
     def openmetrics(self):
         return prometheus_client.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="which is none"
+# Id of 65 cut to 64.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    if isinstance(given, str) and len(given) > 64 and given.isalnum():
+        given, known = given[:64], True
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="trace.id where traceparent"
+# Traceparent in capital letters is taken.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("(?i:00)-([0-9a-fA-F]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="trace.id where traceparent"
+# Traceparent of another version is taken.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="trace.id where traceparent"
+# Flags in capitals are taken.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-fA-F]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="event.duration"
+# Duration is a float.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": took_s * 1e9,
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="desk_log_lost_total of another Monitor"
+# Default registry of the process: process metrics too? two monitors share the lost.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+LOST = Counter("desk_log_lost", "Lines", registry=None)
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = LOST
+        self.registry.register(LOST)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="beside those that every line has"
+# A customer is in the log as a hash.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    if request.get("customer"):
+        line["user.hash"] = __import__("hashlib").sha256(str(request["customer"]).encode()).hexdigest()
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="whether trace.id is in a line"
+# A request that is no valid trace gets trace.id null.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    line.setdefault("trace.id", None)
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
 
 
 # %% name="check-6-6-1" tags=["check"] exercise="6.6.1"
