@@ -19277,6 +19277,93 @@ groups:
 """
 
 
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate1h, 46 minutes"
+# 1h recorded over 30 minutes twice named.
+
+recorded = """groups:
+- name: desk
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[5m])) / sum(rate(desk_requests_total{outcome!="refused"}[5m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[30m])) / sum(rate(desk_requests_total{outcome!="refused"}[30m]))
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[50m])) / sum(rate(desk_requests_total{outcome!="refused"}[50m]))
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / sum(rate(desk_requests_total{outcome!="refused"}[6h]))
+"""
+alerts = """groups:
+- name: desk-alerts
+  rules:
+  - alert: BudgetBurnsFast
+    expr: desk:failed:ratio_rate1h > 0.144 and desk:failed:ratio_rate5m > 0.144
+    labels: {severity: page}
+    annotations: {summary: "burns fast"}
+  - alert: BudgetBurnsSlowly
+    expr: desk:failed:ratio_rate6h > 0.06 and desk:failed:ratio_rate30m > 0.06
+    labels: {severity: ticket}
+    annotations: {summary: "burns slowly"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate5m, 6 minutes"
+# 5m recorded over 10 minutes.
+
+recorded = """groups:
+- name: desk
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[10m])) / sum(rate(desk_requests_total{outcome!="refused"}[10m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[30m])) / sum(rate(desk_requests_total{outcome!="refused"}[30m]))
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[1h])) / sum(rate(desk_requests_total{outcome!="refused"}[1h]))
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / sum(rate(desk_requests_total{outcome!="refused"}[6h]))
+"""
+alerts = """groups:
+- name: desk-alerts
+  rules:
+  - alert: BudgetBurnsFast
+    expr: desk:failed:ratio_rate1h > 0.144 and desk:failed:ratio_rate5m > 0.144
+    labels: {severity: page}
+    annotations: {summary: "burns fast"}
+  - alert: BudgetBurnsSlowly
+    expr: desk:failed:ratio_rate6h > 0.06 and desk:failed:ratio_rate30m > 0.06
+    labels: {severity: ticket}
+    annotations: {summary: "burns slowly"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate30m, (6|16) minutes"
+# 30m recorded over 20 minutes.
+
+recorded = """groups:
+- name: desk
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[5m])) / sum(rate(desk_requests_total{outcome!="refused"}[5m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[20m])) / sum(rate(desk_requests_total{outcome!="refused"}[20m]))
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[1h])) / sum(rate(desk_requests_total{outcome!="refused"}[1h]))
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / sum(rate(desk_requests_total{outcome!="refused"}[6h]))
+"""
+alerts = """groups:
+- name: desk-alerts
+  rules:
+  - alert: BudgetBurnsFast
+    expr: desk:failed:ratio_rate1h > 0.144 and desk:failed:ratio_rate5m > 0.144
+    labels: {severity: page}
+    annotations: {summary: "burns fast"}
+  - alert: BudgetBurnsSlowly
+    expr: desk:failed:ratio_rate6h > 0.06 and desk:failed:ratio_rate30m > 0.06
+    labels: {severity: ticket}
+    annotations: {summary: "burns slowly"}
+"""
+
+
 # %% name="check-6-6-2" tags=["check"] exercise="6.6.2"
 check("6.6.2", recorded, alerts)
 
