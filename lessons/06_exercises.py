@@ -7576,6 +7576,142 @@ async def warm(cache, log, most, make, at_once=4):
     return len(held)
 
 
+# %% tags=["wrong"] exercise="6.2.3" outcome="failed" message="whose value is ''"
+# What was made counts, not what the cache holds: an empty text is not counted.
+
+import asyncio
+from collections import Counter
+
+
+class One:
+    def __init__(self, level):
+        self.level, self.hits, self.asked = level, 0, 0
+
+    async def get(self, key):
+        value = await self.level.get(key)
+        self.asked += 1
+        self.hits += value is not None
+        return value
+
+    async def set(self, key, value):
+        return await self.level.set(key, value)
+
+    async def delete(self, key):
+        return await self.level.delete(key)
+
+    def __getattr__(self, name):
+        return getattr(self.level, name)
+
+
+class Counted:
+    def __init__(self, levels):
+        self.named = {name: One(level) for name, level in levels.items()}
+        self.levels = list(self.named.values())
+
+    def report(self):
+        hits = {name: one.hits for name, one in self.named.items()}
+        misses = self.levels[-1].asked - self.levels[-1].hits if self.levels else 0
+        evictions = sum(getattr(one.level, "evictions", 0) for one in self.levels)
+        found = sum(hits.values())
+        return {
+            "hits": hits,
+            "misses": misses,
+            "evictions": evictions,
+            "hit_rate": found / (found + misses) if found + misses else 0.0,
+        }
+
+
+async def warm(cache, log, most, make, at_once=4):
+    keys = iter([key for key, _ in Counter(log).most_common(most)])
+    held = 0
+
+    async def work():
+        nonlocal held
+        for key in keys:
+
+            async def made(key=key):
+                return await make(key)
+
+            try:
+                found = await cache.get(key, made)
+                held += bool(found)
+            except Exception:
+                pass
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return held
+
+
+# %% tags=["wrong"] exercise="6.2.3" outcome="failed" message="how often each key is asked"
+# A failed key is tried once more.
+
+import asyncio
+from collections import Counter
+
+
+class One:
+    def __init__(self, level):
+        self.level, self.hits, self.asked = level, 0, 0
+
+    async def get(self, key):
+        value = await self.level.get(key)
+        self.asked += 1
+        self.hits += value is not None
+        return value
+
+    async def set(self, key, value):
+        return await self.level.set(key, value)
+
+    async def delete(self, key):
+        return await self.level.delete(key)
+
+    def __getattr__(self, name):
+        return getattr(self.level, name)
+
+
+class Counted:
+    def __init__(self, levels):
+        self.named = {name: One(level) for name, level in levels.items()}
+        self.levels = list(self.named.values())
+
+    def report(self):
+        hits = {name: one.hits for name, one in self.named.items()}
+        misses = self.levels[-1].asked - self.levels[-1].hits if self.levels else 0
+        evictions = sum(getattr(one.level, "evictions", 0) for one in self.levels)
+        found = sum(hits.values())
+        return {
+            "hits": hits,
+            "misses": misses,
+            "evictions": evictions,
+            "hit_rate": found / (found + misses) if found + misses else 0.0,
+        }
+
+
+async def warm(cache, log, most, make, at_once=4):
+    keys = iter([key for key, _ in Counter(log).most_common(most)])
+    held = 0
+
+    async def work():
+        nonlocal held
+        for key in keys:
+
+            async def made(key=key):
+                return await make(key)
+
+            try:
+                found = await cache.get(key, made)
+                held += found is not None
+            except Exception:
+                try:
+                    found = await cache.get(key, made)
+                    held += found is not None
+                except Exception:
+                    pass
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return held
+
+
 # %% name="check-6-2-3" tags=["check"] exercise="6.2.3"
 check("6.2.3", Counted, warm)
 
