@@ -7576,6 +7576,142 @@ async def warm(cache, log, most, make, at_once=4):
     return len(held)
 
 
+# %% tags=["wrong"] exercise="6.2.3" outcome="failed" message="whose value is ''"
+# What was made counts, not what the cache holds: an empty text is not counted.
+
+import asyncio
+from collections import Counter
+
+
+class One:
+    def __init__(self, level):
+        self.level, self.hits, self.asked = level, 0, 0
+
+    async def get(self, key):
+        value = await self.level.get(key)
+        self.asked += 1
+        self.hits += value is not None
+        return value
+
+    async def set(self, key, value):
+        return await self.level.set(key, value)
+
+    async def delete(self, key):
+        return await self.level.delete(key)
+
+    def __getattr__(self, name):
+        return getattr(self.level, name)
+
+
+class Counted:
+    def __init__(self, levels):
+        self.named = {name: One(level) for name, level in levels.items()}
+        self.levels = list(self.named.values())
+
+    def report(self):
+        hits = {name: one.hits for name, one in self.named.items()}
+        misses = self.levels[-1].asked - self.levels[-1].hits if self.levels else 0
+        evictions = sum(getattr(one.level, "evictions", 0) for one in self.levels)
+        found = sum(hits.values())
+        return {
+            "hits": hits,
+            "misses": misses,
+            "evictions": evictions,
+            "hit_rate": found / (found + misses) if found + misses else 0.0,
+        }
+
+
+async def warm(cache, log, most, make, at_once=4):
+    keys = iter([key for key, _ in Counter(log).most_common(most)])
+    held = 0
+
+    async def work():
+        nonlocal held
+        for key in keys:
+
+            async def made(key=key):
+                return await make(key)
+
+            try:
+                found = await cache.get(key, made)
+                held += bool(found)
+            except Exception:
+                pass
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return held
+
+
+# %% tags=["wrong"] exercise="6.2.3" outcome="failed" message="how often each key is asked"
+# A failed key is tried once more.
+
+import asyncio
+from collections import Counter
+
+
+class One:
+    def __init__(self, level):
+        self.level, self.hits, self.asked = level, 0, 0
+
+    async def get(self, key):
+        value = await self.level.get(key)
+        self.asked += 1
+        self.hits += value is not None
+        return value
+
+    async def set(self, key, value):
+        return await self.level.set(key, value)
+
+    async def delete(self, key):
+        return await self.level.delete(key)
+
+    def __getattr__(self, name):
+        return getattr(self.level, name)
+
+
+class Counted:
+    def __init__(self, levels):
+        self.named = {name: One(level) for name, level in levels.items()}
+        self.levels = list(self.named.values())
+
+    def report(self):
+        hits = {name: one.hits for name, one in self.named.items()}
+        misses = self.levels[-1].asked - self.levels[-1].hits if self.levels else 0
+        evictions = sum(getattr(one.level, "evictions", 0) for one in self.levels)
+        found = sum(hits.values())
+        return {
+            "hits": hits,
+            "misses": misses,
+            "evictions": evictions,
+            "hit_rate": found / (found + misses) if found + misses else 0.0,
+        }
+
+
+async def warm(cache, log, most, make, at_once=4):
+    keys = iter([key for key, _ in Counter(log).most_common(most)])
+    held = 0
+
+    async def work():
+        nonlocal held
+        for key in keys:
+
+            async def made(key=key):
+                return await make(key)
+
+            try:
+                found = await cache.get(key, made)
+                held += found is not None
+            except Exception:
+                try:
+                    found = await cache.get(key, made)
+                    held += found is not None
+                except Exception:
+                    pass
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return held
+
+
 # %% name="check-6-2-3" tags=["check"] exercise="6.2.3"
 check("6.2.3", Counted, warm)
 
@@ -11337,6 +11473,87 @@ class SpanTracer(BaseCallback):
     on_module_end = on_lm_end = on_tool_end = end
 
 
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="error of a tool that raises"
+# Error of a tool is not noted.
+
+import hmac
+import json
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans, self.open, self.secret = [], {}, secrets.token_bytes(32)
+        self.now = ContextVar("now", default=None)
+
+    @contextmanager
+    def span(self, name, key=None):
+        above = self.now.get()
+        own = {
+            "name": name,
+            "trace": above["trace"] if above else secrets.token_hex(16),
+            "id": secrets.token_hex(8),
+            "parent": above["id"] if above else None,
+            "key": key,
+            "begun_s": time.time(),
+            "took_s": 0.0,
+            "error": None,
+        }
+        token, began = self.now.set(own), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            own["error"] = type(error).__name__
+            raise
+        finally:
+            own["took_s"] = time.perf_counter() - began
+            try:
+                self.now.reset(token)
+            except ValueError:
+                pass
+            self.spans.append(own)
+
+    def begin(self, call_id, name, inputs):
+        text = json.dumps(inputs, sort_keys=True, default=repr)
+        key = hmac.new(self.secret, text.encode(), "sha256").hexdigest()
+        block = self.span(name, key)
+        block.__enter__()
+        self.open[call_id] = block
+
+    def end(self, call_id, exception):
+        block = self.open.pop(call_id, None)
+        if block is None:
+            return
+        if exception is None:
+            block.__exit__(None, None, None)
+        else:
+            try:
+                block.__exit__(type(exception), exception, exception.__traceback__)
+            except BaseException:
+                pass
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self.end(call_id, exception)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        self.end(call_id, exception)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    def on_tool_end(self, call_id, outputs, exception=None):
+        self.end(call_id, None)
+
+
 # %% name="check-6-4-1" tags=["check"] exercise="6.4.1"
 check("6.4.1", SpanTracer)
 
@@ -11945,6 +12162,92 @@ def profile(spans):
 
 def interval(span):
     return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="two traces at the same time"
+# Union within each trace, summed over traces.
+
+from collections import Counter, defaultdict
+
+
+def joined(intervals):
+    total, end = 0.0, float("-inf")
+    for begin, stop in sorted(intervals):
+        if stop > end:
+            total += stop - max(begin, end)
+            end = stop
+    return total
+
+
+def profile(spans):
+    spans = list(spans)
+    by_id = {(s["trace"], s["id"]): s for s in spans}
+    children = defaultdict(list)
+    edges, opened, rows = Counter(), defaultdict(list), {}
+    for s in spans:
+        parent = by_id.get((s["trace"], s["parent"]))
+        edges[parent["name"] if parent else None, s["name"]] += 1
+        if parent:
+            children[s["trace"], s["parent"]].append(s)
+        opened[s["name"]].append((s["begun_s"], s["begun_s"] + s["took_s"]))
+    for name, intervals in opened.items():
+        rows[name] = {
+            "calls": len(intervals),
+            "total_s": sum(
+                joined(
+                    [
+                        (s["begun_s"], s["begun_s"] + s["took_s"])
+                        for s in spans
+                        if s["name"] == name and s["trace"] == t
+                    ]
+                )
+                for t in {s["trace"] for s in spans}
+            ),
+            "self_s": 0.0,
+        }
+    for s in spans:
+        begin, end = s["begun_s"], s["begun_s"] + s["took_s"]
+        inner = [
+            (max(begin, c["begun_s"]), min(end, c["begun_s"] + c["took_s"]))
+            for c in children[s["trace"], s["id"]]
+        ]
+        rows[s["name"]]["self_s"] += s["took_s"] - joined([(b, e) for b, e in inner if e > b])
+    return rows, dict(edges)
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="two traces at the same time"
+# Parents found by id alone; trace ignored in children.
+
+from collections import Counter, defaultdict
+
+
+def joined(intervals):
+    total, end = 0.0, float("-inf")
+    for begin, stop in sorted(intervals):
+        if stop > end:
+            total += stop - max(begin, end)
+            end = stop
+    return total
+
+
+def profile(spans):
+    spans = list(spans)
+    by_id = {(s["trace"], s["id"]): s for s in spans}
+    children = defaultdict(list)
+    edges, opened, rows = Counter(), defaultdict(list), {}
+    for s in spans:
+        parent = by_id.get((s["trace"], s["parent"]))
+        edges[parent["name"] if parent else None, s["name"]] += 1
+        if parent:
+            children[s["parent"]].append(s)
+        opened[s["name"]].append((s["begun_s"], s["begun_s"] + s["took_s"]))
+    for name, intervals in opened.items():
+        rows[name] = {"calls": len(intervals), "total_s": joined(intervals), "self_s": 0.0}
+    for s in spans:
+        begin, end = s["begun_s"], s["begun_s"] + s["took_s"]
+        inner = [(max(begin, c["begun_s"]), min(end, c["begun_s"] + c["took_s"])) for c in children[s["id"]]]
+        rows[s["name"]]["self_s"] += s["took_s"] - joined([(b, e) for b, e in inner if e > b])
+    return rows, dict(edges)
 
 
 # %% name="check-6-4-2" tags=["check"] exercise="6.4.2"
@@ -13483,6 +13786,377 @@ def follows(before, span):
     if before["name"] != span["name"] or span["begun_s"] < end_of(before):
         return False
     return before["key"] != span["key"] and None not in (before["key"], span["key"])
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="under each of two parents"
+# Together: the longest row of a name only.
+
+from collections import defaultdict
+from statistics import median
+
+PASS = {"LMRateLimitError", "LMServerError", "LMTimeoutError", "LMTransportError", "TimeoutError"}
+
+
+def advise(spans):
+    spans = sorted(spans, key=lambda s: s["begun_s"])
+    if not spans:
+        return []
+    end = lambda s: s["begun_s"] + s["took_s"]  # noqa: E731
+    whole = max(map(end, spans)) - spans[0]["begun_s"]
+    ids, below = {s["id"]: s for s in spans}, defaultdict(list)
+    for s in spans:
+        below[s["parent"]].append(s)
+    advice = []
+
+    def add(kind, name, saves):
+        if saves > 0 and saves >= whole / 10:
+            advice.append((kind, name, saves))
+
+    # cache
+    first, repeated = set(), set()
+    by_key = defaultdict(list)
+    for s in spans:
+        if s["key"] is not None and s["error"] is None:
+            by_key[s["name"], s["key"]].append(s)
+    for calls in by_key.values():
+        repeated.update(s["id"] for s in calls[1:])
+
+    def covered(s):
+        above = ids.get(s["parent"])
+        while above is not None:
+            if above["id"] in repeated:
+                return True
+            above = ids.get(above["parent"])
+        return False
+
+    saves = defaultdict(float)
+    for s in spans:
+        if s["id"] in repeated and not covered(s):
+            saves[s["name"]] += s["took_s"]
+    for name, each in saves.items():
+        add("cache", name, each)
+    # together
+    saves = defaultdict(float)
+    for parent, children in below.items():
+        if parent is None:
+            continue
+        if parent in repeated or (parent in ids and covered(ids[parent])):
+            continue
+        row = []
+
+        def flush():
+            if len(row) > 1:  # noqa: B023
+                saves[row[0]["name"]] = sum(s["took_s"] for s in row) - max(s["took_s"] for s in row)  # noqa: B023
+
+        for s in [c for c in children if c["id"] not in repeated]:
+            if (
+                row
+                and s["name"] == row[0]["name"]
+                and s["key"] is not None
+                and s["key"] not in {r["key"] for r in row}
+                and s["begun_s"] >= end(row[-1])
+            ):
+                row.append(s)
+            else:
+                flush()
+                row = [s] if s["key"] is not None else []
+        flush()
+    for name, each in saves.items():
+        add("together", name, each)
+    # slow
+    names = defaultdict(list)
+    for s in spans:
+        names[s["name"]].append(s)
+    for name, calls in names.items():
+        leaves = [s for s in calls if not below[s["id"]]]
+        if len(leaves) >= 5:
+            middle = median(s["took_s"] for s in leaves)
+            add("slow", name, sum(s["took_s"] - middle for s in leaves if s["took_s"] > 5 * middle))
+    for name, calls in names.items():
+        failed = [s for s in calls if s["error"] in PASS and not any(c["error"] for c in below[s["id"]])]
+        n, p = len(failed), len(failed) / len(calls)
+        if n >= 2 and p >= 0.1 and n * (1 - p) > 0:
+            advice.append(("retry", name, n * (1 - p)))
+    return advice
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="two requests, 2 s together"
+# The tenth of the longest root, not from first begin to last end.
+
+from collections import defaultdict
+from statistics import median
+
+PASS = {"LMRateLimitError", "LMServerError", "LMTimeoutError", "LMTransportError", "TimeoutError"}
+
+
+def advise(spans):
+    spans = sorted(spans, key=lambda s: s["begun_s"])
+    if not spans:
+        return []
+    end = lambda s: s["begun_s"] + s["took_s"]  # noqa: E731
+    whole = max(s["took_s"] for s in spans)
+    ids, below = {s["id"]: s for s in spans}, defaultdict(list)
+    for s in spans:
+        below[s["parent"]].append(s)
+    advice = []
+
+    def add(kind, name, saves):
+        if saves > 0 and saves >= whole / 10:
+            advice.append((kind, name, saves))
+
+    # cache
+    first, repeated = set(), set()
+    by_key = defaultdict(list)
+    for s in spans:
+        if s["key"] is not None and s["error"] is None:
+            by_key[s["name"], s["key"]].append(s)
+    for calls in by_key.values():
+        repeated.update(s["id"] for s in calls[1:])
+
+    def covered(s):
+        above = ids.get(s["parent"])
+        while above is not None:
+            if above["id"] in repeated:
+                return True
+            above = ids.get(above["parent"])
+        return False
+
+    saves = defaultdict(float)
+    for s in spans:
+        if s["id"] in repeated and not covered(s):
+            saves[s["name"]] += s["took_s"]
+    for name, each in saves.items():
+        add("cache", name, each)
+    # together
+    saves = defaultdict(float)
+    for parent, children in below.items():
+        if parent is None:
+            continue
+        if parent in repeated or (parent in ids and covered(ids[parent])):
+            continue
+        row = []
+
+        def flush():
+            if len(row) > 1:  # noqa: B023
+                saves[row[0]["name"]] += sum(s["took_s"] for s in row) - max(s["took_s"] for s in row)  # noqa: B023
+
+        for s in [c for c in children if c["id"] not in repeated]:
+            if (
+                row
+                and s["name"] == row[0]["name"]
+                and s["key"] is not None
+                and s["key"] not in {r["key"] for r in row}
+                and s["begun_s"] >= end(row[-1])
+            ):
+                row.append(s)
+            else:
+                flush()
+                row = [s] if s["key"] is not None else []
+        flush()
+    for name, each in saves.items():
+        add("together", name, each)
+    # slow
+    names = defaultdict(list)
+    for s in spans:
+        names[s["name"]].append(s)
+    for name, calls in names.items():
+        leaves = [s for s in calls if not below[s["id"]]]
+        if len(leaves) >= 5:
+            middle = median(s["took_s"] for s in leaves)
+            add("slow", name, sum(s["took_s"] - middle for s in leaves if s["took_s"] > 5 * middle))
+    for name, calls in names.items():
+        failed = [s for s in calls if s["error"] in PASS and not any(c["error"] for c in below[s["id"]])]
+        n, p = len(failed), len(failed) / len(calls)
+        if n >= 2 and p >= 0.1 and n * (1 - p) > 0:
+            advice.append(("retry", name, n * (1 - p)))
+    return advice
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="then a call with a key"
+# Together: keys None too.
+
+from collections import defaultdict
+from statistics import median
+
+PASS = {"LMRateLimitError", "LMServerError", "LMTimeoutError", "LMTransportError", "TimeoutError"}
+
+
+def advise(spans):
+    spans = sorted(spans, key=lambda s: s["begun_s"])
+    if not spans:
+        return []
+    end = lambda s: s["begun_s"] + s["took_s"]  # noqa: E731
+    whole = max(map(end, spans)) - spans[0]["begun_s"]
+    ids, below = {s["id"]: s for s in spans}, defaultdict(list)
+    for s in spans:
+        below[s["parent"]].append(s)
+    advice = []
+
+    def add(kind, name, saves):
+        if saves > 0 and saves >= whole / 10:
+            advice.append((kind, name, saves))
+
+    # cache
+    first, repeated = set(), set()
+    by_key = defaultdict(list)
+    for s in spans:
+        if s["key"] is not None and s["error"] is None:
+            by_key[s["name"], s["key"]].append(s)
+    for calls in by_key.values():
+        repeated.update(s["id"] for s in calls[1:])
+
+    def covered(s):
+        above = ids.get(s["parent"])
+        while above is not None:
+            if above["id"] in repeated:
+                return True
+            above = ids.get(above["parent"])
+        return False
+
+    saves = defaultdict(float)
+    for s in spans:
+        if s["id"] in repeated and not covered(s):
+            saves[s["name"]] += s["took_s"]
+    for name, each in saves.items():
+        add("cache", name, each)
+    # together
+    saves = defaultdict(float)
+    for parent, children in below.items():
+        if parent is None:
+            continue
+        if parent in repeated or (parent in ids and covered(ids[parent])):
+            continue
+        row = []
+
+        def flush():
+            if len(row) > 1:  # noqa: B023
+                saves[row[0]["name"]] += sum(s["took_s"] for s in row) - max(s["took_s"] for s in row)  # noqa: B023
+
+        for s in [c for c in children if c["id"] not in repeated]:
+            if (
+                row
+                and s["name"] == row[0]["name"]
+                and s["key"] not in {r["key"] for r in row}
+                and s["begun_s"] >= end(row[-1])
+            ):
+                row.append(s)
+            else:
+                flush()
+                row = [s]
+        flush()
+    for name, each in saves.items():
+        add("together", name, each)
+    # slow
+    names = defaultdict(list)
+    for s in spans:
+        names[s["name"]].append(s)
+    for name, calls in names.items():
+        leaves = [s for s in calls if not below[s["id"]]]
+        if len(leaves) >= 5:
+            middle = median(s["took_s"] for s in leaves)
+            add("slow", name, sum(s["took_s"] - middle for s in leaves if s["took_s"] > 5 * middle))
+    for name, calls in names.items():
+        failed = [s for s in calls if s["error"] in PASS and not any(c["error"] for c in below[s["id"]])]
+        n, p = len(failed), len(failed) / len(calls)
+        if n >= 2 and p >= 0.1 and n * (1 - p) > 0:
+            advice.append(("retry", name, n * (1 - p)))
+    return advice
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="repeated between them"
+# A repetition stands for another child in between.
+
+from collections import defaultdict
+from statistics import median
+
+PASS = {"LMRateLimitError", "LMServerError", "LMTimeoutError", "LMTransportError", "TimeoutError"}
+
+
+def advise(spans):
+    spans = sorted(spans, key=lambda s: s["begun_s"])
+    if not spans:
+        return []
+    end = lambda s: s["begun_s"] + s["took_s"]  # noqa: E731
+    whole = max(map(end, spans)) - spans[0]["begun_s"]
+    ids, below = {s["id"]: s for s in spans}, defaultdict(list)
+    for s in spans:
+        below[s["parent"]].append(s)
+    advice = []
+
+    def add(kind, name, saves):
+        if saves > 0 and saves >= whole / 10:
+            advice.append((kind, name, saves))
+
+    # cache
+    first, repeated = set(), set()
+    by_key = defaultdict(list)
+    for s in spans:
+        if s["key"] is not None and s["error"] is None:
+            by_key[s["name"], s["key"]].append(s)
+    for calls in by_key.values():
+        repeated.update(s["id"] for s in calls[1:])
+
+    def covered(s):
+        above = ids.get(s["parent"])
+        while above is not None:
+            if above["id"] in repeated:
+                return True
+            above = ids.get(above["parent"])
+        return False
+
+    saves = defaultdict(float)
+    for s in spans:
+        if s["id"] in repeated and not covered(s):
+            saves[s["name"]] += s["took_s"]
+    for name, each in saves.items():
+        add("cache", name, each)
+    # together
+    saves = defaultdict(float)
+    for parent, children in below.items():
+        if parent is None:
+            continue
+        if parent in repeated or (parent in ids and covered(ids[parent])):
+            continue
+        row = []
+
+        def flush():
+            if len(row) > 1:  # noqa: B023
+                saves[row[0]["name"]] += sum(s["took_s"] for s in row) - max(s["took_s"] for s in row)  # noqa: B023
+
+        for s in list(children):
+            if s["id"] in repeated:
+                flush()
+                row = []
+                continue
+            if (
+                row
+                and s["name"] == row[0]["name"]
+                and s["key"] is not None
+                and s["key"] not in {r["key"] for r in row}
+                and s["begun_s"] >= end(row[-1])
+            ):
+                row.append(s)
+            else:
+                flush()
+                row = [s] if s["key"] is not None else []
+        flush()
+    for name, each in saves.items():
+        add("together", name, each)
+    # slow
+    names = defaultdict(list)
+    for s in spans:
+        names[s["name"]].append(s)
+    for name, calls in names.items():
+        leaves = [s for s in calls if not below[s["id"]]]
+        if len(leaves) >= 5:
+            middle = median(s["took_s"] for s in leaves)
+            add("slow", name, sum(s["took_s"] - middle for s in leaves if s["took_s"] > 5 * middle))
+    for name, calls in names.items():
+        failed = [s for s in calls if s["error"] in PASS and not any(c["error"] for c in below[s["id"]])]
+        n, p = len(failed), len(failed) / len(calls)
+        if n >= 2 and p >= 0.1 and n * (1 - p) > 0:
+            advice.append(("retry", name, n * (1 - p)))
+    return advice
 
 
 # %% name="check-6-4-3" tags=["check"] exercise="6.4.3"
@@ -18787,6 +19461,93 @@ groups:
       - alert: BudgetBurnsSlowly
         expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
         labels: {severity: ticket}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate1h, 46 minutes"
+# 1h recorded over 30 minutes twice named.
+
+recorded = """groups:
+- name: desk
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[5m])) / sum(rate(desk_requests_total{outcome!="refused"}[5m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[30m])) / sum(rate(desk_requests_total{outcome!="refused"}[30m]))
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[50m])) / sum(rate(desk_requests_total{outcome!="refused"}[50m]))
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / sum(rate(desk_requests_total{outcome!="refused"}[6h]))
+"""
+alerts = """groups:
+- name: desk-alerts
+  rules:
+  - alert: BudgetBurnsFast
+    expr: desk:failed:ratio_rate1h > 0.144 and desk:failed:ratio_rate5m > 0.144
+    labels: {severity: page}
+    annotations: {summary: "burns fast"}
+  - alert: BudgetBurnsSlowly
+    expr: desk:failed:ratio_rate6h > 0.06 and desk:failed:ratio_rate30m > 0.06
+    labels: {severity: ticket}
+    annotations: {summary: "burns slowly"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate5m, 6 minutes"
+# 5m recorded over 10 minutes.
+
+recorded = """groups:
+- name: desk
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[10m])) / sum(rate(desk_requests_total{outcome!="refused"}[10m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[30m])) / sum(rate(desk_requests_total{outcome!="refused"}[30m]))
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[1h])) / sum(rate(desk_requests_total{outcome!="refused"}[1h]))
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / sum(rate(desk_requests_total{outcome!="refused"}[6h]))
+"""
+alerts = """groups:
+- name: desk-alerts
+  rules:
+  - alert: BudgetBurnsFast
+    expr: desk:failed:ratio_rate1h > 0.144 and desk:failed:ratio_rate5m > 0.144
+    labels: {severity: page}
+    annotations: {summary: "burns fast"}
+  - alert: BudgetBurnsSlowly
+    expr: desk:failed:ratio_rate6h > 0.06 and desk:failed:ratio_rate30m > 0.06
+    labels: {severity: ticket}
+    annotations: {summary: "burns slowly"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate30m, (6|16) minutes"
+# 30m recorded over 20 minutes.
+
+recorded = """groups:
+- name: desk
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[5m])) / sum(rate(desk_requests_total{outcome!="refused"}[5m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[20m])) / sum(rate(desk_requests_total{outcome!="refused"}[20m]))
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[1h])) / sum(rate(desk_requests_total{outcome!="refused"}[1h]))
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / sum(rate(desk_requests_total{outcome!="refused"}[6h]))
+"""
+alerts = """groups:
+- name: desk-alerts
+  rules:
+  - alert: BudgetBurnsFast
+    expr: desk:failed:ratio_rate1h > 0.144 and desk:failed:ratio_rate5m > 0.144
+    labels: {severity: page}
+    annotations: {summary: "burns fast"}
+  - alert: BudgetBurnsSlowly
+    expr: desk:failed:ratio_rate6h > 0.06 and desk:failed:ratio_rate30m > 0.06
+    labels: {severity: ticket}
+    annotations: {summary: "burns slowly"}
 """
 
 

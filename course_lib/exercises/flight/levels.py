@@ -577,6 +577,14 @@ async def is_gentle(_: Any, warm: Any) -> None:
     expect_equal(most, at_once, f"most that were made at a time, at_once={at_once}", hint=hint)
     what = "keys that warm says are held, and that are, when make fails for two of 12"
     expect_equal((held, len(cache.held)), (10, 10), what, hint="Only what did not fail counts.")
+    asked = Counter(cache.asked)
+    expect_equal(set(asked.values()), {1}, "how often each key is asked, when make fails for two of 12")
+
+    async def nothing(_: str) -> str:
+        return ""
+
+    held = await _soon(warm(_Cache(), log, 3, nothing, at_once), "warm")
+    expect_equal(held, 3, "what warm returns of 3 keys whose value is ''", hint="An empty text is held, too.")
 
 
 WARMING = Exercise(

@@ -100,16 +100,10 @@ async def refuses_the_rest(runner_class: Any) -> None:
 async def hands_through(runner_class: Any) -> None:
     """What a call returns, and the very error that it raises, comes out of run; its place is free then."""
     runner, made = runner_class(1, 0), list[object]()
-    for end in (
-        f"answer {random.random()}",
-        None,
-        "",
-        0,
-        [],
-        LookupError("gone"),
-        TimeoutError("own"),
-        Busy("own"),
-    ):
+    empty: tuple[object, ...] = (None, "", 0, [])
+    errors = LookupError("gone"), TimeoutError("own"), Busy("own")
+    ends: list[object] = [f"answer {random.random()}", *empty, *errors]
+    for end in ends:
 
         async def call(end: object = end) -> object:
             made.append(end)
