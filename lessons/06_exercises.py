@@ -19467,7 +19467,7 @@ groups:
 # %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate1h, 46 minutes"
 # 1h recorded over 30 minutes twice named.
 
-recorded = """groups:
+recording = """groups:
 - name: desk
   rules:
   - record: desk:failed:ratio_rate5m
@@ -19496,7 +19496,7 @@ alerts = """groups:
 # %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate5m, 6 minutes"
 # 5m recorded over 10 minutes.
 
-recorded = """groups:
+recording = """groups:
 - name: desk
   rules:
   - record: desk:failed:ratio_rate5m
@@ -19525,7 +19525,7 @@ alerts = """groups:
 # %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate30m, (6|16) minutes"
 # 30m recorded over 20 minutes.
 
-recorded = """groups:
+recording = """groups:
 - name: desk
   rules:
   - record: desk:failed:ratio_rate5m
