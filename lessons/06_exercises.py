@@ -122,7 +122,8 @@ with psycopg.connect(help_url) as connection:
 #   once, and each is used again.
 # - Who gets none within `wait_s` seconds gets `TimeoutError`, whose message names the size. The limit is for the wait, not for the block.
 # - A block is a transaction: what it wrote is kept when it ends well, and undone when it raises; its error comes out.
-# - A connection that broke, whose query failed, or that could not be opened spoils nothing for those who come after.
+# - A connection that broke in a block, whose query failed there, or that could not be opened spoils nothing for those who come after. (One
+#   that breaks while it rests may still be given out, once.)
 # - A caller may be cancelled while it waits or while its query runs. The query ends then, and no place is lost.
 # - `close()` closes the connections that rest.
 
@@ -839,6 +840,133 @@ class Pool:
         pass
 
 
+# %% tags=["wrong"] exercise="6.1.1" outcome="failed" message="whose commit the database refuses"
+# An error at commit (deferred constraint) is swallowed.
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
+
+
+class Pool:
+    def __init__(self, url, size, wait_s):
+        self.url, self.size, self.wait_s = url, size, wait_s
+        self.slots, self.idle = asyncio.Semaphore(size), []
+
+    async def ready(self):
+        while self.idle:
+            connection = self.idle.pop()
+            try:
+                await connection.execute("SELECT 1")
+                await connection.rollback()
+                return connection
+            except BaseException as error:
+                await connection.close()
+                if not isinstance(error, Exception):
+                    raise
+        return await AsyncConnection.connect(self.url)
+
+    @asynccontextmanager
+    async def connection(self):
+        try:
+            async with asyncio.timeout(self.wait_s):
+                await self.slots.acquire()
+        except TimeoutError:
+            raise TimeoutError(f"none of {self.size} connections became free") from None
+        try:
+            connection = await self.ready()
+            try:
+                yield connection
+                try:
+                    await connection.commit()
+                except Exception:
+                    pass
+            except BaseException:
+                try:
+                    await connection.rollback()
+                except Exception:
+                    pass
+                raise
+            finally:
+                if not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
+                    self.idle.append(connection)
+                else:
+                    await connection.close()
+        finally:
+            self.slots.release()
+
+    async def close(self):
+        while self.idle:
+            await self.idle.pop().close()
+
+
+# %% tags=["wrong"] exercise="6.1.1" outcome="failed" message="cancelled after it wrote"
+# A cancelled block (no query under way) is committed.
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
+
+
+class Pool:
+    def __init__(self, url, size, wait_s):
+        self.url, self.size, self.wait_s = url, size, wait_s
+        self.slots, self.idle = asyncio.Semaphore(size), []
+
+    async def ready(self):
+        while self.idle:
+            connection = self.idle.pop()
+            try:
+                await connection.execute("SELECT 1")
+                await connection.rollback()
+                return connection
+            except BaseException as error:
+                await connection.close()
+                if not isinstance(error, Exception):
+                    raise
+        return await AsyncConnection.connect(self.url)
+
+    @asynccontextmanager
+    async def connection(self):
+        try:
+            async with asyncio.timeout(self.wait_s):
+                await self.slots.acquire()
+        except TimeoutError:
+            raise TimeoutError(f"none of {self.size} connections became free") from None
+        try:
+            connection = await self.ready()
+            try:
+                yield connection
+                await connection.commit()
+            except asyncio.CancelledError:
+                try:
+                    await connection.commit()
+                except Exception:
+                    pass
+                raise
+            except BaseException:
+                try:
+                    await connection.rollback()
+                except Exception:
+                    pass
+                raise
+            finally:
+                if not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
+                    self.idle.append(connection)
+                else:
+                    await connection.close()
+        finally:
+            self.slots.release()
+
+    async def close(self):
+        while self.idle:
+            await self.idle.pop().close()
+
+
 # %% name="check-6-1-1" tags=["check"] exercise="6.1.1"
 check("6.1.1", Pool)
 
@@ -900,7 +1028,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -959,7 +1087,7 @@ class Search:
             return await (await connection.execute(query, values)).fetchall()
 
     async def search(self, text, limit=3):
-        text = text.replace(chr(0), "")
+        text = text.replace(chr(0), "").encode(errors="ignore").decode()
         key = (await self.rows("SELECT number FROM changes"))[0], text, limit
         if key not in self.kept:
             self.kept[key] = await self.rows(
@@ -987,7 +1115,7 @@ class Search:
         find = f"""SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', '{text}') AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT {limit}"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1016,7 +1144,7 @@ class Search:
         find = f"""SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', '{quoted}') AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1071,7 +1199,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             CAST(plainto_tsquery('english', %(text)s) AS text) AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1099,7 +1227,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('simple', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1127,7 +1255,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE body ILIKE '%%' || %(text)s || '%%' ORDER BY id LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1155,7 +1283,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1), id DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1183,7 +1311,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1211,7 +1339,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1239,7 +1367,7 @@ class Search:
         find = """SELECT body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1267,7 +1395,7 @@ class Search:
         find = """SELECT title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1295,7 +1423,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before = None
@@ -1323,7 +1451,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get(text, (None, []))
@@ -1351,7 +1479,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1377,7 +1505,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1405,7 +1533,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1433,7 +1561,7 @@ class Search:
         find = """SELECT '[' || id || '] ' || title || E'\n' || body FROM articles, CAST(
             replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
             WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC LIMIT %(limit)s"""
-        text = text.replace("\0", " ")
+        text = text.replace("\0", " ").encode(errors="replace").decode()
         async with self.pool.connection() as connection:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self.kept.get((text, limit), (None, []))
@@ -1447,6 +1575,162 @@ class Search:
         while len(self.kept) > self.most:
             self.kept.popitem(last=False)
         return list(texts)
+
+
+# %% tags=["wrong"] exercise="6.1.2" outcome="failed" message="after a caller emptied its own list"
+# The kept list itself comes back at the first search.
+
+from collections import OrderedDict
+
+QUERY = """
+SELECT id, title, body FROM articles, (SELECT replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery AS query) AS q
+WHERE words @@ query ORDER BY ts_rank(words, query, 1) DESC, id LIMIT %(limit)s"""
+
+
+class Search:
+    def __init__(self, pool, most=100):
+        self.pool, self.most, self.kept = pool, most, OrderedDict()
+
+    async def search(self, text, limit=3):
+        key = text, limit
+        text = text.replace("\x00", " ").encode("utf-8", "replace").decode()
+        async with self.pool.connection() as connection:
+            number = (await (await connection.execute("SELECT number FROM changes")).fetchone())[0]
+            if key in self.kept and self.kept[key][0] == number:
+                self.kept.move_to_end(key)
+                return list(self.kept[key][1])
+            rows = await (await connection.execute(QUERY, {"text": text, "limit": limit})).fetchall()
+        found = [f"[{id}] {title}\n{body}" for id, title, body in rows]
+        self.kept.pop(key, None)
+        self.kept[key] = number, found
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+        return found
+
+
+# %% tags=["wrong"] exercise="6.1.2" outcome="failed" message="stove -burner"
+# Websearch syntax: a minus in the text excludes.
+
+from collections import OrderedDict
+
+QUERY = """
+SELECT id, title, body FROM articles, (SELECT replace(websearch_to_tsquery('english', %(text)s)::text, '&', '|')::tsquery AS query) AS q
+WHERE words @@ query ORDER BY ts_rank(words, query, 1) DESC, id LIMIT %(limit)s"""
+
+
+class Search:
+    def __init__(self, pool, most=100):
+        self.pool, self.most, self.kept = pool, most, OrderedDict()
+
+    async def search(self, text, limit=3):
+        key = text, limit
+        text = text.replace("\x00", " ").encode("utf-8", "replace").decode()
+        async with self.pool.connection() as connection:
+            number = (await (await connection.execute("SELECT number FROM changes")).fetchone())[0]
+            if key in self.kept and self.kept[key][0] == number:
+                self.kept.move_to_end(key)
+                return list(self.kept[key][1])
+            rows = await (await connection.execute(QUERY, {"text": text, "limit": limit})).fetchall()
+        found = [f"[{id}] {title}\n{body}" for id, title, body in rows]
+        self.kept.pop(key, None)
+        self.kept[key] = number, found
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+        return list(found)
+
+
+# %% tags=["wrong"] exercise="6.1.2" outcome="failed" message="a search that finds nothing"
+# An empty result is not kept (reads articles again).
+
+from collections import OrderedDict
+
+QUERY = """
+SELECT id, title, body FROM articles, (SELECT replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery AS query) AS q
+WHERE words @@ query ORDER BY ts_rank(words, query, 1) DESC, id LIMIT %(limit)s"""
+
+
+class Search:
+    def __init__(self, pool, most=100):
+        self.pool, self.most, self.kept = pool, most, OrderedDict()
+
+    async def search(self, text, limit=3):
+        key = text, limit
+        text = text.replace("\x00", " ").encode("utf-8", "replace").decode()
+        async with self.pool.connection() as connection:
+            number = (await (await connection.execute("SELECT number FROM changes")).fetchone())[0]
+            if key in self.kept and self.kept[key][0] == number:
+                self.kept.move_to_end(key)
+                return list(self.kept[key][1])
+            rows = await (await connection.execute(QUERY, {"text": text, "limit": limit})).fetchall()
+        found = [f"[{id}] {title}\n{body}" for id, title, body in rows]
+        self.kept.pop(key, None)
+        if found:
+            self.kept[key] = number, found
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+        return list(found)
+
+
+# %% tags=["wrong"] exercise="6.1.2" outcome="failed" message="One more tent"
+# A change empties nothing for a key that found nothing before.
+
+from collections import OrderedDict
+
+QUERY = """
+SELECT id, title, body FROM articles, (SELECT replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery AS query) AS q
+WHERE words @@ query ORDER BY ts_rank(words, query, 1) DESC, id LIMIT %(limit)s"""
+
+
+class Search:
+    def __init__(self, pool, most=100):
+        self.pool, self.most, self.kept = pool, most, OrderedDict()
+
+    async def search(self, text, limit=3):
+        key = text, limit
+        text = text.replace("\x00", " ").encode("utf-8", "replace").decode()
+        async with self.pool.connection() as connection:
+            number = (await (await connection.execute("SELECT number FROM changes")).fetchone())[0]
+            if key in self.kept and (self.kept[key][0] == number or not self.kept[key][1]):
+                self.kept.move_to_end(key)
+                return list(self.kept[key][1])
+            rows = await (await connection.execute(QUERY, {"text": text, "limit": limit})).fetchall()
+        found = [f"[{id}] {title}\n{body}" for id, title, body in rows]
+        self.kept.pop(key, None)
+        self.kept[key] = number, found
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+        return list(found)
+
+
+# %% tags=["wrong"] exercise="6.1.2" outcome="failed" message="four searches are made again"
+# Most + 1 are kept.
+
+from collections import OrderedDict
+
+QUERY = """
+SELECT id, title, body FROM articles, (SELECT replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery AS query) AS q
+WHERE words @@ query ORDER BY ts_rank(words, query, 1) DESC, id LIMIT %(limit)s"""
+
+
+class Search:
+    def __init__(self, pool, most=100):
+        self.pool, self.most, self.kept = pool, most, OrderedDict()
+
+    async def search(self, text, limit=3):
+        key = text, limit
+        text = text.replace("\x00", " ").encode("utf-8", "replace").decode()
+        async with self.pool.connection() as connection:
+            number = (await (await connection.execute("SELECT number FROM changes")).fetchone())[0]
+            if key in self.kept and self.kept[key][0] == number:
+                self.kept.move_to_end(key)
+                return list(self.kept[key][1])
+            rows = await (await connection.execute(QUERY, {"text": text, "limit": limit})).fetchall()
+        found = [f"[{id}] {title}\n{body}" for id, title, body in rows]
+        self.kept.pop(key, None)
+        self.kept[key] = number, found
+        while len(self.kept) > self.most + 1:
+            self.kept.popitem(last=False)
+        return list(found)
 
 
 # %% name="check-6-1-2" tags=["check"] exercise="6.1.2"
@@ -1493,7 +1777,8 @@ async with Line(help_url) as line, await psycopg.AsyncConnection.connect(line.ur
 #
 # - `search(text, limit=3)` returns what the documents return, and raises the very error that they raise.
 # - `metrics()` returns a dictionary: for each of the outcomes `found`, `nothing`, `failed` and `cancelled` how many searches ended so (`count`)
-#   and how long they took together (`seconds`), as in `{"found": {"count": 2, "seconds": 0.1}}`. Searches may overlap; two objects share nothing.
+#   and how long they took together (`seconds`), as in `{"found": {"count": 2, "seconds": 0.1}}`; an outcome that no search
+#   had yet may be missing. Searches may overlap; two objects share nothing.
 # - `health()` returns `{"ok": True, "error": ""}` when the database answers. It comes back within `within_s`, or little later, whatever the
 #   database does, and says ok again when it is back.
 # - Otherwise `ok` is False and `error` is the name of the error's class, `"TimeoutError"` when there was no answer in time. Nothing of the
@@ -3714,6 +3999,73 @@ class Lookup:
             self.changes += 1
 
 
+# %% tags=["wrong"] exercise="6.2.1" outcome="failed" message="a make that returns ''"
+# An empty text that was made is not kept.
+
+import asyncio
+
+
+class Lookup:
+    def __init__(self, levels):
+        self.levels, self.calls, self.changes, self.writing = levels, {}, 0, asyncio.Lock()
+
+    async def look(self, key):
+        seen = self.changes
+        for place, level in enumerate(self.levels):
+            value = await level.get(key)
+            if value is not None:
+                await self.fill(key, value, self.levels[:place], seen)
+                return value
+        return None
+
+    async def fill(self, key, value, levels, seen):
+        if not levels:
+            return
+        async with self.writing:
+            if self.changes == seen:
+                for level in levels:
+                    await level.set(key, value)
+
+    async def both(self, key, make):
+        task = asyncio.current_task()
+        try:
+            seen = self.changes
+            value = await self.look(key)
+            if value is None:
+                value = await make()
+                if value:
+                    await self.fill(key, value, self.levels, seen)
+            return value
+        finally:
+            if self.calls.get(key) is task:
+                del self.calls[key]
+
+    async def get(self, key, make=None):
+        if make is None:
+            return await self.look(key)
+        if key not in self.calls:
+            self.calls[key] = asyncio.create_task(self.both(key, make))
+        return await asyncio.shield(self.calls[key])
+
+    async def set(self, key, value):
+        async with self.writing:
+            self.changes += 1
+            self.calls.pop(key, None)
+            for level in self.levels:
+                await level.set(key, value)
+            self.changes += 1
+            self.calls.pop(key, None)
+
+    async def delete(self, key):
+        async with self.writing:
+            self.changes += 1
+            self.calls.pop(key, None)
+            for level in self.levels:
+                await level.delete(key)
+            self.changes += 1
+            self.calls.pop(key, None)
+
+
 # %% name="check-6-2-1" tags=["check"] exercise="6.2.1"
 check("6.2.1", Lookup)
 
@@ -3968,7 +4320,7 @@ class Shared:
     async def set(self, key, value):
         entry = _Entry(name=key, text=value).model_dump_json()
         self.todo.append(f"answer:{key}")
-        if await self.send("SET", f"answer:{key}", entry, "EX", int(self.ttl_s)):
+        if await self.send("SET", f"answer:{key}", entry, "PX", int(1000 * self.ttl_s)):
             self.todo = [name for name in self.todo if name != f"answer:{key}"]
 
     async def delete(self, key):
@@ -5589,6 +5941,682 @@ class Shared:
             return None
 
 
+# %% tags=["wrong"] exercise="6.2.2" outcome="failed" message="evictions after two values"
+# Evictions counts expired values too.
+
+import json
+import math
+import time
+from collections import OrderedDict
+
+from redis.exceptions import RedisError, ResponseError
+
+
+class Memory:
+    def __init__(self, most, ttl_s, clock=time.monotonic):
+        self.most, self.ttl_s, self.clock = most, ttl_s, clock
+        self.kept, self.evictions = OrderedDict(), 0
+
+    async def get(self, key):
+        if key not in self.kept:
+            return None
+        until_s, value = self.kept[key]
+        if self.clock() >= until_s:
+            del self.kept[key]
+            self.evictions += 1
+            return None
+        self.kept.move_to_end(key)
+        return value
+
+    async def set(self, key, value):
+        self.kept.pop(key, None)
+        self.kept[key] = self.clock() + self.ttl_s, value
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+            self.evictions += 1
+
+    async def delete(self, key):
+        self.kept.pop(key, None)
+
+
+class Shared:
+    def __init__(self, client, ttl_s, rest_s, clock=time.monotonic):
+        self.client, self.ttl_s, self.rest_s, self.clock = client, ttl_s, rest_s, clock
+        self.rests_until_s, self.owed = -math.inf, set()
+
+    async def call(self, command, *args, **more):
+        if self.clock() < self.rests_until_s:
+            return None
+        try:
+            if owed := list(self.owed):
+                await self.client.delete(*owed)
+                self.owed.difference_update(owed)
+            return await command(*args, **more)
+        except ResponseError:
+            return None
+        except (RedisError, OSError):
+            self.rests_until_s = self.clock() + self.rest_s
+            return None
+
+    async def get(self, key):
+        raw = await self.call(self.client.get, key)
+        if raw is None or key in self.owed:
+            return None
+        try:
+            found = json.loads(raw)
+            if isinstance(found, dict) and found.get("key") == key and isinstance(found.get("value"), str):
+                return found["value"]
+        except (ValueError, RecursionError):
+            pass
+        return None
+
+    async def set(self, key, value):
+        self.owed.add(key)
+        if await self.call(
+            self.client.set,
+            key,
+            json.dumps({"key": key, "value": value}),
+            px=max(1, round(1000 * self.ttl_s)),
+        ):
+            self.owed.discard(key)
+
+    async def delete(self, key):
+        self.owed.add(key)
+        if await self.call(self.client.delete, key) is not None:
+            self.owed.discard(key)
+
+
+# %% tags=["wrong"] exercise="6.2.2" outcome="failed" message="when Redis is back of a key whose set failed"
+# Owed keys forgotten when the payment fails.
+
+import json
+import math
+import time
+from collections import OrderedDict
+
+from redis.exceptions import RedisError, ResponseError
+
+
+class Memory:
+    def __init__(self, most, ttl_s, clock=time.monotonic):
+        self.most, self.ttl_s, self.clock = most, ttl_s, clock
+        self.kept, self.evictions = OrderedDict(), 0
+
+    async def get(self, key):
+        if key not in self.kept:
+            return None
+        until_s, value = self.kept[key]
+        if self.clock() >= until_s:
+            del self.kept[key]
+            return None
+        self.kept.move_to_end(key)
+        return value
+
+    async def set(self, key, value):
+        self.kept.pop(key, None)
+        self.kept[key] = self.clock() + self.ttl_s, value
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+            self.evictions += 1
+
+    async def delete(self, key):
+        self.kept.pop(key, None)
+
+
+class Shared:
+    def __init__(self, client, ttl_s, rest_s, clock=time.monotonic):
+        self.client, self.ttl_s, self.rest_s, self.clock = client, ttl_s, rest_s, clock
+        self.rests_until_s, self.owed = -math.inf, set()
+
+    async def call(self, command, *args, **more):
+        if self.clock() < self.rests_until_s:
+            return None
+        try:
+            if owed := list(self.owed):
+                self.owed.clear()
+                await self.client.delete(*owed)
+            return await command(*args, **more)
+        except ResponseError:
+            return None
+        except (RedisError, OSError):
+            self.rests_until_s = self.clock() + self.rest_s
+            return None
+
+    async def get(self, key):
+        raw = await self.call(self.client.get, key)
+        if raw is None or key in self.owed:
+            return None
+        try:
+            found = json.loads(raw)
+            if isinstance(found, dict) and found.get("key") == key and isinstance(found.get("value"), str):
+                return found["value"]
+        except (ValueError, RecursionError):
+            pass
+        return None
+
+    async def set(self, key, value):
+        self.owed.add(key)
+        if await self.call(
+            self.client.set,
+            key,
+            json.dumps({"key": key, "value": value}),
+            px=max(1, round(1000 * self.ttl_s)),
+        ):
+            self.owed.discard(key)
+
+    async def delete(self, key):
+        self.owed.add(key)
+        if await self.call(self.client.delete, key) is not None:
+            self.owed.discard(key)
+
+
+# %% tags=["wrong"] exercise="6.2.2" outcome="failed" message="while it rests after it has hung"
+# A failing set or delete begins no rest.
+
+import json
+import math
+import time
+from collections import OrderedDict
+
+from redis.exceptions import RedisError, ResponseError
+
+
+class Memory:
+    def __init__(self, most, ttl_s, clock=time.monotonic):
+        self.most, self.ttl_s, self.clock = most, ttl_s, clock
+        self.kept, self.evictions = OrderedDict(), 0
+
+    async def get(self, key):
+        if key not in self.kept:
+            return None
+        until_s, value = self.kept[key]
+        if self.clock() >= until_s:
+            del self.kept[key]
+            return None
+        self.kept.move_to_end(key)
+        return value
+
+    async def set(self, key, value):
+        self.kept.pop(key, None)
+        self.kept[key] = self.clock() + self.ttl_s, value
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+            self.evictions += 1
+
+    async def delete(self, key):
+        self.kept.pop(key, None)
+
+
+class Shared:
+    def __init__(self, client, ttl_s, rest_s, clock=time.monotonic):
+        self.client, self.ttl_s, self.rest_s, self.clock = client, ttl_s, rest_s, clock
+        self.rests_until_s, self.owed = -math.inf, set()
+
+    async def call(self, command, *args, **more):
+        if self.clock() < self.rests_until_s:
+            return None
+        try:
+            if owed := list(self.owed):
+                await self.client.delete(*owed)
+                self.owed.difference_update(owed)
+            return await command(*args, **more)
+        except ResponseError:
+            return None
+        except (RedisError, OSError):
+            if command == self.client.get:
+                self.rests_until_s = self.clock() + self.rest_s
+            return None
+
+    async def get(self, key):
+        raw = await self.call(self.client.get, key)
+        if raw is None or key in self.owed:
+            return None
+        try:
+            found = json.loads(raw)
+            if isinstance(found, dict) and found.get("key") == key and isinstance(found.get("value"), str):
+                return found["value"]
+        except (ValueError, RecursionError):
+            pass
+        return None
+
+    async def set(self, key, value):
+        self.owed.add(key)
+        if await self.call(
+            self.client.set,
+            key,
+            json.dumps({"key": key, "value": value}),
+            px=max(1, round(1000 * self.ttl_s)),
+        ):
+            self.owed.discard(key)
+
+    async def delete(self, key):
+        self.owed.add(key)
+        if await self.call(self.client.delete, key) is not None:
+            self.owed.discard(key)
+
+
+# %% tags=["wrong"] exercise="6.2.2" outcome="failed" message="how long Redis keeps it"
+# Ttl in whole seconds, at least one.
+
+import json
+import math
+import time
+from collections import OrderedDict
+
+from redis.exceptions import RedisError, ResponseError
+
+
+class Memory:
+    def __init__(self, most, ttl_s, clock=time.monotonic):
+        self.most, self.ttl_s, self.clock = most, ttl_s, clock
+        self.kept, self.evictions = OrderedDict(), 0
+
+    async def get(self, key):
+        if key not in self.kept:
+            return None
+        until_s, value = self.kept[key]
+        if self.clock() >= until_s:
+            del self.kept[key]
+            return None
+        self.kept.move_to_end(key)
+        return value
+
+    async def set(self, key, value):
+        self.kept.pop(key, None)
+        self.kept[key] = self.clock() + self.ttl_s, value
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+            self.evictions += 1
+
+    async def delete(self, key):
+        self.kept.pop(key, None)
+
+
+class Shared:
+    def __init__(self, client, ttl_s, rest_s, clock=time.monotonic):
+        self.client, self.ttl_s, self.rest_s, self.clock = client, ttl_s, rest_s, clock
+        self.rests_until_s, self.owed = -math.inf, set()
+
+    async def call(self, command, *args, **more):
+        if self.clock() < self.rests_until_s:
+            return None
+        try:
+            if owed := list(self.owed):
+                await self.client.delete(*owed)
+                self.owed.difference_update(owed)
+            return await command(*args, **more)
+        except ResponseError:
+            return None
+        except (RedisError, OSError):
+            self.rests_until_s = self.clock() + self.rest_s
+            return None
+
+    async def get(self, key):
+        raw = await self.call(self.client.get, key)
+        if raw is None or key in self.owed:
+            return None
+        try:
+            found = json.loads(raw)
+            if isinstance(found, dict) and found.get("key") == key and isinstance(found.get("value"), str):
+                return found["value"]
+        except (ValueError, RecursionError):
+            pass
+        return None
+
+    async def set(self, key, value):
+        self.owed.add(key)
+        if await self.call(
+            self.client.set, key, json.dumps({"key": key, "value": value}), ex=max(1, int(self.ttl_s))
+        ):
+            self.owed.discard(key)
+
+    async def delete(self, key):
+        self.owed.add(key)
+        if await self.call(self.client.delete, key) is not None:
+            self.owed.discard(key)
+
+
+# %% tags=["wrong"] exercise="6.2.2" outcome="failed" message="while it rests after it has hung"
+# Never rests after a hang, only after a refused connection.
+
+import json
+import math
+import time
+from collections import OrderedDict
+
+from redis.exceptions import RedisError, ResponseError
+
+
+class Memory:
+    def __init__(self, most, ttl_s, clock=time.monotonic):
+        self.most, self.ttl_s, self.clock = most, ttl_s, clock
+        self.kept, self.evictions = OrderedDict(), 0
+
+    async def get(self, key):
+        if key not in self.kept:
+            return None
+        until_s, value = self.kept[key]
+        if self.clock() >= until_s:
+            del self.kept[key]
+            return None
+        self.kept.move_to_end(key)
+        return value
+
+    async def set(self, key, value):
+        self.kept.pop(key, None)
+        self.kept[key] = self.clock() + self.ttl_s, value
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+            self.evictions += 1
+
+    async def delete(self, key):
+        self.kept.pop(key, None)
+
+
+class Shared:
+    def __init__(self, client, ttl_s, rest_s, clock=time.monotonic):
+        self.client, self.ttl_s, self.rest_s, self.clock = client, ttl_s, rest_s, clock
+        self.rests_until_s, self.owed = -math.inf, set()
+
+    async def call(self, command, *args, **more):
+        if self.clock() < self.rests_until_s:
+            return None
+        try:
+            if owed := list(self.owed):
+                await self.client.delete(*owed)
+                self.owed.difference_update(owed)
+            return await command(*args, **more)
+        except ResponseError:
+            return None
+        except (RedisError, OSError):
+            import redis
+
+            if not isinstance(__import__("sys").exc_info()[1], redis.TimeoutError):
+                self.rests_until_s = self.clock() + self.rest_s
+            return None
+
+    async def get(self, key):
+        raw = await self.call(self.client.get, key)
+        if raw is None or key in self.owed:
+            return None
+        try:
+            found = json.loads(raw)
+            if isinstance(found, dict) and found.get("key") == key and isinstance(found.get("value"), str):
+                return found["value"]
+        except (ValueError, RecursionError):
+            pass
+        return None
+
+    async def set(self, key, value):
+        self.owed.add(key)
+        if await self.call(
+            self.client.set,
+            key,
+            json.dumps({"key": key, "value": value}),
+            px=max(1, round(1000 * self.ttl_s)),
+        ):
+            self.owed.discard(key)
+
+    async def delete(self, key):
+        self.owed.add(key)
+        if await self.call(self.client.delete, key) is not None:
+            self.owed.discard(key)
+
+
+# %% tags=["wrong"] exercise="6.2.2" outcome="failed" message="back of a key whose delete failed"
+# What was deleted while Redis hangs (the delete finds the hang) is not owed.
+
+import json
+import math
+import time
+from collections import OrderedDict
+
+from redis.exceptions import RedisError, ResponseError
+
+
+class Memory:
+    def __init__(self, most, ttl_s, clock=time.monotonic):
+        self.most, self.ttl_s, self.clock = most, ttl_s, clock
+        self.kept, self.evictions = OrderedDict(), 0
+
+    async def get(self, key):
+        if key not in self.kept:
+            return None
+        until_s, value = self.kept[key]
+        if self.clock() >= until_s:
+            del self.kept[key]
+            return None
+        self.kept.move_to_end(key)
+        return value
+
+    async def set(self, key, value):
+        self.kept.pop(key, None)
+        self.kept[key] = self.clock() + self.ttl_s, value
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+            self.evictions += 1
+
+    async def delete(self, key):
+        self.kept.pop(key, None)
+
+
+class Shared:
+    def __init__(self, client, ttl_s, rest_s, clock=time.monotonic):
+        self.client, self.ttl_s, self.rest_s, self.clock = client, ttl_s, rest_s, clock
+        self.rests_until_s, self.owed = -math.inf, set()
+
+    async def call(self, command, *args, **more):
+        if self.clock() < self.rests_until_s:
+            return None
+        try:
+            if owed := list(self.owed):
+                await self.client.delete(*owed)
+                self.owed.difference_update(owed)
+            return await command(*args, **more)
+        except ResponseError:
+            return None
+        except (RedisError, OSError):
+            self.rests_until_s = self.clock() + self.rest_s
+            return None
+
+    async def get(self, key):
+        raw = await self.call(self.client.get, key)
+        if raw is None or key in self.owed:
+            return None
+        try:
+            found = json.loads(raw)
+            if isinstance(found, dict) and found.get("key") == key and isinstance(found.get("value"), str):
+                return found["value"]
+        except (ValueError, RecursionError):
+            pass
+        return None
+
+    async def set(self, key, value):
+        self.owed.add(key)
+        if await self.call(
+            self.client.set,
+            key,
+            json.dumps({"key": key, "value": value}),
+            px=max(1, round(1000 * self.ttl_s)),
+        ):
+            self.owed.discard(key)
+
+    async def delete(self, key):
+        if self.clock() < self.rests_until_s:
+            self.owed.add(key)
+        await self.call(self.client.delete, key)
+
+
+# %% tags=["wrong"] exercise="6.2.2" outcome="failed" message="back of a key whose set failed"
+# What a set that finds the failure replaced is not owed.
+
+import json
+import math
+import time
+from collections import OrderedDict
+
+from redis.exceptions import RedisError, ResponseError
+
+
+class Memory:
+    def __init__(self, most, ttl_s, clock=time.monotonic):
+        self.most, self.ttl_s, self.clock = most, ttl_s, clock
+        self.kept, self.evictions = OrderedDict(), 0
+
+    async def get(self, key):
+        if key not in self.kept:
+            return None
+        until_s, value = self.kept[key]
+        if self.clock() >= until_s:
+            del self.kept[key]
+            return None
+        self.kept.move_to_end(key)
+        return value
+
+    async def set(self, key, value):
+        self.kept.pop(key, None)
+        self.kept[key] = self.clock() + self.ttl_s, value
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+            self.evictions += 1
+
+    async def delete(self, key):
+        self.kept.pop(key, None)
+
+
+class Shared:
+    def __init__(self, client, ttl_s, rest_s, clock=time.monotonic):
+        self.client, self.ttl_s, self.rest_s, self.clock = client, ttl_s, rest_s, clock
+        self.rests_until_s, self.owed = -math.inf, set()
+
+    async def call(self, command, *args, **more):
+        if self.clock() < self.rests_until_s:
+            return None
+        try:
+            if owed := list(self.owed):
+                await self.client.delete(*owed)
+                self.owed.difference_update(owed)
+            return await command(*args, **more)
+        except ResponseError:
+            return None
+        except (RedisError, OSError):
+            self.rests_until_s = self.clock() + self.rest_s
+            return None
+
+    async def get(self, key):
+        raw = await self.call(self.client.get, key)
+        if raw is None or key in self.owed:
+            return None
+        try:
+            found = json.loads(raw)
+            if isinstance(found, dict) and found.get("key") == key and isinstance(found.get("value"), str):
+                return found["value"]
+        except (ValueError, RecursionError):
+            pass
+        return None
+
+    async def set(self, key, value):
+        if self.clock() < self.rests_until_s:
+            self.owed.add(key)
+        if await self.call(
+            self.client.set,
+            key,
+            json.dumps({"key": key, "value": value}),
+            px=max(1, round(1000 * self.ttl_s)),
+        ):
+            self.owed.discard(key)
+
+    async def delete(self, key):
+        self.owed.add(key)
+        if await self.call(self.client.delete, key) is not None:
+            self.owed.discard(key)
+
+
+# %% tags=["right"] exercise="6.2.2"
+# Plain dictionaries, a running number, and a key in Redis by its digest.
+
+import hashlib
+import itertools
+import json
+import time
+
+
+class Memory:
+    def __init__(self, most, ttl_s, clock=time.monotonic):
+        self.most, self.ttl_s, self.clock, self.evictions = most, ttl_s, clock, 0
+        self.values, self.used, self.tick = {}, {}, itertools.count()
+
+    async def get(self, key):
+        if key in self.values and self.clock() - self.values[key][1] < self.ttl_s:
+            self.used[key] = next(self.tick)
+            return self.values[key][0]
+        await self.delete(key)
+        return None
+
+    async def set(self, key, value):
+        if key not in self.values and len(self.values) >= self.most:
+            oldest = min(self.used, key=self.used.get)
+            await self.delete(oldest)
+            self.evictions += 1
+        self.values[key], self.used[key] = (value, self.clock()), next(self.tick)
+
+    async def delete(self, key):
+        self.values.pop(key, None)
+        self.used.pop(key, None)
+
+
+class Shared:
+    def __init__(self, client, ttl_s, rest_s, clock=time.monotonic):
+        self.client, self.ttl_ms, self.rest_s, self.clock = client, int(ttl_s * 1000) or 1, rest_s, clock
+        self.failed_at, self.stale = None, {}
+
+    def name(self, key):
+        return "shared:" + hashlib.sha256(key.encode()).hexdigest()
+
+    def resting(self):
+        return self.failed_at is not None and self.clock() - self.failed_at < self.rest_s
+
+    async def pay(self):
+        for key in list(self.stale):
+            await self.client.delete(self.name(key))
+            self.stale.pop(key, None)
+
+    async def get(self, key):
+        if self.resting():
+            return None
+        try:
+            await self.pay()
+            raw = await self.client.get(self.name(key))
+        except Exception as error:
+            if "WRONGTYPE" not in str(error):
+                self.failed_at = self.clock()
+            return None
+        try:
+            told, value = json.loads(raw)
+            return value if told == key and type(value) is str else None
+        except (TypeError, ValueError, RecursionError):
+            return None
+
+    async def set(self, key, value):
+        self.stale[key] = True
+        if self.resting():
+            return
+        try:
+            await self.pay()
+            await self.client.set(self.name(key), json.dumps([key, value]), px=self.ttl_ms)
+        except Exception:
+            self.failed_at, self.stale[key] = self.clock(), True
+
+    async def delete(self, key):
+        self.stale[key] = True
+        if self.resting():
+            return
+        try:
+            await self.pay()
+        except Exception:
+            self.failed_at = self.clock()
+
+
 # %% name="check-6-2-2" tags=["check"] exercise="6.2.2"
 check("6.2.2", Memory, Shared)
 
@@ -6548,6 +7576,142 @@ async def warm(cache, log, most, make, at_once=4):
     return len(held)
 
 
+# %% tags=["wrong"] exercise="6.2.3" outcome="failed" message="whose value is ''"
+# What was made counts, not what the cache holds: an empty text is not counted.
+
+import asyncio
+from collections import Counter
+
+
+class One:
+    def __init__(self, level):
+        self.level, self.hits, self.asked = level, 0, 0
+
+    async def get(self, key):
+        value = await self.level.get(key)
+        self.asked += 1
+        self.hits += value is not None
+        return value
+
+    async def set(self, key, value):
+        return await self.level.set(key, value)
+
+    async def delete(self, key):
+        return await self.level.delete(key)
+
+    def __getattr__(self, name):
+        return getattr(self.level, name)
+
+
+class Counted:
+    def __init__(self, levels):
+        self.named = {name: One(level) for name, level in levels.items()}
+        self.levels = list(self.named.values())
+
+    def report(self):
+        hits = {name: one.hits for name, one in self.named.items()}
+        misses = self.levels[-1].asked - self.levels[-1].hits if self.levels else 0
+        evictions = sum(getattr(one.level, "evictions", 0) for one in self.levels)
+        found = sum(hits.values())
+        return {
+            "hits": hits,
+            "misses": misses,
+            "evictions": evictions,
+            "hit_rate": found / (found + misses) if found + misses else 0.0,
+        }
+
+
+async def warm(cache, log, most, make, at_once=4):
+    keys = iter([key for key, _ in Counter(log).most_common(most)])
+    held = 0
+
+    async def work():
+        nonlocal held
+        for key in keys:
+
+            async def made(key=key):
+                return await make(key)
+
+            try:
+                found = await cache.get(key, made)
+                held += bool(found)
+            except Exception:
+                pass
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return held
+
+
+# %% tags=["wrong"] exercise="6.2.3" outcome="failed" message="how often each key is asked"
+# A failed key is tried once more.
+
+import asyncio
+from collections import Counter
+
+
+class One:
+    def __init__(self, level):
+        self.level, self.hits, self.asked = level, 0, 0
+
+    async def get(self, key):
+        value = await self.level.get(key)
+        self.asked += 1
+        self.hits += value is not None
+        return value
+
+    async def set(self, key, value):
+        return await self.level.set(key, value)
+
+    async def delete(self, key):
+        return await self.level.delete(key)
+
+    def __getattr__(self, name):
+        return getattr(self.level, name)
+
+
+class Counted:
+    def __init__(self, levels):
+        self.named = {name: One(level) for name, level in levels.items()}
+        self.levels = list(self.named.values())
+
+    def report(self):
+        hits = {name: one.hits for name, one in self.named.items()}
+        misses = self.levels[-1].asked - self.levels[-1].hits if self.levels else 0
+        evictions = sum(getattr(one.level, "evictions", 0) for one in self.levels)
+        found = sum(hits.values())
+        return {
+            "hits": hits,
+            "misses": misses,
+            "evictions": evictions,
+            "hit_rate": found / (found + misses) if found + misses else 0.0,
+        }
+
+
+async def warm(cache, log, most, make, at_once=4):
+    keys = iter([key for key, _ in Counter(log).most_common(most)])
+    held = 0
+
+    async def work():
+        nonlocal held
+        for key in keys:
+
+            async def made(key=key):
+                return await make(key)
+
+            try:
+                found = await cache.get(key, made)
+                held += found is not None
+            except Exception:
+                try:
+                    found = await cache.get(key, made)
+                    held += found is not None
+                except Exception:
+                    pass
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return held
+
+
 # %% name="check-6-2-3" tags=["check"] exercise="6.2.3"
 check("6.2.3", Counted, warm)
 
@@ -7211,7 +8375,7 @@ class BoundedRunner:
         return failed
 
 
-# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="calls made in five runs"
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="calls made in eight runs"
 # A call that fails is made again.
 import asyncio
 
@@ -7566,6 +8730,238 @@ class BoundedRunner:
         while any(not task.done() for task in tasks):
             await asyncio.sleep(0.01)
         return failed
+
+
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="documents indexed beside one that goes on"
+# Ingest in batches of at_once: a slow one holds the places of the others.
+
+import asyncio
+
+from course_lib.flight import Busy
+
+
+class BoundedRunner:
+    def __init__(self, at_once, waiting):
+        self.at_once, self.waiting = at_once, waiting
+        self.slots, self.inside = asyncio.Semaphore(at_once), 0
+
+    async def run(self, call, within_s):
+        if self.inside >= self.at_once + self.waiting:
+            raise Busy("full")
+        self.inside += 1
+        try:
+            async with asyncio.timeout(within_s), self.slots:
+                return await call()
+        finally:
+            self.inside -= 1
+
+    async def ingest(self, documents, index, within_s):
+        failed, source, lock = [], aiter(documents), asyncio.Lock()
+
+        async def work():
+            while True:
+                async with lock:
+                    try:
+                        document = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                await self.one(document, index, within_s, failed)
+
+        batch = []
+        async for document in documents:
+            batch.append(self.one(document, index, within_s, failed))
+            if len(batch) == self.at_once:
+                await asyncio.gather(*batch)
+                batch = []
+        await asyncio.gather(*batch)
+        return failed
+
+    async def one(self, document, index, within_s, failed):
+        while True:
+            try:
+                await self.run(lambda: index(document), within_s)
+                return
+            except Busy as error:
+                if self.inside < self.at_once + self.waiting:
+                    failed.append((document, error))
+                    return
+                await asyncio.sleep(0.005)
+            except Exception as error:
+                failed.append((document, error))
+                return
+
+
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="documents indexed beside one that goes on"
+# Equal documents are indexed once only.
+
+import asyncio
+
+from course_lib.flight import Busy
+
+
+class BoundedRunner:
+    def __init__(self, at_once, waiting):
+        self.at_once, self.waiting = at_once, waiting
+        self.slots, self.inside = asyncio.Semaphore(at_once), 0
+
+    async def run(self, call, within_s):
+        if self.inside >= self.at_once + self.waiting:
+            raise Busy("full")
+        self.inside += 1
+        try:
+            async with asyncio.timeout(within_s), self.slots:
+                return await call()
+        finally:
+            self.inside -= 1
+
+    async def ingest(self, documents, index, within_s):
+        seen = []
+        failed, source, lock = [], aiter(documents), asyncio.Lock()
+
+        async def work():
+            while True:
+                async with lock:
+                    try:
+                        document = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                if document in seen:
+                    continue
+                seen.append(document)
+                await self.one(document, index, within_s, failed)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.at_once):
+                group.create_task(work())
+        return failed
+
+    async def one(self, document, index, within_s, failed):
+        while True:
+            try:
+                await self.run(lambda: index(document), within_s)
+                return
+            except Busy as error:
+                if self.inside < self.at_once + self.waiting:
+                    failed.append((document, error))
+                    return
+                await asyncio.sleep(0.005)
+            except Exception as error:
+                failed.append((document, error))
+                return
+
+
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="tries of the two that failed"
+# A failed document is tried once more.
+
+import asyncio
+
+from course_lib.flight import Busy
+
+
+class BoundedRunner:
+    def __init__(self, at_once, waiting):
+        self.at_once, self.waiting = at_once, waiting
+        self.slots, self.inside = asyncio.Semaphore(at_once), 0
+
+    async def run(self, call, within_s):
+        if self.inside >= self.at_once + self.waiting:
+            raise Busy("full")
+        self.inside += 1
+        try:
+            async with asyncio.timeout(within_s), self.slots:
+                return await call()
+        finally:
+            self.inside -= 1
+
+    async def ingest(self, documents, index, within_s):
+        failed, source, lock = [], aiter(documents), asyncio.Lock()
+
+        async def work():
+            while True:
+                async with lock:
+                    try:
+                        document = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                await self.one(document, index, within_s, failed)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.at_once):
+                group.create_task(work())
+        return failed
+
+    async def one(self, document, index, within_s, failed):
+        tried = []
+        while True:
+            try:
+                await self.run(lambda: index(document), within_s)
+                return
+            except Busy as error:
+                if self.inside < self.at_once + self.waiting:
+                    failed.append((document, error))
+                    return
+                await asyncio.sleep(0.005)
+            except Exception as error:
+                if document not in tried:
+                    tried.append(document)
+                    continue
+                failed.append((document, error))
+                return
+
+
+# %% tags=["wrong"] exercise="6.3.1" outcome="failed" message="what comes out of run"
+# Run: results that are false become None.
+
+import asyncio
+
+from course_lib.flight import Busy
+
+
+class BoundedRunner:
+    def __init__(self, at_once, waiting):
+        self.at_once, self.waiting = at_once, waiting
+        self.slots, self.inside = asyncio.Semaphore(at_once), 0
+
+    async def run(self, call, within_s):
+        if self.inside >= self.at_once + self.waiting:
+            raise Busy("full")
+        self.inside += 1
+        try:
+            async with asyncio.timeout(within_s), self.slots:
+                return await call() or None
+        finally:
+            self.inside -= 1
+
+    async def ingest(self, documents, index, within_s):
+        failed, source, lock = [], aiter(documents), asyncio.Lock()
+
+        async def work():
+            while True:
+                async with lock:
+                    try:
+                        document = await anext(source)
+                    except StopAsyncIteration:
+                        return
+                await self.one(document, index, within_s, failed)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.at_once):
+                group.create_task(work())
+        return failed
+
+    async def one(self, document, index, within_s, failed):
+        while True:
+            try:
+                await self.run(lambda: index(document), within_s)
+                return
+            except Busy as error:
+                if self.inside < self.at_once + self.waiting:
+                    failed.append((document, error))
+                    return
+                await asyncio.sleep(0.005)
+            except Exception as error:
+                failed.append((document, error))
+                return
 
 
 # %% name="check-6-3-1" tags=["check"] exercise="6.3.1"
@@ -10077,6 +11473,87 @@ class SpanTracer(BaseCallback):
     on_module_end = on_lm_end = on_tool_end = end
 
 
+# %% tags=["wrong"] exercise="6.4.1" outcome="failed" message="error of a tool that raises"
+# Error of a tool is not noted.
+
+import hmac
+import json
+import secrets
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SpanTracer(BaseCallback):
+    def __init__(self):
+        self.spans, self.open, self.secret = [], {}, secrets.token_bytes(32)
+        self.now = ContextVar("now", default=None)
+
+    @contextmanager
+    def span(self, name, key=None):
+        above = self.now.get()
+        own = {
+            "name": name,
+            "trace": above["trace"] if above else secrets.token_hex(16),
+            "id": secrets.token_hex(8),
+            "parent": above["id"] if above else None,
+            "key": key,
+            "begun_s": time.time(),
+            "took_s": 0.0,
+            "error": None,
+        }
+        token, began = self.now.set(own), time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            own["error"] = type(error).__name__
+            raise
+        finally:
+            own["took_s"] = time.perf_counter() - began
+            try:
+                self.now.reset(token)
+            except ValueError:
+                pass
+            self.spans.append(own)
+
+    def begin(self, call_id, name, inputs):
+        text = json.dumps(inputs, sort_keys=True, default=repr)
+        key = hmac.new(self.secret, text.encode(), "sha256").hexdigest()
+        block = self.span(name, key)
+        block.__enter__()
+        self.open[call_id] = block
+
+    def end(self, call_id, exception):
+        block = self.open.pop(call_id, None)
+        if block is None:
+            return
+        if exception is None:
+            block.__exit__(None, None, None)
+        else:
+            try:
+                block.__exit__(type(exception), exception, exception.__traceback__)
+            except BaseException:
+                pass
+
+    def on_module_start(self, call_id, instance, inputs):
+        self.begin(call_id, type(instance).__name__, inputs)
+
+    def on_module_end(self, call_id, outputs, exception=None):
+        self.end(call_id, exception)
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.begin(call_id, "LM", inputs)
+
+    def on_lm_end(self, call_id, outputs, exception=None):
+        self.end(call_id, exception)
+
+    def on_tool_start(self, call_id, instance, inputs):
+        self.begin(call_id, instance.name, inputs)
+
+    def on_tool_end(self, call_id, outputs, exception=None):
+        self.end(call_id, None)
+
+
 # %% name="check-6-4-1" tags=["check"] exercise="6.4.1"
 check("6.4.1", SpanTracer)
 
@@ -10685,6 +12162,92 @@ def profile(spans):
 
 def interval(span):
     return span["begun_s"], span["begun_s"] + span["took_s"]
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="two traces at the same time"
+# Union within each trace, summed over traces.
+
+from collections import Counter, defaultdict
+
+
+def joined(intervals):
+    total, end = 0.0, float("-inf")
+    for begin, stop in sorted(intervals):
+        if stop > end:
+            total += stop - max(begin, end)
+            end = stop
+    return total
+
+
+def profile(spans):
+    spans = list(spans)
+    by_id = {(s["trace"], s["id"]): s for s in spans}
+    children = defaultdict(list)
+    edges, opened, rows = Counter(), defaultdict(list), {}
+    for s in spans:
+        parent = by_id.get((s["trace"], s["parent"]))
+        edges[parent["name"] if parent else None, s["name"]] += 1
+        if parent:
+            children[s["trace"], s["parent"]].append(s)
+        opened[s["name"]].append((s["begun_s"], s["begun_s"] + s["took_s"]))
+    for name, intervals in opened.items():
+        rows[name] = {
+            "calls": len(intervals),
+            "total_s": sum(
+                joined(
+                    [
+                        (s["begun_s"], s["begun_s"] + s["took_s"])
+                        for s in spans
+                        if s["name"] == name and s["trace"] == t
+                    ]
+                )
+                for t in {s["trace"] for s in spans}
+            ),
+            "self_s": 0.0,
+        }
+    for s in spans:
+        begin, end = s["begun_s"], s["begun_s"] + s["took_s"]
+        inner = [
+            (max(begin, c["begun_s"]), min(end, c["begun_s"] + c["took_s"]))
+            for c in children[s["trace"], s["id"]]
+        ]
+        rows[s["name"]]["self_s"] += s["took_s"] - joined([(b, e) for b, e in inner if e > b])
+    return rows, dict(edges)
+
+
+# %% tags=["wrong"] exercise="6.4.2" outcome="failed" message="two traces at the same time"
+# Parents found by id alone; trace ignored in children.
+
+from collections import Counter, defaultdict
+
+
+def joined(intervals):
+    total, end = 0.0, float("-inf")
+    for begin, stop in sorted(intervals):
+        if stop > end:
+            total += stop - max(begin, end)
+            end = stop
+    return total
+
+
+def profile(spans):
+    spans = list(spans)
+    by_id = {(s["trace"], s["id"]): s for s in spans}
+    children = defaultdict(list)
+    edges, opened, rows = Counter(), defaultdict(list), {}
+    for s in spans:
+        parent = by_id.get((s["trace"], s["parent"]))
+        edges[parent["name"] if parent else None, s["name"]] += 1
+        if parent:
+            children[s["parent"]].append(s)
+        opened[s["name"]].append((s["begun_s"], s["begun_s"] + s["took_s"]))
+    for name, intervals in opened.items():
+        rows[name] = {"calls": len(intervals), "total_s": joined(intervals), "self_s": 0.0}
+    for s in spans:
+        begin, end = s["begun_s"], s["begun_s"] + s["took_s"]
+        inner = [(max(begin, c["begun_s"]), min(end, c["begun_s"] + c["took_s"])) for c in children[s["id"]]]
+        rows[s["name"]]["self_s"] += s["took_s"] - joined([(b, e) for b, e in inner if e > b])
+    return rows, dict(edges)
 
 
 # %% name="check-6-4-2" tags=["check"] exercise="6.4.2"
@@ -12225,6 +13788,377 @@ def follows(before, span):
     return before["key"] != span["key"] and None not in (before["key"], span["key"])
 
 
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="under each of two parents"
+# Together: the longest row of a name only.
+
+from collections import defaultdict
+from statistics import median
+
+PASS = {"LMRateLimitError", "LMServerError", "LMTimeoutError", "LMTransportError", "TimeoutError"}
+
+
+def advise(spans):
+    spans = sorted(spans, key=lambda s: s["begun_s"])
+    if not spans:
+        return []
+    end = lambda s: s["begun_s"] + s["took_s"]  # noqa: E731
+    whole = max(map(end, spans)) - spans[0]["begun_s"]
+    ids, below = {s["id"]: s for s in spans}, defaultdict(list)
+    for s in spans:
+        below[s["parent"]].append(s)
+    advice = []
+
+    def add(kind, name, saves):
+        if saves > 0 and saves >= whole / 10:
+            advice.append((kind, name, saves))
+
+    # cache
+    first, repeated = set(), set()
+    by_key = defaultdict(list)
+    for s in spans:
+        if s["key"] is not None and s["error"] is None:
+            by_key[s["name"], s["key"]].append(s)
+    for calls in by_key.values():
+        repeated.update(s["id"] for s in calls[1:])
+
+    def covered(s):
+        above = ids.get(s["parent"])
+        while above is not None:
+            if above["id"] in repeated:
+                return True
+            above = ids.get(above["parent"])
+        return False
+
+    saves = defaultdict(float)
+    for s in spans:
+        if s["id"] in repeated and not covered(s):
+            saves[s["name"]] += s["took_s"]
+    for name, each in saves.items():
+        add("cache", name, each)
+    # together
+    saves = defaultdict(float)
+    for parent, children in below.items():
+        if parent is None:
+            continue
+        if parent in repeated or (parent in ids and covered(ids[parent])):
+            continue
+        row = []
+
+        def flush():
+            if len(row) > 1:  # noqa: B023
+                saves[row[0]["name"]] = sum(s["took_s"] for s in row) - max(s["took_s"] for s in row)  # noqa: B023
+
+        for s in [c for c in children if c["id"] not in repeated]:
+            if (
+                row
+                and s["name"] == row[0]["name"]
+                and s["key"] is not None
+                and s["key"] not in {r["key"] for r in row}
+                and s["begun_s"] >= end(row[-1])
+            ):
+                row.append(s)
+            else:
+                flush()
+                row = [s] if s["key"] is not None else []
+        flush()
+    for name, each in saves.items():
+        add("together", name, each)
+    # slow
+    names = defaultdict(list)
+    for s in spans:
+        names[s["name"]].append(s)
+    for name, calls in names.items():
+        leaves = [s for s in calls if not below[s["id"]]]
+        if len(leaves) >= 5:
+            middle = median(s["took_s"] for s in leaves)
+            add("slow", name, sum(s["took_s"] - middle for s in leaves if s["took_s"] > 5 * middle))
+    for name, calls in names.items():
+        failed = [s for s in calls if s["error"] in PASS and not any(c["error"] for c in below[s["id"]])]
+        n, p = len(failed), len(failed) / len(calls)
+        if n >= 2 and p >= 0.1 and n * (1 - p) > 0:
+            advice.append(("retry", name, n * (1 - p)))
+    return advice
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="two requests, 2 s together"
+# The tenth of the longest root, not from first begin to last end.
+
+from collections import defaultdict
+from statistics import median
+
+PASS = {"LMRateLimitError", "LMServerError", "LMTimeoutError", "LMTransportError", "TimeoutError"}
+
+
+def advise(spans):
+    spans = sorted(spans, key=lambda s: s["begun_s"])
+    if not spans:
+        return []
+    end = lambda s: s["begun_s"] + s["took_s"]  # noqa: E731
+    whole = max(s["took_s"] for s in spans)
+    ids, below = {s["id"]: s for s in spans}, defaultdict(list)
+    for s in spans:
+        below[s["parent"]].append(s)
+    advice = []
+
+    def add(kind, name, saves):
+        if saves > 0 and saves >= whole / 10:
+            advice.append((kind, name, saves))
+
+    # cache
+    first, repeated = set(), set()
+    by_key = defaultdict(list)
+    for s in spans:
+        if s["key"] is not None and s["error"] is None:
+            by_key[s["name"], s["key"]].append(s)
+    for calls in by_key.values():
+        repeated.update(s["id"] for s in calls[1:])
+
+    def covered(s):
+        above = ids.get(s["parent"])
+        while above is not None:
+            if above["id"] in repeated:
+                return True
+            above = ids.get(above["parent"])
+        return False
+
+    saves = defaultdict(float)
+    for s in spans:
+        if s["id"] in repeated and not covered(s):
+            saves[s["name"]] += s["took_s"]
+    for name, each in saves.items():
+        add("cache", name, each)
+    # together
+    saves = defaultdict(float)
+    for parent, children in below.items():
+        if parent is None:
+            continue
+        if parent in repeated or (parent in ids and covered(ids[parent])):
+            continue
+        row = []
+
+        def flush():
+            if len(row) > 1:  # noqa: B023
+                saves[row[0]["name"]] += sum(s["took_s"] for s in row) - max(s["took_s"] for s in row)  # noqa: B023
+
+        for s in [c for c in children if c["id"] not in repeated]:
+            if (
+                row
+                and s["name"] == row[0]["name"]
+                and s["key"] is not None
+                and s["key"] not in {r["key"] for r in row}
+                and s["begun_s"] >= end(row[-1])
+            ):
+                row.append(s)
+            else:
+                flush()
+                row = [s] if s["key"] is not None else []
+        flush()
+    for name, each in saves.items():
+        add("together", name, each)
+    # slow
+    names = defaultdict(list)
+    for s in spans:
+        names[s["name"]].append(s)
+    for name, calls in names.items():
+        leaves = [s for s in calls if not below[s["id"]]]
+        if len(leaves) >= 5:
+            middle = median(s["took_s"] for s in leaves)
+            add("slow", name, sum(s["took_s"] - middle for s in leaves if s["took_s"] > 5 * middle))
+    for name, calls in names.items():
+        failed = [s for s in calls if s["error"] in PASS and not any(c["error"] for c in below[s["id"]])]
+        n, p = len(failed), len(failed) / len(calls)
+        if n >= 2 and p >= 0.1 and n * (1 - p) > 0:
+            advice.append(("retry", name, n * (1 - p)))
+    return advice
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="then a call with a key"
+# Together: keys None too.
+
+from collections import defaultdict
+from statistics import median
+
+PASS = {"LMRateLimitError", "LMServerError", "LMTimeoutError", "LMTransportError", "TimeoutError"}
+
+
+def advise(spans):
+    spans = sorted(spans, key=lambda s: s["begun_s"])
+    if not spans:
+        return []
+    end = lambda s: s["begun_s"] + s["took_s"]  # noqa: E731
+    whole = max(map(end, spans)) - spans[0]["begun_s"]
+    ids, below = {s["id"]: s for s in spans}, defaultdict(list)
+    for s in spans:
+        below[s["parent"]].append(s)
+    advice = []
+
+    def add(kind, name, saves):
+        if saves > 0 and saves >= whole / 10:
+            advice.append((kind, name, saves))
+
+    # cache
+    first, repeated = set(), set()
+    by_key = defaultdict(list)
+    for s in spans:
+        if s["key"] is not None and s["error"] is None:
+            by_key[s["name"], s["key"]].append(s)
+    for calls in by_key.values():
+        repeated.update(s["id"] for s in calls[1:])
+
+    def covered(s):
+        above = ids.get(s["parent"])
+        while above is not None:
+            if above["id"] in repeated:
+                return True
+            above = ids.get(above["parent"])
+        return False
+
+    saves = defaultdict(float)
+    for s in spans:
+        if s["id"] in repeated and not covered(s):
+            saves[s["name"]] += s["took_s"]
+    for name, each in saves.items():
+        add("cache", name, each)
+    # together
+    saves = defaultdict(float)
+    for parent, children in below.items():
+        if parent is None:
+            continue
+        if parent in repeated or (parent in ids and covered(ids[parent])):
+            continue
+        row = []
+
+        def flush():
+            if len(row) > 1:  # noqa: B023
+                saves[row[0]["name"]] += sum(s["took_s"] for s in row) - max(s["took_s"] for s in row)  # noqa: B023
+
+        for s in [c for c in children if c["id"] not in repeated]:
+            if (
+                row
+                and s["name"] == row[0]["name"]
+                and s["key"] not in {r["key"] for r in row}
+                and s["begun_s"] >= end(row[-1])
+            ):
+                row.append(s)
+            else:
+                flush()
+                row = [s]
+        flush()
+    for name, each in saves.items():
+        add("together", name, each)
+    # slow
+    names = defaultdict(list)
+    for s in spans:
+        names[s["name"]].append(s)
+    for name, calls in names.items():
+        leaves = [s for s in calls if not below[s["id"]]]
+        if len(leaves) >= 5:
+            middle = median(s["took_s"] for s in leaves)
+            add("slow", name, sum(s["took_s"] - middle for s in leaves if s["took_s"] > 5 * middle))
+    for name, calls in names.items():
+        failed = [s for s in calls if s["error"] in PASS and not any(c["error"] for c in below[s["id"]])]
+        n, p = len(failed), len(failed) / len(calls)
+        if n >= 2 and p >= 0.1 and n * (1 - p) > 0:
+            advice.append(("retry", name, n * (1 - p)))
+    return advice
+
+
+# %% tags=["wrong"] exercise="6.4.3" outcome="failed" message="repeated between them"
+# A repetition stands for another child in between.
+
+from collections import defaultdict
+from statistics import median
+
+PASS = {"LMRateLimitError", "LMServerError", "LMTimeoutError", "LMTransportError", "TimeoutError"}
+
+
+def advise(spans):
+    spans = sorted(spans, key=lambda s: s["begun_s"])
+    if not spans:
+        return []
+    end = lambda s: s["begun_s"] + s["took_s"]  # noqa: E731
+    whole = max(map(end, spans)) - spans[0]["begun_s"]
+    ids, below = {s["id"]: s for s in spans}, defaultdict(list)
+    for s in spans:
+        below[s["parent"]].append(s)
+    advice = []
+
+    def add(kind, name, saves):
+        if saves > 0 and saves >= whole / 10:
+            advice.append((kind, name, saves))
+
+    # cache
+    first, repeated = set(), set()
+    by_key = defaultdict(list)
+    for s in spans:
+        if s["key"] is not None and s["error"] is None:
+            by_key[s["name"], s["key"]].append(s)
+    for calls in by_key.values():
+        repeated.update(s["id"] for s in calls[1:])
+
+    def covered(s):
+        above = ids.get(s["parent"])
+        while above is not None:
+            if above["id"] in repeated:
+                return True
+            above = ids.get(above["parent"])
+        return False
+
+    saves = defaultdict(float)
+    for s in spans:
+        if s["id"] in repeated and not covered(s):
+            saves[s["name"]] += s["took_s"]
+    for name, each in saves.items():
+        add("cache", name, each)
+    # together
+    saves = defaultdict(float)
+    for parent, children in below.items():
+        if parent is None:
+            continue
+        if parent in repeated or (parent in ids and covered(ids[parent])):
+            continue
+        row = []
+
+        def flush():
+            if len(row) > 1:  # noqa: B023
+                saves[row[0]["name"]] += sum(s["took_s"] for s in row) - max(s["took_s"] for s in row)  # noqa: B023
+
+        for s in list(children):
+            if s["id"] in repeated:
+                flush()
+                row = []
+                continue
+            if (
+                row
+                and s["name"] == row[0]["name"]
+                and s["key"] is not None
+                and s["key"] not in {r["key"] for r in row}
+                and s["begun_s"] >= end(row[-1])
+            ):
+                row.append(s)
+            else:
+                flush()
+                row = [s] if s["key"] is not None else []
+        flush()
+    for name, each in saves.items():
+        add("together", name, each)
+    # slow
+    names = defaultdict(list)
+    for s in spans:
+        names[s["name"]].append(s)
+    for name, calls in names.items():
+        leaves = [s for s in calls if not below[s["id"]]]
+        if len(leaves) >= 5:
+            middle = median(s["took_s"] for s in leaves)
+            add("slow", name, sum(s["took_s"] - middle for s in leaves if s["took_s"] > 5 * middle))
+    for name, calls in names.items():
+        failed = [s for s in calls if s["error"] in PASS and not any(c["error"] for c in below[s["id"]])]
+        n, p = len(failed), len(failed) / len(calls)
+        if n >= 2 and p >= 0.1 and n * (1 - p) > 0:
+            advice.append(("retry", name, n * (1 - p)))
+    return advice
+
+
 # %% name="check-6-4-3" tags=["check"] exercise="6.4.3"
 check("6.4.3", advise)
 
@@ -12467,7 +14401,7 @@ spec = {"selector": chosen, "template": {"metadata": {"labels": labels}, "spec":
 where = {"name": "desk", "namespace": "desk"}
 deployment = yaml.safe_dump({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": where, "spec": spec})
 ports = [{"name": "metrics", "port": 9000}, {"name": "web", "port": 80, "targetPort": 8000}]
-rest = {"clusterIP": "None", "selector": labels, "ports": ports}
+rest = {"selector": labels, "ports": ports}
 service = yaml.safe_dump({"apiVersion": "v1", "kind": "Service", "metadata": where, "spec": rest})
 
 # %% tags=["right"] exercise="6.5.1"
@@ -12880,6 +14814,204 @@ spec: {selector: {app: desk}, ports: [{name: http, port: 80, targetPort: http}
 """
 
 
+# %% tags=["wrong"] exercise="6.5.1" outcome="failed" message="clusterIP"
+# Headless Service: no translation of port 80 to 8000.
+
+deployment = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: desk
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: desk}
+  template:
+    metadata:
+      labels: {app: desk}
+    spec:
+      terminationGracePeriodSeconds: 35
+      securityContext:
+        runAsNonRoot: true
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+      - name: desk
+        image: ghcr.io/lantern-gear/desk:1.0.0
+        ports:
+        - {name: http, containerPort: 8000}
+        startupProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 5
+          failureThreshold: 15
+        livenessProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 10
+          failureThreshold: 3
+        readinessProbe:
+          httpGet: {path: /health/ready, port: http}
+          periodSeconds: 5
+          failureThreshold: 2
+        lifecycle:
+          preStop:
+            sleep: {seconds: 5}
+        resources:
+          requests: {cpu: 250m, memory: 400Mi}
+          limits: {memory: 1Gi}
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities: {drop: [ALL]}
+        volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+      volumes:
+      - {name: tmp, emptyDir: {}}
+"""
+service = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: desk
+spec:
+  type: ClusterIP
+  clusterIP: None
+  selector: {app: desk}
+  ports:
+  - {port: 80, targetPort: http}
+"""
+
+
+# %% tags=["wrong"] exercise="6.5.1" outcome="failed" message="publishNotReadyAddresses"
+# PublishNotReadyAddresses: a pod that is not ready gets requests.
+
+deployment = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: desk
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: desk}
+  template:
+    metadata:
+      labels: {app: desk}
+    spec:
+      terminationGracePeriodSeconds: 35
+      securityContext:
+        runAsNonRoot: true
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+      - name: desk
+        image: ghcr.io/lantern-gear/desk:1.0.0
+        ports:
+        - {name: http, containerPort: 8000}
+        startupProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 5
+          failureThreshold: 15
+        livenessProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 10
+          failureThreshold: 3
+        readinessProbe:
+          httpGet: {path: /health/ready, port: http}
+          periodSeconds: 5
+          failureThreshold: 2
+        lifecycle:
+          preStop:
+            sleep: {seconds: 5}
+        resources:
+          requests: {cpu: 250m, memory: 400Mi}
+          limits: {memory: 1Gi}
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities: {drop: [ALL]}
+        volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+      volumes:
+      - {name: tmp, emptyDir: {}}
+"""
+service = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: desk
+spec:
+  type: ClusterIP
+  publishNotReadyAddresses: true
+  selector: {app: desk}
+  ports:
+  - {port: 80, targetPort: http}
+"""
+
+
+# %% tags=["wrong"] exercise="6.5.1" outcome="failed" message="externalIPs"
+# ExternalIPs: reached from outside.
+
+deployment = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: desk
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: desk}
+  template:
+    metadata:
+      labels: {app: desk}
+    spec:
+      terminationGracePeriodSeconds: 35
+      securityContext:
+        runAsNonRoot: true
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+      - name: desk
+        image: ghcr.io/lantern-gear/desk:1.0.0
+        ports:
+        - {name: http, containerPort: 8000}
+        startupProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 5
+          failureThreshold: 15
+        livenessProbe:
+          httpGet: {path: /health/live, port: http}
+          periodSeconds: 10
+          failureThreshold: 3
+        readinessProbe:
+          httpGet: {path: /health/ready, port: http}
+          periodSeconds: 5
+          failureThreshold: 2
+        lifecycle:
+          preStop:
+            sleep: {seconds: 5}
+        resources:
+          requests: {cpu: 250m, memory: 400Mi}
+          limits: {memory: 1Gi}
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities: {drop: [ALL]}
+        volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+      volumes:
+      - {name: tmp, emptyDir: {}}
+"""
+service = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: desk
+spec:
+  type: ClusterIP
+  externalIPs: [203.0.113.7]
+  selector: {app: desk}
+  ports:
+  - {port: 80, targetPort: http}
+"""
+
+
 # %% name="check-6-5-1" tags=["check"] exercise="6.5.1"
 check("6.5.1", deployment, service)
 
@@ -12914,7 +15046,7 @@ table(
 #
 # - `rolled` takes `replicas` out, since the autoscaler sets it. A release takes no pod away before its successor is ready, at any count. The pods
 #   are spread over zones (`topology.kubernetes.io/zone`) and nodes (`kubernetes.io/hostname`), with a skew of 1; where that cannot be, they run
-#   anyway. All else stays.
+#   anyway. All else stays, constraints of other keys too.
 # - `scaled` returns a HorizontalPodAutoscaler and a PodDisruptionBudget, in the Deployment's namespace, which Kubernetes 1.34 takes.
 # - The autoscaler holds `least` to `most` replicas by the pods' metric `desk_requests_in_flight`, 20 on average. It grows at once, and shrinks after
 #   5 minutes or more.
@@ -12931,14 +15063,16 @@ def rolled(deployment):
     spec = made["spec"]
     spec.pop("replicas", None)
     spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-    spec["template"]["spec"]["topologySpreadConstraints"] = [
+    keys, pod = ("topology.kubernetes.io/zone", "kubernetes.io/hostname"), spec["template"]["spec"]
+    others = [each for each in pod.get("topologySpreadConstraints", []) if each["topologyKey"] not in keys]
+    pod["topologySpreadConstraints"] = others + [
         {
             "maxSkew": 1,
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": spec["selector"],
         }
-        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        for key in keys
     ]
     return made
 
@@ -13166,6 +15300,7 @@ def rolled(deployment):
     spec["strategy"] = {"rollingUpdate": {"maxUnavailable": "0%", "maxSurge": "50%"}}
     spread = yaml.safe_load(SPREAD.format(own=json.dumps(spec["selector"])))
     template = spec["template"]
+    spread += template["spec"].get("topologySpreadConstraints", [])
     spec["template"] = {**template, "spec": {**template["spec"], "topologySpreadConstraints": spread}}
     return {**deployment, "spec": spec}
 
@@ -13181,8 +15316,10 @@ import copy
 
 
 def own(deployment):
-    chosen = deployment["spec"]["selector"]["matchLabels"].items()
-    return {"matchExpressions": [{"key": key, "operator": "In", "values": [value]} for key, value in chosen]}
+    selector = deployment["spec"]["selector"]
+    chosen = selector["matchLabels"].items()
+    each = [{"key": key, "operator": "In", "values": [value]} for key, value in chosen]
+    return {"matchExpressions": each + selector.get("matchExpressions", [])}
 
 
 def rolled(deployment):
@@ -13191,9 +15328,9 @@ def rolled(deployment):
     made["spec"].update(strategy={"rollingUpdate": {"maxUnavailable": 0}})
     apart = {"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": own(deployment)}
     keys = ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
-    made["spec"]["template"]["spec"]["topologySpreadConstraints"] = [
+    made["spec"]["template"]["spec"].setdefault("topologySpreadConstraints", []).extend(
         {**apart, "topologyKey": key} for key in keys
-    ]
+    )
     return made
 
 
@@ -13517,6 +15654,410 @@ def scaled(deployment, least, most):
     ]
 
 
+# %% tags=["right"] exercise="6.5.2"
+# The same quantity in thousandths.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = others + own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20000m"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {"maxUnavailable": 1, "selector": copy.deepcopy(deployment["spec"]["selector"])},
+    }
+    return [scaler, budget]
+
+
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="matchLabelKeys"
+# MatchLabelKeys pod-template-hash: each release is spread alone.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "matchLabelKeys": ["pod-template-hash"],
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = others + own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {"maxUnavailable": 1, "selector": copy.deepcopy(deployment["spec"]["selector"])},
+    }
+    return [scaler, budget]
+
+
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="constraint of example.com/rack"
+# Spread constraints of before for other keys are lost.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {"maxUnavailable": 1, "selector": copy.deepcopy(deployment["spec"]["selector"])},
+    }
+    return [scaler, budget]
+
+
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="all else of the Deployment"
+# MinReadySeconds given up / strategy other fields lost: paused, minReadySeconds out.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec.pop("minReadySeconds", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = others + own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {"maxUnavailable": 1, "selector": copy.deepcopy(deployment["spec"]["selector"])},
+    }
+    return [scaler, budget]
+
+
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="the pods that the budget protects"
+# MatchExpressions lost in the budget.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = others + own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {"stabilizationWindowSeconds": 0},
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": deployment["spec"]["selector"].get("matchLabels", {})},
+        },
+    }
+    return [scaler, budget]
+
+
+# %% tags=["wrong"] exercise="6.5.2" outcome="failed" message="policies of scaleUp"
+# Grows one pod in five minutes.
+
+import copy
+
+
+def rolled(deployment):
+    changed = copy.deepcopy(deployment)
+    spec = changed["spec"]
+    spec.pop("replicas", None)
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    own = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": copy.deepcopy(spec["selector"]),
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod = spec["template"]["spec"]
+    others = [
+        each
+        for each in pod.get("topologySpreadConstraints", [])
+        if each["topologyKey"] not in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    pod["topologySpreadConstraints"] = others + own
+    return changed
+
+
+def scaled(deployment, least, most):
+    meta = {"name": deployment["metadata"]["name"]}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": dict(meta),
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"]},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "desk_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "20"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {
+                    "stabilizationWindowSeconds": 0,
+                    "policies": [{"type": "Pods", "value": 1, "periodSeconds": 300}],
+                },
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(meta),
+        "spec": {"maxUnavailable": 1, "selector": copy.deepcopy(deployment["spec"]["selector"])},
+    }
+    return [scaler, budget]
+
+
 # %% name="check-6-5-2" tags=["check"] exercise="6.5.2"
 check("6.5.2", rolled, scaled)
 
@@ -13547,8 +16088,9 @@ table([{"to": name, "without policies": connects([], *ends)} for name, ends in a
 # %% [markdown]
 # Write `sealed(deployment, secrets)` and `network(deployment)`. Both get a Deployment as Python data, leave it as it is, and work for any.
 #
-# - `sealed` returns the Deployment changed, and a ServiceAccount for its pods. `secrets` are the names of variables that hold a secret, written out
-#   in the manifest until now. In what is returned no secret's value is left, in no form. (There is no Secret in it: it is made where secrets are kept.)
+# - `sealed` returns the Deployment changed, and a ServiceAccount for its pods. `secrets` are the names of variables that hold a secret, most of
+#   them written out in the manifest until now; one may come from a Secret already. In what is returned those variables hold no value, nor does anything else that `sealed` adds, not even in base64. (There is
+#   no Secret in it: it is made where secrets are kept.)
 # - Where the Secret `desk-secrets` has a key of each name, every container, init containers too, starts with the variables that it had. All else of the
 #   Deployment stays.
 # - The pods run under that account, in their namespace, and its token is not mounted.
@@ -13567,7 +16109,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -13585,7 +16127,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -13600,7 +16142,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"]:
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -13618,7 +16160,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 kept = base64.b64encode(variable.pop("value").encode()).decode()
                 pod.setdefault("nodeSelector", {})["kept"] = kept
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -13633,7 +16175,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -13663,7 +16205,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"automountServiceAccountToken": False}
@@ -13678,7 +16220,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"]}
@@ -13693,7 +16235,7 @@ def sealed(deployment, secrets):
     pod, about = made["spec"]["template"]["spec"], made["metadata"]
     for box in pod["containers"] + pod.get("initContainers", []):
         for variable in box.get("env", []):
-            if variable["name"] in secrets:
+            if variable["name"] in secrets and "value" in variable:
                 del variable["value"]
                 variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
     pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
@@ -13793,8 +16335,9 @@ def sealed(deployment, secrets):
     pod = made["spec"]["template"]["spec"]
     pod["serviceAccountName"] = "desk-account"
     for box in (*pod["containers"], *pod.get("initContainers", ())):
-        box["env"] = [each for each in box["env"] if each["name"] not in secrets]
-        box["envFrom"] = [{"secretRef": {"name": "desk-secrets"}}]
+        plain = [each for each in box.get("env", []) if each["name"] not in secrets]
+        if plain != box.get("env", []):
+            box["env"], box["envFrom"] = plain, [{"secretRef": {"name": "desk-secrets"}}]
     return made, account
 
 
@@ -13809,14 +16352,14 @@ OPEN = [
 
 
 def network(deployment):
-    about, own = deployment["metadata"], deployment["spec"]["selector"]["matchLabels"]
+    about, own = deployment["metadata"], deployment["spec"]["selector"]
     specs = [{"podSelector": {}, "policyTypes": [each]} for each in ("Ingress", "Egress")]
     for way, space, labels, ports in OPEN:
         peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": space}}}
         peer |= {"podSelector": {"matchLabels": labels}}
         opened = [{"port": port, "protocol": protocol} for port, protocol in ports]
         rule = {"from" if way == "ingress" else "to": [peer], "ports": opened}
-        specs.append({"podSelector": {"matchLabels": own}, "policyTypes": [way.title()], way: [rule]})
+        specs.append({"podSelector": own, "policyTypes": [way.title()], way: [rule]})
     return [
         {
             "apiVersion": "networking.k8s.io/v1",
@@ -14135,6 +16678,736 @@ def network(deployment):
     ]
 
 
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="with another value than before"
+# A container gets secrets that it had not.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            first = [
+                {"name": n, "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": n}}}
+                for n in secrets
+            ]
+            box["env"] = first + rest
+        if 0:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="came from a Secret before"
+# A secret that came from somewhere else (valueFrom) is taken out.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if e["name"] in secrets and "valueFrom" in e:
+                continue
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                    if not (e["name"] in secrets and "valueFrom" in e)
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="another pod of the namespace"
+# MatchExpressions of the selector are lost.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": {"matchLabels": deployment["spec"]["selector"].get("matchLabels", {})},
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="port 6000"
+# A range of ports 5432 to 6379.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": [{"protocol": "TCP", "port": 5432, "endPort": 6379}]},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="SCTP"
+# SCTP to 8000 in, too.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy("deny-all", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [
+                    {
+                        "from": [space("gateway"), space("monitoring")],
+                        "ports": [*tcp(8000), {"protocol": "SCTP", "port": 8000}],
+                    }
+                ],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="no two are alike"
+# Two policies of one name: apply keeps the second.
+
+import base64
+import copy
+import json
+
+
+def scrub(value, secrets):
+    if isinstance(value, dict):
+        return {k: scrub(v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [scrub(v, secrets) for v in value]
+    if isinstance(value, str):
+        for name, text in secrets:
+            value = value.replace(text, f"$({name})")
+    return value
+
+
+def sealed(deployment, secrets):
+    deployment = copy.deepcopy(deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    boxes = [*spec["containers"], *spec.get("initContainers", [])]
+    values = [
+        (e["name"], e["value"])
+        for b in boxes
+        for e in b.get("env", [])
+        if e["name"] in secrets and e.get("value")
+    ]
+    forms = [
+        *{v for _, v in values},
+        *{base64.b64encode(v.encode()).decode() for _, v in values},
+        *{json.dumps(v)[1:-1] for _, v in values},
+    ]
+    for meta in (deployment["metadata"], deployment["spec"]["template"].get("metadata", {})):
+        for kind in ("annotations", "labels"):
+            for key, text in list((meta.get(kind) or {}).items()):
+                if any(form in str(text) for form in forms):
+                    del meta[kind][key]
+    for box in boxes:
+        own = {e["name"]: e["value"] for e in box.get("env", []) if e["name"] in secrets and e.get("value")}
+        rest = []
+        first = []
+        for e in box.get("env", []):
+            if (e["name"] in secrets and "value" in e) or (e["name"] in secrets and "valueFrom" not in e):
+                first.append(
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                )
+            else:
+                rest.append(scrub(e, own.items()) if "value" in e else e)
+        if "env" in box:
+            box["env"] = (
+                first + rest
+                if any(f"$({n})" in str(r.get("value")) for n in own for r in rest)
+                else [
+                    {
+                        "name": e["name"],
+                        "valueFrom": {"secretKeyRef": {"name": "desk-secrets", "key": e["name"]}},
+                    }
+                    if e["name"] in secrets and "valueFrom" not in e
+                    else e
+                    for e in box["env"]
+                ]
+            )
+        for part in ("args", "command"):
+            if part in box:
+                box[part] = scrub(box[part], own.items())
+    name = deployment["metadata"]["name"]
+    spec["serviceAccountName"] = name
+    spec.pop("serviceAccount", None)
+    spec["automountServiceAccountToken"] = False
+    meta = {"name": name}
+    if "namespace" in deployment["metadata"]:
+        meta["namespace"] = deployment["metadata"]["namespace"]
+    return deployment, {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta,
+        "automountServiceAccountToken": False,
+    }
+
+
+def network(deployment):
+    def policy(name, spec):
+        meta = {"name": name}
+        if "namespace" in deployment["metadata"]:
+            meta["namespace"] = deployment["metadata"]["namespace"]
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    def space(name):
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    def tcp(*ports):
+        return [{"protocol": "TCP", "port": port} for port in ports]
+
+    dns = {**space("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    return [
+        policy(
+            deployment["metadata"]["name"] + "-own", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+        ),
+        policy(
+            deployment["metadata"]["name"] + "-own",
+            {
+                "podSelector": copy.deepcopy(deployment["spec"]["selector"]),
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [space("gateway"), space("monitoring")], "ports": tcp(8000)}],
+                "egress": [
+                    {"to": [space("data")], "ports": tcp(5432, 6379)},
+                    {
+                        "to": [dns],
+                        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+                    },
+                ],
+            },
+        ),
+    ]
+
+
 # %% name="check-6-5-3" tags=["check"] exercise="6.5.3"
 check("6.5.3", sealed, network)
 
@@ -14384,7 +17657,7 @@ def fields(outcome, took_s, request):
     return line | ({"trace.id": parent[1]} if parent else {})
 
 
-# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id where the given one"
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id"
 # Whatever the caller sent.
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -14403,7 +17676,7 @@ def fields(outcome, took_s, request):
     return line | ({"trace.id": parent[1]} if parent else {})
 
 
-# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id where the given one"
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id"
 # A line break at the end.
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -14441,7 +17714,7 @@ def fields(outcome, took_s, request):
     return line | ({"trace.id": parent[1]} if parent else {})
 
 
-# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id where the given one"
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="http.request.id"
 # One id for all that have none.
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -15174,6 +18447,591 @@ class Monitor:
         return prometheus_client.generate_latest(self.registry).decode()
 
 
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="which is none"
+# Id of 65 cut to 64.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    if isinstance(given, str) and len(given) > 64 and given.isalnum():
+        given, known = given[:64], True
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="trace.id where traceparent"
+# Traceparent in capital letters is taken.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("(?i:00)-([0-9a-fA-F]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="trace.id where traceparent"
+# Traceparent of another version is taken.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="trace.id where traceparent"
+# Flags in capitals are taken.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-fA-F]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="event.duration"
+# Duration is a float.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": took_s * 1e9,
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="desk_log_lost_total of another Monitor"
+# Default registry of the process: process metrics too? two monitors share the lost.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    return line
+
+
+LOST = Counter("desk_log_lost", "Lines", registry=None)
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = LOST
+        self.registry.register(LOST)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="beside those that every line has"
+# A customer is in the log as a hash.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    if request.get("customer"):
+        line["user.hash"] = __import__("hashlib").sha256(str(request["customer"]).encode()).hexdigest()
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
+# %% tags=["wrong"] exercise="6.6.1" outcome="failed" message="whether trace.id is in a line"
+# A request that is no valid trace gets trace.id null.
+
+import io
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition
+
+
+def fields(outcome, took_s, request):
+    request = request if isinstance(request, dict) else {}
+    given = request.get("request_id")
+    known = isinstance(given, str) and re.fullmatch("[A-Za-z0-9-]{1,64}", given)
+    parent = request.get("traceparent")
+    trace = (
+        re.fullmatch("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", parent)
+        if isinstance(parent, str)
+        else None
+    )
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error" if outcome == "failed" else "info",
+        "event.outcome": "success" if SUCCESS[outcome] else "failure",
+        "event.duration": round(took_s * 1e9),
+        "labels.outcome": outcome,
+        "http.request.id": given if known else secrets.token_hex(16),
+    }
+    if trace and int(trace[1], 16) and int(trace[2], 16):
+        line["trace.id"] = trace[1]
+    line.setdefault("trace.id", None)
+    return line
+
+
+class Monitor:
+    """Metrics and a log of requests."""
+
+    def __init__(self, out):
+        self.out, self.lock, self.registry = out, threading.Lock(), CollectorRegistry()
+        self.requests = Counter("desk_requests", "Requests", ["outcome"], registry=self.registry)
+        for outcome in SUCCESS:
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "desk_request_seconds", "Seconds", buckets=(0.1, 0.5, 1, 2, 5, 10), registry=self.registry
+        )
+        self.lost = Counter("desk_log_lost", "Lines", registry=self.registry)
+
+    def count(self, outcome, took_s, request=None):
+        if outcome not in SUCCESS:
+            raise ValueError("no such outcome")
+        line = fields(outcome, took_s, request)
+        trace = line.get("trace.id")
+        self.requests.labels(outcome).inc()
+        self.seconds.observe(took_s, {"trace_id": trace} if trace else None)
+        try:
+            with self.lock:
+                self.out.write(json.dumps(line) + "\n")
+                self.out.flush()
+        except OSError:
+            self.lost.inc()
+
+    def text(self):
+        return prometheus_client.generate_latest(self.registry).decode()
+
+    def openmetrics(self):
+        return exposition.generate_latest(self.registry).decode()
+
+
 # %% name="check-6-6-1" tags=["check"] exercise="6.6.1"
 check("6.6.1", Monitor)
 
@@ -15603,6 +19461,93 @@ groups:
       - alert: BudgetBurnsSlowly
         expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
         labels: {severity: ticket}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate1h, 46 minutes"
+# 1h recorded over 30 minutes twice named.
+
+recording = """groups:
+- name: desk
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[5m])) / sum(rate(desk_requests_total{outcome!="refused"}[5m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[30m])) / sum(rate(desk_requests_total{outcome!="refused"}[30m]))
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[50m])) / sum(rate(desk_requests_total{outcome!="refused"}[50m]))
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / sum(rate(desk_requests_total{outcome!="refused"}[6h]))
+"""
+alerts = """groups:
+- name: desk-alerts
+  rules:
+  - alert: BudgetBurnsFast
+    expr: desk:failed:ratio_rate1h > 0.144 and desk:failed:ratio_rate5m > 0.144
+    labels: {severity: page}
+    annotations: {summary: "burns fast"}
+  - alert: BudgetBurnsSlowly
+    expr: desk:failed:ratio_rate6h > 0.06 and desk:failed:ratio_rate30m > 0.06
+    labels: {severity: ticket}
+    annotations: {summary: "burns slowly"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate5m, 6 minutes"
+# 5m recorded over 10 minutes.
+
+recording = """groups:
+- name: desk
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[10m])) / sum(rate(desk_requests_total{outcome!="refused"}[10m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[30m])) / sum(rate(desk_requests_total{outcome!="refused"}[30m]))
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[1h])) / sum(rate(desk_requests_total{outcome!="refused"}[1h]))
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / sum(rate(desk_requests_total{outcome!="refused"}[6h]))
+"""
+alerts = """groups:
+- name: desk-alerts
+  rules:
+  - alert: BudgetBurnsFast
+    expr: desk:failed:ratio_rate1h > 0.144 and desk:failed:ratio_rate5m > 0.144
+    labels: {severity: page}
+    annotations: {summary: "burns fast"}
+  - alert: BudgetBurnsSlowly
+    expr: desk:failed:ratio_rate6h > 0.06 and desk:failed:ratio_rate30m > 0.06
+    labels: {severity: ticket}
+    annotations: {summary: "burns slowly"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="ratio_rate30m, (6|16) minutes"
+# 30m recorded over 20 minutes.
+
+recording = """groups:
+- name: desk
+  rules:
+  - record: desk:failed:ratio_rate5m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[5m])) / sum(rate(desk_requests_total{outcome!="refused"}[5m]))
+  - record: desk:failed:ratio_rate30m
+    expr: sum(rate(desk_requests_total{outcome="failed"}[20m])) / sum(rate(desk_requests_total{outcome!="refused"}[20m]))
+  - record: desk:failed:ratio_rate1h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[1h])) / sum(rate(desk_requests_total{outcome!="refused"}[1h]))
+  - record: desk:failed:ratio_rate6h
+    expr: sum(rate(desk_requests_total{outcome="failed"}[6h])) / sum(rate(desk_requests_total{outcome!="refused"}[6h]))
+"""
+alerts = """groups:
+- name: desk-alerts
+  rules:
+  - alert: BudgetBurnsFast
+    expr: desk:failed:ratio_rate1h > 0.144 and desk:failed:ratio_rate5m > 0.144
+    labels: {severity: page}
+    annotations: {summary: "burns fast"}
+  - alert: BudgetBurnsSlowly
+    expr: desk:failed:ratio_rate6h > 0.06 and desk:failed:ratio_rate30m > 0.06
+    labels: {severity: ticket}
+    annotations: {summary: "burns slowly"}
 """
 
 

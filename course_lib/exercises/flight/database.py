@@ -33,7 +33,8 @@ _ROWS = [
 ]
 _TEXTS = {row[0]: f"[{row[0]}] {row[1]}\n{row[2]}" for row in _ROWS}
 _HOSTILE = ("q' OR '1'='1", "'); DROP TABLE articles; --", "%", "_", "%s %(text)s", "a & | ! <-> (:*", "\0",
-            "", "' UNION SELECT usename FROM pg_user --", "\\", "$1 {text}", "'", "q:*")  # fmt: skip
+            "", "' UNION SELECT usename FROM pg_user --", "\\", "$1 {text}", "'", "q:*",
+            "\ud800")  # fmt: skip
 
 
 async def _soon(work: Awaitable[T], what: str, *, hint: str = "") -> T:
@@ -160,7 +161,7 @@ async def is_a_transaction(pool_class: Any) -> None:
     """A block is a transaction: kept when it ends well, undone when it fails, and its error comes out."""
     hint = "`async with connection.transaction():` commits, or rolls back and lets the error out."
     async with _stand() as stand:
-        pool, own, got = pool_class(stand.url, 1, _SOON_S), KeyError("of the block"), None
+        pool, own, got = pool_class(stand.url, 3, _SOON_S), KeyError("of the block"), None
         async with pool.connection() as connection:
             await connection.execute("INSERT INTO articles VALUES ('kept', 't', 'b')")
         try:
@@ -172,11 +173,35 @@ async def is_a_transaction(pool_class: Any) -> None:
         expect(got is own, "the error of a block", observed=repr(got), expected=repr(own), hint=hint)
         held = await stand.told("SELECT array_agg(id) FROM articles WHERE id IN ('kept', 'undone')")
         expect_equal(held, ["kept"], "rows of a block that ended well and of one that failed", hint=hint)
+        await stand.owner.execute("CREATE TABLE once (number int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        refused = ""
+        try:
+            async with pool.connection() as connection:
+                await connection.execute("INSERT INTO once VALUES (1), (1)")
+        except psycopg.Error as error:
+            refused = type(error).__name__
+        what = "what comes out of a block whose commit the database refuses"
+        expect_equal(refused, "UniqueViolation", what, hint=hint)
+        wrote = asyncio.Event()
+
+        async def write() -> None:
+            async with pool.connection() as connection:
+                await connection.execute("INSERT INTO articles VALUES ('left', 't', 'b')")
+                wrote.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(write())
+        await _soon(asyncio.wait([asyncio.ensure_future(wrote.wait()), task], return_when="FIRST_COMPLETED"),
+                    "a block that writes")  # fmt: skip
+        task.cancel()
+        await _soon(asyncio.wait([task]), "a caller that was cancelled after it wrote")
+        left = await stand.told("SELECT count(*) FROM articles WHERE id = 'left'")
+        expect_equal(left, 0, "rows of a block that was cancelled after it wrote", hint=hint)
         await pool.close()
 
 
 async def drops_the_broken(pool_class: Any) -> None:
-    """A connection that broke, or whose query failed, spoils nothing for those who come after."""
+    """A connection that broke in a block, or whose query failed, spoils nothing for those who come after."""
     ends = {"its connection was ended": "SELECT pg_terminate_backend(pg_backend_pid())",
             "its query failed": "SELECT 1 / 0"}  # fmt: skip
     hint = "connection.info.transaction_status tells: IDLE may rest in the pool, all else is closed."
@@ -298,6 +323,7 @@ async def finds_the_best(search_class: Any) -> None:
         "burners of stoves": ["stove"],
         "Poling": ["pole"],
         "is it broken?": ["pole"],
+        "stove -burner": ["stove"],
         "gift cards": [],
         "": [],
     }
@@ -331,14 +357,31 @@ async def remembers(search_class: Any) -> None:
             found = list(await search.search("tent", limit))
             expect_equal(len(found), wanted, f"articles found with limit={limit}", hint=hint)
         expect_equal(pool.reads, 2, "reads of articles by two searches, each made twice", hint=hint)
-        (await search.search("tent", 1)).clear()
-        again = list(await search.search("tent", 1))
+        search, before = search_class(pool), pool.reads
+        for _ in "ab":
+            await search.search("gift cards")
+        what = "reads of articles by a search that finds nothing, made twice"
+        expect_equal(pool.reads - before, 1, what, hint="An empty list is an answer, too: keep it.")
+        (await search.search("stove", 1)).clear()  # the list of the search that reads
+        again = list(await search.search("stove", 1))
         expect_equal(len(again), 1, "articles found after a caller emptied its own list", hint="Give a copy.")
+        (await search.search("stove", 1)).clear()  # and of one that was kept
+        again = list(await search.search("stove", 1))
+        expect_equal(len(again), 1, "articles found after a caller emptied its own list", hint="Give a copy.")
+        search = search_class(pool, most=3)
         texts, before = [f"tent {number}" for number in range(30)], pool.reads
         for text in texts * 2:
             await search.search(text)
         what, reads = "reads of 30 searches, each made twice, most=3", pool.reads - before
         expect(reads >= 57, what, observed=reads, expected="at least 57")
+        small = search_class(pool, most=3)
+        for text in texts[:4]:
+            await small.search(text)
+        before = pool.reads
+        for text in reversed(texts[:4]):
+            await small.search(text)
+        what = "reads of articles as four searches are made again, the last one first, most=3"
+        expect(pool.reads > before, what, observed=0, expected="1 or more: at most 3 are kept")
 
 
 async def sees_changes(search_class: Any) -> None:
@@ -348,6 +391,8 @@ async def sees_changes(search_class: Any) -> None:
         "UPDATE articles SET body = 'tent one' WHERE id = 'dry'",
         "DELETE FROM articles WHERE id = 'pitch'",
         "INSERT INTO articles VALUES ('new', 'New', 'tent tent tent tent')",
+        "DELETE FROM articles WHERE words @@ 'tent'::tsquery",
+        "INSERT INTO articles VALUES ('again', 'Again', 'One more tent')",
     )
     form = "'[' || id || '] ' || title || E'\n' || body"
     texts = f"SELECT array_agg({form}) FROM articles WHERE words @@ 'tent'::tsquery"  # noqa: S608
@@ -362,7 +407,7 @@ async def sees_changes(search_class: Any) -> None:
                 if not is_under_way or pool.then:
                     pool.then = None
                     await change_it()
-                found, wanted = sorted(await search.search("tent", 9)), sorted(await stand.told(texts))
+                found, wanted = sorted(await search.search("tent", 9)), sorted(await stand.told(texts) or [])
                 when = "while a search was under way" if is_under_way else "between two searches"
                 expect_equal(found, wanted, f"articles found after {change!r} {when}", hint=hint)
 

@@ -26,11 +26,12 @@ from course_lib.exercises.flight.manifests import (
     labels_of,
     place_of,
     pod_of,
+    quantity,
     selects,
     share_of,
 )
 
-_PORT = 8000
+_PORT, _RACK = 8000, "example.com/rack"
 
 
 # -- stage 2: replicas that come and go ------------------------------------------------------------------
@@ -43,6 +44,7 @@ def _word() -> str:
 def _given(labels: dict[str, str] | None = None, **pod: Any) -> Resource:
     """Return a Deployment of the check's own."""
     labels = labels or {"app.kubernetes.io/name": _word(), "track": random.choice(["stable", "canary"])}
+    tiers = [_word(), _word()]
     box = {
         "name": _word(),
         "image": f"registry.example/{_word()}:7",
@@ -56,8 +58,15 @@ def _given(labels: dict[str, str] | None = None, **pod: Any) -> Resource:
         "spec": {
             "replicas": 3,
             "revisionHistoryLimit": 4,
-            "selector": {"matchLabels": dict(labels)},
-            "template": {"metadata": {"labels": {**labels, "release": _word()}}, "spec": pod},
+            "minReadySeconds": random.randint(3, 9),
+            "selector": {
+                "matchLabels": dict(labels),
+                "matchExpressions": [{"key": "tier", "operator": "In", "values": tiers}],
+            },
+            "template": {
+                "metadata": {"labels": {**labels, "tier": tiers[0], "release": _word()}},
+                "spec": pod,
+            },
         },
     }
 
@@ -84,7 +93,8 @@ def _without(deployment: Resource, spec: set[str], pod: set[str], box: set[str])
 
 
 def _rolled(rolled: Any) -> tuple[Resource, Resource]:
-    given = _given()
+    own = {"labelSelector": {"matchLabels": {"track": _word()}}, "whenUnsatisfiable": "DoNotSchedule"}
+    given = _given(topologySpreadConstraints=[{"maxSkew": 3, "topologyKey": _RACK, **own}])
     return given, as_taken(_made(rolled, given, what="rolled(deployment)"))
 
 
@@ -118,11 +128,17 @@ def spreads(rolled: Any, _: Any) -> None:
         seen = [(each.get("maxSkew"), each.get("whenUnsatisfiable")) for each in own]
         expect_equal(seen, [(1, "ScheduleAnyway")], f"maxSkew and whenUnsatisfiable of {key}")
         _expect_own(get(own[0], "labelSelector"), given, f"the pods that are spread by {key}")
+        apart = own[0].get("matchLabelKeys") or []
+        expect_equal(apart, [], f"matchLabelKeys of {key}: pods of all releases are spread together")
+    left = [each for each in found if each.get("topologyKey") == _RACK]
+    expect_equal(
+        left, pod_of(given)["topologySpreadConstraints"], f"its own constraint of {_RACK}, which stays"
+    )
 
 
 def _expect_own(selector: Any, given: Resource, what: str) -> None:
     """Fail the check unless a selector takes the Deployment's pods, of each release, and no others."""
-    own = get(given, "spec", "selector", "matchLabels")
+    own = {**get(given, "spec", "selector", "matchLabels"), "tier": labels_of(given)["tier"]}
     pods = {"its own": labels_of(given), "its own of the next release": {**own, "release": _word()}}
     pods |= {f"one with another {key}": {**labels_of(given), key: _word()} for key in own}
     seen = [name for name, labels in pods.items() if selects(selector, labels)]
@@ -154,16 +170,23 @@ def scales(_: Any, scaled: Any) -> None:
             (
                 get(each, "pods", "metric", "name"),
                 each.get("type"),
-                str(get(each, "pods", "target", "averageValue")),
+                quantity(get(each, "pods", "target", "averageValue") or 0, "averageValue"),
             )
             for each in spec.get("metrics") or []
         ]
-        expect_equal(seen, [("desk_requests_in_flight", "Pods", "20")], "what it scales by")
+        expect_equal(seen, [("desk_requests_in_flight", "Pods", 20)], "what it scales by")
         for way, default, fits in (("scaleUp", 0, (0,)), ("scaleDown", 300, range(300, 3_601))):
             wait_s = get(spec, "behavior", way, "stabilizationWindowSeconds")
             wait_s = default if wait_s is None else wait_s
             wanted_s = "0" if way == "scaleUp" else "300 to 3600"
             expect(wait_s in fits, f"seconds that {way} waits", observed=wait_s, expected=wanted_s)
+            if way == "scaleUp":
+                slow = [
+                    each
+                    for each in get(spec, "behavior", way, "policies") or []
+                    if each["periodSeconds"] > 60
+                ]
+                expect_equal(slow, [], "policies of scaleUp that hold it back for over a minute")
             off = get(spec, "behavior", way, "selectPolicy")
             expect(off != "Disabled", f"selectPolicy of {way}", observed=off, expected="not Disabled")
 
@@ -197,14 +220,21 @@ def _sealed(sealed: Any) -> tuple[Resource, dict[str, str], Resource, Resource]:
     plain = [{"name": _word().upper(), "value": _word()} for _ in range(2)]
     variables = [*plain, *({"name": name, "value": value} for name, value in secrets.items())]
     random.shuffle(variables)
+    kept = {"secretKeyRef": {"name": _word(), "key": _word()}}  # one that comes from elsewhere as it is
+    away = {"name": f"{_word().upper()}_TOKEN", "valueFrom": kept}
     given = _given(
         initContainers=[
-            {"name": _word(), "image": "registry.example/migrate:7", "env": copy.deepcopy(variables)[::-1]}
+            {
+                "name": _word(),
+                "image": "registry.example/migrate:7",
+                "env": [*copy.deepcopy(variables)[::-1], away],
+            },
+            {"name": _word(), "image": "registry.example/wait:7", "env": copy.deepcopy(plain)},
         ]
     )
     pod_of(given)["containers"][0]["env"] = variables
     made, what = (
-        _made(sealed, given, sorted(secrets), what="sealed(deployment, secrets)"),
+        _made(sealed, given, sorted([*secrets, away["name"]]), what="sealed(deployment, secrets)"),
         "what sealed returns",
     )
     kinds = [get(each, "kind") for each in made] if isinstance(made, list | tuple) else made
@@ -213,7 +243,7 @@ def _sealed(sealed: Any) -> tuple[Resource, dict[str, str], Resource, Resource]:
 
 
 def keeps_secrets(sealed: Any, _: Any) -> None:
-    """No secret's value is in what `sealed` returns, in no form, nor a Secret."""
+    """No variable holds a secret's value any more, plain or in base64, and no Secret is returned."""
     _given_one, secrets, *made = _sealed(sealed)
 
     def texts(value: Any) -> Iterator[str]:
@@ -247,6 +277,11 @@ def _environment(box: Resource, secrets: Mapping[str, str]) -> dict[str, object]
     return found
 
 
+def _is_foreign(variable: Resource) -> bool:
+    name = get(variable, "valueFrom", "secretKeyRef", "name")
+    return name is not None and name != "desk-secrets"
+
+
 def starts_as_before(sealed: Any, _: Any) -> None:
     """With the Secret `desk-secrets`, every container has the variables that it had; all else stays."""
     given, secrets, made, _account = _sealed(sealed)
@@ -255,6 +290,10 @@ def starts_as_before(sealed: Any, _: Any) -> None:
             wanted, seen = _environment(before, {}), _environment(after, secrets)
             odd = sorted(name for name in {*wanted, *seen} if wanted.get(name) != seen.get(name))
             expect_equal(odd, [], f"variables of {kind} with another value than before")
+            away = [each["name"] for each in before.get("env") or [] if _is_foreign(each)]
+            there = _environment(after, {**secrets, **dict.fromkeys(away, "kept")})
+            gone = [name for name in away if name not in there]
+            expect_equal(gone, [], f"variables of {kind} that came from a Secret before, and are gone")
     ours = (
         set[str](),
         {"serviceAccountName", "automountServiceAccountToken", "enableServiceLinks"},
@@ -287,6 +326,8 @@ def lets_through(_: Any, network: Any) -> None:
     policies = [as_taken(each) for each in made]
     kinds = {(each["kind"], place_of(each)) for each in policies}
     expect_equal(kinds, {("NetworkPolicy", place)}, "kinds and namespaces of what network returns")
+    names_of = sorted(each["metadata"]["name"] for each in policies)
+    expect_equal(names_of, sorted({*names_of}), "names of the policies, of which no two are alike")
     own, near, far = (
         Pod(*each, {"web": _PORT}) for each in ((place, labels), (place, {"app": _word()}), (_word(), labels))
     )
@@ -305,15 +346,18 @@ def lets_through(_: Any, network: Any) -> None:
     right = {("gateway", "in", 8000, "TCP"), ("monitoring", "in", 8000, "TCP"), ("data", "out", 5432, "TCP")}
     right |= {("data", "out", 6379, "TCP"), ("kube-dns", "out", 53, "UDP"), ("kube-dns", "out", 53, "TCP")}
     hint = "A policy that selects all pods ({}) and allows nothing closes both ways; others open again."
-    asked = itertools.product(names, ("in", "out"), (8000, 5432, 6379, 53, 443, 22), ("TCP", "UDP"))
+    ports = 8000, 5432, 6000, 6379, 53, 443, 22
+    asked = itertools.product(names, ("in", "out"), ports, ("TCP", "UDP", "SCTP"))
     for name, way, port, protocol in sorted(asked, key=lambda each: each not in right):
         source, target = (names[name], own) if way == "in" else (own, names[name])
         seen, told = connects(policies, source, target, port, protocol), ("refused", "let through")
         what = f"a connection {way}: {'from' if way == 'in' else 'to'} {name}, port {port}, {protocol}"
         expect_equal(told[seen], told[(name, way, port, protocol) in right], what, hint=hint)
-    for name, way in itertools.product(("gateway", "data", _OUTSIDE), ("in", "out")):
-        source, target = (names[name], near) if way == "in" else (near, names[name])
-        seen = connects(policies, source, target, 8000)
+    sister = Pod(place, {**labels, "tier": _word()}, {"web": _PORT})
+    asked_of = itertools.product((near, sister), ("gateway", "data", _OUTSIDE), ("in", "out"), (8000, 5432))
+    for each, name, way, port in asked_of:
+        source, target = (names[name], each) if way == "in" else (each, names[name])
+        seen = connects(policies, source, target, port)
         what = f"a connection {way} of another pod of the namespace, at its other end: {name}"
         expect(not seen, what, observed="let through", expected="refused", hint=hint)
 

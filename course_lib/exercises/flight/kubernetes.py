@@ -11,12 +11,20 @@ from typing import Any, NamedTuple
 
 from course_lib.exercises.engine.checks import CheckFailed
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.flight.manifests import Resource, get, labels_of, place_of, pod_of, read, selects
+from course_lib.exercises.flight.manifests import (
+    Resource,
+    get,
+    labels_of,
+    place_of,
+    pod_of,
+    quantity,
+    read,
+    selects,
+)
 
 _IMAGE = re.compile(r"ghcr\.io/lantern-gear/desk(:1\.0\.0|(:[\w.-]+)?@sha256:[0-9a-f]{64})")
 _PORT, _DRAIN_S, _START_S, _HANGS_S, _AWAY_S, _HEARD_S = 8000, 20, 60, 60, 10, 5
 _MIB = 1024**2
-_UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 1024, "Mi": _MIB, "Gi": 1024**3}
 _VOLUMES = {"name", "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim",
             "projected", "secret"}  # fmt: skip
 
@@ -44,6 +52,12 @@ def reaches(deployment: Resource, service: Resource) -> Iterator[Finding]:
             port = _number(box, each.get("targetPort", 80))
     yield from _differs("port of the pods to which port 80 of the Service leads", port, _PORT)
     yield from _differs("type of the Service", get(service, "spec", "type") or "ClusterIP", "ClusterIP")
+    headless = get(service, "spec", "clusterIP") == "None"
+    yield from _false(not headless, "clusterIP", "None", "an address, which leads port 80 to port 8000")
+    outside = get(service, "spec", "externalIPs") or []
+    yield from _false(not outside, "externalIPs", outside, "none: it is for the inside of the cluster")
+    early = get(service, "spec", "publishNotReadyAddresses")
+    yield from _false(not early, "publishNotReadyAddresses", early, "a pod gets requests when it is ready")
 
 
 def _false(holds: object, what: str, observed: object, expected: str) -> Iterator[Finding]:
@@ -90,25 +104,18 @@ def probes(deployment: Resource, _: Resource) -> Iterator[Finding]:
     yield from _false(ready and _lasts_s(ready) <= _AWAY_S, told, _lasts_s(ready), f"at most {_AWAY_S}")
 
 
-def _quantity(value: object, what: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(m|k|M|G|Ki|Mi|Gi)?", str(value))
-    if found is None:
-        raise CheckFailed(what, observed=value, expected="a quantity such as 500m, 2 or 512Mi")
-    return float(found[1]) * _UNITS[found[2] or ""]
-
-
 def resources(deployment: Resource, _: Resource) -> Iterator[Finding]:
     """It asks for cpu and for 300 MiB of memory or more; its limit of memory is 700 MiB to 2 GiB."""
     given = get(pod_of(deployment), "containers", 0, "resources") or {}
     limits = given.get("limits") or {}
     asked = {**limits, **(given.get("requests") or {})}
-    cpu = _quantity(asked.get("cpu") or 0, "request of cpu")
+    cpu = quantity(asked.get("cpu") or 0, "request of cpu")
     yield from _false(cpu, "request of cpu", asked.get("cpu"), "a quantity such as 500m")
     memory = [each.get("memory") for each in (asked, limits)]
     if None in memory:
         yield Finding("request and limit of memory", memory, "both")
         return
-    request, limit = (_quantity(each, "memory") / _MIB for each in memory)
+    request, limit = (quantity(each, "memory") / _MIB for each in memory)
     told = "request of memory in MiB"
     yield from _false(300 <= request <= limit, told, request, f"at least 300, at most the limit ({limit:g})")
     yield from _false(700 <= limit <= 2048, "limit of memory in MiB", limit, "from 700 to 2048")

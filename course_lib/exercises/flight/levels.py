@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from redis.exceptions import ConnectionError as NotConnected
+
 from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.flight.three_levels import Memory, redis_client
@@ -131,6 +133,19 @@ async def makes_once(lookup: Any) -> None:
     expect_equal(held, [dict.fromkeys("abc", "made 1")] * 3, "what the levels hold then")
     again = [await cache.get(key, makes[key]) for key in "abc"], [make.made for make in makes.values()]
     expect_equal(again, (["made 1"] * 3, [1, 1, 1]), "values and calls of make when they are asked again")
+
+    async def nothing() -> str:
+        calls.append("made")
+        return ""
+
+    calls = list[str]()
+    texts = [await cache.get("empty", nothing) for _ in "ab"], len(calls)
+    expect_equal(
+        texts,
+        (["", ""], 1),
+        "values and calls of a make that returns ''",
+        hint="An empty text is a value, too.",
+    )
     for level in levels:
         level.kept.clear()
     got, hint = await cache.get("a", makes["a"]), "What the levels have forgotten nobody else remembers."
@@ -267,6 +282,8 @@ async def expires(memory: Any, _: Any) -> None:
             await level.set("key", "v")
         what = f"get after another {part * ttl_s:.0f} s{', and a set' if acts else ''}, ttl_s={ttl_s:.0f}"
         expect_equal(await level.get("key"), wanted, what, hint=hint)
+    what = "evictions after two values whose time was over"
+    expect_equal(level.evictions, 0, what, hint="Only what goes for want of room is counted.")
 
 
 @asynccontextmanager
@@ -286,6 +303,21 @@ def _own_redis() -> Iterator[Server]:
         yield server
 
 
+@contextmanager
+def _away(client: Any) -> Iterator[None]:
+    """Let a client find no connection meanwhile."""
+
+    async def refused(*_: Any, **__: Any) -> None:
+        raise NotConnected("connection refused")
+
+    pool = client.connection_pool
+    pool.get_connection, own = refused, pool.get_connection
+    try:
+        yield
+    finally:
+        pool.get_connection = own
+
+
 class _Fired:
     """What a pickle does when it is read."""
 
@@ -297,52 +329,57 @@ class _Fired:
 
 async def shares(_: Any, shared: Any) -> None:
     """Redis gives back to all objects the text that one has set, for ttl_s seconds, until it is deleted."""
-    prefix, ttl_s = uuid4().hex, random.choice((50, 400))
-    async with _clients(running_redis().url) as (client, ours):
-        one, other = shared(client, ttl_s, 1.0, time.monotonic), shared(ours, ttl_s, 1.0, time.monotonic)
-        for number, text in enumerate(_ODD):
-            key = f"{prefix} {number}"
-            await one.set(key, text)
-            expect_equal(await other.get(key), text, "get of what another object has set")
-            left_s = [await ours.pttl(each) / 1000 async for each in ours.scan_iter(f"*{key}*")]
-            is_so = left_s and all(0.8 * ttl_s < each <= ttl_s for each in left_s)
-            wanted, hint = f"{ttl_s} s", "client.set(key, text, px=milliseconds)"
-            expect(is_so, "how long Redis keeps it", observed=left_s, expected=wanted, hint=hint)
-            await one.delete(key)
-            expect_equal(await other.get(key), None, "get after delete")
+    prefix, ttl_s = uuid4().hex, random.choice((7.5, 400.5))
+    with _own_redis() as server:
+        async with _clients(server.url) as (client, ours):
+            one, other = shared(client, ttl_s, 1.0, time.monotonic), shared(ours, ttl_s, 1.0, time.monotonic)
+            for number, text in enumerate(_ODD):
+                key, before_s = f"{prefix} {number}", time.monotonic()
+                await one.set(key, text)
+                left_s = [await ours.pttl(each) / 1000 for each in await ours.keys()]
+                took_s = time.monotonic() - before_s
+                expect_equal(await other.get(key), text, "get of what another object has set")
+                is_so = left_s and all(ttl_s - took_s - 0.01 <= each <= ttl_s + 0.01 for each in left_s)
+                wanted, hint = f"{ttl_s} s", "client.set(key, text, px=milliseconds)"
+                expect(is_so, "how long Redis keeps it", observed=left_s, expected=wanted, hint=hint)
+                await one.delete(key)
+                expect_equal(await other.get(key), None, "get after delete")
 
 
 async def refuses_foreign(_: Any, shared: Any) -> None:
     """What lies in Redis and was not set there for this key is no answer; nothing is run, nothing raises."""
     prefix, _Fired.has = uuid4().hex, False
     hint = "Keep JSON with the key and the value in it, and look at both. Which errors can each line raise?"
-    async with _clients(running_redis().url) as (client, ours):
-        level = shared(client, 60, 1e-6, time.monotonic)
-        await level.set(f"{prefix} a", "of a")
-        (name,) = [each async for each in ours.scan_iter(f"*{prefix} a*")]
-        form = name.decode().replace(f"{prefix} a", "{}")
-        of_a, is_text = await ours.dump(name), await ours.type(name) == b"string"
-        no_text = json.dumps({"key": f"{prefix} b", "value": 7})
-        texts = [*_ODD, "text", "[1]", "7", "true", "[" * 99_999, "{}", no_text]
-        values = [*texts, b"\xff\xfe", b"\x80\x04N.", pickle.dumps(_Fired()), None, of_a]
-        if is_text:
-            values.append((await ours.get(name))[:-1])
-        for value in values:
-            key = form.format(f"{prefix} b")
-            await ours.delete(key)
-            if value is of_a:
-                await ours.restore(key, 60_000, of_a)
-            else:
-                await (ours.rpush(key, "item") if value is None else ours.set(key, value, ex=60))
-            what = f"get of {'a list' if value is None else value!r:.60}, which somebody else put there"
-            try:
-                got = await level.get(f"{prefix} b")
-            except Exception as error:
-                observed = f"{type(error).__name__}: {error!s:.90}"
-                raise CheckFailed(what, observed=observed, expected="None", hint=hint) from error
-            expect_equal(got, None, what, hint=hint)
-        expect_equal(_Fired.has, False, "whether a pickle was read", hint=hint)
-        await ours.delete(form.format(f"{prefix} b"), name)
+    with _own_redis() as server:
+        async with _clients(server.url) as (client, ours):
+            level, names = shared(client, 60, 1e-6, time.monotonic), list[bytes]()
+            for each in "ba":  # what it is called in Redis is its own affair
+                await level.set(f"{prefix} {each}", f"of {each}")
+                names += set(await ours.keys()) - set(names)
+            expect(
+                len(names) == 2, "keys in Redis after two sets", observed=names, expected="2, one for each"
+            )
+            key, name = names
+            of_a, is_text = await ours.dump(name), await ours.type(name) == b"string"
+            no_text = json.dumps({"key": f"{prefix} b", "value": 7})
+            texts = [*_ODD, "text", "[1]", "7", "true", "[" * 99_999, "{}", no_text]
+            values = [*texts, b"\xff\xfe", b"\x80\x04N.", pickle.dumps(_Fired()), None, of_a]
+            if is_text:
+                values.append((await ours.get(name))[:-1])
+            for value in values:
+                await ours.delete(key)
+                if value is of_a:
+                    await ours.restore(key, 60_000, of_a)
+                else:
+                    await (ours.rpush(key, "item") if value is None else ours.set(key, value, ex=60))
+                what = f"get of {'a list' if value is None else value!r:.60}, which somebody else put there"
+                try:
+                    got = await level.get(f"{prefix} b")
+                except Exception as error:
+                    observed = f"{type(error).__name__}: {error!s:.90}"
+                    raise CheckFailed(what, observed=observed, expected="None", hint=hint) from error
+                expect_equal(got, None, what, hint=hint)
+            expect_equal(_Fired.has, False, "whether a pickle was read", hint=hint)
 
 
 async def goes_on(_: Any, shared: Any) -> None:
@@ -386,11 +423,12 @@ async def is_not_stale(_: Any, shared: Any) -> None:
             os.kill(server.pid, signal.SIGSTOP)
             try:
                 await _soon(level.delete("deleted"), "delete as Redis hangs")
-                await _soon(level.set("set", "new"), "set as Redis hangs")
-                await _soon(level.delete("late"), "delete as Redis rests")
             finally:
                 os.kill(server.pid, signal.SIGCONT)
-            expect_equal(await level.get("late"), None, "get while Redis rests", hint=hint)
+            what = "get of a key that Redis has, while it rests after it has hung"
+            expect_equal(await level.get("kept"), None, what, hint=hint)
+            await _soon(level.set("set", "new"), "set as Redis rests")
+            await _soon(level.delete("late"), "delete as Redis rests")
             now_s[0] += 31.0
             for key, wanted in {"deleted": (None,), "late": (None,), "set": (None, "new")}.items():
                 what, got = f"get when Redis is back of a key that was {key} meanwhile", await level.get(key)
@@ -398,6 +436,29 @@ async def is_not_stale(_: Any, shared: Any) -> None:
             expect_equal(await level.get("kept"), "old", "get of a key that nobody touched")
             await level.set("deleted", "newest")
             expect_equal(await level.get("deleted"), "newest", "get of what was set after that", hint=hint)
+
+
+async def minds_each_failure(_: Any, shared: Any) -> None:
+    """Whichever call finds the failure: Redis rests, and what it was not told is told when it is back."""
+    now_s, hint = [0.0], "One method for all calls of Redis: it rests after each failure, and forgets no key."
+    with _own_redis() as server:
+        async with _clients(server.url) as (client, _ours):
+            level = shared(client, 600, 30.0, lambda: now_s[0])
+            for act in ("set", "delete"):
+                for key in ("kept", act):
+                    await level.set(key, "old")
+                with _away(client):
+                    await _soon(level.set(act, "new") if act == "set" else level.delete(act), act)
+                what = f"get of a key that Redis has, after a {act} has failed, rest_s=30"
+                expect_equal(await level.get("kept"), None, what, hint=hint)
+                now_s[0] += 31.0
+                with _away(client):  # it is asked again, in vain
+                    await _soon(level.get("kept"), "get with Redis gone")
+                now_s[0] += 31.0
+                got, what = await level.get(act), f"get when Redis is back of a key whose {act} failed"
+                wanted = (None, "new") if act == "set" else (None,)
+                expect(got in wanted, what, observed=got, expected="not the old value", hint=hint)
+                expect_equal(await level.get("kept"), "old", "get of a key that nobody touched")
 
 
 LEVELS = Exercise(
@@ -410,7 +471,7 @@ LEVELS = Exercise(
         "A set of owed keys: delete adds to it, set adds before and takes out after; before each call of "
         "Redis, delete what is in it. A ResponseError means that Redis answers.",
     ),
-    checks=(evicts, expires, shares, refuses_foreign, goes_on, is_not_stale),
+    checks=(evicts, expires, shares, refuses_foreign, goes_on, is_not_stale, minds_each_failure),
     deadline_s=60.0,
     why="A cache may save work and must never cost an answer: each failure is a miss, and short. The set of "
     "owed keys makes it honest, too: what Redis was not told is told before its word counts again.",
@@ -516,6 +577,14 @@ async def is_gentle(_: Any, warm: Any) -> None:
     expect_equal(most, at_once, f"most that were made at a time, at_once={at_once}", hint=hint)
     what = "keys that warm says are held, and that are, when make fails for two of 12"
     expect_equal((held, len(cache.held)), (10, 10), what, hint="Only what did not fail counts.")
+    asked = Counter(cache.asked)
+    expect_equal(set(asked.values()), {1}, "how often each key is asked, when make fails for two of 12")
+
+    async def nothing(_: str) -> str:
+        return ""
+
+    held = await _soon(warm(_Cache(), log, 3, nothing, at_once), "warm")
+    expect_equal(held, 3, "what warm returns of 3 keys whose value is ''", hint="An empty text is held, too.")
 
 
 WARMING = Exercise(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal
 
 VERSION = "1.34"
 _MOST_CHARS, _MOST_ALIASES, _MOST_DEEP = 100_000, 16, 50
+_UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
 Resource = dict[str, Any]
 
 
@@ -126,6 +128,14 @@ def pod_of(deployment: Resource) -> Resource:
 def place_of(resource: Resource) -> str:
     """Return the namespace of a resource."""
     return get(resource, "metadata", "namespace") or "default"
+
+
+def quantity(value: object, what: str) -> float:
+    """Return the number that a quantity such as 500m, 2 or 512Mi stands for; fail the check if it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(m|k|M|G|Ki|Mi|Gi)?", str(value))
+    if found is None:
+        raise CheckFailed(what, observed=value, expected="a quantity such as 500m, 2 or 512Mi")
+    return round(float(found[1]) * _UNITS[found[2] or ""], 9)
 
 
 def share_of(value: object, of: int, rounded: Callable[[float], int]) -> int:

@@ -168,6 +168,8 @@ def logs(monitor: Any) -> None:
         expect_equal(
             {key: line.get(key) for key in due}, due, f"fields of a request that ended with {outcome}"
         )
+        lasted = line["event.duration"]
+        expect(isinstance(lasted, int), "event.duration", observed=lasted, expected="a whole number")
         text = line.get("@timestamp")
         at = without_error(
             partial(datetime.fromisoformat, str(text)), f"@timestamp, {text!r}", expected="ISO 8601"
@@ -187,7 +189,17 @@ def joins(monitor: Any) -> None:
     watched, trace = _Watched(monitor), _trace()
     given, odd = ["a", secrets.token_hex(8)], ["", "x" * 65, "ab\n", "a b", "ann@example.org", "é", "a_b"]
     zeros = f"00-{'0' * 32}-{secrets.token_hex(8)}-01"
-    broken = ["", "00", trace, _parent(trace)[:-1], _parent(trace).upper(), _parent(trace) + "\n", zeros]
+    loud = [f"00-{'AB' * 16}-{trace[:16]}-01", f"00-{trace}-{trace[:16]}-0A", f"01-{trace}-{trace[:16]}-01"]
+    broken = [
+        *loud,
+        "",
+        "00",
+        trace,
+        _parent(trace)[:-1],
+        _parent(trace).upper(),
+        _parent(trace) + "\n",
+        zeros,
+    ]
     asked = [{"request_id": each, "traceparent": _parent(_trace())} for each in given]
     asked += [{"request_id": each} for each in odd] + [{"traceparent": each} for each in broken]
     for each in asked:
@@ -200,8 +212,13 @@ def joins(monitor: Any) -> None:
             expect_equal(name, each["request_id"], "http.request.id of a request that has one")
         else:
             fresh.append(name)
+            sent = each.get("request_id") or "-"
+            what = f"http.request.id of a request that sends {sent!r}, which is none"
+            expect(str(name)[:16] not in sent, what, observed=name, expected="a new one, not a part of it")
         wanted = None if parent in broken else parent[3:35]
         expect_equal(line.get("trace.id"), wanted, f"trace.id where traceparent is {parent!r}")
+        is_said, what = "trace.id" in line, f"whether trace.id is in a line, where traceparent is {parent!r}"
+        expect_equal(is_said, wanted is not None, what)
     new = all(isinstance(each, str) and _ID.fullmatch(each) for each in fresh) and len({*fresh}) == len(fresh)
     wanted = "a new one each, of 1 to 64 letters, digits and -"
     expect(new, f"http.request.id where the given one is {odd} or missing", observed=fresh, expected=wanted)
@@ -232,6 +249,9 @@ def tells_nothing(monitor: Any) -> None:
         leaked = [name for name, text in words.items() if text[:18] in told]
         expect_equal(leaked, [], "what of a request stands in log or metrics")
     watched.expect_agreed("after requests with line breaks in all that a caller sends")
+    watched.count("failed", 0.1)
+    more = sorted({name for line in watched.lines() for name in line} - {*watched.lines()[-1]})
+    expect_equal(more, [], "fields that a line has for what a caller sent, beside those that every line has")
 
 
 def keeps_lines_whole(monitor: Any) -> None:
@@ -263,6 +283,7 @@ def outlives_its_log(monitor: Any) -> None:
         seen, {"desk_log_lost_total": 2.0, "answered": 1.0, "failed": 1.0}, "what a full disk leaves"
     )
     other = _Watched(monitor)
+    expect_equal(other.value("desk_log_lost_total"), 0.0, "desk_log_lost_total of another Monitor")
     other.expect_agreed("of another Monitor, which has counted nothing")
 
 

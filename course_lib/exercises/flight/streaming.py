@@ -100,7 +100,10 @@ async def refuses_the_rest(runner_class: Any) -> None:
 async def hands_through(runner_class: Any) -> None:
     """What a call returns, and the very error that it raises, comes out of run; its place is free then."""
     runner, made = runner_class(1, 0), list[object]()
-    for end in (f"answer {random.random()}", None, LookupError("gone"), TimeoutError("own"), Busy("own")):
+    empty: tuple[object, ...] = (None, "", 0, [])
+    errors = LookupError("gone"), TimeoutError("own"), Busy("own")
+    ends: list[object] = [f"answer {random.random()}", *empty, *errors]
+    for end in ends:
 
         async def call(end: object = end) -> object:
             made.append(end)
@@ -111,10 +114,10 @@ async def hands_through(runner_class: Any) -> None:
 
         task = asyncio.ensure_future(runner.run(call, _LONG_S))
         await asyncio.wait([task], timeout=5.0)
-        got = task.exception() or task.result() if task.done() else "it still waits"
+        got = (task.exception() or task.result()) if task.done() else "it still waits"
         itself = f"{end!r} itself"
         expect(got is end, "what comes out of run", observed=show(got), expected=itself, hint=_FREE)
-    expect_equal(len(made), 5, "calls made in five runs, of which three raised")
+    expect_equal(len(made), 8, "calls made in eight runs, of which three raised")
 
 
 async def ends_in_time(runner_class: Any) -> None:
@@ -200,7 +203,10 @@ async def tells_of_failures(runner_class: Any) -> None:
     bad, slow = source.names[3], source.names[8]
     error = ValueError("no text in it")
 
+    tried = Counter[str]()
+
     async def index(name: str) -> None:
+        tried[name] += 1
         if name == bad:
             raise error
         await (late if name == slow else calls)(name)
@@ -212,6 +218,27 @@ async def tells_of_failures(runner_class: Any) -> None:
     expect_equal(told, wanted, "documents that ingest returns", hint=_LOST)
     others = sum(calls.seen[name] == 1 for name in source.names)
     expect_equal(others, 18, "documents indexed of the 18 others", hint=_LOST)
+    expect_equal((tried[bad], tried[slow]), (1, 1), "tries of the two that failed", hint=_LOST)
+
+
+async def fills_each_place(runner_class: Any) -> None:
+    """A document that takes long holds its own place alone; equal documents are each indexed."""
+    source, calls, slow = _Source(12), _Calls(may_end=True), _Calls()
+    source.names[5:7] = source.names[3:5]
+
+    async def index(name: str) -> None:
+        await (slow if name == source.names[0] else calls)(name)
+
+    task = asyncio.ensure_future(runner_class(3, 1).ingest(source, index, _LONG_S))
+    wanted = Counter(source.names[1:])
+    await until(lambda: task.done() or calls.seen == wanted)
+    seen, what = (
+        sum(calls.seen.values()),
+        "documents indexed beside one that goes on, of 11, two of them twice",
+    )
+    is_so = calls.seen == wanted
+    await _left(task)
+    expect(is_so, what, observed=seen, expected="11", hint="A place that is free takes the next document.")
 
 
 async def stops_ingesting(runner_class: Any) -> None:
@@ -246,7 +273,7 @@ RUNNER = Exercise(
     ),
     checks=(
         *(refuses_the_rest, hands_through, ends_in_time, ends_with_its_caller),
-        *(takes_what_it_can_hold, tells_of_failures, stops_ingesting),
+        *(takes_what_it_can_hold, tells_of_failures, fills_each_place, stops_ingesting),
     ),
     deadline_s=15.0,
     why="Two numbers bound the memory and the wait: how many work, and how many may wait. Who meets Busy can "

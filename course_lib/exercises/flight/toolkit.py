@@ -140,6 +140,10 @@ async def notes_errors(tracer_class: Any) -> None:
     )
 
 
+def _gone(item: str) -> str:
+    raise LookupError(item)
+
+
 def _in_stock(item: str) -> str:
     return f"3 of {item}"
 
@@ -190,6 +194,10 @@ async def listens_to_dspy(tracer_class: Any) -> None:
     expect_equal(
         errors, Counter((name, "LMServerError") for name in names), "errors of a model that fails", hint=_PAIR
     )
+    broken = tracer_class()
+    with suppress(LookupError), dspy.context(callbacks=[broken]):
+        await dspy.Tool(_gone, name="gone").acall(item="tent")
+    expect_equal(_named(broken, "gone")["error"], "LookupError", "error of a tool that raises", hint=_PAIR)
     left, model = tracer_class(), Watched(hang_rate=1.0)
     task = asyncio.ensure_future(_served(left, model, tickets[:1]))
     await until(model.under_way)
@@ -386,6 +394,11 @@ def tells_traces_apart(profile: Any) -> None:
         spans += [root, _span(f"{name} step", 100, 100, root, id="b")]
     hint = "The key of a span is (trace, id)."
     _profiled(profile, _shuffled(*spans), "two traces with the same ids", hint, part=1)
+    spans = []
+    for trace, begun_ms in (("one", 100), ("two", 250)):
+        root = _span("request", 0, 400, trace=trace, id="a")
+        spans += [root, _span("LM", begun_ms, 100, root, id="b")]
+    _profiled(profile, _shuffled(*spans), "two traces at the same time", hint, part=0)
 
 
 PROFILE = Exercise(
@@ -450,6 +463,8 @@ def leaves_the_healthy_alone(advise: Any) -> None:
     )
     own = [three, *_line("step", [None] * 5, 150, three)]
     _expect_advice(advise, own, set(), "blocks of one's own, without a key", hint)
+    mixed = [three, *_line("LM", [None, "a"], 300, three)]
+    _expect_advice(advise, mixed, set(), "a block of one's own, then a call with a key", hint)
     _expect_advice(advise, [], set(), "no spans", hint)
 
 
@@ -494,6 +509,14 @@ def advises_together(advise: Any) -> None:
         "2 calls one after the other, then both again",
         "Repetitions are the cache's.",
     )
+    between, saved = _line("LM", "abac", 300, root), {("cache", "LM", 0.3), ("together", "LM", 0.6)}
+    what = "3 calls one after the other, of which one is repeated between them"
+    _expect_advice(advise, [root, *between], saved, what, "A repetition ends no row.")
+    agents = [_span("Agent", 1500 * each, 1000, root) for each in range(2)]
+    rows = [_line("LM", f"{each}x", 400, agent, 1500 * each) for each, agent in enumerate(agents)]
+    rows[1][1]["key"] = "y"
+    what, hint_of = "2 calls one after the other under each of two parents", "Add up what all rows save."
+    _expect_advice(advise, [root, *agents, *rows[0], *rows[1]], {("together", "LM", 0.8)}, what, hint_of)
     parents = [_span("Agent", 0, 600, root), _span("Other", 700, 600, root)]
     apart = [_span("LM", 700 * each, 500, parent, key=f"{each}") for each, parent in enumerate(parents)]
     _expect_advice(advise, [root, *parents, *apart], set(), "calls under two parents", hint)
@@ -576,6 +599,9 @@ def weighs_what_it_saves(advise: Any) -> None:
     small = [_span("Tool", 10 * each, 90 if each == 0 else 5, root, key=f"{each}") for each in range(6)]
     little = [root, *small, *_line("LM", "ab", 150, root, 200), *_line("Cheap", "aa", 80, root, 700)]
     _expect_advice(advise, little, set(), "what saves 150 ms and 80 ms of 2 s", hint)
+    one, two = _span("request", 0, 1000), _span("request", 1000, 1000)
+    both = [one, two, *_line("LM", "ab", 150, one)]
+    _expect_advice(advise, both, set(), "what saves 150 ms of two requests, 2 s together", hint)
 
 
 REPORT = Exercise(
