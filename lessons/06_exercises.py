@@ -7883,7 +7883,7 @@ import asyncio
 class BoundedRunner:
     ### BEGIN SOLUTION
     ### STUB: def __init__(self, at_once, waiting):
-    ### STUB:     self.at_once, self.waiting = at_once, waiting
+    ### STUB:     self.limits = at_once, waiting
     ### STUB:
     ### STUB: async def run(self, call, within_s):
     ### STUB:     ...
@@ -10311,10 +10311,10 @@ print("the runner is", "yours" if is_yours else "the library's")
 # %% name="p3-load-table"
 rates, rows = (20, 40, 80), []
 ways = [(how, rate) for how in ("all taken in", "with a runner") for rate in rates]
-flown = await asyncio.gather(
+load_runs = await asyncio.gather(
     *(loaded(rate, taken_in if how == "all taken in" else held_back(is_yours)) for how, rate in ways)
 )
-for (first_s, whole_s, refused), (how, rate) in zip(flown, ways):
+for (first_s, whole_s, refused), (how, rate) in zip(load_runs, ways):
     row = {"how": how, "per s": rate}
     for name, seconds in (("first token", first_s), ("whole", whole_s)):
         row |= {f"{name} p{at}": f"{percentile(seconds, at):.2f} s" for at in (50, 99)}
@@ -10326,7 +10326,7 @@ import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
 for axis, at, title in ((axes[0], 0, "first token, median"), (axes[1], 1, "whole answer, p99")):
-    for how, results in (("all taken in", flown[:3]), ("with a runner", flown[3:])):
+    for how, results in (("all taken in", load_runs[:3]), ("with a runner", load_runs[3:])):
         axis.plot(rates, [percentile(each[at], (50, 99)[at]) for each in results], marker="o", label=how)
     axis.set(title=title, xlabel="questions per second", ylabel="seconds" if at == 0 else None)
 axes[0].legend()
@@ -17511,12 +17511,12 @@ SUCCESS = {"answered": True, "cached": True, "degraded": True, "refused": False,
 class FirstMonitor:
     def __init__(self, out):
         self.out, self.registry = out, CollectorRegistry()
-        self.requests = prometheus_client.Counter(
+        self.asked = prometheus_client.Counter(
             "desk_requests", "Requests", ["outcome", "customer"], registry=self.registry
         )
 
     def count(self, outcome, took_s, request):
-        self.requests.labels(outcome, request["customer"]).inc()
+        self.asked.labels(outcome, request["customer"]).inc()
         print(f"{outcome} in {took_s} s: {request['question']}", file=self.out)
 
 
@@ -19108,7 +19108,7 @@ plot(
 #   those refused (anybody can be refused, as often as it takes to hide a fault), over that window and all replicas, as one series without labels.
 # - `alerts` holds two alerts, each with a `summary`: `BudgetBurnsFast`, `severity: page`, for a burn rate above 14.4 over an hour and still over five
 #   minutes; `BudgetBurnsSlowly`, `severity: ticket`, for one above 6 over six hours and still over 30 minutes.
-# - Fast fires, after hours without a failure, within 12 minutes where all fail, within 36 where 30 % do, and no more 12 minutes after that ended.
+# - Fast fires, after hours without a failure, within 16 minutes where all fail, within 36 where 30 % do, and no more 12 minutes after that ended.
 # - Slowly fires within 270 minutes where 9 % fail, and no more 45 minutes after that ended. Fast does not.
 # - Neither fires where all fail for six minutes, where 3 % fail for five hours, or where there are no requests.
 #

@@ -348,7 +348,7 @@ def test_a_redacted_recording_hides_what_the_name_of_a_field_tells(shared: Serve
     first, second, third = step.request["messages"]
     assert json.loads(first["content"]) == {"password": "[secret]", "api_key": "[secret]", "note": "hi"}
     arguments = json.loads(second["tool_calls"][0]["function"]["arguments"])
-    assert arguments == {"user": "bob", "password": "[secret]", "pin": 4711, "n": 3}
+    assert arguments == {"user": "bob", "password": "[secret]", "pin": "[secret]", "n": 3}
     assert json.loads(third["content"]) == {"ok": True, "token": "[secret]"}
 
 

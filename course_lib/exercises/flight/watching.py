@@ -128,7 +128,7 @@ class Scene:
 
 def _scenes() -> list[Scene]:
     return [
-        Scene("all fail", 1.0, 120, fast=(12, 12)),
+        Scene("all fail", 1.0, 120, fast=(16, 12)),
         Scene("30 % fail, and as many requests again are refused", 0.3, 120, refused=1.0, fast=(36, 12)),
         Scene("9 % fail", 0.09, 300, slow=(270, 45)),
         Scene("all fail, but not longer", 1.0, 6),
