@@ -179,8 +179,7 @@ class Learner:
         scores = self._trust * self.meaning.own([text])[0]
         if self.demo_labels:
             scores = scores + self._shown(text)
-        # Equal scores differ in their last bits, by where their vectors lie in memory.
-        return dict(zip(self.labels, scores.round(9).tolist(), strict=True))
+        return dict(zip(self.labels, scores.tolist(), strict=True))
 
     def because(self, name: str, chosen: str, text: str) -> str:
         """Say in a sentence what the choice rests on."""

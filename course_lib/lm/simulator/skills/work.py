@@ -14,6 +14,9 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Task
 
+_TIE = 1e-5
+"""Scores of one meaning differ by less: their 32 bits depend on the machine and on what was computed beside them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -43,7 +46,7 @@ class Work:
         """Return the key with the highest score; with a temperature, draw by softmax. First wins a tie."""
         best = max(scores.values())
         if self.draw is None or len(scores) == 1:
-            return next(key for key, score in scores.items() if score == best)
+            return next(key for key, score in scores.items() if score >= best - _TIE)
         heat = max(self.temperature, 1e-3) * 0.5
         weights = [math.exp((score - best) / heat) for score in scores.values()]
         return self.draw.choices(list(scores), weights)[0]
