@@ -11,9 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
-from typing import Any
-
-import lazy_loader
+from statistics import fmean
 
 from course_lib.measure.usage import Usage
 
@@ -24,11 +22,10 @@ FEW = 100
 HEAD = ("", "calls", "cached", "errors", "mean ms", "p50", "p90", "p95", "p99", "first token p50")
 
 
-np: Any = lazy_loader.load("numpy")  # 12 MB, which a service that draws no report does without
-
-
 def percentile(durations_ms: Collection[float], percent: float) -> float:
     """Return the milliseconds that `percent` of the durations do not exceed; NaN without any."""
+    import numpy as np  # 12 MB, which a service that draws no report does without
+
     return float(np.percentile(list(durations_ms), percent)) if durations_ms else math.nan
 
 
@@ -63,7 +60,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as the report shows it, under HEAD."""
-        mean_ms = float(np.mean(self.latency_ms)) if self.latency_ms else math.nan
+        mean_ms = fmean(self.latency_ms) if self.latency_ms else math.nan
         times_ms = [mean_ms, *(percentile(self.latency_ms, percent) for percent in (50, 90, 95, 99))]
         times_ms.append(percentile(self.first_token_ms, 50))
         times = ["-" if math.isnan(ms) else f"{ms:,.{int(ms < 100)}f}" for ms in times_ms]
