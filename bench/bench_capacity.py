@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,15 @@ class Replica:
         self.most_disturbed = max(self.most_disturbed, share)
         return share
 
+    async def spread(self, requests: int) -> Floats:
+        """Return what requests take of the event loop, one at a time, each beside the mean of all."""
+        took_s = list[float]()
+        for number in range(requests):
+            before_s = self._ran_and_waited_s()
+            await self.ask(number)
+            took_s.append(self._ran_and_waited_s() - before_s)
+        return np.array(took_s) / (np.mean(took_s) or 1.0) if any(took_s) else np.ones(1)
+
     async def ask(self, _number: int) -> int:
         """Ask what nobody has asked yet; returns the status."""
         question = f"Question {os.urandom(4).hex()}: do you have tents?"
@@ -106,6 +116,22 @@ class Replica:
 def model_s(since: int) -> Floats:
     """Return how long the model's endpoint had each call, by its own ledger, after its first so many."""
     return np.array([call.duration_ms for call in lm.ledger(since=since).calls]) / 1000
+
+
+async def tested(replica: Replica, load: Load) -> tuple[Outcome, float]:
+    """Measure a load; returns also how late the tester's own event loop was, on average of every 5 ms."""
+    late_s = list[float]()
+
+    async def watch() -> None:
+        while True:
+            due_s = time.perf_counter() + 0.005
+            await asyncio.sleep(0.005)
+            late_s.append(time.perf_counter() - due_s)
+
+    watching = asyncio.create_task(watch())
+    outcome = await open_loop(replica.ask, load)
+    watching.cancel()
+    return outcome, float(np.mean(late_s))
 
 
 def compare(name: str, simulated: float, measured: float, unit: str, note: str = "") -> bool:
@@ -145,20 +171,22 @@ def percentiles(runner: asyncio.Runner, replica: Replica, work: Work, alone_s: F
             replica.others_share()
             replica.begin()
             used_s, calls = replica.processor_s(), lm.ledger().requests
-            measured.append(runner.run(open_loop(replica.ask, load)))
+            outcome, late_s = runner.run(tested(replica, load))
+            measured.append(outcome)
             each_s, used_s = (
                 total / load.requests for total in (replica.core_s(), replica.processor_s() - used_s)
             )
             taken_share = replica.others_share()
             had_s = model_s(calls)
-            then = replace(work, work_s=each_s, first_work_s=0.0, elsewhere_s=np.maximum(had_s + way_s, 0.0))
+            there_s = np.maximum(had_s + way_s + 2 * late_s, 0.0)
+            then = replace(work, work_s=each_s, first_work_s=0.0, elsewhere_s=there_s)
             simulated.append(simulate(then, load))
             print(
                 f"{share:.0%} of the most, {rate_per_s:.0f} requests/s: {1000 * used_s:.1f} ms of processor "
                 f"time each, {1000 * each_s:.1f} with waits for the core, "
                 f"others had {taken_share:.0%} of it, the model took "
                 f"{1000 * (np.median(had_s) - np.median(alone_s)):+.1f} ms, "
-                f"sent up to {1000 * measured[-1].late_s:.0f} ms late"
+                f"the tester was {1000 * late_s:.1f} ms late, at most {1000 * outcome.late_s:.0f}"
             )
         for percent in (50, 99):
             both = [median(each.ms(percent) for each in outcomes) for outcomes in (simulated, measured)]
@@ -187,12 +215,14 @@ def main() -> bool:
             replica.begin()
             calls = lm.ledger().requests
             work = runner.run(work_of(replica.ask, replica.core_s, requests=CALIBRATING))
+            alone_s = model_s(calls)[:CALIBRATING]
+            work = replace(work, spread=runner.run(replica.spread(CALIBRATING)))
             print(
                 f"a request: {1000 * work.first_work_s:.1f} ms of the core alone, {1000 * work.work_s:.1f} "
                 f"among others; other work had {replica.others_share():.0%} of the core; "
-                f"at most {work.most_per_s:.0f} requests/s"
+                f"at most {work.most_per_s:.0f} requests/s; spread {np.std(work.spread):.2f}"
             )
-            holds = percentiles(runner, replica, work, model_s(calls)[:CALIBRATING])
+            holds = percentiles(runner, replica, work, alone_s)
 
             def load(rate_per_s: float, seed: int) -> Load:
                 return Load(rate_per_s, int(rate_per_s * SECONDS / 2), seed)

@@ -19,7 +19,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
@@ -143,6 +143,8 @@ class Work:
     """Samples of the time that it waits for the model and the network, and the core is free for others."""
     first_work_s: float = 0.0
     """Processor time when the core was idle before: its caches are cold, it has to be woken. 0: as always."""
+    spread: Floats = field(default_factory=lambda: np.ones(1))
+    """Samples of a request's processor time, 1 on average: some meet a batch that is written just then."""
     hit_share: float = 0.0
     """Share of the requests that memory answers, without the model."""
     hit_work_s: float = 0.0
@@ -224,6 +226,7 @@ def simulate(work: Work, load: Load, *, replicas: int = 1) -> Outcome:
     places = [simpy.Resource(environment, work.at_once) for _ in range(replicas)]
     elsewhere_s = rng.choice(work.elsewhere_s, load.requests).tolist()
     is_hit = (rng.random(load.requests) < work.hit_share).tolist()
+    spread = rng.choice(work.spread, load.requests).tolist()
 
     def busy(core: simpy.Resource, share: float) -> _Events:
         was_idle = core.count == 0
@@ -235,15 +238,15 @@ def simulate(work: Work, load: Load, *, replicas: int = 1) -> Outcome:
 
     def asking(number: int, core: simpy.Resource, free: simpy.Resource) -> _Events:
         if is_hit[number]:
-            yield from busy(core, work.hit_work_s / work.work_s)
+            yield from busy(core, spread[number] * work.hit_work_s / work.work_s)
             return _OK
-        yield from busy(core, 0.5)
+        yield from busy(core, spread[number] / 2)
         if len(free.queue) >= work.waiting:
             return _REFUSED
         with free.request() as place:
             yield place
             yield environment.timeout(elsewhere_s[number])
-        yield from busy(core, 0.5)
+        yield from busy(core, spread[number] / 2)
         return _OK
 
     def request(number: int, due_s: float) -> _Events:
