@@ -28,6 +28,13 @@ RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # not the one on the P
 _ALONE = "-start_epmd false -dist_listen false -erl_epmd_port 1"
 """No port, nor a search for one. In ERL_ZFLAGS it holds also for the Erlang that RabbitMQ runs each minute to
 start epmd."""
+_ELECTIONS = (
+    "spawn(fun()->F=fun(G)->timer:sleep(500),catch([ra:trigger_election({N,node()})"
+    "||{N,_}<-ra_directory:list_registered(quorum_queues),ra_leaderboard:lookup_leader(N)==undefined]),G(G)"
+    "end,F(F)end)."
+)
+"""After a crash, a quorum queue that is asked for something before it has a leader may never get one (issue
+10070 of rabbitmq/rabbitmq-server), so an election is called for. No blanks: a shell splits it into words."""
 
 
 class QueueServer(PortServer):
@@ -75,7 +82,7 @@ class _RabbitMQ(QueueServer):
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_MNESIA_BASE": self.folder / "data",
             "RABBITMQ_NODENAME": "course@localhost",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-sname course@localhost",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-sname course@localhost -eval {_ELECTIONS}",
             "ERL_ZFLAGS": _ALONE,
             "ERL_EPMD_PORT": "1",  # where nobody listens: an epmd of this machine's is not told of the node
         }
