@@ -143,6 +143,7 @@ class Answering:
         self.lm = fronted(resilient(model, policies=self._policies)).copy(cache=True)
         self._at_once = fronted(self.lm, _AtOnce)
         self._listeners, self._together = listeners, functools.cache(Together)
+        self._folder = config.programs_folder
         self.programs = {
             (name, version): program
             for name in config.programs
@@ -306,6 +307,18 @@ class Answering:
             return self.programs[name, version]
         except KeyError:
             raise Problem("not_found", "This program is not served here in this version.") from None
+
+    def learn(self, name: str, version: str) -> bool:
+        """Return whether a version is here; one that came, or was retired, since the start is loaded.
+
+        Raises:
+            ProgramError, RegistryError: it cannot be loaded, or was changed.
+        """
+        if (name, version) not in self.programs and self._folder:
+            for file in Registry(self._folder).files(name, version):
+                if file.stem == version:
+                    self.programs[name, version] = load_program(name, file)
+        return (name, version) in self.programs
 
     async def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
         """Return the inputs of a job as they are kept: redacted, under the name that the program has."""

@@ -115,13 +115,15 @@ async def work(config: DeploymentConfig) -> None:
     """
     if config.database_url is None or config.queue_url is None:
         raise ConfigError(["a worker needs database_url (DATABASE_URL) and queue_url (AMQP_URL); set both"])
-    from course_lib.deployment.worker import Worker, run_until_told  # a replica does not need it
+    from course_lib.deployment.worker import NotServed, Worker, run_until_told  # a replica does not need it
 
     url, queue_url = config.database_url.get_secret_value(), config.queue_url.get_secret_value()
 
     async def answer(
         tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
     ) -> Mapping[str, Any]:
+        if not answering.learn(program, version):
+            raise NotServed
         text, payer = given[SERVED[program].input], Caller(tenant, "worker", frozenset({"ask"}))
         about: dict[str, Any] = {"user.id": customer} if customer else {}
         try:
@@ -131,7 +133,7 @@ async def work(config: DeploymentConfig) -> None:
                     program, text, tenant=tenant, customer=customer, version=version
                 )
         except Exception as error:  # border: what a later attempt cannot cure is this input's result
-            if (code := problem_of(error).code) in ("invalid", "not_found", "quota"):
+            if (code := problem_of(error).code) in ("invalid", "quota"):
                 return {"error": code}
             raise
         finally:

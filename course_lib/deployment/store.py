@@ -312,6 +312,14 @@ class Store(Database):
         values = {"status": status, "id": job_id, "error": storable(error)}
         return bool(await self.rows(tenant, _END_JOB, values))
 
+    async def release_job(self, tenant: str, job_id: str) -> None:
+        """Mark a job that was claimed as queued again, and forget that attempt."""
+        update: LiteralString = """
+            UPDATE jobs SET status = 'queued', attempts = attempts - 1, updated = now()
+            WHERE tenant = %(tenant)s AND id = %(id)s AND status = 'running'
+        """
+        await self.rows(tenant, update, {"id": job_id})
+
     async def withdraw_job(self, tenant: str, job_id: str) -> bool:
         """Forget a job that no worker has claimed; False if there is none such."""
         delete: LiteralString = """

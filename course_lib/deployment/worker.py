@@ -23,6 +23,7 @@ from taskiq.utils import maybe_awaitable
 from course_lib.deployment.database import StoreUnavailable
 from course_lib.deployment.queue import JobQueue, QueueUnavailable
 from course_lib.deployment.store import Job, Store
+from course_lib.errors import CourseError
 from course_lib.notes import note
 
 _REST_S = 0.2
@@ -30,7 +31,7 @@ _REST_S = 0.2
 
 Answer = Callable[[str, str | None, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Answers an input, by tenant, customer's pseudonym, program, version and input; one that can never be
-answered has a result too, which says so."""
+answered has a result too, which says so. NotServed gives the job back."""
 
 
 class Worker:
@@ -143,6 +144,10 @@ class Worker:
             await self._answer_all(job)
         except (StoreUnavailable, QueueUnavailable):
             raise
+        except NotServed:  # another worker may have that version, and this one soon
+            note("job.given_back", version=job.version)
+            await self._store.release_job(job.tenant, job.id)
+            await self.queue.send(job.id, failures=failures, wait_s=max(self._waits_s, default=1.0))
         except Exception as error:  # border: a program may raise anything
             await self._fail(job, failures, type(error).__name__)
         else:
@@ -191,6 +196,10 @@ class _Receiver(Receiver):
         else:
             note("queue.dropped", bytes=len(message.data))
             await maybe_awaitable(message.ack())
+
+
+class NotServed(CourseError):  # noqa: N818  (it says what happened)
+    """This worker does not have the version that a job was created for; the job waits, and nothing counts."""
 
 
 class TooManyAttempts(Exception):  # noqa: N818  (its name is what a dead letter says)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,22 +171,42 @@ def test_replicas_follow_a_metric_that_the_service_has():
     assert adapter["rules"]["custom"][0]["name"]["matches"] == metric
 
 
+def programs(resources: list[dict[str, Any]], deployment: dict[str, Any], folder: Path) -> set[str]:
+    """Return the names of the programs in a deployment's volume, which are in the folder then and load."""
+    volume = next(each["configMap"] for each in pod(deployment)["volumes"] if "configMap" in each)
+    config_map = find(resources, "ConfigMap", "desk-programs")
+    assert volume["name"] == config_map["metadata"]["name"]
+    for each in volume["items"]:
+        path = folder / each["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(config_map["data"][each["key"]])
+        load_program(path.parent.name, path)
+    return {each["path"] for each in volume["items"]}
+
+
 def test_the_canary_has_the_version_that_its_route_names_and_programs_that_load(tmp_path):
     resources = rendered("production")
     canary = find(resources, "Deployment", "desk-canary")
     values = {each["name"]: each["value"] for each in container(canary)["env"]}
     named = find(resources, "HTTPRoute")["spec"]["rules"][0]["matches"][0]["headers"][0]
-    volume = next(each["configMap"] for each in pod(canary)["volumes"] if "configMap" in each)
-    texts = find(resources, "ConfigMap", "desk-programs")["data"]
-    for each in volume["items"]:
-        path = tmp_path / each["path"]
-        path.parent.mkdir()
-        path.write_text(texts[each["key"]])
-        load_program(path.parent.name, path)
+    found = programs(resources, canary, tmp_path)
 
     version = values["COURSE_SERVICE_PROGRAM_VERSION"]
     assert named == {"name": VERSION_HEADER, "value": version}
-    assert {each["path"] for each in volume["items"]} == {f"answer/{version}.json", f"triage/{version}.json"}
+    assert found == {f"answer/{version}.json", f"triage/{version}.json"}
+
+
+def test_a_worker_has_the_programs_of_both_tracks(tmp_path):
+    resources = rendered("production")
+    worker = find(resources, "Deployment", "desk-worker")
+    stable = find(resources, "ConfigMap", "desk-settings")["data"]["COURSE_SERVICE_PROGRAM_VERSION"]
+    of_canary = programs(resources, find(resources, "Deployment", "desk-canary"), tmp_path / "canary")
+
+    assert container(worker)["env"] == [{"name": "COURSE_SERVICE_PROGRAMS_FOLDER", "value": "/programs"}]
+    assert programs(resources, worker, tmp_path / "worker") == of_canary | {
+        f"answer/{stable}.json",
+        f"triage/{stable}.json",
+    }
 
 
 def test_nothing_goes_in_or_out_but_what_is_named():

@@ -1,7 +1,23 @@
-"""The process of a replica."""
+"""The processes of the service: what a replica imports, and what a worker does when versions come and go."""
 
+from __future__ import annotations
+
+import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from course_lib.deployment import DeploymentConfig, Registry
+from course_lib.deployment.programs import SERVED
+from course_lib.deployment.queue import JobQueue
+from course_lib.deployment.replica import work
+from course_lib.deployment.store import Store
+from course_lib.services import running_queue
+from tests.deployment.test_worker import comes, reaches
 
 WITHOUT = ("numpy", "pandas", "IPython", "matplotlib", "jupyter_client")
 
@@ -11,3 +27,56 @@ def test_a_replica_has_nothing_of_notebooks_and_reports_in_memory() -> None:
     code = f"from course_lib.deployment.lean import leave_out; leave_out(); {code}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() in ([], ["IPython"])  # left out: there as nothing
+
+
+@pytest.fixture
+async def queue() -> AsyncIterator[JobQueue]:
+    async with JobQueue(running_queue(kind="nats").url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def working(database_url: str, **settings: Any) -> AsyncIterator[None]:
+    """Have a worker in this process until the end of the block."""
+    urls = {"database_url": database_url, "queue_url": running_queue(kind="nats").url}
+    task = asyncio.create_task(work(DeploymentConfig(**urls, **settings)))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def sent(store: Store, queue: JobQueue, ticket: str, version: str = "1") -> str:
+    job = await store.create_job("shop", "triage", version, [{"ticket": ticket}])
+    await queue.send(job.id)
+    return job.id
+
+
+async def answered(store: Store, job_id: str) -> bool:
+    assert await reaches(store, job_id, "done")
+    return [set(each.result) for each in await store.results("shop", job_id)] == [{"category", "urgency"}]
+
+
+@pytest.mark.anyio
+async def test_a_worker_answers_with_versions_that_came_or_were_retired_since_its_start(
+    store, service_url, queue, tmp_path
+) -> None:
+    registry, program = Registry(tmp_path), SERVED["triage"].make()
+    registry.register("triage", program, "1")
+    registry.promote("triage", "1")
+    async with working(service_url, programs_folder=tmp_path):
+        assert await answered(store, await sent(store, queue, "My tent leaks."))
+        registry.register("triage", program, "2", parent="1")
+        unknown = await sent(store, queue, "It will be registered one day.", "3")
+
+        assert await answered(store, await sent(store, queue, "My stove leaks.", "2"))
+        registry.retire("triage", "2")
+    async with working(service_url, programs_folder=tmp_path):
+        assert await answered(store, await sent(store, queue, "My lamp leaks.", "2"))
+
+        async def waits() -> bool:
+            job = await store.job("shop", unknown)
+            return job is not None and (job.status, job.attempts) == ("queued", 0)
+
+        assert await comes(waits)

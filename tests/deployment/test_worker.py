@@ -174,6 +174,34 @@ async def test_a_job_that_always_fails_is_given_up_and_the_others_go_on(
     assert await queue.send_again(poison)  # a clean queue for the next test
 
 
+LACKS = """
+from course_lib.deployment.worker import NotServed
+async def answer(*_):
+    with open(os.environ["TEST_SEEN"], "a") as seen:
+        seen.write("x")
+    raise NotServed
+"""
+
+
+@pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker gives it back, not the queue
+async def test_a_job_of_a_version_that_a_worker_lacks_is_done_by_one_that_has_it(
+    server, store, queue, database_url, seed, tmp_path
+) -> None:
+    async def is_begun_often() -> bool:
+        return seen.exists() and len(seen.read_text()) > 4
+
+    seen, options = tmp_path / "seen", "waits_s=(0.1,), most_attempts=2"
+    with worker(seed, server.url, database_url, answer=LACKS, options=options, TEST_SEEN=str(seen)):
+        job_id = await sent(store, queue, {"text": "tent"})
+        assert await comes(is_begun_often)
+
+    with worker(seed, server.url, database_url):
+        assert await reaches(store, job_id, "done")
+    job = await store.job("shop", job_id)
+    assert job is not None
+    assert job.attempts <= 2  # the first one may have been killed at one
+
+
 @pytest.mark.parametrize("server", ["nats"], indirect=True)  # the worker counts, not the queue
 async def test_a_job_that_kills_its_worker_is_given_up_too(server, store, queue, database_url, seed) -> None:
     options = "most_attempts=2, ack_s=1.0"
