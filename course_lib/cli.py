@@ -146,6 +146,20 @@ def worker(secrets: SecretsFolder = None) -> None:
     asyncio.run(work(DeploymentConfig(_secrets_dir=secrets)))
 
 
+@app.command()
+def revive(secrets: SecretsFolder = None) -> None:
+    """Send the jobs that were given up again, as if they had never failed; results that are saved stay.
+
+    Example: AMQP_URL=... DATABASE_URL=... course revive
+    """
+    import asyncio
+
+    from course_lib.deployment import DeploymentConfig
+    from course_lib.deployment.replica import revive
+
+    typer.echo(f"{asyncio.run(revive(DeploymentConfig(_secrets_dir=secrets)))} jobs were sent again.")
+
+
 config_app = typer.Typer(help="Settings of the service.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 

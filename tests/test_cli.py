@@ -31,7 +31,7 @@ def course(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_command_has_help_with_an_example():
     learner, maintainer = "diff doctor export flight lab lm reset setup update", "build proof"
-    service = "audit-verify config-check replica serve worker"
+    service = "audit-verify config-check replica revive serve worker"
     releases = " ".join(f"release-{each}" for each in ["register", "status", "check", "promote", "rollback"])
     known = f"{learner} {maintainer} {service} {releases}"
     assert sorted(name.replace(" ", "-") for name in COMMANDS) == sorted(known.split())

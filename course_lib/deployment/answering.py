@@ -194,7 +194,10 @@ class Answering:
         except Exception as error:  # border: a database that is down
             _log.error("%d answers are not in the history: %s", len(self._waiting), type(error).__name__)
         if vars(dspy).get("cache") is self.cache:
-            dspy.cache = self._former
+            if self._former is None:
+                del dspy.cache  # DSPy makes its own when it is asked for
+            else:
+                dspy.cache = self._former
         self._redactor.shutdown(wait=False)
         self.cache.close()
 
@@ -319,6 +322,10 @@ class Answering:
                 if file.stem == version:
                     self.programs[name, version] = load_program(name, file)
         return (name, version) in self.programs
+
+    def is_away(self, error: Exception) -> bool:
+        """Return whether an error tells that the model is away, and nothing of what was asked."""
+        return self.breaker.state != "closed" or isinstance(error, dspy.LMTransportError)
 
     async def inputs(self, name: str, texts: Sequence[str]) -> list[dict[str, str]]:
         """Return the inputs of a job as they are kept: redacted, under the name that the program has."""

@@ -113,11 +113,9 @@ async def work(config: DeploymentConfig) -> None:
     Raises:
         ConfigError: the settings name no database, or no queue.
     """
-    if config.database_url is None or config.queue_url is None:
-        raise ConfigError(["a worker needs database_url (DATABASE_URL) and queue_url (AMQP_URL); set both"])
-    from course_lib.deployment.worker import NotServed, Worker, run_until_told  # a replica does not need it
+    from course_lib.deployment.worker import ModelAway, NotServed, Worker, run_until_told  # no replica's
 
-    url, queue_url = config.database_url.get_secret_value(), config.queue_url.get_secret_value()
+    url, queue_url = _urls(config)
 
     async def answer(
         tenant: str, customer: str | None, program: str, version: str, given: Mapping[str, Any], /
@@ -135,6 +133,8 @@ async def work(config: DeploymentConfig) -> None:
         except Exception as error:  # border: what a later attempt cannot cure is this input's result
             if (code := problem_of(error).code) in ("invalid", "quota"):
                 return {"error": code}
+            if answering.is_away(error):
+                raise ModelAway from error
             raise
         finally:
             records.check(customer)
@@ -153,6 +153,30 @@ async def work(config: DeploymentConfig) -> None:
             await run_until_told(Worker(queue_url, store, answer, drain_s=config.drain_s))
         finally:
             await quotas.close()
+
+
+async def revive(config: DeploymentConfig) -> int:
+    """Send the jobs that were given up again, and return how many they are.
+
+    Raises:
+        ConfigError: the settings name no database, or no queue.
+        StoreError, QueueUnavailable: they do not answer.
+    """
+    from course_lib.deployment.queue import JobQueue
+
+    url, queue_url = _urls(config)
+    async with await Store.open(url) as store, JobQueue(queue_url) as queue:
+        letters = await queue.dead_letters()
+        revived = [await store.revive_job(each.job_id) for each in letters]
+        for each in letters:  # of one that was erased, the letter goes too
+            await queue.send_again(each.job_id)
+    return sum(revived)
+
+
+def _urls(config: DeploymentConfig) -> tuple[str, str]:
+    if config.database_url is None or config.queue_url is None:
+        raise ConfigError(["a worker needs database_url (DATABASE_URL) and queue_url (AMQP_URL); set both"])
+    return config.database_url.get_secret_value(), config.queue_url.get_secret_value()
 
 
 def run_child(fd: int, *, owner: int) -> None:

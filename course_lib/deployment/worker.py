@@ -31,7 +31,8 @@ _REST_S = 0.2
 
 Answer = Callable[[str, str | None, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Answers an input, by tenant, customer's pseudonym, program, version and input; one that can never be
-answered has a result too, which says so. NotServed gives the job back."""
+answered has a result too, which says so. NotServed gives the job back, ModelAway keeps it until the model
+answers again."""
 
 
 class Worker:
@@ -133,7 +134,7 @@ class Worker:
                 if job is not None:  # else it is done, dead or erased
                     await self._attempt(job, failures)
                 return
-            except Exception as error:  # border: of database and queue, no fault of the job's
+            except Exception as error:  # border: of database, queue and model, no fault of the job's
                 note("job.waits", error=type(error).__name__)  # it is kept, and counts nothing
                 await asyncio.sleep(min(self._waits_s, default=1.0))
 
@@ -148,6 +149,9 @@ class Worker:
             note("job.given_back", version=job.version)
             await self._store.release_job(job.tenant, job.id)
             await self.queue.send(job.id, failures=failures, wait_s=max(self._waits_s, default=1.0))
+        except ModelAway:
+            await self._store.release_job(job.tenant, job.id)
+            raise
         except Exception as error:  # border: a program may raise anything
             await self._fail(job, failures, type(error).__name__)
         else:
@@ -156,16 +160,22 @@ class Worker:
     async def _answer_all(self, job: Job) -> None:
         """Answer the inputs that have no result yet, each for itself; then raise the first error, if any."""
         saved = {each.index for each in await self._store.results(job.tenant, job.id)}
-        slots = asyncio.Semaphore(self._inputs_at_once)
+        slots, away = asyncio.Semaphore(self._inputs_at_once), list[ModelAway]()
 
         async def one(index: int, given: Mapping[str, Any]) -> None:
             async with slots:
-                result = await self._answer(job.tenant, job.subject, job.program, job.version, given)
+                if away:
+                    return  # the others wait with it
+                try:
+                    result = await self._answer(job.tenant, job.subject, job.program, job.version, given)
+                except ModelAway as error:
+                    away.append(error)
+                    return
             await self._store.save_result(job.tenant, job.id, index, result)
 
         missing = [one(index, given) for index, given in enumerate(job.inputs) if index not in saved]
         ended = await asyncio.gather(*missing, return_exceptions=True)
-        for error in ended:
+        for error in (*away, *ended):
             if error is not None:
                 raise error
 
@@ -200,6 +210,10 @@ class _Receiver(Receiver):
 
 class NotServed(CourseError):  # noqa: N818  (it says what happened)
     """This worker does not have the version that a job was created for; the job waits, and nothing counts."""
+
+
+class ModelAway(CourseError):  # noqa: N818  (it says what happened)
+    """The model does not answer at all; the job waits until it does, and nothing counts."""
 
 
 class TooManyAttempts(Exception):  # noqa: N818  (its name is what a dead letter says)

@@ -9,13 +9,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import dspy
 import pytest
 
+from course_lib import lm
 from course_lib.deployment import DeploymentConfig, Registry
+from course_lib.deployment.answering import Answering
 from course_lib.deployment.programs import SERVED
 from course_lib.deployment.queue import JobQueue
-from course_lib.deployment.replica import work
+from course_lib.deployment.replica import revive, work
 from course_lib.deployment.store import Store
+from course_lib.notes import listen
 from course_lib.services import running_queue
 from tests.deployment.test_worker import comes, reaches
 
@@ -27,6 +31,14 @@ def test_a_replica_has_nothing_of_notebooks_and_reports_in_memory() -> None:
     code = f"from course_lib.deployment.lean import leave_out; leave_out(); {code}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() in ([], ["IPython"])  # left out: there as nothing
+
+
+@pytest.mark.anyio
+async def test_dspy_has_its_own_cache_again_after_a_worker(monkeypatch) -> None:
+    monkeypatch.delattr(dspy, "cache", raising=False)  # as before it was first asked for
+    async with Answering(DeploymentConfig()):
+        pass
+    assert dspy.cache is not None
 
 
 @pytest.fixture
@@ -80,3 +92,43 @@ async def test_a_worker_answers_with_versions_that_came_or_were_retired_since_it
             return job is not None and (job.status, job.attempts) == ("queued", 0)
 
         assert await comes(waits)
+
+
+@pytest.mark.anyio
+async def test_while_the_model_is_away_a_job_waits_and_no_attempt_counts(store, service_url, queue) -> None:
+    class Heard:
+        def __call__(self, name: str, facts: Any) -> None:
+            self.waits += name in ("job.waits", "job.failed")
+
+        waits = 0
+
+    async def has_waited() -> bool:
+        return heard.waits >= 3
+
+    heard = Heard()  # it waits for a second each time
+    listen(heard.__call__)
+    async with working(service_url):
+        assert await answered(store, await sent(store, queue, "My tent leaks."))
+        lm.stop()
+        job_id = await sent(store, queue, "My stove leaks, and nobody has asked about it.")
+        assert await comes(has_waited)
+        lm.url()  # at the address that it had
+
+        assert await answered(store, job_id)
+    job = await store.job("shop", job_id)
+    assert job is not None
+    assert job.attempts == 1
+
+
+@pytest.mark.anyio
+async def test_jobs_that_were_given_up_are_sent_again(store, service_url, queue) -> None:
+    job_id = await sent(store, queue, "My lamp leaks.")
+    await store.claim_job(job_id)
+    await queue.send(job_id, failures=4, error="ValueError")
+    await store.end_job("shop", job_id, "dead", "ValueError")
+
+    config = DeploymentConfig(database_url=service_url, queue_url=running_queue(kind="nats").url)
+    assert await revive(config) == 1
+    async with working(service_url):
+        assert await answered(store, job_id)
+    assert await revive(config) == 0
