@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aio_pika import Message
-from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from taskiq import BrokerMessage
 from taskiq_aio_pika import AioPikaBroker, Exchange, Queue
 
@@ -23,6 +23,7 @@ class RabbitMQ(AioPikaBroker):
 
     def __init__(self, url: str, name: str, prefetch: int) -> None:
         self._jobs, self._dead, self._name = f"{name}.jobs", f"{name}.dead", name
+        self._ping_channel: AbstractChannel | None = None
         super().__init__(
             url,
             qos=prefetch,
@@ -34,8 +35,11 @@ class RabbitMQ(AioPikaBroker):
 
     async def ping(self) -> None:
         """Raise unless the server answers."""
-        assert self.write_channel is not None, "open the queue first"
-        await self.write_channel.declare_queue(self._jobs, passive=True)
+        assert self.write_conn is not None, "open the queue first"
+        if self._ping_channel is None:  # of its own: a ping that is given up closes its channel
+            self._ping_channel = await self.write_conn.channel()
+        channel = await self._ping_channel.get_underlay_channel()  # the other answers from its own memory
+        await channel.queue_declare(self._jobs, passive=True)
 
     async def kick(self, message: BrokerMessage) -> None:
         """Send a message; returns when the server has it on disk."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import psutil
 import psycopg
 import pytest
 from taskiq import BrokerMessage
@@ -84,6 +85,37 @@ async def test_a_message_holds_the_id_and_nothing_that_a_customer_wrote(server, 
 
     assert all(job_id.encode() in each and b"parcel" not in each for each in bodies)
     assert await queue.send_again(job_id)
+
+
+@pytest.mark.parametrize("server", BOTH, indirect=True)
+async def test_a_server_that_hangs_or_was_killed_does_not_answer_a_ping_and_does_when_it_is_back(
+    server, queue
+) -> None:
+    async def answers() -> bool:
+        try:
+            await asyncio.wait_for(queue.ping(), 1.0)
+        except (QueueUnavailable, TimeoutError):
+            return False
+        return True
+
+    async def is_lost() -> bool:
+        return not await answers()
+
+    main = psutil.Process(server.pid)
+    processes = [main, *main.children(recursive=True)]
+    await queue.ping()
+    for each in processes:
+        each.suspend()
+    try:
+        assert await comes(is_lost)
+    finally:
+        for each in processes:
+            each.resume()
+    assert await comes(answers)
+    server.kill()
+    assert await comes(is_lost)
+    server.start()
+    assert await comes(answers)
 
 
 MESSAGE = {"task_id": "x", "task_name": "run_job", "labels": {"ack_type": "manual"}, "labels_types": None}
