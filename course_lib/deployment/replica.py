@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ from course_lib.deployment.programs import SERVED
 from course_lib.deployment.quotas import Quotas
 from course_lib.deployment.records import Records
 from course_lib.deployment.remembered import remember
-from course_lib.deployment.service import Service
+from course_lib.deployment.service import Service, reached
 from course_lib.deployment.store import Store
 from course_lib.services.child import STOP, next_word
 from course_lib.services.web import BoundedProtocol
@@ -141,11 +142,13 @@ async def work(config: DeploymentConfig) -> None:
         await quotas.charge_tokens(payer, said.tokens)
         return said.outputs
 
+    for word in (signal.SIGTERM, signal.SIGINT):  # until the worker takes them over
+        asyncio.get_running_loop().add_signal_handler(word, sys.exit, 0)
     remember(config.model)
     records, quotas = Records(config), Quotas(config)
     async with (
         Answering(config, records.tracer) as answering,
-        await Store.open(url, deadline_s=30.0) as store,
+        await reached(lambda: Store.open(url, deadline_s=30.0)) as store,
         records.running(lambda: store),
     ):
         await quotas.open()

@@ -120,7 +120,7 @@ class Service:
         url, redis_url, key = self.config.database_url, self.config.redis_url, self.config.signing_key
         if not url:
             return
-        store = await _reached(lambda: Store.open(url.get_secret_value()))
+        store = await reached(lambda: Store.open(url.get_secret_value()))
         stack.push_async_callback(store.close)
         head = RedisHead(redis_url.get_secret_value()) if redis_url else None
         if head:
@@ -160,7 +160,7 @@ class Service:
         if not (url := self.config.queue_url):
             return
         queue_url = url.get_secret_value()
-        self.queue = await _reached(lambda: stack.enter_async_context(JobQueue(queue_url)))
+        self.queue = await reached(lambda: stack.enter_async_context(JobQueue(queue_url)))
         self._pings["queue"] = self.queue.ping
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -282,7 +282,7 @@ async def _answers(ping: Callable[[], Awaitable[None]]) -> bool:
     return True
 
 
-async def _reached(opened: Callable[[], Awaitable[T]]) -> T:
+async def reached(opened: Callable[[], Awaitable[T]]) -> T:
     """Return a part, as soon as it is there."""
     while True:
         try:

@@ -11,6 +11,7 @@ answer that was given and not saved comes from the cache under the model's calls
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from course_lib.errors import CourseError
 from course_lib.notes import note
 
 _REST_S = 0.2
+_log = logging.getLogger("course_lib.deployment")
 
 
 Answer = Callable[[str, str | None, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -78,21 +80,28 @@ class Worker:
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], object] = lambda: None) -> None:
         """Do jobs until `stop` is set; then finish what is under way within `drain_s`, or give it back.
 
-        Raises:
-            QueueUnavailable: the queue cannot be reached at the start; later it is waited for.
+        A queue that is not there yet is waited for.
         """
-        async with self.queue:
-            ready()
-            sweep = asyncio.create_task(self._send_lost())
-            while not stop.is_set():
-                try:
-                    await self._receiver().listen(stop)
-                except Exception as error:  # border: whatever ended it, the queue is listened to again
-                    note("worker.listens_again", error=type(error).__name__)
-                    await asyncio.sleep(_REST_S)
-            for task in (sweep, *self._running):
-                task.cancel()
-            await asyncio.gather(sweep, *self._running, return_exceptions=True)
+        while not stop.is_set():
+            try:
+                async with self.queue:
+                    ready()
+                    await self._listen(stop)
+            except QueueUnavailable as error:
+                _log.warning("a part is not there yet: %s", error)
+                await asyncio.sleep(_REST_S)
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        sweep = asyncio.create_task(self._send_lost())
+        while not stop.is_set():
+            try:
+                await self._receiver().listen(stop)
+            except Exception as error:  # border: whatever ended it, the queue is listened to again
+                note("worker.listens_again", error=type(error).__name__)
+                await asyncio.sleep(_REST_S)
+        for task in (sweep, *self._running):
+            task.cancel()
+        await asyncio.gather(sweep, *self._running, return_exceptions=True)
 
     async def _send_lost(self) -> None:
         """Send again, now and then, what the queue may have lost."""

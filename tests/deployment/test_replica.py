@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -20,7 +22,7 @@ from course_lib.deployment.queue import JobQueue
 from course_lib.deployment.replica import revive, work
 from course_lib.deployment.store import Store
 from course_lib.notes import listen
-from course_lib.services import running_queue
+from course_lib.services import running_postgres, running_queue
 from tests.deployment.test_worker import comes, reaches
 
 WITHOUT = ("numpy", "pandas", "IPython", "matplotlib", "jupyter_client")
@@ -50,8 +52,8 @@ async def queue() -> AsyncIterator[JobQueue]:
 @asynccontextmanager
 async def working(database_url: str, **settings: Any) -> AsyncIterator[None]:
     """Have a worker in this process until the end of the block."""
-    urls = {"database_url": database_url, "queue_url": running_queue(kind="nats").url}
-    task = asyncio.create_task(work(DeploymentConfig(**urls, **settings)))
+    settings = {"queue_url": running_queue(kind="nats").url, **settings}
+    task = asyncio.create_task(work(DeploymentConfig(database_url=database_url, **settings)))
     try:
         yield
     finally:
@@ -92,6 +94,37 @@ async def test_a_worker_answers_with_versions_that_came_or_were_retired_since_it
             return job is not None and (job.status, job.attempts) == ("queued", 0)
 
         assert await comes(waits)
+
+
+async def waits_for(part: str, caplog: pytest.LogCaptureFixture) -> bool:
+    async def is_told() -> bool:
+        return f"a part is not there yet: {part}" in caplog.text
+
+    return await comes(is_told)
+
+
+@pytest.mark.anyio
+async def test_a_worker_waits_for_a_queue_that_is_not_there_yet(store, service_url, short_folder, caplog):
+    # Five seconds: so long it tries to reach it before it says so.
+    with running_queue(short_folder, kind="nats") as server:
+        server.stop()
+        async with working(service_url, queue_url=server.url):
+            assert await waits_for("the queue", caplog)
+            server.start()
+            async with JobQueue(server.url) as queue:
+                assert await answered(store, await sent(store, queue, "My mat leaks."))
+
+
+@pytest.mark.soak  # 30 seconds: so long it tries to reach it before it says so
+@pytest.mark.anyio
+async def test_a_worker_waits_for_a_database_that_is_not_there_yet(queue, caplog):
+    with running_postgres(Path(tempfile.gettempdir())) as server:
+        server.stop()
+        async with working(server.url):
+            assert await waits_for("PostgreSQL", caplog)
+            server.start()
+            async with await Store.open(server.url) as store:
+                assert await answered(store, await sent(store, queue, "My tarp leaks."))
 
 
 @pytest.mark.anyio
