@@ -39,7 +39,7 @@ from course_lib.services.queue import Kind
 from course_lib.services.server import Server, ServerError
 
 _READY_S = 60.0
-_LOOK_EVERY_S = 0.05
+_LOOK_EVERY_S, _KEEP_EVERY_S = 0.05, 1.0
 _CLOSE_S = 6.0
 """When all of it ends, what is under way has so long: nothing is left of it within ten seconds."""
 _CODE = (
@@ -202,6 +202,22 @@ class Stack:
         """End a part as a crash would."""
         self._part(name).kill()
 
+    def keep(self) -> list[str]:
+        """Start the parts again that do not run, and the model's endpoint; return the names of those parts.
+
+        Raises:
+            StackError, EndpointError: one does not start.
+        """
+        lm.url()
+        ended = [
+            name
+            for name, part in self.parts.items()
+            if not part.pid and (isinstance(part, Process) or not part.is_shared)
+        ]
+        for name in ended:
+            self.start(name)
+        return ended
+
     def add(self, *versions: str | None) -> list[str]:
         """Start one more replica of each version, and return their names; until use() they get no request.
 
@@ -351,6 +367,11 @@ def serve(**settings: Any) -> None:
                 )
             sys.stdout.flush()
             while True:
-                signal.pause()
+                time.sleep(_KEEP_EVERY_S)
+                try:
+                    for name in stack.keep():
+                        print(f"the {name} had ended, and was started again", flush=True)
+                except CourseError as error:
+                    print(error, flush=True)
     except KeyboardInterrupt:
         print("ended", flush=True)

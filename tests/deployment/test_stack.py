@@ -304,6 +304,23 @@ def test_a_part_that_is_killed_under_load_loses_nothing_and_comes_back(stack, cl
     assert client.post("/v1/audit/verify").json()["status"] == "verified"
 
 
+def test_what_has_ended_by_itself_is_started_again(stack, client):
+    processes = {" ".join(each.cmdline()): each for each in psutil.Process().children()}
+    model = next(each for command, each in processes.items() if "course_lib.lm.process" in command)
+    model.kill()
+    stack.kill("worker")
+    stack.kill("redis")
+    until(lambda: not model.is_running())
+
+    assert stack.keep() == ["redis", "worker"]
+    assert stack.keep() == []
+    lm.profile("weather")  # an endpoint that has just begun knows none
+    job = client.post("/v1/jobs", json={"program": "triage", "inputs": ["The lantern flickers."]})
+    until(lambda: is_done(client, job.headers["location"]))
+    results = client.get(job.headers["location"]).json()["results"]
+    assert [set(each) for each in results] == [{"index", "category", "urgency"}]
+
+
 def test_a_replica_that_is_told_to_end_answers_what_it_has_and_ends_by_itself(stack, client):
     with load(stack) as seen:
         until(lambda: seen["answer 200"] >= 5)
