@@ -9,45 +9,31 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from course_lib.exercises.engine.checks import CheckFailed, NotChecked, expect, expect_equal, without_error
+from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal, without_error
+from course_lib.exercises.engine.promtool import promtool
 from course_lib.exercises.engine.registry import Exercise
 
 REMEDY = (
     "what {0} say could not be checked, because promtool, which comes with Prometheus, is not installed: "
     "apt-get install prometheus, or brew install prometheus; then run it again"
 )
-_PROMTOOL_S = 60.0
 _SEEN = re.compile(r'\{([^{}]*?)seen="(\d+)"([^{}]*)\} ([\w.+-]+)')
 Series = Iterator[tuple[str, list[float]]]
 Told = dict[str, float]
 """The value of each series, by its labels."""
 
 
-def _promtool(*words: str, about: str, **files: str) -> subprocess.CompletedProcess[str]:
-    """Run promtool in a folder with these files."""
-    found = shutil.which("promtool")
-    if found is None:
-        raise NotChecked(REMEDY.format(about))
-    with tempfile.TemporaryDirectory(prefix="course-rules-") as folder:
-        for name, text in files.items():
-            Path(folder, f"{name}.yml").write_text(text, "utf-8")
-        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": _PROMTOOL_S}
-        try:
-            return subprocess.run([found, *words], cwd=folder, check=False, **options)  # noqa: S603
-        except subprocess.TimeoutExpired:
-            what, wanted = f"promtool's evaluation of {about}", f"an end within {_PROMTOOL_S:g} s"
-            raise CheckFailed(what, observed="it goes on", expected=wanted) from None
+def _read_by_prometheus(rules: str, about: str) -> subprocess.CompletedProcess[str]:
+    words, remedy = ("check", "rules", "--lint=none", "rules.yml"), REMEDY.format(about)
+    return promtool(*words, about=about, remedy=remedy, rules=rules)
 
 
 def _evaluated(
@@ -70,7 +56,9 @@ def _evaluated(
         tests.append({"interval": f"{step_s}s", "input_series": series, "promql_expr_test": asked})
     files = [f"{name}.yml" for name in rules]
     plan = json.dumps({"rule_files": files, "evaluation_interval": f"{step_s}s", "tests": tests})
-    told = _promtool("test", "rules", "tests.yml", about=about, tests=plan, **rules)
+    told = promtool(
+        "test", "rules", "tests.yml", about=about, remedy=REMEDY.format(about), tests=plan, **rules
+    )
     found: list[list[Told]] = [[{} for _ in queries] for _ in scenes]
     for before, number, after, value in _SEEN.findall(told.stdout + told.stderr):
         scene_number, query_number = divmod(int(number), len(queries))
@@ -150,7 +138,7 @@ def _rules(text: Any, name: str, kind: str) -> list[dict[str, Any]]:
     found = [rule for rules in inner for rule in _listed(rules)]
     is_right = found and all(isinstance(rule, dict) and kind in rule for rule in found)
     expect(is_right, name, observed=read, expected=f"groups with rules, each of them with `{kind}`")
-    said = _promtool("check", "rules", "--lint=none", "rules.yml", about="the rules", rules=str(text))
+    said = _read_by_prometheus(str(text), "the rules")
     expect(
         said.returncode == 0,
         f"what promtool says of {name}",
@@ -325,7 +313,7 @@ def are_parsed(dashboard: Any) -> None:
     for panel in _panels(dashboard):
         for each in _expressions(panel):
             rules = json.dumps({"groups": [{"name": "x", "rules": [{"record": "x", "expr": each}]}]})
-            said = _promtool("check", "rules", "--lint=none", "r.yml", about="the expressions", r=rules)
+            said = _read_by_prometheus(rules, "the expressions")
             what, wanted = f"an expression of {panel['title']!r}: {each}", "that it is read"
             expect(said.returncode == 0, what, observed=said.stderr.strip()[:300], expected=wanted)
 
