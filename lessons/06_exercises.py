@@ -9044,7 +9044,7 @@ print(f"something to read after {time.monotonic() - begun_s:.1f} s: {said.answer
 # brackets. It yields
 #
 # - `Passages(texts)`, as soon as the search has found them, before the model has written anything;
-# - `Token(text)` for each piece of the answer, as soon as the model has written it; together they are the answer;
+# - `Token(text)` for each piece of the answer, while the model still writes; together they are the answer;
 # - `Citations(ids)`, once, last: the ids that the model cites.
 #
 # One answer is one request. Several streams at the same time have their own events each. An error of the search or of the model
@@ -10389,8 +10389,8 @@ print(f"{len(answers)} answers in {time.monotonic() - begun_s:.2f} s")
 #   begins a trace. Two tracers share nothing.
 # - `error` is the name of the class of what leaves the block, a cancellation included, or None. It goes through unchanged.
 # - As a callback it has a span for each call of a module (named after its class), a model ("LM") and a tool (its name).
-# - `key` is None for a block of your own. For a call of DSPy it is a text, the same for the same inputs, another for others, and another
-#   in another tracer.
+# - `key` is None for a block of your own. For a call of DSPy it is a text, the same for the same inputs in the same order, another for others,
+#   and another in another tracer.
 # - Nothing of inputs, answers and messages of errors is kept.
 
 # %% name="ex-6-4-1" tags=["exercise"] exercise="6.4.1"
@@ -19110,7 +19110,7 @@ plot(
 #   minutes; `BudgetBurnsSlowly`, `severity: ticket`, for one above 6 over six hours and still over 30 minutes.
 # - Fast fires, after hours without a failure, within 16 minutes where all fail, within 36 where 30 % do, and no more 12 minutes after that ended.
 # - Slowly fires within 270 minutes where 9 % fail, and no more 45 minutes after that ended. Fast does not.
-# - Neither fires where all fail for six minutes, where 3 % fail for five hours, or where there are no requests.
+# - Neither fires where all fail for six minutes, where 14 % fail for 140 minutes, where 3 % fail for five hours, or where there are no requests.
 #
 # `promtool`, which comes with Prometheus, evaluates them (`apt-get install prometheus`, `brew install prometheus`); without it the card says so.
 
@@ -19582,12 +19582,12 @@ table([{"metric": name, "what": told, "labels too": "job, instance"} for name, t
 # (`PANELS` is a place for the table; the check looks at `dashboard` alone.)
 #
 # - Each panel has a title that no other has, a unit, and one expression or more, which Prometheus reads.
-# - Each expression shows something while the desk is in use: it asks for metrics and labels that exist. At even load it shows the same all the time: a
-#   counter is asked for its rate.
-# - For each of *rate* (how many requests), *errors* (how many of them fail), *duration* and *saturation* (how full it is) there is a panel that changes when
-#   that alone changes.
+# - Each expression shows something while the desk is in use: it asks for metrics and labels that exist. At even load it shows the same all the time, whatever was
+#   before: a counter is asked for its rate.
+# - For each of *rate* (how many requests), *errors* (how many of them fail), *duration* and *saturation* (how full it is) there is a panel that grows when
+#   that alone grows.
 # - Units fit: `reqps` (or `ops`, `cps`) for a rate, `percentunit` for a share, `s` for seconds, `short` for a count.
-# - A target that shows the duration has `"exemplar": True`, so that a point leads to a trace.
+# - One target at least that shows the duration has `"exemplar": True`, so that a point leads to a trace.
 
 # %% name="ex-6-6-3" tags=["exercise"] exercise="6.6.3"
 ### BEGIN SOLUTION

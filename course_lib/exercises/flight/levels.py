@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from redis.exceptions import ConnectionError as NotConnected
 
+from course_lib.exercises.concurrency.watched import turns, until
 from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.flight.three_levels import Memory, redis_client
@@ -205,24 +206,28 @@ async def serves_nothing_older(lookup: Any) -> None:
         got, wanted = await cache.get("key"), "new" if change == "set" else None
         expect_equal(got, wanted, f"get after {change}, with an older get under way meanwhile", hint=hint)
     for change in ("set", "delete"):
-        cache, make, again = lookup([_Level(), _Level()]), _Make(is_open=False), _Make()
+        levels, make, again = [_Level(), _Level(), _Level()], _Make(is_open=False), _Make(is_open=False)
+        cache = lookup(levels)
         task = asyncio.ensure_future(cache.get("key", make))
         await asyncio.sleep(0.02)
         await _soon(cache.set("key", "new") if change == "set" else cache.delete("key"), f"a {change}")
+        fresh = await _soon(cache.get("other", _Make()), "get of another key")
+        expect_equal(fresh, "made 1", f"get of another key after {change}, with an older make under way")
+        late = [asyncio.ensure_future(cache.get("key", again))]
         if change == "delete":
-            fresh = await _soon(cache.get("other", again), "get of another key")
-            late = asyncio.ensure_future(cache.get("key", again))
-            await asyncio.wait([late], timeout=1.0)
-            what, is_new = "get with make after delete, with an older make under way", late.done()
-            expect(is_new, what, observed="it waits for it", expected="a make of its own", hint=hint)
-            expect_equal((fresh, late.result()), ("made 1", "made 2"), what, hint=hint)
-            await cache.delete("key")
+            what, is_new = "get with make after delete, with an older make under way", lambda: again.made  # noqa: B023
+            own = "a make of its own"
+            expect(await until(is_new), what, observed="it waits for it", expected=own, hint=hint)
         make.release.set()
         await _soon(task, "a make that was under way")
-        wanted = "new" if change == "set" else None
-        expect_equal(
-            await cache.get("key"), wanted, f"get after {change}, when an older make ends", hint=hint
-        )
+        wanted, held = "new" if change == "set" else None, [level.kept.get("key") for level in levels]
+        expect_equal(held, [wanted] * 3, f"levels after {change}, when an older make ends", hint=hint)
+        late.append(asyncio.ensure_future(cache.get("key", again)))
+        await turns()
+        again.release.set()
+        got = await _soon(asyncio.gather(*late), f"two callers with make after {change}")
+        due, what = (["new"] * 2, 0) if wanted else (["made 1"] * 2, 1), f"make after {change}, and an older make"
+        expect_equal((got, again.made), due, f"what two callers get, and calls of their {what}", hint=hint)
 
 
 LOOKUP = Exercise(
@@ -553,17 +558,20 @@ async def warms(_: Any, warm: Any) -> None:
 async def is_gentle(_: Any, warm: Any) -> None:
     """At most `at_once` are made at a time, and as many as that; one that fails stops no other."""
     at_once, hint = random.choice((2, 3)), "So many workers that take keys from one iterator."
-    inside, most, is_full, cache = 0, 0, asyncio.Event(), _Cache()
+    inside, most, ended, is_full, cache = 0, 0, 0, asyncio.Event(), _Cache()
+    are_others_made = asyncio.Event()
 
     async def make(key: str) -> str:
-        nonlocal inside, most
+        nonlocal inside, most, ended
         inside += 1
         most = max(most, inside)
         if inside == at_once:
             is_full.set()
-        await is_full.wait()
+        await (are_others_made if key == "key 0" else is_full).wait()
         await asyncio.sleep(0.005)
-        inside -= 1
+        inside, ended = inside - 1, ended + 1
+        if ended == 11:
+            are_others_made.set()
         if key in ("key 1", "key 4"):
             raise LookupError(key)
         return key
