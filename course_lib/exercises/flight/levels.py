@@ -226,7 +226,7 @@ async def serves_nothing_older(lookup: Any) -> None:
         await turns()
         again.release.set()
         got = await _soon(asyncio.gather(*late), f"two callers with make after {change}")
-        due, what = (["new"] * 2, 0) if wanted else (["made 1"] * 2, 1), f"make after {change}, and an older make"
+        due, what = (["new"] * 2, 0) if wanted else (["made 1"] * 2, 1), f"make after {change}"
         expect_equal((got, again.made), due, f"what two callers get, and calls of their {what}", hint=hint)
 
 

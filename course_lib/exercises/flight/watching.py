@@ -124,8 +124,14 @@ class Scene:
 def _scenes() -> list[Scene]:
     return [
         Scene("all fail", 1.0, 120, fast=(16, 2, 12)),
-        Scene("30 % fail, and as many requests again are refused, and 5 % later", 0.3, 120, refused=1.0,
-              rest=0.05, fast=(36, -4, 12)),
+        Scene(
+            "30 % fail, and as many requests again are refused, and 5 % later",
+            0.3,
+            120,
+            refused=1.0,
+            rest=0.05,
+            fast=(36, -4, 12),
+        ),
         Scene("9 % fail, and 2 % later", 0.09, 300, rest=0.02, slow=(270, 6, 45)),
         Scene("all fail, but not longer", 1.0, 6),
         Scene("14 % fail", 0.14, 140),
@@ -236,7 +242,7 @@ _UNITS = {
     "duration": {"s"},
     "saturation": {"short", "none", "percentunit"},
 }
-_MOST = dict.fromkeys(("reqps", "ops", "cps", "rps"), 10.0) | {"percentunit": 1.0, "percent": 100.0, "s": 10.0}
+_MOST = dict.fromkeys(_UNITS["rate"], 10.0) | {"percentunit": 1.0, "percent": 100.0, "s": 10.0}
 """By unit, the most that is shown at even load."""
 _BOUNDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 _MACROS = {"$__rate_interval": "5m", "$__interval": "1m", "$__range": "1h"}
