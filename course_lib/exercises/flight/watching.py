@@ -56,9 +56,8 @@ def _evaluated(
         tests.append({"interval": f"{step_s}s", "input_series": series, "promql_expr_test": asked})
     files = [f"{name}.yml" for name in rules]
     plan = json.dumps({"rule_files": files, "evaluation_interval": f"{step_s}s", "tests": tests})
-    told = promtool(
-        "test", "rules", "tests.yml", about=about, remedy=REMEDY.format(about), tests=plan, **rules
-    )
+    words, remedy = ("test", "rules", "tests.yml"), REMEDY.format(about)
+    told = promtool(*words, about=about, remedy=remedy, tests=plan, **rules)
     found: list[list[Told]] = [[{} for _ in queries] for _ in scenes]
     for before, number, after, value in _SEEN.findall(told.stdout + told.stderr):
         scene_number, query_number = divmod(int(number), len(queries))
