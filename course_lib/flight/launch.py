@@ -6,7 +6,6 @@ Main path: fly(seed=7) -> Flown; `await flying(seed=7)` where an event loop runs
 from __future__ import annotations
 
 import asyncio
-import platform
 import tempfile
 import threading
 import time
@@ -15,7 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,7 +29,7 @@ from course_lib.flight.leaks import texts_of_postgres, texts_of_redis
 from course_lib.flight.levels import MECHANISMS, Observed, judged
 from course_lib.flight.parts import Job, Made, Outcome, Parts, Reply, Servers, System
 from course_lib.flight.reference import ours
-from course_lib.flight.result import Flown, Seen
+from course_lib.flight.result import Flown, Seen, versions
 from course_lib.flight.script import JOBS, MAIN, OTHER, Plan, ScriptError, Sent, Weather, plan
 from course_lib.flight.system import Desk
 from course_lib.redaction import one_line
@@ -113,15 +111,8 @@ async def _flown(
     return Flown(
         seed=seed,
         began=began,
-        versions={
-            "python": platform.python_version(),
-            "dspy": version("dspy"),
-            "course": version("advanced-dspy-course"),
-        },
-        parts={
-            name: "ours" if getattr(parts, name) is None else "yours"
-            for name in (each.name for each in fields(Parts))
-        },
+        versions=versions(),
+        parts={each.name: "yours" if getattr(parts, each.name) else "ours" for each in fields(Parts)},
         scenes=list(script_.scenes),
         seen=observed.seen,
         levels=judged(observed),
