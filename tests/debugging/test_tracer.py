@@ -582,10 +582,10 @@ def test_a_redaction_that_takes_its_time_holds_up_no_other_tracer():
 
     with Tracer(content=True, redact=waits) as slow, Tracer(content=True) as other:
         desk.Triage()(ticket=TICKETS[0])
-    reading = threading.Thread(target=lambda: slow.spans[0].attributes)
+    reading = threading.Thread(target=lambda: slow.spans)
     reading.start()
     assert begun.wait(60)
-    assert "dspy.inputs" in other.spans[0].attributes
+    assert any("dspy.inputs" in span.attributes for span in other.spans)
     assert reading.is_alive()
     may_go_on.set()
     reading.join()
