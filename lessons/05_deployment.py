@@ -62,6 +62,7 @@ import dspy
 
 opened = AsyncExitStack()  # closes at the end whatever this notebook opens
 folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="lantern-")))
+replica, serving, oncall = (opened.enter_context(ExitStack()) for _ in range(3))  # closed and used again
 dspy.configure(lm=model)
 dspy.configure_cache(disk_cache_dir=str(folder / "dspy"))  # empty: a first call is a first call
 questions = [ticket.text for ticket in desk.tickets("train")][:50]
@@ -151,7 +152,7 @@ plain_urls = {name: f"{served_plainly(name).url}/answers" for name in BAD_DAYS}
 table(await asyncio.gather(*(bad_day(plain_urls[name], name, texts) for name, texts in BAD_DAYS.items())))
 
 # %% [markdown]
-# - *32 people, a model that takes one second:* `dspy.asyncify` runs eight calls at once, so the last one waits for four.
+# - *32 people, a model that takes one second:* `dspy.asyncify` runs eight calls at once, so the last ones wait for four rounds, about six seconds.
 # - *The provider is down:* seven seconds of retries, and then a 500, which says that **our** service is broken. It is not. Monitoring wakes
 #   the wrong people, and a client does not learn that it may try again.
 # - *The limit is used up:* DSPy waits as long as the provider asks, up to 100 seconds, and the user sits there. (Notebook 03, part 6.)
@@ -3782,8 +3783,8 @@ from course_lib.deployment import make_key, running_replica
 
 KEY, entry = make_key("notebook", "lantern", ["ask"])
 KEYED = {"X-API-Key": KEY}
-replica = opened.enter_context(ExitStack())
 lm.profile("weather", ttft_p50_ms=100)
+replica.close()  # that of an earlier run of this cell
 url = replica.enter_context(running_replica(model="sim-large@weather", api_keys=(entry,)))
 (response,) = await post(f"{url}/v1/answers", ["Can I pay by invoice?"], headers=KEYED)
 print(url, response.status_code, response.json()["answer"][:70])
@@ -3795,6 +3796,7 @@ print(url, response.status_code, response.json()["answer"][:70])
 rows = []
 for name, texts in BAD_DAYS.items():
     lm.profile("weather", **WEATHER[name])
+    texts = [f"{text} ({os.urandom(3).hex()})" for text in texts]  # new ones, each time this cell is run
     rows.append(await bad_day(f"{url}/v1/answers", name, texts, headers=KEYED))
 table(rows)
 
@@ -7817,7 +7819,8 @@ await closing
 print("afterwards:", type(late).__name__)
 
 # %% [markdown]
-# All eight were answered, and who asks afterwards is told at once that nobody is there. What sends them to another replica is the gateway.
+# All eight were answered, and who asks afterwards is told at once that nobody is there: run the first cell of *The service* again before
+# any other cell of this part. What sends them to another replica is the gateway.
 
 # %% [markdown]
 # ## 2. Gateway and guard
@@ -7852,14 +7855,17 @@ for version, answer in {"1": desk.Answer(), "2": shorter}.items():
             save_program(program, programs, name, version)
 lm.profile("weather", ttft_p50_ms=50)
 versions = {"versions": ("1", "1", "2"), "programs_folder": programs}
-stack = opened.enter_context(running_stack(**versions, model="sim-large@weather", queue="nats"))
+serving.close()  # those of an earlier run of this cell
+stack = serving.enter_context(running_stack(**versions, model="sim-large@weather", queue="nats"))
 stack.use({"1": 1, "2": 0})  # nobody gets version 2 unless they ask for it
-options = {"headers": stack.headers, "timeout": 9, "trust_env": False}
-client = await opened.enter_async_context(httpx.AsyncClient(base_url=stack.url, **options))
 print(stack)
 
 
 # %% name="asking"
+options = {"headers": stack.headers, "timeout": 9, "trust_env": False}
+client = await opened.enter_async_context(httpx.AsyncClient(base_url=stack.url, **options))
+
+
 def fresh(count, about="tents"):
     """Return so many questions that nobody has asked yet."""
     return [f"Question {os.urandom(3).hex()}: do you have {about}?" for _ in range(count)]
@@ -14610,7 +14616,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 calls = []  # when, on which path, which alert, firing or resolved
-oncall = opened.enter_context(ExitStack())
 
 
 class Pager(BaseHTTPRequestHandler):
@@ -14768,7 +14773,7 @@ for span in sorted(spans, key=lambda span: span["start_time"]):
 # `/metrics`: ready or not, cache, and two breakers, one around the model, one around the Redis that counts quotas), and the faults that were
 # set. It needs no Prometheus: it asks each replica itself, twice a second.
 #
-# The cell flies by a script first: Redis is gone for a second, then the model is down for a second. **Predict:** which of the two do
+# The cell flies by a script first: the model is down for a second, then Redis is gone for a second. **Predict:** which of the two do
 # customers notice, and do refusals end when the model is back?
 
 # %% name="mission-control"
@@ -14777,15 +14782,15 @@ from IPython.display import display
 from course_lib.labs import mission_control
 
 FAULTS = [
-    (0.6, "redis", "kill"),
-    (1.6, "redis", "start"),
-    (2.4, "model", "down"),
-    (3.4, "model", "as before"),
+    (1.6, "model", "down"),
+    (2.6, "model", "as before"),
+    (3.6, "redis", "kill"),
+    (4.6, "redis", "start"),
 ]
 lm.profile("weather", ttft_p50_ms=50)
 control = mission_control(stack)
 display(control)
-await control.run(FAULTS, for_s=4.6)
+await control.run(FAULTS, for_s=5.2)
 
 # %% [markdown]
 # Without Redis nobody is refused; some wait a moment, until their replica has given it up. Without the model, a new question gets a 503 that
