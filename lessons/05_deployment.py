@@ -18584,9 +18584,11 @@ for percent, color in ((50, "tab:blue"), (99, "tab:orange")):
     axes.scatter(*zip(*dots), marker="x", c=color, label=f"p{percent}: simulated (line), measured")
 axes.set(xlabel="requests a second", ylabel="ms")
 axes.legend()
-told = [f"{each.ms(50):.0f} and {each.ms(99):.0f} ms" for pair in zip(tried, curve) for each in pair]
-alt = "p50 and p99 over the load, rising steeply at its end; at the two lowest loads measured, simulated: "
-plot(figure, alt + ", ".join(told))
+for each, line in zip(tried, curve):
+    ms = [f"{of.ms(50):.0f} and {of.ms(99):.0f} ms" for of in (each, line)]
+    print(f"{each.asked_per_s:.0f} a second: measured {ms[0]}, simulated {ms[1]}")
+plot(figure, "p50 and p99 over the load, rising steeply at its end; the measured ones are printed above")
+
 
 # %% [markdown]
 # The lines rise slowly for long, and steeply at the end. A service that is well at nine tenths of its load has nothing left for a busy minute.
