@@ -153,6 +153,29 @@ async def test_what_was_done_is_in_the_audit_log_which_verifies(serving):
     assert verified.json()["status"] == "verified"
 
 
+async def test_what_is_done_before_the_database_is_there_waits_for_it_and_is_in_the_audit_log(
+    redis_url, service_url, postgres
+):
+    postgres.kill()
+    async with (
+        desk(redis_url, database_url=service_url) as served,
+        served.client() as client,
+        served.client("asker") as asker,
+    ):
+        answered = (await client.post("/v1/answers", json=ASKED)).json()
+        metrics = (await client.get("/metrics")).text
+        assert_problem(await asker.get("/v1/audit"), 403, "forbidden")
+        postgres.start()
+
+        async def are_noted():
+            entries = (await client.get("/v1/audit")).json().get("entries", [])
+            found = {(each["action"], each["target"]) for each in entries}
+            return found >= {("answer", answered["id"]), ("forbidden", "/v1/audit")}
+
+        await until(are_noted)
+    assert "service_audit_waiting 1.0" in metrics
+
+
 async def test_a_record_that_was_forged_is_shown_and_told_and_no_failure(serving, service_url):
     async with serving() as served, served.client() as client:
         await client.get("/v1/customers/c-1/export")
