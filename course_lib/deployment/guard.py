@@ -226,16 +226,15 @@ class Guard:
         most = self._config.max_body_bytes
         if int(headers.get(b"content-length") or 0) > most:
             raise Problem("too_large", f"A body may have {most} bytes.")
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            try:
-                async with asyncio.timeout(BODY_WITHIN_S):
-                    while message.get("more_body") and len(body) <= most:
-                        message = await receive()
-                        body += message.get("body", b"")
-            except TimeoutError:
-                raise Problem("too_slow", f"Send the body within {BODY_WITHIN_S:g} s.") from None
+        body, has_more = b"", True
+        try:
+            async with asyncio.timeout(BODY_WITHIN_S):
+                while has_more and len(body) <= most:
+                    message = await receive()
+                    body += message.get("body", b"")
+                    has_more = message.get("more_body", False)
+        except TimeoutError:
+            raise Problem("too_slow", f"Send the body within {BODY_WITHIN_S:g} s.") from None
         if len(body) > most:
             raise Problem("too_large", f"A body may have {most} bytes.")
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()

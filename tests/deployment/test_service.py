@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from course_lib import lm
+from course_lib.deployment import guard
 from course_lib.deployment.guard import OPEN, ROLES, _family
 from course_lib.deployment.problems import KINDS
 from course_lib.redaction import redact
@@ -98,6 +99,21 @@ async def test_what_is_wrong_is_refused_with_its_code_and_says_nothing_of_the_in
     assert_problem(reply, status, code)
     assert "xxxx" not in reply.text
     assert lm.ledger().requests == 0
+
+
+@pytest.mark.parametrize("sent", [[], [b'{"question"']], ids=["nothing", "half"])
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch, sent):
+    monkeypatch.setattr(guard, "BODY_WITHIN_S", 0.05)
+
+    async def stops():
+        for piece in sent:
+            yield piece
+        await asyncio.Event().wait()
+
+    async with desk() as served, served.client() as client, asyncio.timeout(10):
+        reply = await client.post("/v1/answers", content=stops(), headers=JSON)
+
+    assert_problem(reply, 408, "too_slow")
 
 
 async def test_who_may_only_ask_cannot_choose_the_version():
