@@ -246,7 +246,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
 
             headers = {"cache-control": "no-store"}
             return _ClosedStream(
-                _server_sent(events, told, lambda: service.later(left())),
+                _server_sent(events, seen, told, lambda: service.later(left())),
                 media_type="text/event-stream",
                 headers=headers,
             )
@@ -472,12 +472,12 @@ class _ClosedStream(StreamingResponse):
 
 
 async def _server_sent(
-    events: Stream, told_at_end: Callable[[Final], Any], left: Callable[[], object]
+    events: Stream, seen: Seen, told_at_end: Callable[[Final], Any], left: Callable[[], object]
 ) -> AsyncIterator[bytes]:
     """Yield a stream's events as a browser's EventSource reads them; call `left` if its reader leaves early.
 
-    A stream whose model has failed costs nothing. An answer that broke off where it could still be read is a
-    failure too: nobody is to take it for whole.
+    A stream whose model has failed costs nothing, and counts as its error's status would. An answer that
+    broke off where it could still be read is a failure too: nobody is to take it for whole.
     """
     is_over = False
     try:
@@ -485,6 +485,8 @@ async def _server_sent(
             async for number, event in numbered:
                 if isinstance(event, Final) and event.is_cut:
                     event = error_of("stream_assembly", partial=event.fields)
+                if isinstance(event, Error):
+                    seen.failed = (problem_of(event.cause) if event.cause else Problem("bad_answer")).status
                 is_over |= isinstance(event, Final | Error)
                 told = as_json(event)
                 if isinstance(event, Final):

@@ -60,6 +60,8 @@ class Seen:
     subject: str | None = None
     """The pseudonym of the customer that it names."""
     trace_id: int | None = None
+    failed: int = 0
+    """The status of the error that a stream has ended with, whose head said 200."""
 
 
 def of_request(scope: Scope) -> Seen:

@@ -13,7 +13,7 @@ import pytest
 from course_lib import lm
 from course_lib.deployment import guard
 from course_lib.deployment.guard import OPEN, ROLES, _family
-from course_lib.deployment.problems import KINDS
+from course_lib.deployment.problems import KINDS, Problem
 from course_lib.redaction import redact
 from tests.deployment.serving import QUESTION, desk
 from tests.models import model  # noqa: F401  # fixture
@@ -215,13 +215,29 @@ async def test_a_stream_shows_the_answer_while_it_is_written_and_ends_with_its_i
     assert lm.ledger().requests == 1
 
 
-async def test_a_stream_that_breaks_ends_with_an_error():
+async def test_a_stream_that_breaks_ends_with_an_error_and_is_counted_as_a_failure():
     lm.profile("service-cut", cut_midway_rate=1.0)
     async with desk(model="sim-large@service-cut", deadline_s=2.0) as served, served.client() as client:
         reply = await client.post("/v1/answers/stream", json=ASKED)
+        metrics = (await client.get("/metrics")).text
 
     kinds = [kind for kind, _ in events_of(reply.text)]
     assert kinds[-2:] == ["error", "done"]
+    assert 'service_requests_total{route="/v1/answers/stream",status="502"} 1.0' in metrics
+
+
+async def test_a_stream_that_fails_after_its_answer_is_counted_as_a_failure(monkeypatch):
+    async with desk() as served, served.client() as client:
+
+        async def full(*_, **__):
+            raise Problem("dependency")
+
+        monkeypatch.setattr(served.app.service, "record", full)
+        with pytest.raises(RuntimeError):  # breaks the connection
+            await client.post("/v1/answers/stream", json=ASKED)
+        metrics = (await client.get("/metrics")).text
+
+    assert 'service_requests_total{route="/v1/answers/stream",status="500"} 1.0' in metrics
 
 
 async def test_a_stream_that_stops_without_a_reason_ends_with_an_error_wherever_it_stops():
