@@ -151,7 +151,7 @@ class Answering:
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
         self._usual_tokens = dict.fromkeys(SERVED, _FIRST_TOKENS)
         self._redactor = ThreadPoolExecutor(1, "redact")
-        self._given: LRUCache[str, bool] = LRUCache(_KNOWN)
+        self._given: LRUCache[tuple[str, Any], bool] = LRUCache(_KNOWN)  # an id, and what was erased by then
         self._keep = keep
         self._waiting: deque[tuple[Asked, Answered]] = deque(maxlen=_MOST_WAITING)
         self._keeper: asyncio.Task[None] | None = None
@@ -285,14 +285,14 @@ class Answering:
         return {SERVED[asked.program].input: asked.text}
 
     def _said(self, asked: Asked, prediction: Any, tokens: int) -> Answered:
-        """Return an answer; it is kept soon, unless it was a moment ago."""
+        """Return an answer; it is kept soon, unless it was since the last erasure that is known."""
         outputs = {field: prediction[field] for field in SERVED[asked.program].outputs}
         answer_id = self._id(asked.key, outputs)
         said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
         if tokens:
             self._usual_tokens[asked.program] = tokens
-        if answer_id not in self._given:
-            self._given[answer_id] = True
+        if (given := (answer_id, asked.stamp)) not in self._given:
+            self._given[given] = True
             self._waiting.append((asked, said))
         return said
 
@@ -354,7 +354,6 @@ class Answering:
         mine = [each for each in self._waiting if each[0][:2] == (tenant, customer)]
         for each in mine:
             self._waiting.remove(each)
-        self._given.clear()
         tag = self.tag(tenant, customer)
         return await asyncio.to_thread(self.cache.invalidate, tenant=tenant, customer=tag, everywhere=True)
 
@@ -393,7 +392,7 @@ class Answering:
     async def _keep_one(self, asked: Asked, said: Answered) -> None:
         """Keep an answer, unless it was asked before its customer was erased."""
         if not await asyncio.to_thread(self._cached, asked, said):
-            self._given.pop(said.id, None)  # given again, it is kept then
+            self._given.pop((said.id, asked.stamp), None)  # given again, it is kept then
         elif self._keep:
             await self._keep(asked, said)
 

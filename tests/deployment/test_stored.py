@@ -14,6 +14,8 @@ import pytest
 import redis.asyncio
 
 from course_lib import lm
+from course_lib.deployment.answering import Answering
+from course_lib.deployment.customers import Cache, Customers
 from course_lib.deployment.database import StoreUnavailable
 from course_lib.deployment.queue import QueueUnavailable
 from course_lib.services import running_queue
@@ -239,6 +241,23 @@ async def test_a_customer_is_exported_and_erased_from_history_and_cache(serving)
         assert other.json()["cached"]
         assert lm.ledger().requests == calls + 1
         assert len(await history_of(client, 2)) == 2
+
+
+async def test_an_answer_that_is_given_again_after_another_replica_erased_its_customer_is_kept(serving):
+    async with serving() as served, served.client() as client:
+        mine, service = {**ASKED, "customer": "c-1"}, served.app.service
+        await client.post("/v1/answers", json=mine)
+        await history_of(client, 1)
+        other = Answering(service.config)
+        places = [Cache(other.forget)]
+        await Customers(service.store, service.audit, places).erase("lantern", "c-1", actor="lantern")
+        other.cache.close()
+
+        async def is_kept_again():
+            await client.post("/v1/answers", json=mine)
+            return (await client.get("/v1/customers/c-1/export")).json()["held"]["database"]["answers"]
+
+        await until(is_kept_again)
 
 
 @pytest.mark.parametrize("step", ["_keep", "subject"], ids=["about to be kept", "half kept"])
