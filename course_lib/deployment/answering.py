@@ -128,8 +128,8 @@ class Answering:
             keep: takes an answer that was given, later; what it raises is tried again.
 
         Raises:
-            ProgramError: a saved program cannot be loaded.
-            RegistryError: a registered one was changed.
+            ProgramError: the program of the settings' version cannot be loaded.
+            RegistryError: its file was changed.
         """
         self.version, self._deadline_s = config.program_version, config.deadline_s
         key = config.signing_key.get_secret_value().encode() if config.signing_key else None
@@ -164,9 +164,16 @@ class Answering:
 
     def _versions(self, name: str, folder: Path | None) -> list[tuple[str, dspy.Module]]:
         files = Registry(folder).files(name, self.version) if folder else []
-        found = [(file.stem, load_program(name, file)) for file in files]
+        found = []
+        for file in files:
+            try:
+                found.append((file.stem, load_program(name, file)))
+            except ProgramError as error:
+                if file.stem == self.version:
+                    raise
+                _log.warning("version %s is not served: %s", file.stem, error)
         if self.version not in dict(found):
-            if found:
+            if files:
                 raise ProgramError(
                     f"{folder}/{name} has no version {self.version!r}; save it, or set another"
                 )
