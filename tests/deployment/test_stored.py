@@ -14,6 +14,7 @@ import pytest
 import redis.asyncio
 
 from course_lib import lm
+from course_lib.deployment import app
 from course_lib.deployment.answering import Answering
 from course_lib.deployment.customers import Cache, Customers
 from course_lib.deployment.database import StoreUnavailable
@@ -69,6 +70,29 @@ async def test_answers_are_kept_redacted_and_take_feedback(serving):
     assert "anna@example.com" not in kept["question"]
     assert (reply.status_code, scored["score"]) == (201, 2)
     assert "bob@example.com" not in scored["comment"]
+
+
+async def test_feedback_that_is_there_before_its_answer_is_saved_waits_for_it(serving, monkeypatch):
+    monkeypatch.setattr(app, "_SAVED_AFTER_S", (0.05,) * 200)
+    async with serving() as served, served.client() as client:
+        store, is_there = served.app.service.store, asyncio.Event()
+        save_answer, feedback = store.save_answer, store.feedback
+
+        async def save_later(*given, **more):
+            await is_there.wait()
+            return await save_answer(*given, **more)
+
+        async def look(*given):
+            found = await feedback(*given)
+            is_there.set()
+            return found
+
+        monkeypatch.setattr(store, "save_answer", save_later)
+        monkeypatch.setattr(store, "feedback", look)
+        answered = (await client.post("/v1/answers", json=ASKED)).json()
+        reply = await client.post("/v1/feedback", json={"answer_id": answered["id"], "score": 2})
+
+    assert reply.status_code == 201, reply.text
 
 
 async def test_no_tenant_sees_or_touches_what_is_anothers(serving):
