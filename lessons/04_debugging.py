@@ -44,7 +44,7 @@ from pathlib import Path
 from course_lib import desk, lm
 from course_lib.debugging import Tracer, observed, tree
 from course_lib.exercises import check, hint, solution
-from course_lib.labs import plot, table
+from course_lib.labs import table
 from course_lib.measure import watch
 
 model = lm.connect(cache=False)  # each call asks the model, unless a cell wants the cache
@@ -3546,14 +3546,15 @@ app.add_middleware(TracedRequests, tracer=server_side)
 # %% name="over-http-client"
 with dspy.context(callbacks=[server_side]):  # the server keeps this context for all its requests
     service = opened.enter_context(serve(app))
+http = httpx.AsyncClient(
+    base_url=service.url
+)  # made once: it reads certificates, which takes longer than a request
 
 
 async def post(headers):
     """Ask the service; return what it answers once the service's span has ended, too."""
     ended = len(server_side.spans)
-    async with httpx.AsyncClient() as http:
-        url = f"{service.url}/answer/ann.roe"
-        answered = await http.post(url, headers=headers, json={"ticket": tickets[0]})
+    answered = await http.post("/answer/ann.roe", headers=headers, json={"ticket": tickets[0]})
     while not any(span.name.startswith("POST") for span in server_side.spans[ended:]):
         await asyncio.sleep(0.01)
     return answered
@@ -3629,7 +3630,7 @@ viewer = running_traces()
 with Tracer(collector=viewer.url, headers=viewer.headers, content=True, service="lantern") as tracer:
     for ticket in tickets[:3]:
         support(ticket=ticket)
-print("sent:", tracer.flush(), "lost:", tracer.dropped, tracer.last_error or "no error")
+print("sent:", tracer.flush(10), "lost:", tracer.dropped, tracer.last_error or "no error")
 print(f"open {viewer.url} in a browser; its password is {viewer.password}")
 
 # %% [markdown]
@@ -7031,6 +7032,10 @@ mixed
 #
 # ### What an optimizer tried, and why
 #
+# The analysis says which metric to improve: here that of the citation. We take the category instead, because it is one call with one right
+# answer for each ticket, so that a search takes seconds and all of it can be read. For the citation you would do the same with the metric
+# `cite` above; then look whether the step that comes after it gains as well.
+#
 # An optimizer writes instructions or picks examples for the prompt, and keeps what scores better. People look at its score and deploy.
 # `OptimizerLog` listens while it works: every candidate, from which it was made, and which examples it won and lost.
 #
@@ -7049,6 +7054,15 @@ with dspy.context(lm=small), OptimizerLog() as searched, redirect_stdout(bars), 
     search = dspy.MIPROv2(metric=desk.category_match, auto="light", num_threads=4)
     by_search = search.compile(desk.Triage(), trainset=train, valset=val)
 searched
+
+# %% [markdown]
+# A column is too narrow for an instruction. What the best candidate's says that the first one did not:
+
+# %% name="mipro-instruction"
+from textwrap import fill
+
+for line in searched.diff(0, searched.best.number).splitlines():
+    print(fill(line, 110, subsequent_indent="      "))
 
 # %% [markdown]
 # `GEPA` shows the model a few examples that went wrong, with what the metric says about them, and asks it for a better instruction. So its
@@ -7080,8 +7094,6 @@ log.lineage()
 # Why it is better: what its instruction says that the first one did not. Each line is a guess from a few examples, and some are foolish.
 
 # %% name="prompt-diff"
-from textwrap import fill
-
 for line in log.diff(0, log.best.number).splitlines():
     print(fill(line, 110, subsequent_indent="      "))
 
@@ -8694,6 +8706,7 @@ check("4.5", [HelpLine, prepare, Inbox, OrderBoard, ParcelWatch, Replies, pay_ba
 # Last, everything that this notebook opened is closed. (To run an earlier part again after this, begin with the set-up cell.)
 
 # %% name="tidy"
+await http.aclose()
 opened.close()
 dspy.configure(lm=model)
 dspy.configure_cache()

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import sqlite3
-import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -23,6 +21,7 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from course_lib.caching import DiskTier
 from course_lib.exercises.engine.registry import is_stub
 
 Make = Callable[[], Awaitable[str]]
@@ -36,41 +35,25 @@ def redis_client(url: str, within_s: float = 0.25) -> redis.asyncio.Redis:
 
 
 class File:
-    """A level in a SQLite file, which is there after a restart; what cannot be read or written is a miss."""
+    """A level in a file, which is there after a restart; what cannot be read or written is a miss."""
 
     def __init__(self, path: Path, ttl_s: float = 86_400.0, clock: Callable[[], float] = time.time) -> None:
-        self._ttl_s, self._clock, self._lock = ttl_s, clock, threading.Lock()
-        self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        with suppress(sqlite3.Error):
-            self._file.executescript(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;"
-                "CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT, until REAL) WITHOUT ROWID"
-            )
+        self._tier, self._ttl_s = DiskTier(path, 16_000_000, clock=clock), ttl_s
+        self.close = self._tier.close
 
     async def get(self, key: str) -> str | None:
         """Return the value, or None."""
-        query = "SELECT value FROM kept WHERE key = ? AND until > ?"
-        rows = await asyncio.to_thread(self._run, query, key, self._clock())
-        return str(rows[0][0]) if rows else None
+        value = await asyncio.to_thread(self._tier.get, key)
+        return None if value is None else value.decode(errors="surrogatepass")
 
     async def set(self, key: str, value: str) -> None:
         """Keep a value."""
-        query = "REPLACE INTO kept VALUES (?, ?, ?)"
-        await asyncio.to_thread(self._run, query, key, value, self._clock() + self._ttl_s)
+        text = value.encode(errors="surrogatepass")
+        await asyncio.to_thread(self._tier.put, key, text, ttl_s=self._ttl_s)
 
     async def delete(self, key: str) -> None:
         """Forget a value."""
-        await asyncio.to_thread(self._run, "DELETE FROM kept WHERE key = ?", key)
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._file.close()
-
-    def _run(self, query: str, *values: object) -> list[Any]:
-        with self._lock, suppress(sqlite3.Error, UnicodeError):
-            return self._file.execute(query, values).fetchall()
-        return []
+        await asyncio.to_thread(self._tier.delete, [key])
 
 
 class Lookup:
