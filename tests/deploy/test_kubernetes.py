@@ -74,7 +74,7 @@ def test_validation_refuses_a_mistake(plant, words: str):
 
 
 def test_a_route_with_a_share_that_is_no_weight_is_refused():
-    share = planted(lambda each: each["spec"]["rules"][1]["backendRefs"][1].update(weight=0.1), "HTTPRoute")
+    share = planted(lambda each: each["spec"]["rules"][-1]["backendRefs"][1].update(weight=0.1), "HTTPRoute")
 
     assert problems(share) == ["HTTPRoute/desk: 0.1 is not of type 'integer'"]
 
@@ -211,6 +211,17 @@ def test_only_an_overlay_with_a_hosted_model_lets_the_pods_out_of_the_cluster(tm
         policies = [each["spec"] for each in resources if each["kind"] == "NetworkPolicy"]
         out = [rule for each in policies for rule in each.get("egress", ()) if "ipBlock" in str(rule)]
         assert [rule["ports"] for rule in out] == [[{"port": 443}]] * is_hosted
+
+
+def test_who_names_a_version_gets_it_alone_also_the_stable_one():
+    resources = rendered("production")
+    stable = find(resources, "ConfigMap", "desk-settings")["data"]["COURSE_SERVICE_PROGRAM_VERSION"]
+    *named, _ = find(resources, "HTTPRoute")["spec"]["rules"]
+
+    assert [(rule["matches"][0]["headers"][0]["value"], rule["backendRefs"]) for rule in named] == [
+        ("2", [{"name": "desk-canary", "port": 80}]),
+        (stable, [{"name": "desk", "port": 80}]),
+    ]
 
 
 def test_no_secret_is_in_a_manifest():
