@@ -144,7 +144,8 @@ class DeploymentConfig(BaseSettings):
     trace_share: float = Field(0.1, ge=0, le=1)
     """Of the requests, that have spans; in development all. Metrics and the log have every request."""
     records_folder: DirectoryPath | None = None
-    """Where all replicas and workers of a machine write a log of requests, and spans; None: nowhere."""
+    """Where all replicas and workers write a log of requests, and spans; None: nowhere. They share it, since
+    an export or an erasure reaches only what is there."""
     retention_days: int = Field(90, ge=0, le=36_500)
     """0: nothing is dropped because it is old."""
     docs: bool = False
