@@ -335,6 +335,7 @@ async def test_metrics_count_requests_by_route_and_name_nobody():
     assert 'service_requests_total{route="/v1/answers",status="200"} 3.0' in text
     assert 'service_repeated_total{program="answer"} 2.0' in text
     assert 'service_requests_total{route="/v1/answers",status="401"} 1.0' in text
+    assert 'service_requests_total{route="/v1/feedback",status="504"} 0.0' in text  # so its first is a rise
     assert 'service_request_seconds_count{route="/v1/answers"} 3.0' in text  # a refusal takes no time
     assert 'service_requests_total{route="/v1/history",status="503"} 1.0' in text  # here is no database
     assert 'dspy_requests_total{error="",program="Answer"} 1.0' in text
