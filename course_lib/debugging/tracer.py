@@ -254,7 +254,7 @@ class Tracer(CallListener):
     def _close(self, call: Call, span: Span) -> None:
         """End a span; calls that outlive it still find their parent, but no longer what it holds."""
         span.end()
-        call.data = span.place
+        call.data, call.parent = span.place, None
         if span.place.is_sampled:
             self.finished(span)
 

@@ -277,7 +277,7 @@ class CallListener(BaseCallback):
         finally:
             if call.heard:
                 call.heard.leave()
-            call.instance = call.heard = None  # what is kept of it is a parent, no more
+            call.instance = call.heard = call.parent = None  # what is kept of it is a parent, no more
 
     on_module_start = partialmethod(_start, MODULE)
     on_lm_start = partialmethod(_start, LM)
