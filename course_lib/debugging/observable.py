@@ -114,7 +114,7 @@ class ObservableModule(dspy.Module):
         tenant: Callable[[], str | None] = lambda: None,
         period_s: float = DAY_S,
     ) -> None:
-        """Wrap a program; whatever language models it asks, each attempt is seen (see Budget for what is not).
+        """Wrap a program; whatever language models it asks, each attempt is seen. Budget says what is not.
 
         Args:
             program: any module.
