@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from course_lib.debugging import TracedRequests
 from course_lib.deployment.answering import Answered, Asked
 from course_lib.deployment.config import DeploymentConfig
-from course_lib.deployment.problems import Problem, invalid, problem_of
+from course_lib.deployment.problems import KINDS, Problem, invalid, problem_of
 from course_lib.deployment.programs import SERVED
 from course_lib.deployment.records import Ended
 from course_lib.deployment.service import Seen, Service, of_request
@@ -84,6 +84,10 @@ class Guard:
             buckets=_BUCKETS_S,
             registry=registry,
         )
+        for route in {*ROLES, "/v1/history", *service.routes}:
+            for failed in {status for status, _ in KINDS.values() if status >= 500}:
+                if route.startswith("/v1/"):  # begun at 0, or the first failures were no rise of a count
+                    self._requests.labels(route, str(failed))
         repeated = "Answers that memory had, so that no program asked for them"
         self._repeated = Counter("service_repeated", repeated, ["program"], registry=registry)
         self._counted: dict[tuple[str, int], Any] = {}

@@ -65,12 +65,14 @@ async def test_a_ticket_is_sorted():
 
 LARGE = {"question": "x" * 3_000, "customer": "y" * 63_000}
 JSON = {"content-type": "application/json"}
+CHUNKED = {**JSON, "transfer-encoding": "chunked"}
 REFUSED = {
     "no key": ({"json": ASKED, "headers": {"X-API-Key": ""}}, 401, "unauthorized"),
     "wrong key": ({"json": ASKED, "headers": {"X-API-Key": "sk_a_b"}}, 401, "unauthorized"),
     "no such path": ({"url": "/v1/nothing", "method": "GET"}, 404, "not_found"),
     "method": ({"json": ASKED, "method": "PUT"}, 405, "method_not_allowed"),
     "too large": ({"json": LARGE}, 413, "too_large"),
+    "too large in parts": ({"content": b"x" * 70_000, "headers": CHUNKED}, 413, "too_large"),
     "not JSON": ({"content": "question=x"}, 415, "unsupported_media_type"),
     "broken JSON": ({"content": "{", "headers": JSON}, 422, "invalid"),
     "a list": ({"json": [QUESTION]}, 422, "invalid"),
@@ -333,6 +335,7 @@ async def test_metrics_count_requests_by_route_and_name_nobody():
     assert 'service_requests_total{route="/v1/answers",status="200"} 3.0' in text
     assert 'service_repeated_total{program="answer"} 2.0' in text
     assert 'service_requests_total{route="/v1/answers",status="401"} 1.0' in text
+    assert 'service_requests_total{route="/v1/feedback",status="504"} 0.0' in text  # so its first is a rise
     assert 'service_request_seconds_count{route="/v1/answers"} 3.0' in text  # a refusal takes no time
     assert 'service_requests_total{route="/v1/history",status="503"} 1.0' in text  # here is no database
     assert 'dspy_requests_total{error="",program="Answer"} 1.0' in text
