@@ -17,6 +17,7 @@ import psutil
 from course_lib.measure.calls import LM, MODULE, Call, CallListener
 from course_lib.measure.report import Report, Row
 from course_lib.measure.usage import Usage
+from course_lib.resilience import forks
 
 CANCELLED = asyncio.CancelledError | KeyboardInterrupt | GeneratorExit
 """What a call ends with that was given up: no failure of its own."""
@@ -32,6 +33,7 @@ class PerformanceMonitor(CallListener):
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
+        forks.things.add(self)
         self._rows: dict[tuple[str, str], Row] = {}
         self._first: tuple[float, float] | None = None
         self._last = 0.0, 0.0

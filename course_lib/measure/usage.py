@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 from dspy.utils.usage_tracker import UsageTracker as DspyTracker
 
 from course_lib.lm import prices
+from course_lib.resilience import forks
 
 Entry = tuple[str, Mapping[str, Any]]
 """A model's name, and what it reported for one call."""
@@ -80,6 +81,7 @@ class UsageTracker(DspyTracker):
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
+        forks.things.add(self)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         """Return itself: dspy.Parallel gives each thread a deep copy and never looks at it again."""
