@@ -28,7 +28,7 @@ MOST_BYTES = 16_000_000
 """Size of all that an endpoint replays, and of all lines that clients who record have not read yet."""
 _HEAD = {"format": FORMAT, "version": VERSION}
 _MOST_DIFF_LINES, _MOST_CHARS, _CONTEXT_CHARS = 12, 200, 40
-_MOST_COMPARED, _MOST_READ_CHARS = 300, 20_000
+_MOST_COMPARED, _MOST_READ_CHARS, _MOST_LINES = 300, 20_000, 1_000
 
 Body = dict[str, Any]
 Piece = tuple[float, Body | str]
@@ -186,19 +186,24 @@ def lines_of(request: Mapping[str, Any]) -> list[str]:
 def differing(before: Sequence[str], after: Sequence[str], most: int = _MOST_DIFF_LINES) -> list[str]:
     """Return the lines that differ: those of `before` behind a minus, those of `after` behind a plus.
 
-    Of a long line the part around its first difference is shown.
+    Of a long line the part around its first difference is shown. From the first line that differs on, a
+    thousand are compared, for more would take minutes; the last line returned then says so.
     """
     found: list[str] = []
+    begin_at = _common(before, after)
+    left = max(len(before), len(after)) - begin_at - _MOST_LINES
+    before, after = (lines[begin_at : begin_at + _MOST_LINES] for lines in (before, after))
     for tag, i, i_end, j, j_end in difflib.SequenceMatcher(None, before, after).get_opcodes():
         for pair in zip_longest(before[i:i_end], after[j:j_end]) if tag != "equal" else ():
             begin = max(0, _common(*(each or "" for each in pair)) - _CONTEXT_CHARS)
             signed = zip("-+", pair, strict=True)
             found += [f"{sign} {_clip(each, begin)}" for sign, each in signed if each is not None]
-    return found if len(found) <= most else [*found[:most], f"({len(found) - most} more lines)"]
+    shown = found if len(found) <= most else [*found[:most], f"({len(found) - most} more lines)"]
+    return [*shown, f"({left:,} lines behind these were not compared)"] if left > 0 else shown
 
 
-def _common(one: str, other: str) -> int:
-    """Return how many characters two lines begin with alike."""
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return with how many lines, or characters of a line, both begin."""
     differ = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(differ, min(len(one), len(other)))
 
@@ -291,15 +296,20 @@ def missed(path: str, request: Mapping[str, Any], recorded: Sequence[Recorded]) 
     if not (alike := [each for each in recorded if each.path == path]):
         return f"nothing is recorded of {path}; {len(recorded)} requests are recorded in all"
     lines = lines_of(request)
-    nearest = max(alike[:_MOST_COMPARED], key=lambda each: _likeness(lines_of(each.request), lines))
+    words = _words(lines)
+    nearest = max(alike[:_MOST_COMPARED], key=lambda each: _likeness(_words(lines_of(each.request)), words))
     number = recorded.index(nearest) + 1
     shown = "\n".join(differing(lines_of(nearest.request), lines))
     return f"this request was not recorded; the nearest is number {number}, from which it differs by\n{shown}"
 
 
-def _likeness(one: Sequence[str], other: Sequence[str]) -> float:
-    """Return from 0 to 1 how much of two texts is alike: lines, and words for those that differ a little."""
-    first, second = ({*lines, *" ".join(lines)[:_MOST_READ_CHARS].split()} for lines in (one, other))
+def _words(lines: Sequence[str]) -> set[str]:
+    """Return by what texts are compared: their lines, and words for lines that differ a little."""
+    return {*lines, *" ".join(lines)[:_MOST_READ_CHARS].split()}
+
+
+def _likeness(first: set[str], second: set[str]) -> float:
+    """Return from 0 to 1 how much of two texts is alike."""
     return len(first & second) / max(1, len(first | second))
 
 
