@@ -28,6 +28,7 @@ MOST_BYTES = 16_000_000
 """Size of all that an endpoint replays, and of all lines that clients who record have not read yet."""
 _HEAD = {"format": FORMAT, "version": VERSION}
 _MOST_DIFF_LINES, _MOST_CHARS, _CONTEXT_CHARS = 12, 200, 40
+_MOST = 1e12  # milliseconds, tokens, dollars
 _MOST_COMPARED, _MOST_READ_CHARS, _MOST_LINES = 300, 20_000, 1_000
 
 Body = dict[str, Any]
@@ -143,12 +144,7 @@ class Recorded:
                 if not isinstance(values.get(name), kind):
                     raise ValueError(f"its {name} is missing, or of another kind")
             one = cls(**{**values, "pieces": tuple((float(ms), piece) for ms, piece in values["pieces"])})
-            _ = one.prompt, one.reply, one.tool_calls, "".join(one.headers.values())  # as its readers will
-            sum(value for name, value in one.figures.items() if name.endswith(("_tokens", "_usd")))
-            float(one.headers.get("retry-after-ms", 0))
-            is_status = one.status == 0 or 100 <= one.status < 600
-            if not is_status or not all(isinstance(piece, dict | str) for _, piece in one.pieces):
-                raise ValueError("its status or its pieces are of no answer")
+            _check(one)
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
         return one
@@ -156,6 +152,22 @@ class Recorded:
 
 _KINDS: dict[str, Any] = {"request": dict, "status": int, "headers": dict, "pieces": list, "end": str}
 _KINDS |= {"at": str, "path": str, "took_ms": int | float, "figures": dict}
+
+
+def _check(one: Recorded) -> None:
+    """Read it as its readers will: the replay, and the ledger, of which one such line would be the last."""
+    _ = one.prompt, one.reply, one.tool_calls
+    is_status = one.status == 0 or 100 <= one.status < 600
+    if not is_status or not all(isinstance(piece, dict | str) for _, piece in one.pieces):
+        raise ValueError("its status or its pieces are of no answer")
+    named = [one.figures.get(name) for name in ("model", "profile", "fault")]
+    texts = [one.at, *one.headers, *one.headers.values(), *(each for each in named if each is not None)]
+    texts += [json.dumps(piece, ensure_ascii=False) for _, piece in one.pieces if isinstance(piece, dict)]
+    "".join(texts).encode()
+    numbers = [value for name, value in one.figures.items() if name.endswith(("_tokens", "_usd"))]
+    numbers += [one.took_ms, float(one.headers.get("retry-after-ms", 0)), *(ms for ms, _ in one.pieces)]
+    if not all(0 <= number < _MOST for number in numbers):
+        raise ValueError("one of its numbers is none, negative, or too large")
 
 
 def canonical(body: Mapping[str, Any]) -> Body:
