@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import zip_longest
@@ -23,6 +23,7 @@ from typing import Any, overload
 import dspy
 from dspy.clients.cache import Cache
 
+from course_lib.files import locked
 from course_lib.lm import client, taping
 from course_lib.lm.recordings import (
     CHAT,
@@ -127,8 +128,8 @@ def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> I
     if the block has asked anything; of a process that is killed the new one stands beside it.
 
     Raises:
-        RecordingError: the file cannot be written, or the endpoint ended meanwhile, or nothing was asked; a
-            recording that was there is untouched.
+        RecordingError: the file cannot be written, or another block or process records to it, or the endpoint
+            ended meanwhile, or nothing was asked; a recording that was there is untouched.
     """
     path = _ordinary(path)
     with _without_cache(), _in_place_of(path, is_kept=_has_steps) as file:
@@ -156,28 +157,40 @@ def _in_place_of(path: Path, is_kept: Callable[[Path], bool] = Path.exists) -> I
     """Yield the file to write: where there is one already another beside it, which takes its place then.
 
     Raises:
-        RecordingError: no file can be written there.
+        RecordingError: no file can be written there, or another block writes it.
     """
-    file = path
-    if path.exists():
-        path = path.resolve()
+    with ExitStack() as stack:
+        file = _taken(path, stack)
+        is_new, is_whole = file == path, True
         try:
-            handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be replaced ({error.strerror}); name another file") from None
-        os.close(handle)
-        file = Path(beside)
-    is_whole = True
+            yield file
+        except RecordingError:
+            is_whole = is_new
+            raise
+        finally:
+            if not is_whole or not is_kept(file):
+                file.unlink(missing_ok=True)
+            elif not is_new:
+                file.replace(path.resolve())
+
+
+def _taken(path: Path, stack: ExitStack) -> Path:
+    """Lock a file until the stack ends, and return what to write: it, or what is to take its place."""
     try:
-        yield file
-    except RecordingError:
-        is_whole = file == path
-        raise
-    finally:
-        if is_whole and is_kept(file):
-            file.replace(path)
-        else:
-            file.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+        stack.callback(os.close, handle)
+        stack.enter_context(locked(handle, end_s=0))
+        if not os.fstat(handle).st_size:
+            return path
+        path = path.resolve()
+        beside, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(beside)
+    except TimeoutError:
+        raise RecordingError(f"{path} is written by another block or process; name another file") from None
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be written ({error.strerror}); name another file") from None
+    return Path(name)
 
 
 def _has_steps(path: Path) -> bool:

@@ -282,6 +282,21 @@ def record_one(file: Path) -> None:
         desk.Triage()(ticket=TICKETS[0])
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_two_blocks_cannot_record_to_one_file(file: Path, is_there: bool) -> None:
+    if not is_there:
+        file.unlink()
+
+    with record(file):
+        desk.Triage()(ticket="the first")
+        with pytest.raises(RecordingError, match="written by another block or process"), record(file):
+            desk.Triage()(ticket="never asked")
+
+    assert "the first" in Recording.load(file)[0].prompt
+    record_one(file)
+    assert [each.name for each in file.parent.iterdir()] == ["run.jsonl"]
+
+
 def test_a_run_that_fails_is_recorded_up_to_there(file: Path) -> None:
     with pytest.raises(ZeroDivisionError), record(file):
         _ = len(desk.Triage()(ticket=TICKETS[0]).category) / 0
