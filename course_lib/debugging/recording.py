@@ -34,6 +34,7 @@ from course_lib.lm.recordings import (
     each_text,
     lines_of,
     load,
+    reason,
 )
 
 _MOST_MATCHED = 200
@@ -98,8 +99,9 @@ class Recording(Sequence[Recorded]):
             RecordingError: `old` is nowhere in the messages.
         """
         step = self[at]
-        messages = each_text(step.request["messages"], lambda text: text.replace(old, new))
-        if messages == step.request["messages"]:
+        asked = step.request.get("messages", [])  # a request for vectors has none
+        messages = each_text(asked, lambda text: text.replace(old, new))
+        if messages == asked:
             raise RecordingError(
                 f"{old!r} is nowhere in the messages of step {at}; print(recording[{at}].prompt)"
             )
@@ -144,10 +146,14 @@ def _ordinary(path: str | Path) -> Path:
     """Return a path; of a pipe or a device nobody knows when it ends.
 
     Raises:
-        RecordingError: it is one, or a folder.
+        RecordingError: it is one, or a folder, or no name that a file can have.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    try:
+        is_ordinary = path.is_file() or not path.exists()
+    except OSError as error:
+        raise RecordingError(f"{path} is no file's name ({error.strerror})") from None
+    if not is_ordinary:
         raise RecordingError(f"{path} is no ordinary file; name one")
     return path
 
@@ -188,8 +194,8 @@ def _taken(path: Path, stack: ExitStack) -> Path:
         os.close(beside)
     except TimeoutError:
         raise RecordingError(f"{path} is written by another block or process; name another file") from None
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be written ({error.strerror}); name another file") from None
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"{path} cannot be written ({reason(error)}); name another file") from None
     return Path(name)
 
 
@@ -363,8 +369,9 @@ def golden(path: str | Path, *, in_order: bool = True) -> Iterator[None]:
 
     Raises:
         GoldenError: something differs. The message shows each step: prompt by line, and answer.
+        RecordingError: the kept run cannot be read or written, or the block asked nothing.
     """
-    path = Path(path)
+    path = _ordinary(path)
     with tempfile.TemporaryDirectory() as folder:
         with record(Path(folder) / "run.jsonl") as file:
             yield

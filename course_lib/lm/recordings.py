@@ -225,6 +225,11 @@ def _clip(line: str, begin: int) -> str:
     return f"{'...' * (begin > 0)}{line[begin:end]}{'...' * (end < len(line))}"
 
 
+def reason(error: OSError | ValueError) -> str:
+    """Return why a file cannot be opened; a name with a NUL in it is a ValueError."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 class Writer:
     """A recording that is being written, one whole line at a time."""
 
@@ -241,8 +246,8 @@ class Writer:
             self._file = os.fdopen(os.open(path, flags, 0o600), "wb")
         except FileExistsError:
             raise RecordingError(f"{path} is there already; delete it, or name another file") from None
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be written ({error.strerror}); name another file") from None
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"{path} cannot be written ({reason(error)}); name another file") from None
         self.add_line(json.dumps(_HEAD).encode() + b"\n")
 
     def add_line(self, line: bytes) -> None:
@@ -273,8 +278,8 @@ def load(path: str | Path) -> list[Recorded]:
     path = Path(path)
     try:
         head, *lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be read ({error.strerror}); is it the right file?") from None
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"{path} cannot be read ({reason(error)}); is it the right file?") from None
     _check_head(path, head)
     recorded = []
     for number, line in enumerate(lines, 2):
@@ -388,7 +393,7 @@ def _rewritten(
         for choice in piece.get("choices", ()) if isinstance(piece, dict) else ():
             if choice.get("logprobs"):  # the same text once more, in pieces that say nothing alone
                 choice["logprobs"] = None
-            for slot, holder, name in _texts(_part(choice), (choice.get("index"),)):
+            for slot, holder, name in _texts(_part(choice), (_index(choice, None),)):
                 slots[slot].append((holder, name))
     for slot, places in slots.items():
         text = change(slot, "".join(holder[name] for holder, name in places))
@@ -402,11 +407,16 @@ def _part(choice: Body) -> Body:
     return choice.get("message") or choice.get("delta") or {}
 
 
+def _index(part: Body, other: object) -> object:
+    found = part.get("index", other)
+    return found if isinstance(found, int | str) else other
+
+
 def _texts(value: Any, slot: tuple[object, ...]) -> Iterator[tuple[tuple[object, ...], Any, Any]]:
     """Yield each text that may go on in another piece: its place in the answer, its holder, its name."""
     for name, each in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(each, dict | list):
-            at = each.get("index", name) if isinstance(each, dict) else name
+            at = _index(each, name) if isinstance(each, dict) else name
             yield from _texts(each, (*slot, at))
         elif isinstance(each, str) and each and name not in ("role", "id", "type", "name"):
             yield (*slot, name), value, name

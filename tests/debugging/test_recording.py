@@ -313,6 +313,29 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["n" * 5_000, "a\0b", "file/below"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    for block in (record, replay, golden):
+        with pytest.raises((RecordingError, GoldenError)), block(tmp_path / name):
+            sort_all()
+
+
+def test_a_request_for_vectors_has_no_messages_to_change() -> None:
+    asked = Recorded({"model": "sim-embed", "input": ["lamp"]}, path="/v1/embeddings")
+
+    with pytest.raises(RecordingError, match="'lamp' is nowhere in the messages of step 0"):
+        Recording([asked]).with_prompt(0, "lamp", "tent")
+
+
+def test_an_answer_is_edited_also_where_another_choice_has_an_odd_number() -> None:
+    choices = [{"index": n, "message": {"content": "old"}} for n in (0, ["a"], {})]
+
+    edited = Recorded({}, pieces=((0.0, {"choices": choices}),)).with_reply("new")
+
+    assert edited.text == "new"
+
+
 def test_long_runs_of_equal_requests_are_compared_in_no_time() -> None:
     def run(number: int) -> list[Recorded]:
         texts = [f"ping {at**number % 3}" for at in range(2_000)]
