@@ -47,6 +47,17 @@ def test_a_model_without_a_listed_price_is_counted_apart():
     assert pickle.loads(pickle.dumps(usage)) == usage
 
 
+def test_a_server_that_reports_less_than_nothing_takes_nothing_from_tokens_or_cost():
+    entries = [
+        ("course/sim-small", {"prompt_tokens": -10, "completion_tokens": -1}),
+        ("course/sim-small", {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": -(10**9)}}),
+    ]
+
+    assert usage_of(entries) == Usage(
+        2, 10, 0, usage_of([("course/sim-small", {"prompt_tokens": 10})]).cost_usd
+    )
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_child_forked_while_somebody_counts_counts_on():
     tracker, monitor = UsageTracker(), PerformanceMonitor()
