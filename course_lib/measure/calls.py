@@ -173,6 +173,9 @@ class CallListener(BaseCallback):
     one's own do not inherit it (`contextvars.copy_context().run` carries it); for those, and for a service,
     install it for good: `dspy.configure(callbacks=[listener])`. dspy.streamify keeps the callbacks of the
     moment at which it is called.
+
+    A task may outlive the call that began it: what it calls stands in that call still, until 2,000 further
+    calls have ended; from then on it stands in none, and for a tracer begins a trace of its own.
     """
 
     EVERYWHERE: ClassVar[frozenset[str]] = frozenset()
