@@ -35,25 +35,35 @@ def appending(path: Path, *, mode: int = 0o644, within_s: float = math.inf) -> I
     """
     end_s = time.monotonic() + within_s
     while True:
-        with open(path, "ab+", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            _lock(file, end_s)
+        opened = open(path, "ab+", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
+        with opened as file, locked(file.fileno(), end_s):
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                yield file
+                try:
+                    yield file
+                finally:
+                    file.flush()
                 return
 
 
-def _lock(file: BinaryIO, end_s: float) -> None:
-    if end_s == math.inf:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return
+@contextmanager
+def locked(handle: int, end_s: float = math.inf) -> Iterator[None]:
+    """Hold the lock of an open file: a child that is forked meanwhile has it too, so to close is not enough.
+
+    Raises:
+        TimeoutError: somebody else has it still at `end_s`, of time.monotonic().
+    """
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if end_s < math.inf else 0))
+            break
         except BlockingIOError:
             if time.monotonic() > end_s:
                 raise TimeoutError(errno.ETIMEDOUT, "somebody else has locked it") from None
             time.sleep(_LOOK_AGAIN_S)
+    try:
+        yield
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def append_lines(path: Path, lines: str, *, within_s: float = math.inf) -> None:
@@ -75,8 +85,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """Keep out all others who lock this folder, of any process, until the block ends; a kill ends it too."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        with locked(handle):
+            yield
     finally:
         os.close(handle)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,3 +111,22 @@ def test_a_locked_folder_keeps_others_out(tmp_path: Path):
         waiting.result()
 
     assert seen == ["first", "second"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.parametrize(
+    "lock", [lambda folder: appending(folder / "log"), lock_folder], ids=["file", "folder"]
+)
+def test_a_child_that_was_forked_meanwhile_keeps_no_lock(tmp_path: Path, lock: Callable[[Path], Any]):
+    with lock(tmp_path):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+    try:
+        for path in tmp_path, *tmp_path.iterdir():
+            handle = os.open(path, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(handle)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -280,9 +280,10 @@ class JsonLines(SpanExporter):
             append_lines(self._path, "", within_s=_LOCKED_S)
             if self._path.is_file():  # one that was there may hold what its owner alone is to read
                 self._path.chmod(0o600)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", error)
             raise ExporterError(
-                f"spans cannot be written to {self._path}: {error.strerror}; name a file of your own in a "
+                f"spans cannot be written to {self._path}: {why}; name a file of your own in a "
                 "folder that exists"
             ) from None
 
@@ -411,8 +412,12 @@ def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporte
     Raises:
         ExporterError: it is no http address, or a header cannot be sent.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port that is none
+        is_address = False
+    if not is_address:
         raise ExporterError(f"{shown(url)!r} is no collector's address; give one like http://127.0.0.1:4318")
     sent = {name: value.strip() for name, value in (headers or {}).items()}
     if odd := [name for name, value in sent.items() if not value.isprintable()]:

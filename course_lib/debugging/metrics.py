@@ -17,13 +17,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from course_lib.debugging import attributes
 from course_lib.measure.calls import LM, MODULE, PARSE, Call, CallListener
-from course_lib.measure.monitor import CANCELLED
+from course_lib.measure.monitor import CANCELLED, MOST_VALUES, OTHER
 from course_lib.notes import Fact
 from course_lib.resilience import forks
 
-MOST_VALUES = 50
-"""So many values of one label are told apart; further ones are counted together, as OTHER."""
-OTHER = "other"
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 

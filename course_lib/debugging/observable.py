@@ -213,9 +213,9 @@ class _Came:
     def used(self, model: str, asked: Request | Mapping[str, Any]) -> Usage:
         """Return what the attempt used, as the server says, or else by a guess."""
         try:
-            usage = usage_of([(model, self.reported)])
-            if usage.tokens > 0 and min(usage.prompt_tokens, usage.completion_tokens) >= 0:  # NaN is not
-                return usage
+            told = [self.reported.get(name) or 0 for name in ("prompt_tokens", "completion_tokens")]
+            if sum(told) > 0 and min(told) >= 0:  # NaN is not
+                return usage_of([(model, self.reported)])
         except (TypeError, ValueError, AttributeError):  # border: a server reports what it likes
             pass
         messages = history_messages(asked) if isinstance(asked, Request) else asked.get("messages")

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import zip_longest
@@ -23,6 +23,7 @@ from typing import Any, overload
 import dspy
 from dspy.clients.cache import Cache
 
+from course_lib.files import locked
 from course_lib.lm import client, taping
 from course_lib.lm.recordings import (
     CHAT,
@@ -33,6 +34,7 @@ from course_lib.lm.recordings import (
     each_text,
     lines_of,
     load,
+    reason,
 )
 
 _MOST_MATCHED = 200
@@ -97,8 +99,9 @@ class Recording(Sequence[Recorded]):
             RecordingError: `old` is nowhere in the messages.
         """
         step = self[at]
-        messages = each_text(step.request["messages"], lambda text: text.replace(old, new))
-        if messages == step.request["messages"]:
+        asked = step.request.get("messages", [])  # a request for vectors has none
+        messages = each_text(asked, lambda text: text.replace(old, new))
+        if messages == asked:
             raise RecordingError(
                 f"{old!r} is nowhere in the messages of step {at}; print(recording[{at}].prompt)"
             )
@@ -127,8 +130,8 @@ def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> I
     if the block has asked anything; of a process that is killed the new one stands beside it.
 
     Raises:
-        RecordingError: the file cannot be written, or the endpoint ended meanwhile, or nothing was asked; a
-            recording that was there is untouched.
+        RecordingError: the file cannot be written, or another block or process records to it, or the endpoint
+            ended meanwhile, or nothing was asked; a recording that was there is untouched.
     """
     path = _ordinary(path)
     with _without_cache(), _in_place_of(path, is_kept=_has_steps) as file:
@@ -143,10 +146,14 @@ def _ordinary(path: str | Path) -> Path:
     """Return a path; of a pipe or a device nobody knows when it ends.
 
     Raises:
-        RecordingError: it is one, or a folder.
+        RecordingError: it is one, or a folder, or no name that a file can have.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    try:
+        is_ordinary = path.is_file() or not path.exists()
+    except OSError as error:
+        raise RecordingError(f"{path} is no file's name ({error.strerror})") from None
+    if not is_ordinary:
         raise RecordingError(f"{path} is no ordinary file; name one")
     return path
 
@@ -156,28 +163,40 @@ def _in_place_of(path: Path, is_kept: Callable[[Path], bool] = Path.exists) -> I
     """Yield the file to write: where there is one already another beside it, which takes its place then.
 
     Raises:
-        RecordingError: no file can be written there.
+        RecordingError: no file can be written there, or another block writes it.
     """
-    file = path
-    if path.exists():
-        path = path.resolve()
+    with ExitStack() as stack:
+        file = _taken(path, stack)
+        is_new, is_whole = file == path, True
         try:
-            handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be replaced ({error.strerror}); name another file") from None
-        os.close(handle)
-        file = Path(beside)
-    is_whole = True
+            yield file
+        except RecordingError:
+            is_whole = is_new
+            raise
+        finally:
+            if not is_whole or not is_kept(file):
+                file.unlink(missing_ok=True)
+            elif not is_new:
+                file.replace(path.resolve())
+
+
+def _taken(path: Path, stack: ExitStack) -> Path:
+    """Lock a file until the stack ends, and return what to write: it, or what is to take its place."""
     try:
-        yield file
-    except RecordingError:
-        is_whole = file == path
-        raise
-    finally:
-        if is_whole and is_kept(file):
-            file.replace(path)
-        else:
-            file.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+        stack.callback(os.close, handle)
+        stack.enter_context(locked(handle, end_s=0))
+        if not os.fstat(handle).st_size:
+            return path
+        path = path.resolve()
+        beside, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(beside)
+    except TimeoutError:
+        raise RecordingError(f"{path} is written by another block or process; name another file") from None
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"{path} cannot be written ({reason(error)}); name another file") from None
+    return Path(name)
 
 
 def _has_steps(path: Path) -> bool:
@@ -350,8 +369,9 @@ def golden(path: str | Path, *, in_order: bool = True) -> Iterator[None]:
 
     Raises:
         GoldenError: something differs. The message shows each step: prompt by line, and answer.
+        RecordingError: the kept run cannot be read or written, or the block asked nothing.
     """
-    path = Path(path)
+    path = _ordinary(path)
     with tempfile.TemporaryDirectory() as folder:
         with record(Path(folder) / "run.jsonl") as file:
             yield

@@ -21,6 +21,11 @@ from course_lib.errors import CourseError
 
 _LONGEST = 15_000
 """Longer content was cut by what wrote the span, so it cannot be compared."""
+_TEXTS = (
+    *("gen_ai.request.model", "gen_ai.input.messages", "gen_ai.output.messages"),
+    *("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "dspy.inputs", "dspy.outputs"),
+)
+_REASONS = "gen_ai.response.finish_reasons"
 MODULE, LM, TOOL, FORMAT, PARSE, EVALUATE = "module", "lm", "tool", "format", "parse", "evaluate"
 
 
@@ -170,8 +175,13 @@ def _span(one: Any) -> Span:
 
 
 def _check(span: Span) -> None:
-    if not all(isinstance(each, str) for each in (span.id, span.name, span.kind, span.parent or "")):
+    texts = [span.parent, *(span.attributes.get(name) for name in _TEXTS)]
+    if not all(isinstance(each, str) for each in (span.id, span.name, span.kind)):
         raise TypeError("an id or a name that is no text")
+    if not all(each is None or isinstance(each, str) for each in texts):
+        raise TypeError("a parent, a model or content that is no text")
+    if not isinstance(span.attributes.get(_REASONS) or (), list | tuple):
+        raise TypeError("reasons that are no list")
     if not math.isfinite(sum([span.prompt_tokens, span.completion_tokens, span.cost_usd, *span.waits_s])):
         raise ValueError("a number that is none")
 

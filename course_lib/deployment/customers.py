@@ -15,7 +15,6 @@ as the Tracer's `content` is off, and what a forgotten pseudonym did is about no
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -28,7 +27,7 @@ from typing import Any, Protocol, TypeVar
 from course_lib.deployment.audit import Audit
 from course_lib.deployment.database import checked_name
 from course_lib.deployment.store import Store
-from course_lib.files import lock_folder
+from course_lib.files import lock_folder, locked
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -281,8 +280,7 @@ def _rewrite(path: Path, is_theirs: Callable[[bytes], bool]) -> int:
     """
     scratch, erased = path.with_name(f".{path.name}.erasing"), 0
     scratch.unlink(missing_ok=True)  # of an erasure that was cut off
-    with path.open("rb") as old, scratch.open("ab") as new:
-        fcntl.flock(old, fcntl.LOCK_EX)
+    with path.open("rb") as old, scratch.open("ab") as new, locked(old.fileno()):
         scratch.chmod(path.stat().st_mode & 0o777)
         for is_replaced in (False, True):
             for line in old:

@@ -28,7 +28,8 @@ MOST_BYTES = 16_000_000
 """Size of all that an endpoint replays, and of all lines that clients who record have not read yet."""
 _HEAD = {"format": FORMAT, "version": VERSION}
 _MOST_DIFF_LINES, _MOST_CHARS, _CONTEXT_CHARS = 12, 200, 40
-_MOST_COMPARED, _MOST_READ_CHARS = 300, 20_000
+_MOST = 1e12  # milliseconds, tokens, dollars
+_MOST_COMPARED, _MOST_READ_CHARS, _MOST_LINES = 300, 20_000, 1_000
 
 Body = dict[str, Any]
 Piece = tuple[float, Body | str]
@@ -143,12 +144,7 @@ class Recorded:
                 if not isinstance(values.get(name), kind):
                     raise ValueError(f"its {name} is missing, or of another kind")
             one = cls(**{**values, "pieces": tuple((float(ms), piece) for ms, piece in values["pieces"])})
-            _ = one.prompt, one.reply, one.tool_calls, "".join(one.headers.values())  # as its readers will
-            sum(value for name, value in one.figures.items() if name.endswith(("_tokens", "_usd")))
-            float(one.headers.get("retry-after-ms", 0))
-            is_status = one.status == 0 or 100 <= one.status < 600
-            if not is_status or not all(isinstance(piece, dict | str) for _, piece in one.pieces):
-                raise ValueError("its status or its pieces are of no answer")
+            _check(one)
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
         return one
@@ -156,6 +152,22 @@ class Recorded:
 
 _KINDS: dict[str, Any] = {"request": dict, "status": int, "headers": dict, "pieces": list, "end": str}
 _KINDS |= {"at": str, "path": str, "took_ms": int | float, "figures": dict}
+
+
+def _check(one: Recorded) -> None:
+    """Read it as its readers will: the replay, and the ledger, of which one such line would be the last."""
+    _ = one.prompt, one.reply, one.tool_calls
+    is_status = one.status == 0 or 100 <= one.status < 600
+    if not is_status or not all(isinstance(piece, dict | str) for _, piece in one.pieces):
+        raise ValueError("its status or its pieces are of no answer")
+    named = [one.figures.get(name) for name in ("model", "profile", "fault")]
+    texts = [one.at, *one.headers, *one.headers.values(), *(each for each in named if each is not None)]
+    texts += [json.dumps(piece, ensure_ascii=False) for _, piece in one.pieces if isinstance(piece, dict)]
+    "".join(texts).encode()
+    numbers = [value for name, value in one.figures.items() if name.endswith(("_tokens", "_usd"))]
+    numbers += [one.took_ms, float(one.headers.get("retry-after-ms", 0)), *(ms for ms, _ in one.pieces)]
+    if not all(0 <= number < _MOST for number in numbers):
+        raise ValueError("one of its numbers is none, negative, or too large")
 
 
 def canonical(body: Mapping[str, Any]) -> Body:
@@ -186,19 +198,24 @@ def lines_of(request: Mapping[str, Any]) -> list[str]:
 def differing(before: Sequence[str], after: Sequence[str], most: int = _MOST_DIFF_LINES) -> list[str]:
     """Return the lines that differ: those of `before` behind a minus, those of `after` behind a plus.
 
-    Of a long line the part around its first difference is shown.
+    Of a long line the part around its first difference is shown. From the first line that differs on, a
+    thousand are compared, for more would take minutes; the last line returned then says so.
     """
     found: list[str] = []
+    begin_at = _common(before, after)
+    left = max(len(before), len(after)) - begin_at - _MOST_LINES
+    before, after = (lines[begin_at : begin_at + _MOST_LINES] for lines in (before, after))
     for tag, i, i_end, j, j_end in difflib.SequenceMatcher(None, before, after).get_opcodes():
         for pair in zip_longest(before[i:i_end], after[j:j_end]) if tag != "equal" else ():
             begin = max(0, _common(*(each or "" for each in pair)) - _CONTEXT_CHARS)
             signed = zip("-+", pair, strict=True)
             found += [f"{sign} {_clip(each, begin)}" for sign, each in signed if each is not None]
-    return found if len(found) <= most else [*found[:most], f"({len(found) - most} more lines)"]
+    shown = found if len(found) <= most else [*found[:most], f"({len(found) - most} more lines)"]
+    return [*shown, f"({left:,} lines behind these were not compared)"] if left > 0 else shown
 
 
-def _common(one: str, other: str) -> int:
-    """Return how many characters two lines begin with alike."""
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return with how many lines, or characters of a line, both begin."""
     differ = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(differ, min(len(one), len(other)))
 
@@ -206,6 +223,11 @@ def _common(one: str, other: str) -> int:
 def _clip(line: str, begin: int) -> str:
     end = begin + _MOST_CHARS
     return f"{'...' * (begin > 0)}{line[begin:end]}{'...' * (end < len(line))}"
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Return why a file cannot be opened; a name with a NUL in it is a ValueError."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 class Writer:
@@ -224,8 +246,8 @@ class Writer:
             self._file = os.fdopen(os.open(path, flags, 0o600), "wb")
         except FileExistsError:
             raise RecordingError(f"{path} is there already; delete it, or name another file") from None
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be written ({error.strerror}); name another file") from None
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"{path} cannot be written ({reason(error)}); name another file") from None
         self.add_line(json.dumps(_HEAD).encode() + b"\n")
 
     def add_line(self, line: bytes) -> None:
@@ -256,8 +278,8 @@ def load(path: str | Path) -> list[Recorded]:
     path = Path(path)
     try:
         head, *lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be read ({error.strerror}); is it the right file?") from None
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"{path} cannot be read ({reason(error)}); is it the right file?") from None
     _check_head(path, head)
     recorded = []
     for number, line in enumerate(lines, 2):
@@ -291,15 +313,20 @@ def missed(path: str, request: Mapping[str, Any], recorded: Sequence[Recorded]) 
     if not (alike := [each for each in recorded if each.path == path]):
         return f"nothing is recorded of {path}; {len(recorded)} requests are recorded in all"
     lines = lines_of(request)
-    nearest = max(alike[:_MOST_COMPARED], key=lambda each: _likeness(lines_of(each.request), lines))
+    words = _words(lines)
+    nearest = max(alike[:_MOST_COMPARED], key=lambda each: _likeness(_words(lines_of(each.request)), words))
     number = recorded.index(nearest) + 1
     shown = "\n".join(differing(lines_of(nearest.request), lines))
     return f"this request was not recorded; the nearest is number {number}, from which it differs by\n{shown}"
 
 
-def _likeness(one: Sequence[str], other: Sequence[str]) -> float:
-    """Return from 0 to 1 how much of two texts is alike: lines, and words for those that differ a little."""
-    first, second = ({*lines, *" ".join(lines)[:_MOST_READ_CHARS].split()} for lines in (one, other))
+def _words(lines: Sequence[str]) -> set[str]:
+    """Return by what texts are compared: their lines, and words for lines that differ a little."""
+    return {*lines, *" ".join(lines)[:_MOST_READ_CHARS].split()}
+
+
+def _likeness(first: set[str], second: set[str]) -> float:
+    """Return from 0 to 1 how much of two texts is alike."""
     return len(first & second) / max(1, len(first | second))
 
 
@@ -366,7 +393,7 @@ def _rewritten(
         for choice in piece.get("choices", ()) if isinstance(piece, dict) else ():
             if choice.get("logprobs"):  # the same text once more, in pieces that say nothing alone
                 choice["logprobs"] = None
-            for slot, holder, name in _texts(_part(choice), (choice.get("index"),)):
+            for slot, holder, name in _texts(_part(choice), (_index(choice, None),)):
                 slots[slot].append((holder, name))
     for slot, places in slots.items():
         text = change(slot, "".join(holder[name] for holder, name in places))
@@ -380,11 +407,16 @@ def _part(choice: Body) -> Body:
     return choice.get("message") or choice.get("delta") or {}
 
 
+def _index(part: Body, other: object) -> object:
+    found = part.get("index", other)
+    return found if isinstance(found, int | str) else other
+
+
 def _texts(value: Any, slot: tuple[object, ...]) -> Iterator[tuple[tuple[object, ...], Any, Any]]:
     """Yield each text that may go on in another piece: its place in the answer, its holder, its name."""
     for name, each in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(each, dict | list):
-            at = each.get("index", name) if isinstance(each, dict) else name
+            at = _index(each, name) if isinstance(each, dict) else name
             yield from _texts(each, (*slot, at))
         elif isinstance(each, str) and each and name not in ("role", "id", "type", "name"):
             yield (*slot, name), value, name

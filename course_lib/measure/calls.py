@@ -172,8 +172,10 @@ class CallListener(BaseCallback):
     threads of dspy.Parallel, batch, Evaluate and asyncify, Python to tasks and asyncio.to_thread. Threads of
     one's own do not inherit it (`contextvars.copy_context().run` carries it); for those, and for a service,
     install it for good: `dspy.configure(callbacks=[listener])`. dspy.streamify keeps the callbacks of the
-    moment at which it is called. What outlives the call that it began in, as a task may, is heard as standing
-    in it until 2,000 other calls have ended; what begins there later is heard as standing in none.
+    moment at which it is called.
+
+    A task may outlive the call that began it: what it calls stands in that call still, until 2,000 further
+    calls have ended; from then on it stands in none, and for a tracer begins a trace of its own.
     """
 
     EVERYWHERE: ClassVar[frozenset[str]] = frozenset()

@@ -9,7 +9,7 @@ import asyncio
 import copy
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import psutil
@@ -17,21 +17,27 @@ import psutil
 from course_lib.measure.calls import LM, MODULE, Call, CallListener
 from course_lib.measure.report import Report, Row
 from course_lib.measure.usage import Usage
+from course_lib.resilience import forks
 
 CANCELLED = asyncio.CancelledError | KeyboardInterrupt | GeneratorExit
 """What a call ends with that was given up: no failure of its own."""
+MOST_VALUES = 50
+"""So many names of one sort are told apart; further ones are counted together, as OTHER."""
+OTHER = "other"
 
 
 class PerformanceMonitor(CallListener):
     """Counts calls, errors, latencies, tokens, cost and cache hits, in bounded memory.
 
-    Of calls of a kind within one another, only the outermost is counted. What it hears, as a context manager
-    or installed for good, see CallListener.
+    Of calls of a kind within one another, only the outermost is counted. After the first 50 models, the first
+    50 programs and the first 50 errors of each, all further ones are counted together, as `other`. What it
+    hears, as a context manager or installed for good, see CallListener.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
+        forks.things.add(self)
         self._rows: dict[tuple[str, str], Row] = {}
         self._first: tuple[float, float] | None = None
         self._last = 0.0, 0.0
@@ -68,7 +74,10 @@ class PerformanceMonitor(CallListener):
     def _enter(self, call: Call, error: BaseException | None) -> None:
         now_s = time.perf_counter()
         self._last = now_s, time.process_time()
-        row = self._rows.setdefault((call.kind, call.name), Row(call.name))
+        name = call.name
+        if (call.kind, name) not in self._rows:
+            name = _bounded(name, [known for kind, known in self._rows if kind == call.kind])
+        row = self._rows.setdefault((call.kind, name), Row(name))
         usage = call.heard.usage if call.heard else None
         row.usage += usage or Usage()
         if call.heard and call.heard.first_token_s is not None:
@@ -76,9 +85,13 @@ class PerformanceMonitor(CallListener):
         if isinstance(error, CANCELLED):
             row.cancelled += 1
         elif error is not None:
-            row.errors[type(error).__name__] += 1
+            row.errors[_bounded(type(error).__name__, row.errors)] += 1
         elif call.kind == LM and usage is None:
             row.cached += 1
         else:
             row.answered += 1
             row.latency_ms.append((now_s - call.begun_s) * 1000)
+
+
+def _bounded(name: str, known: Collection[str]) -> str:
+    return name if name in known or len(known) < MOST_VALUES else OTHER

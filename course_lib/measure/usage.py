@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 from dspy.utils.usage_tracker import UsageTracker as DspyTracker
 
 from course_lib.lm import prices
+from course_lib.resilience import forks
 
 Entry = tuple[str, Mapping[str, Any]]
 """A model's name, and what it reported for one call."""
@@ -63,8 +64,11 @@ def usage_of(entries: Iterable[Entry]) -> Usage:
 
 
 def _usage_of_call(model: str, entry: Mapping[str, Any]) -> Usage:
-    prompt, completion = entry.get("prompt_tokens") or 0, entry.get("completion_tokens") or 0
-    cached = dict(entry.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    told = entry.get("prompt_tokens"), entry.get("completion_tokens")
+    cached = dict(entry.get("prompt_tokens_details") or {}).get("cached_tokens")
+    prompt, completion, cached = (
+        max(0, each or 0) for each in (*told, cached)
+    )  # a server says what it likes
     name = model.removeprefix("course/").partition("@")[0]
     if prices.price(name) is prices.ASSUMED:
         return Usage(1, prompt, completion, 0.0, 1, cached)
@@ -80,6 +84,7 @@ class UsageTracker(DspyTracker):
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
+        forks.things.add(self)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         """Return itself: dspy.Parallel gives each thread a deep copy and never looks at it again."""

@@ -405,6 +405,15 @@ assert send("of the parent again")
     assert first == third != second
 
 
+def test_what_is_no_address_and_no_file_s_name_is_refused():
+    for address in ("http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:0", "127.0.0.1:4318"):
+        with pytest.raises(ExporterError, match="is no collector's address"):
+            Tracer(collector=address)
+    for name in ("a\0b", "n" * 5_000):
+        with pytest.raises(ExporterError, match="spans cannot be written to"):
+            Tracer(file=name)
+
+
 def test_an_idle_thread_ends(monkeypatch):
     monkeypatch.setattr("course_lib.debugging.exporters._IDLE_S", 0.05)
     with collecting() as collector:

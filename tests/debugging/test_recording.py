@@ -282,6 +282,21 @@ def record_one(file: Path) -> None:
         desk.Triage()(ticket=TICKETS[0])
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_two_blocks_cannot_record_to_one_file(file: Path, is_there: bool) -> None:
+    if not is_there:
+        file.unlink()
+
+    with record(file):
+        desk.Triage()(ticket="the first")
+        with pytest.raises(RecordingError, match="written by another block or process"), record(file):
+            desk.Triage()(ticket="never asked")
+
+    assert "the first" in Recording.load(file)[0].prompt
+    record_one(file)
+    assert [each.name for each in file.parent.iterdir()] == ["run.jsonl"]
+
+
 def test_a_run_that_fails_is_recorded_up_to_there(file: Path) -> None:
     with pytest.raises(ZeroDivisionError), record(file):
         _ = len(desk.Triage()(ticket=TICKETS[0]).category) / 0
@@ -296,6 +311,29 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         Recording.load(tmp_path / "pipe")
     with pytest.raises(RecordingError, match="no ordinary file"), record(tmp_path / "pipe"):
         pass
+
+
+@pytest.mark.parametrize("name", ["n" * 5_000, "a\0b", "file/below"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    for block in (record, replay, golden):
+        with pytest.raises((RecordingError, GoldenError)), block(tmp_path / name):
+            sort_all()
+
+
+def test_a_request_for_vectors_has_no_messages_to_change() -> None:
+    asked = Recorded({"model": "sim-embed", "input": ["lamp"]}, path="/v1/embeddings")
+
+    with pytest.raises(RecordingError, match="'lamp' is nowhere in the messages of step 0"):
+        Recording([asked]).with_prompt(0, "lamp", "tent")
+
+
+def test_an_answer_is_edited_also_where_another_choice_has_an_odd_number() -> None:
+    choices = [{"index": n, "message": {"content": "old"}} for n in (0, ["a"], {})]
+
+    edited = Recorded({}, pieces=((0.0, {"choices": choices}),)).with_reply("new")
+
+    assert edited.text == "new"
 
 
 def test_long_runs_of_equal_requests_are_compared_in_no_time() -> None:

@@ -187,6 +187,17 @@ async def test_of_a_chain_of_tasks_only_the_last_calls_are_known(monkeypatch):
 
 
 @pytest.mark.anyio
+async def test_a_task_that_outlives_its_parent_by_too_many_calls_begins_a_trace_of_its_own(monkeypatch):
+    monkeypatch.setattr("course_lib.measure.calls._ENDED_KEPT", 0)
+    leaves = Leaves()
+    with Tracer() as tracer:
+        await leaves.acall()
+        await leaves.left
+
+    assert sorted(map(len, traces(tracer.spans))) == [1, 5]
+
+
+@pytest.mark.anyio
 async def test_calls_that_fail_or_are_cancelled_end_their_spans():
     lm.profile("silent", hang_rate=1.0)
     with Tracer() as tracer, dspy.context(lm=lm.connect("sim-large@silent", cache=False)):

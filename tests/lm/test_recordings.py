@@ -29,6 +29,7 @@ from course_lib.lm.recordings import (
     RecordingError,
     TornLineWarning,
     Writer,
+    differing,
     load,
     missed,
     redacted,
@@ -185,6 +186,33 @@ def test_a_miss_names_a_setting_that_differs_and_a_request_that_came_too_often(t
         CHAT, {"temperature": 0.5, "stream": False, **body("once")}, recorded
     )
     assert "nothing is recorded of /v1/embeddings" in missed("/v1/embeddings", {}, recorded)
+
+
+def test_of_long_texts_a_part_is_compared_and_that_is_said() -> None:
+    before = ["alike"] * 5_000 + [f"{n % 150}" for n in range(60_000)]
+
+    found = differing(before, [*before[:5_000], "new", *before[5_000:]])
+
+    assert found == ["+ new", "- 99", "(59,001 lines behind these were not compared)"]
+    assert differing(before, before) == []
+
+
+def test_others_are_answered_while_the_nearest_recorded_request_is_looked_for(
+    serve: Callable[[Endpoint], Served],
+) -> None:
+    loops = set()
+
+    class Watched(list[Recorded]):
+        def __iter__(self) -> Iterator[Recorded]:
+            loops.add(asyncio._get_running_loop())
+            return super().__iter__()
+
+    front = serve(Endpoint(Echo(), tapes=Tapes(replay=Replay(Watched([Recorded(body("one"))])))))
+
+    ((status, _, sent),) = received(front.url, "k", [body("two")])
+
+    assert (status, json.loads(sent)["error"]["code"]) == (400, "not_recorded")
+    assert loops == {None}
 
 
 def test_with_asks_the_model_answers_what_is_not_recorded(tmp_path: Path) -> None:
@@ -450,6 +478,17 @@ DAMAGED = {
     "header": (2, b'"headers": {', b'"headers": {"x": 1, ', "line 3 is damaged"),
     "code": (2, b'"status": 200', b'"status": 99999', "line 3 is damaged .its status"),
     "figure": (2, b'"prompt_tokens": ', b'"prompt_tokens": "many", "x": ', "line 3 is damaged"),
+    "tokens": (
+        2,
+        b'"prompt_tokens": ',
+        b'"prompt_tokens": 1' + b"0" * 30,
+        "line 3 is damaged .one of its num",
+    ),
+    "negative": (2, b'"cached_tokens": ', b'"cached_tokens": -1', "line 3 is damaged .one of its numbers"),
+    "no number": (2, b'"cost_usd": ', b'"cost_usd": NaN, "x": ', "line 3 is damaged .one of its numbers"),
+    "fault": (2, b'"fault": null', b'"fault": true', "line 3 is damaged"),
+    "fault's name": (2, b'"fault": null', rb'"fault": "\ud800"', "line 3 is damaged"),
+    "half a letter": (2, b'"content": "', rb'"content": "\ud800', "line 3 is damaged"),
     "choice": (2, b'"choices": [', b'"choices": [5, ', "line 3 is damaged"),
     "time": (2, b'"took_ms": ', b'"took_ms": "abc", "x": ', "line 3 is damaged .its took_ms"),
     "depth": (2, b'{"request"', b'{"x": ' + b"[" * 100_000 + b', "request"', "line 3 is damaged .Recursion"),

@@ -290,3 +290,24 @@ def test_two_monitors_at_once_agree_and_leave_the_settings_as_they_were():
 
     assert_agrees_with_the_ledger(first)
     assert_agrees_with_the_ledger(second)
+
+
+def test_names_without_end_take_no_memory_without_end():
+    with PerformanceMonitor() as monitor:
+        for number in range(200):
+            with pytest.raises(Error):
+                type(f"Program{number}", (Failing,), {})()(type(f"Error{number}", (Error,), {}))
+
+    rows = monitor.report().programs
+    assert [len(rows), rows[0].name, rows[-1].name, rows[-1].calls] == [51, "Program0", "other", 150]
+    assert len(rows[-1].errors) == 51
+    assert rows[-1].errors["other"] == 100
+
+
+class Error(Exception):
+    pass
+
+
+class Failing(dspy.Module):
+    def forward(self, error):
+        raise error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import dspy
 import pytest
 
 from course_lib import desk, lm
-from course_lib.measure import Usage, UsageTracker, usage_of
+from course_lib.measure import PerformanceMonitor, Usage, UsageTracker, usage_of
+from tests.resilience.conftest import ended_well, fork
 
 EXAMPLES = desk.examples("dev")[:6]
 
@@ -43,3 +45,34 @@ def test_a_model_without_a_listed_price_is_counted_apart():
     assert usage == Usage(4, 4007, 103, pytest.approx(0.006 + 0.00372), 2, 1024)
     assert usage.tokens == 4110
     assert pickle.loads(pickle.dumps(usage)) == usage
+
+
+def test_a_server_that_reports_less_than_nothing_takes_nothing_from_tokens_or_cost():
+    entries = [
+        ("course/sim-small", {"prompt_tokens": -10, "completion_tokens": -1}),
+        ("course/sim-small", {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": -(10**9)}}),
+    ]
+
+    assert usage_of(entries) == Usage(
+        2, 10, 0, usage_of([("course/sim-small", {"prompt_tokens": 10})]).cost_usd
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_child_forked_while_somebody_counts_counts_on():
+    tracker, monitor = UsageTracker(), PerformanceMonitor()
+
+    def counts() -> bool:
+        tracker.add_usage("mine", {})
+        with monitor:
+            Empty()()
+        return bool(tracker.entries and monitor.report().programs)
+
+    with tracker._lock, monitor._lock:
+        child = fork(counts)
+    assert ended_well(child)
+
+
+class Empty(dspy.Module):
+    def forward(self) -> None:
+        """Ask nothing."""

@@ -263,8 +263,8 @@ def corrupt(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
 
 def bill(exchange: Exchange, usage: Usage, used: dict[str, Any]) -> None:
     """Enter tokens and cost, and charge the tokens against the profile's limit."""
-    exchange.prompt_tokens = used.get("prompt_tokens", 0)
-    exchange.completion_tokens = used.get("completion_tokens", 0)
+    exchange.prompt_tokens = max(0, used.get("prompt_tokens") or 0)
+    exchange.completion_tokens = max(0, used.get("completion_tokens") or 0)
     exchange.cached_tokens = wire.cached_read(used)
     exchange.cost_usd = prices.cost_usd(
         exchange.model, exchange.prompt_tokens, exchange.completion_tokens, exchange.cached_tokens
