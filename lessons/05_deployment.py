@@ -237,7 +237,7 @@ table(
 # | `SHOP_DEADLINE_S`, `SHOP_DRAIN_S` | `deadline_s`, `drain_s`: above 0 and finite | 10.0, 15.0 |
 #
 # - An empty variable counts as one that is not there, whatever its name. Each call reads anew, and leaves the environment as it is.
-# - A value that its field cannot take is a problem (an address for which `urlsplit` raises is one; the port is not judged), and so is a
+# - A value that its field cannot take is a problem (an address for which `urlsplit` raises is one; a port that is none may be), and so is a
 #   variable that begins with `SHOP_` and is not in the table, letter by letter: `SHOP_host` is not.
 # - In production these are problems: a signing key that is missing, has fewer than 32 characters, or is `DOCUMENTED`; an origin with `*`
 #   in it; a database on another machine (its host is not 127.0.0.1, localhost or ::1) without `sslmode=verify-full` in the query.
@@ -247,7 +247,8 @@ table(
 #   variable that is not in the table. All rules that are broken, and all unknown variables, are told at once. (Where a value cannot be
 #   read, that may be told first, and a time that cannot be read may also be told as a drain below the deadline.)
 # - The settings show neither the signing key nor the database's address (`repr`, `str`, JSON); other fields they may show. The error and its
-#   traceback show no secret at all, even if it was put into the wrong variable.
+#   traceback show no part of a secret: no characters of a key, and of an address neither user, password, host, name nor query; nor a secret
+#   that was put into the wrong variable.
 
 # %% name="given-5-1" tags=["needs"]
 from typing import Annotated, Literal
@@ -3694,6 +3695,336 @@ def broken_rules(settings):
         if len(key) < 32 or key == DOCUMENTED:
             yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
         if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="of a secret in SHOP_DATABASE_URL"
+# The problem of sslmode says to which host.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield f"SHOP_DATABASE_URL goes to {url.hostname}; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="of a secret in SHOP_DATABASE_URL"
+# An address without a host is shown, with its password.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        raise ValueError("it must be postgresql://user:password@host/name") from None
+    if not is_one:
+        raise ValueError(f"no host in {url.netloc}")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="the error of a short SHOP_SIGNING_KEY"
+# The end of a short key is shown, so that whoever deploys knows which it is.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield f"SHOP_SIGNING_KEY must be 32 random characters or more, not ...{key[-4:]}"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_DEADLINE_S=0.00001"
+# A time below a millisecond is refused.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(ge=0.001, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin for origin in settings.origins):
+            yield "SHOP_ORIGINS must name each origin, without *"
+        url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
+        if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
+            yield "SHOP_DATABASE_URL goes to another machine; it needs ?sslmode=verify-full"
+    elif settings.host not in HERE:
+        yield "SHOP_HOST must be 127.0.0.1 in development"
+    if settings.drain_s < settings.deadline_s:
+        yield "SHOP_DRAIN_S must not be below the deadline, or answers are cut off"
+
+
+# %% tags=["wrong"] exercise="5.1" outcome="failed" message="SHOP_ORIGINS=http://a.example"
+# In production an origin must be https.
+def words(text):
+    return [word.strip() for word in text.split(",")] if isinstance(text, str) else text
+
+
+def address(secret):
+    try:
+        url = urlsplit(secret.get_secret_value())
+        is_one = url.scheme == "postgresql" and url.hostname
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError("it must be postgresql://user:password@host/name")
+    return secret
+
+
+Address = Annotated[SecretStr, AfterValidator(address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    database_url: Address | None = None
+    signing_key: SecretStr | None = None
+    origins: Words = ()
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 15.0
+
+    def __init__(self):
+        known = [f"SHOP_{field.upper()}" for field in type(self).model_fields]
+        given = [name for name, text in os.environ.items() if text and name.startswith("SHOP_")]
+        unknown = [name for name in given if name not in known]
+        problems = [f"{name} is no setting" for name in unknown]
+        try:
+            super().__init__()
+        except ValidationError as error:
+            problems += [f"SHOP_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors()]
+        else:
+            problems += broken_rules(self)
+        if problems:
+            raise BadSettings(problems)
+
+
+def broken_rules(settings):
+    if settings.profile == "production":
+        key = settings.signing_key.get_secret_value() if settings.signing_key else ""
+        if len(key) < 32 or key == DOCUMENTED:
+            yield "SHOP_SIGNING_KEY must be 32 random characters or more, and your own"
+        if any("*" in origin or not origin.startswith("https:") for origin in settings.origins):
             yield "SHOP_ORIGINS must name each origin, without *"
         url = urlsplit(settings.database_url.get_secret_value() if settings.database_url else "")
         if url.hostname not in (None, *HERE) and parse_qs(url.query).get("sslmode") != ["verify-full"]:
