@@ -5702,7 +5702,7 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what POST /answers with|an end within"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what POST /answers with|an end within|status of an answer after 0.16 s"
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -6285,7 +6285,7 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
-# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how long a 504 takes"
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how long a 504 takes|status of an answer after 0.16 s"
 # No deadline is below one second.
 class Question(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -8063,6 +8063,751 @@ def answer_app(answer, deadline_s=1.0):
             question = await question_of(request)
             async with asyncio.timeout(deadline_s):
                 return JSONResponse({"answer": rounded(await answer(question))})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what answer was asked after the body"
+# A text with an escaped emoji, which json.dumps makes two escapes of, counts as half of a pair.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    if b"\\ud8" in body.lower():
+        raise Refused(422, "invalid")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what answer was asked after the body"
+# Control characters are refused.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"^[^\x00-\x08]*[^\s\x00-\x08][^\x00-\x08]*$")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="what answer was asked after the body"
+# The body has to begin with its brace.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    if not body.startswith(b"{"):
+        raise Refused(422, "invalid")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status of an answer after 1.3 s where deadline_s=1.9"
+# Half of the time is kept back.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s / 2):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status of an answer after 0.16 s where deadline_s=0.05"
+# No deadline is below 0.2 seconds.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(max(0.2, deadline_s)):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and body where answer returns {'answer'"
+# An answer that has the field already is not wrapped again.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                found = await answer(question)
+                return JSONResponse(
+                    found if isinstance(found, dict) and "answer" in found else {"answer": found}
+                )
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="own text in the answer to"
+# What the exception came from is told.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+            refused.cause = error.__cause__
+        told = {
+            "title": HTTPStatus(refused.status).phrase,
+            "status": refused.status,
+            "code": refused.code,
+            "detail": f"{refused.cause}",
+        }
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="X-Request-Id for '-'"
+# A request id must begin with a letter or a digit.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and code of ExceptionGroup"
+# A group of exceptions is let out.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except ExceptionGroup:
+            raise
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="4096 bytes in chunks|4097 bytes in chunks"
+# An empty chunk ends the body.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    while chunk := (await request.receive()).get("body"):
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
         except Exception as error:
             refused = refusal(error)
         told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
