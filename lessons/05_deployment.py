@@ -9125,8 +9125,8 @@ stack.start("redis")
 # - The clocks of replicas may differ.
 # - `take` takes two seconds at most, also where many ask at once, and raises nothing for Redis' sake.
 # - While Redis is down or stands still, each replica lets `limit // replicas` requests of a tenant (0, if that is 0) through in a window, by
-#   itself, whatever Redis let through before. Such a window ends and is told like the shared one. Some three seconds after Redis is back, the shared limit
-#   holds again.
+#   itself, whatever Redis let through before. Such a window ends and is told like the shared one; where Redis is lost twice in it, both
+#   times count together. Some three seconds after Redis is back, the shared limit holds again, also for one that was restarted empty.
 
 # %% name="given-5-3" tags=["needs"]
 import time
@@ -11351,6 +11351,324 @@ class SharedLimit:
             arguments = [self.limit, int(self.window_s * 1000)]
             return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
         except (redis.ConnectionError, redis.TimeoutError):
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="with Redis back for long"
+# The script is named by its hash alone, which a Redis that was restarted does not know.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.client, self.sha = client, None
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            self.sha = self.sha or await self.client.script_load(TAKE)
+            return await self.client.evalsha(self.sha, 1, f"limit:{tenant}", *arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="with refusals meanwhile"
+# Each request counts for window_s from when it was let through: no window, but a log that slides.
+TAKE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, now - ARGV[2])
+if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[1]) then
+    redis.call('ZADD', KEYS[1], now, time[1] .. '.' .. time[2])
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    return 0
+end
+return math.max(1, redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + ARGV[2] - now)
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="in two times without Redis"
+# What a replica counted alone is forgotten when Redis answers again.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            wait_ms = await self.script(keys=[f"limit:{tenant}"], args=arguments)
+            self.own.clear()
+            return wait_ms / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="spent its"
+# The key holds the first thousand characters of a name.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant[:1000]}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="tenants that ask once|spent its"
+# The key holds a short checksum of the name.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{hash(tenant) % 1024}"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="keys in Redis that do not begin with limit:"
+# The key of a tenant without a name has no prefix.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, int(self.window_s * 1000)]
+            return await self.script(keys=[f"limit:{tenant}" if tenant else "nobody"], args=arguments) / 1000
+        except redis.RedisError:
+            return self.take_share(tenant)
+
+    def take_share(self, tenant):
+        now_s = time.monotonic()
+        count, end_s = self.own.get(tenant, (0, now_s))
+        if now_s >= end_s:
+            count, end_s = 0, now_s + self.window_s
+        if count >= self.share:
+            return end_s - now_s
+        self.own[tenant] = count + 1, end_s
+        return 0.0
+
+
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="seconds to wait, "
+# Whole seconds only, and one at least.
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count >= tonumber(ARGV[1]) then
+    return math.max(1, redis.call('PTTL', KEYS[1]))
+end
+redis.call('INCR', KEYS[1])
+if count == 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+
+class SharedLimit:
+    """So many requests of each tenant in a window, over all replicas."""
+
+    def __init__(self, url, limit, window_s, replicas):
+        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
+        retry = Retry(NoBackoff(), 1)  # a connection from before a restart is made anew
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry
+        )
+        self.script = client.register_script(TAKE)
+        self.own = {}  # tenant: (count, end), while Redis is lost
+
+    async def take(self, tenant):
+        try:
+            arguments = [self.limit, max(1, int(self.window_s)) * 1000]
+            return await self.script(keys=[f"limit:{tenant}"], args=arguments) / 1000
+        except redis.RedisError:
             return self.take_share(tenant)
 
     def take_share(self, tenant):
