@@ -11773,7 +11773,7 @@ print(seen)
 # | `store.saved(job_id)` | the answers that are saved, a dict by the number of their text (from 0) |
 # | `store.save(job_id, number, text)` | saves one; called twice, it saves it twice |
 # | `store.give_up(job_id, error)` | notes that this job is not tried again |
-# | `await answer(text)` | asks the model, which costs money |
+# | `await answer(text)` | asks the model, which costs money, and may take a minute |
 #
 # - Every text of a job is asked for, and its answer saved under its number: also where a text or an answer is empty, and where another
 #   text, of this job or of another one, is the same.
@@ -11787,7 +11787,8 @@ print(seen)
 # - The message of an erased job is acknowledged, and nothing else is done.
 # - A worker that is told to stop while it waits for an answer has its task cancelled. The message is then given back at once, with a wait of
 #   0, whatever delivery it is; when that is done, `handle` ends with the `CancelledError`.
-# - When `handle` has ended, nothing of it goes on. It raises nothing else. (Store and message do not fail here; the library's worker reckons with that, too.)
+# - When `handle` has ended, nothing of it goes on: no task, timer or thread. It raises nothing else. (Store and message do not fail here;
+#   the library's worker reckons with that, too.)
 
 
 # %% name="ex-5-4" tags=["exercise"] exercise="5.4"
@@ -12765,6 +12766,132 @@ import asyncio
 async def handle(message, store, answer):
     asyncio.ensure_future(asyncio.sleep(5))
     job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="an answer that takes a minute"
+# A time limit of its own: an answer that was paid for is thrown away.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await asyncio.wait_for(answer(text), 5))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="how long handle takes to end, with a worker that is told to stop"
+# A moment of grace before the message is given back.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.2)
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="with which names give_up was called for .* given up on delivery 3"
+# What was given up once is acknowledged untried, in this process.
+import asyncio
+
+
+given_up = set()
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    if job_id in given_up:
+        await message.ack()
+        return
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+        given_up.add(job_id)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what was done after handle ended"
+# A thread that watches goes on.
+import asyncio
+import threading
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    threading.Thread(target=threading.Event().wait, args=(20,), daemon=True).start()
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what was done after handle ended"
+# A timer that watches is not taken back.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    asyncio.get_running_loop().call_later(20, print, job_id)
     try:
         saved = store.saved(job_id)
         for number, text in enumerate(store.inputs(job_id) or []):
