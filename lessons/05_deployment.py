@@ -12833,7 +12833,6 @@ async def handle(message, store, answer):
 # What was given up once is acknowledged untried, in this process.
 import asyncio
 
-
 given_up = set()
 
 
