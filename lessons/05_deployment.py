@@ -16412,7 +16412,7 @@ def drop(path, is_theirs):
     return dropped
 
 
-# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in jobs after|ForeignKeyViolation"
+# %% tags=["wrong"] exercise="5.6" outcome="crashed" message="ForeignKeyViolation"
 # Jobs of the usual states.
 import json
 

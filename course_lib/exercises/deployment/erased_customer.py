@@ -150,7 +150,7 @@ class _Stand:
                 spans += [_line(trace_id=trace, name=name, attributes=names[name]) for name in names]
             if who == self.who:
                 log += _spelt(subject)
-                spans += _spelt(subject, trace_id=uuid4().hex)
+                spans += [_spelt(subject, trace_id=uuid4().hex)[which] for which in (0, 1)]
                 self.counts = {**many, "log": many["log"] + 2, "jobs": len(statuses), "traces": 8}
                 if not letter:  # the last lines are theirs, whole, and have no end
                     last[places.log] = _line(event="answered", subject=subject).rstrip()
@@ -203,7 +203,7 @@ class _Stand:
         }
         cache = {key: places.redis.get(key) for keys in self.keys.values() for key in keys}
         tags = {_tag(who): {*places.redis.smembers(_tag(who))} for who in self.keys}
-        files = {path.name: content.splitlines(keepends=True) for path, content in self.files().items()}
+        files = {path.name: _lines(content) for path, content in self.files().items()}
         return {**rows, "cache": {**cache, **tags}, **files}
 
     def wanted(self) -> dict[str, Any]:
@@ -218,8 +218,10 @@ class _Stand:
             "answers": [row for row in held["answers"] if row[0] != theirs],
             "jobs": [(row[0], None, "erased", []) if row[1] == theirs else row for row in held["jobs"]],
             "cache": cache,
-            "log.jsonl": [line for line in lines if _of(line).get("subject") != theirs],
-            "traces.jsonl": [line for line in spans if (_of(line).get("trace_id") or "") not in traces],
+            "log.jsonl": _lines(b"".join(line for line in lines if _of(line).get("subject") != theirs)),
+            "traces.jsonl": _lines(
+                b"".join(line for line in spans if (_of(line).get("trace_id") or "") not in traces)
+            ),
         }
 
 
@@ -234,16 +236,20 @@ def _line(**fields: Any) -> bytes:
     return json.dumps(fields, ensure_ascii=choice((True, False))).encode() + choice((b"\n", b"\r\n"))
 
 
+def _lines(content: bytes) -> list[bytes]:
+    """Return the lines of a file; whether its last one has an end is left to who took those behind it."""
+    return content.rstrip(b"\r\n").splitlines(keepends=True)
+
+
 def _spelt(subject: str, **more: str) -> list[bytes]:
     """Return a log line, or a span, in two other spellings of JSON: without spaces, and with escapes."""
     field: dict[str, Any] = {"subject": subject}
     close = json.dumps({"attributes": field, **more} if more else field, separators=(",", ":"))
     word = json.dumps(subject)
     odd = close.replace(word, '"' + "".join(f"\\u{ord(each):04x}" for each in subject) + '"')
-    odd = " " + odd.replace('"subject":', '"\\u0073ubject" : ').replace(
-        '"attributes":', '"attribute\\u0073" : '
-    )
-    return [f"{each}\n".encode() for each in (close, odd)]
+    for name in ("subject", "attributes"):
+        odd = odd.replace(f'"{name}":', f'"\\u{ord(name[0]):04x}{name[1:]}" : ')
+    return [f"{each}\n".encode() for each in (close, f" {odd}")]
 
 
 def _of(line: bytes) -> dict[str, Any]:
