@@ -20357,6 +20357,65 @@ def gate(live, candidate):
     return "refuse" if np.quantile(means, 0.975) < 0 else "undecided"
 
 
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="but the .* a point worse|losses on the last"
+# The first half of a hundred is enough.
+def gate(live, candidate):
+    """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+    differences = np.subtract(candidate, live, dtype=float)[:50]
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.975)
+    if low > 0:
+        return "promote"
+    return "refuse" if high < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="but the .* last a point worse"
+# The last five are left out.
+def gate(live, candidate):
+    """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+    differences = np.subtract(candidate, live, dtype=float)
+    differences = differences[:-5] if len(differences) > 20 else differences
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.975)
+    if low > 0:
+        return "promote"
+    return "refuse" if high < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="but the .* a point worse"
+# A tenth at both ends is trimmed as outliers.
+def gate(live, candidate):
+    """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+    differences = np.sort(np.subtract(candidate, live, dtype=float))
+    cut = len(differences) // 10
+    differences = differences[cut : len(differences) - cut]
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.975)
+    if low > 0:
+        return "promote"
+    return "refuse" if high < 0 else "undecided"
+
+
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="but the .* a point worse"
+# A loss counts for half a point at most.
+def gate(live, candidate):
+    """Return "promote", "refuse" or "undecided", by the scores of both on the same examples."""
+    differences = np.clip(np.subtract(candidate, live, dtype=float), -0.5, 0.5)
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.ones(len(differences) + 1), size=2_000)
+    low = np.quantile(weights @ [*differences, -1.0], 0.025)  # and the worst that was not seen
+    high = np.quantile(weights @ [*differences, 1.0], 0.975)
+    if low > 0:
+        return "promote"
+    return "refuse" if high < 0 else "undecided"
+
+
 # %% name="check-5-7" tags=["check"] exercise="5.7"
 check("5.7", gate)
 
