@@ -572,6 +572,25 @@ def test_content_is_what_it_was_at_the_time_and_a_redaction_that_fails_shows_not
     assert "not shown: KeyError" in closed.spans[0].attributes["dspy.inputs"]
 
 
+def test_a_redaction_that_takes_its_time_holds_up_no_other_tracer():
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def waits(value):
+        begun.set()
+        may_go_on.wait(60)
+        return value
+
+    with Tracer(content=True, redact=waits) as slow, Tracer(content=True) as other:
+        desk.Triage()(ticket=TICKETS[0])
+    reading = threading.Thread(target=lambda: slow.spans)
+    reading.start()
+    assert begun.wait(60)
+    assert any("dspy.inputs" in span.attributes for span in other.spans)
+    assert reading.is_alive()
+    may_go_on.set()
+    reading.join()
+
+
 def test_where_long_content_is_cut_no_half_of_a_thing_is_left():
     class Takes(dspy.Module):
         def forward(self, texts):
