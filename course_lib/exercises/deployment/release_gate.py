@@ -253,12 +253,8 @@ EXERCISE = Exercise(
         "when it is above 0. The upper bound has +1 instead.",
     ),
     checks=(
-        errs_seldom,
-        keeps_worse_out,
-        weighs_every_example,
-        sees_what_is_plain,
-        compares_pairs,
-        waits_for_four,
+        *(errs_seldom, keeps_worse_out, sees_what_is_plain, compares_pairs),
+        *(weighs_every_example, waits_for_four),
     ),
     deadline_s=60.0,
     why="The one value more stands for what a few samples have not shown. With many it weighs nothing; of "
