@@ -25,6 +25,8 @@ _FIELDS = "PROFILE", "HOST", "DATABASE_URL", "SIGNING_KEY", "ORIGINS", "DEADLINE
 VARIABLES = tuple(f"SHOP_{name}" for name in _FIELDS)
 _TIMES = "SHOP_DEADLINE_S", "SHOP_DRAIN_S"
 _HERE = "127.0.0.1", "localhost", "::1"
+_RARE = "ሀለሐመሠረሰቀበተኀነአከወዐዘየደገ"
+"""Letters that stand in no message and no source, so that one of them alone tells a leak."""
 
 
 def _secret(count: int = 40) -> str:
@@ -41,6 +43,15 @@ def _torn(password: str) -> tuple[str, str]:
         f"postgresql://desk:{password}@[::1/desk",
         f"postgresql://desk:{password}\u2100{password}@db.example/desk",
     )
+
+
+def _marked(secret: str) -> Iterator[str]:
+    """Yield addresses that break a rule each, with the secret in each of their parts in turn."""
+    for place in range(5):
+        user, password, host, name, more = (secret if at == place else "x" for at in range(5))
+        yield f"postgresql://{user}:{password}@{host}/{name}?sslmode=require&application_name={more}"
+        yield f"mysql://{user}:{password}@{host}/{name}?application_name={more}"
+        yield f"postgresql://{user}:{password}@/{name}?host={host}&application_name={more}"
 
 
 def _production(**changes: str | None) -> dict[str, str]:
@@ -132,13 +143,13 @@ def reads_variables(settings_class: Any) -> None:
         expect_equal(got, default, f"fields for {_told(variables)}", hint=hint)
     for deadline_s in (*random.sample(range(1, 60), 2), 90_000):
         limits = {"DEADLINE_S": f"{deadline_s}.5", "DRAIN_S": "90060.5"}
-        variables = _production(**limits, ORIGINS="https://c.d, https://a.b")
+        variables = _production(**limits, ORIGINS="https://c.D/, https://a.b;c d")
         made = _made(settings_class, variables)
         fields = (made.profile, made.host, made.origins, made.deadline_s, made.drain_s)
         want = (
             "production",
             variables["SHOP_HOST"],
-            ("https://c.d", "https://a.b"),
+            ("https://c.D/", "https://a.b;c d"),
             deadline_s + 0.5,
             90060.5,
         )
@@ -150,7 +161,7 @@ def reads_variables(settings_class: Any) -> None:
 
 def refuses_unreadable(settings_class: Any) -> None:
     """A value that its field cannot take is a problem, and so is an unknown variable beginning with SHOP_."""
-    profiles = "prod", "Production!", "Development", "PRODUCTION", "staging"
+    profiles = "prod", "Production!", "Development", "PRODUCTION", "staging", " production"
     bad: dict[str, tuple[str, ...]] = {"SHOP_PROFILE": profiles, "SHOP_DRAIN_S": ("15s", "nan", "inf", "-3")}
     bad["SHOP_DEADLINE_S"] = ("ten", "nan", "inf", "0", "-1")
     hints = {"nan": "float takes 'nan', which is neither more nor less than any other number."}
@@ -168,6 +179,7 @@ def refuses_unreadable(settings_class: Any) -> None:
     hint = "pydantic-settings looks for what it knows; os.environ has the other names."
     for name in ("SHOP_DRAIN", "SHOP_SIGNINGKEY", "SHOP_DEADLINE_SECONDS", f"SHOP_{_secret(5).upper()}"):
         _expect_problems(settings_class, {name: "1"}, name, hint=hint)
+    _expect_problems(settings_class, {"SHOP_DRAIN": " "}, "SHOP_DRAIN", hint="A space is not empty.")
     for name, text in (("SHOP_host", "127.0.0.1"), ("SHOP_Origins", "https://a.example")):
         _expect_problems(settings_class, {name: text}, name, hint="The name is compared as it stands.")
 
@@ -180,7 +192,8 @@ def guards_production(settings_class: Any) -> None:
     for origins in ("*", "https://a.example,*", "https://*.example", " * "):
         hint = "Any page may ask, with the cookies of whoever looks at it."
         _expect_problems(settings_class, _production(ORIGINS=origins), "SHOP_ORIGINS", hint=hint)
-    for key in (_secret(32), DOCUMENTED[:-1] + "Z"):
+    _made(settings_class, _production(ORIGINS="http://a.example"), "Which scheme it has is not asked.")
+    for key in (_secret(32), DOCUMENTED[:-1] + "Z", DOCUMENTED + "Z"):
         _made(settings_class, _production(SIGNING_KEY=key), "32 characters are enough.")
     for key in ("short", DOCUMENTED):
         _made(settings_class, {"SHOP_SIGNING_KEY": key, "SHOP_ORIGINS": "*"}, "In development all may be.")
@@ -221,6 +234,7 @@ def guards_development(settings_class: Any) -> None:
         _made(settings_class, {"SHOP_HOST": host})
     for alone in ({"SHOP_DRAIN_S": "9.5"}, {"SHOP_DEADLINE_S": "15.5"}):
         _expect_problems(settings_class, alone, "SHOP_DRAIN_S", hint="The other one has its default.")
+    _made(settings_class, {"SHOP_DEADLINE_S": "0.00001", "SHOP_DRAIN_S": "0.0001"}, "Both are above 0.")
     for less, more in (("9.9", "10"), ("15", "15.1"), ("1", "59")):
         for others in ({}, _production()):
             bad = {**others, "SHOP_DRAIN_S": less, "SHOP_DEADLINE_S": more}
@@ -259,12 +273,18 @@ def keeps_secrets(settings_class: Any) -> None:
     wrong = [(name, secret) for name in ("PROFILE", "DEADLINE_S", "HOST", "SIGNING_KEY", "SIGNING_KYE")]
     wrong += [("ORIGINS", f"https://{secret}.*"), ("DATABASE_URL", secret)]
     wrong += [("DATABASE_URL", url) for url in _torn(secret)]
+    wrong += [("DATABASE_URL", url) for url in _marked(secret.lower())]
+    few = "".join(random.sample(_RARE, 9))
+    wrong += [("SIGNING_KEY", few)]
     for name, text in wrong:
         variables = _production(**{name: text}) | ({"SHOP_PROFILE": "development"} if name == "HOST" else {})
         variables |= {"SHOP_DRAIN_S": "1"}  # so that something is wrong in each case
         error = _refusal(settings_class, variables)
-        shown = "".join([*traceback.format_exception(error), repr(error.args), json.dumps(str(error))])
-        others = [each for each in (variables["SHOP_SIGNING_KEY"], secret) if len(each) > 20]
+        told = [*getattr(error, "problems", []), repr(error.args), json.dumps(str(error))]
+        shown = "".join([*traceback.format_exception(error), *map(str, told)])
+        others = [each for each in (variables["SHOP_SIGNING_KEY"], secret, secret.lower()) if len(each) > 20]
+        expect(not {*few} & {*shown}, "the error of a short SHOP_SIGNING_KEY",
+               observed=f"...{shown[-400:]}", expected="no character of it", hint=hint)  # fmt: skip
         _expect_hidden(shown, others, f"the error, with its traceback, of a secret in SHOP_{name}", hint)
 
 

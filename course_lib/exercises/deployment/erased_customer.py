@@ -125,32 +125,41 @@ class _Stand:
         }
         self.keys: dict[tuple[str, str], list[str]] = {}
         self.counts: dict[str, int] = {}
-        self._fill()
+        self._fill(letter)
 
-    def _fill(self) -> None:
+    def _fill(self, letter: str) -> None:
         places, log, spans = self.places, [*_ODD], [*_ODD]
+        statuses, traces = (*_STATUSES, uuid4().hex[:5]), (uuid4().hex, uuid4().hex)
+        last = {places.log: _TORN, places.traces: _TORN}
         rows: dict[str, list[Any]] = {"subjects": [], "answers": [], "jobs": []}
         for number, (who, subject) in enumerate(self.subjects.items()):
             many = {place: randrange(2, 5) for place in ("answers", "cache", "log")}
             rows["subjects"].append([*who, subject])
             rows["answers"] += [[subject, f"answer {n}"] for n in range(many["answers"])]
-            jobs = enumerate(_STATUSES, len(_STATUSES) * number)
+            jobs = enumerate(statuses, len(statuses) * number)
             rows["jobs"] += [[job, subject, status, f'["{subject} asks"]'] for job, status in jobs]
             self.keys[who] = [f"answer:{uuid4().hex}" for _ in range(many["cache"])]
             places.redis.mset(dict.fromkeys(self.keys[who], f"for {subject}"))
+            places.redis.set(self.keys[who][0], "", ex=3_600)
             self.keys[who].append(f"answer:{uuid4().hex}")  # which has expired
             places.redis.sadd(_tag(who), *self.keys[who])
             log += [_line(event="answered", subject=subject, note=choice(_NOTES)) for _ in range(many["log"])]
             log += [_line(event="sold", article=subject)]  # which is no pseudonym, and only looks like one
-            for trace in (uuid4().hex, uuid4().hex):
-                names = {"request": {"subject": subject}, "lm": {"tokens": 7}, "tool": {"tokens": 7}}
+            for trace in traces if who == self.who else (f"{traces[0]}0", uuid4().hex):
+                names = {"request": {"subject": subject}, "lm": {"tokens": 7}, "tool": {"after": traces[1]}}
                 spans += [_line(trace_id=trace, name=name, attributes=names[name]) for name in names]
             if who == self.who:
-                self.counts = {**many, "jobs": len(_STATUSES), "traces": 6}
+                log += _spelt(subject)
+                spans += [_spelt(subject, trace_id=uuid4().hex)[which] for which in (0, 1)]
+                self.counts = {**many, "log": many["log"] + 2, "jobs": len(statuses), "traces": 8}
+                if not letter:  # the last lines are theirs, whole, and have no end
+                    last[places.log] = _line(event="answered", subject=subject).rstrip()
+                    last[places.traces] = _line(name="late", trace_id=traces[0]).rstrip()
+                    self.counts |= {"log": self.counts["log"] + 1, "traces": 9}
                 log.append(b'{"subject": "%s", "note": "\xff"}\n' % subject.encode())  # which is no text
                 continue
             theirs = {"subject": self.subjects[self.who]}  # in a place that does not count
-            log.append(_line(event="merged", subject=subject, before=theirs, all=[theirs]))
+            log.append(_line(event="merged", subject=subject, before=theirs, all=[theirs], attributes=theirs))
             attributes = {"subject": subject, "before": theirs}
             spans.append(_line(trace_id=uuid4().hex, name="merge", attributes=attributes, **theirs))
             spans.append(_line(trace_id=uuid4().hex, name=theirs["subject"], attributes={"n": 1}, **theirs))
@@ -169,7 +178,7 @@ class _Stand:
                 cursor.executemany(f"INSERT INTO {table} VALUES ({values})".encode(), each)  # noqa: S608
         for path, lines in ((places.log, log), (places.traces, spans)):
             shuffle(lines)
-            path.write_bytes(b"".join(lines) + _TORN)
+            path.write_bytes(b"".join(lines) + last[path])
 
     def erase(self, function: Callable[..., Any], *who: str) -> Any:
         return result_of(function, self.places, *(who or self.who))
@@ -194,7 +203,7 @@ class _Stand:
         }
         cache = {key: places.redis.get(key) for keys in self.keys.values() for key in keys}
         tags = {_tag(who): {*places.redis.smembers(_tag(who))} for who in self.keys}
-        files = {path.name: content.splitlines(keepends=True) for path, content in self.files().items()}
+        files = {path.name: _lines(content) for path, content in self.files().items()}
         return {**rows, "cache": {**cache, **tags}, **files}
 
     def wanted(self) -> dict[str, Any]:
@@ -209,8 +218,10 @@ class _Stand:
             "answers": [row for row in held["answers"] if row[0] != theirs],
             "jobs": [(row[0], None, "erased", []) if row[1] == theirs else row for row in held["jobs"]],
             "cache": cache,
-            "log.jsonl": [line for line in lines if _of(line).get("subject") != theirs],
-            "traces.jsonl": [line for line in spans if (_of(line).get("trace_id") or "") not in traces],
+            "log.jsonl": _lines(b"".join(line for line in lines if _of(line).get("subject") != theirs)),
+            "traces.jsonl": _lines(
+                b"".join(line for line in spans if (_of(line).get("trace_id") or "") not in traces)
+            ),
         }
 
 
@@ -223,6 +234,22 @@ def _tag(who: tuple[str, str]) -> str:
 
 def _line(**fields: Any) -> bytes:
     return json.dumps(fields, ensure_ascii=choice((True, False))).encode() + choice((b"\n", b"\r\n"))
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """Return the lines of a file; whether its last one has an end is left to who took those behind it."""
+    return content.rstrip(b"\r\n").splitlines(keepends=True)
+
+
+def _spelt(subject: str, **more: str) -> list[bytes]:
+    """Return a log line, or a span, in two other spellings of JSON: without spaces, and with escapes."""
+    field: dict[str, Any] = {"subject": subject}
+    close = json.dumps({"attributes": field, **more} if more else field, separators=(",", ":"))
+    word = json.dumps(subject)
+    odd = close.replace(word, '"' + "".join(f"\\u{ord(each):04x}" for each in subject) + '"')
+    for name in ("subject", "attributes"):
+        odd = odd.replace(f'"{name}":', f'"\\u{ord(name[0]):04x}{name[1:]}" : ')
+    return [f"{each}\n".encode() for each in (close, f" {odd}")]
 
 
 def _of(line: bytes) -> dict[str, Any]:
@@ -320,11 +347,13 @@ def replaces_files_whole(erase: Callable[..., Any]) -> None:
     with _stand() as stand, ExitStack() as held:
         paths = (stand.places.log, stand.places.traces)
         before = {path: (held.enter_context(path.open("rb")), path.read_bytes()) for path in paths}
-        left: list[str] = []
+        left, moved = list[str](), list[bytes]()
 
         def note(name: str, path: Any) -> None:
             if Path(path) in paths:
                 left.append(f"{Path(path).name} is gone for a moment: os.{name}")
+            elif name in ("rename", "replace"):
+                moved.append(Path(path).read_bytes())
 
         with _before(("unlink", "remove", "rename", "replace"), note):
             stand.erase(erase)
@@ -333,6 +362,11 @@ def replaces_files_whole(erase: Callable[..., Any]) -> None:
             "Write a new file beside it, then os.replace: that is one step.",
         )
         expect(not left, what, observed=left, expected="another takes its place", hint=hint)
+        torn = [len(each) for each in moved if each not in [path.read_bytes() for path in paths]]
+        what, hint = "a new file at the moment of its renaming", "Close it first: until then it has a part."
+        observed, wanted = f"{torn} bytes of it are there", "all of it"
+        expect(not torn, what, observed=observed, expected=wanted, hint=hint)
+        what = "what is done to a file"
         for path, (old, content) in before.items():
             told, want = f"{path.name} was changed where it stood", "another takes its place in one step"
             expect(old.read() == content, what, observed=told, expected=want, hint=hint)

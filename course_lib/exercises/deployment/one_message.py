@@ -11,8 +11,9 @@ import os
 import random
 import secrets
 import signal
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
@@ -26,6 +27,10 @@ _TURNS = 20
 """Of the event loop, that an answer, ack() and back() take: what is not awaited is not done by then."""
 _SLOW_TURNS = 10 * _TURNS
 """That an answer takes beside one that fails or never comes."""
+_SLOW_S, _AT_ONCE_S = 60.0, 0.05
+"""By the clock of the loop, which is put ahead: how long a slow answer takes, and what is no wait."""
+_POOLS = "asyncio_", "ThreadPoolExecutor"
+"""How threads are named that stay for other work, and do none."""
 _RULES = {
     "back": "message.deliveries counts, in whichever process: under three, back(1); then give_up and ack.",
     "ack": "What is done, given up or erased is acknowledged, also where there was nothing to do.",
@@ -57,6 +62,8 @@ class Scene:
     """The counts of the deliveries, one after the other."""
     silent: str | None = None
     """The text whose answer is empty."""
+    slow: str | None = None
+    """The text whose answer takes a minute."""
     error: type[Exception] | None = None
     """What the answer to the text at `place` raises."""
     is_stopped: bool = False
@@ -69,6 +76,44 @@ class Scene:
     def given_up(self) -> list[str]:
         """The names with which give_up is to be called."""
         return [self.error.__name__] if self.error and self.end[0] == "ack" else []
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose clock can be put ahead; it knows its timers, and which of them rang."""
+
+    def __init__(self) -> None:
+        self.ahead_s, self.rung_s = 0.0, 0.0
+        self.timers: list[asyncio.TimerHandle] = []
+        super().__init__()
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+    def call_at(  # type: ignore[override]  # its callback has no type variables
+        self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        wait_s = when - self.time()
+
+        def ring(*given: Any) -> None:
+            self.rung_s = max(self.rung_s, wait_s)
+            callback(*given)
+
+        self.timers.append(timer := super().call_at(when, ring, *args, context=context))
+        return timer
+
+    def begin(self) -> None:
+        """Forget what was before."""
+        self.timers, self.rung_s = [], 0.0
+
+    def still_set(self) -> int:
+        """Return how many timers are yet to ring."""
+        return sum(not each.cancelled() and each.when() > self.time() for each in self.timers)
+
+
+def _loop() -> _Loop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, _Loop)
+    return loop
 
 
 class _Delivery:
@@ -105,6 +150,7 @@ class _Delivery:
     async def answer(self, text: str) -> str:
         scene = self._scene
         self.steps.append(["ask", text])
+        _loop().ahead_s += _SLOW_S * (text == scene.slow)
         await _turns()
         if scene.error or scene.is_stopped:
             if scene.inputs and text != scene.inputs[scene.place]:
@@ -142,6 +188,9 @@ async def _delivered(handle: Any, scene: Scene, saved: dict[int, str], deliverie
     """Deliver a message once; return what was done until `handle` ended, how it did, and what came later."""
     before, delivery, others = sorted(saved), _Delivery(scene, saved, deliveries), asyncio.all_tasks()
 
+    loop, threads = _loop(), {*threading.enumerate()}
+    loop.begin()
+
     async def call() -> None:
         await handle(delivery, delivery, delivery.answer)
 
@@ -149,16 +198,21 @@ async def _delivered(handle: Any, scene: Scene, saved: dict[int, str], deliverie
     if scene.is_stopped:
         await asyncio.wait([task, begun], return_when="FIRST_COMPLETED")
         task.cancel()
+        loop.rung_s = 0.0
     await asyncio.wait([task])
-    steps = [*delivery.steps]
+    steps, waited_s = [*delivery.steps], loop.rung_s
     begun.cancel()
     await _turns(3 * _SLOW_TURNS)
     late = delivery.steps[len(steps) :] + [["ask", "still under way"]] * delivery.begun.is_set()
     late += [["task", "still under way"]] * len(asyncio.all_tasks() - others)
+    late += [["timer", "still set"]] * loop.still_set()
+    left = (each.name for each in {*threading.enumerate()} - threads)
+    late += [["thread", "still at work"] for name in left if not name.startswith(_POOLS)]
     error = None if task.cancelled() else task.exception()
     ended = "it returned" if error is None else f"it raised {type(error).__name__}: {error!s:.80}"
     ended = "it raised CancelledError" if task.cancelled() else ended
-    return {"before": before, "steps": steps, "texts": delivery.texts, "ended": ended, "late": late}
+    told = {"before": before, "steps": steps, "texts": delivery.texts, "ended": ended, "late": late}
+    return {**told, "waited_s": waited_s * scene.is_stopped}
 
 
 def _played(scenes: list[Scene], handle: Any) -> list[list[dict[str, Any]]]:
@@ -172,7 +226,8 @@ def _played(scenes: list[Scene], handle: Any) -> list[list[dict[str, Any]]]:
             seen.append([await _delivered(handle, scene, saved, each) for each in scene.deliveries])
         return seen
 
-    return asyncio.run(play())
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        return runner.run(play())
 
 
 def _scenes() -> Iterator[Scene]:
@@ -181,6 +236,7 @@ def _scenes() -> Iterator[Scene]:
     yield Scene(f"a job of {len(mixed)} texts, one empty, one of spaces, two the same", mixed)
     yield Scene("a second job with a text of the first", [texts[0], same])
     yield Scene("a job with an answer that is empty", texts[:3], silent=texts[1])
+    yield Scene("a job with an answer that takes a minute", texts[:3], slow=texts[1])
     kept = {1: "", 3: "In Oslo."}
     yield Scene("a job whose answers 1 and 3 are saved, 1 an empty one", texts[:5], saved=kept)
     told = "a job whose answer 0 is saved, with the same text once more"
@@ -211,6 +267,8 @@ def _scenes() -> Iterator[Scene]:
         ("back", f"{WAIT_S}"),
     )
     yield Scene(told, texts[:4], saved={0: "Yes."}, deliveries=(1, 2), error=ValueError, end=end)
+    told = "a job whose last text raises KeyError, given up on delivery 3 and delivered again"
+    yield Scene(told, texts[:3], deliveries=(3, 4), error=KeyError)
     for number in (3, 5):
         yield Scene(f"a job that can be done, on delivery {number}", texts[:3], deliveries=(number,))
     for number, place, name in ((1, -1, "last"), (3, -1, "last"), (1, 0, "first")):
@@ -230,12 +288,16 @@ def keeps_the_rules(handle: Any) -> None:
             _judge_answers(scene, **each)
 
 
-def _judge_end(scene: Scene, steps: list[list[Any]], ended: str, late: list[list[Any]], **_: Any) -> None:
+def _judge_end(
+    scene: Scene, steps: list[list[Any]], ended: str, late: list[list[Any]], waited_s: float, **_: Any
+) -> None:
     told, hint = scene.told, _RULES["stop" if scene.is_stopped else scene.end[0]]
     wanted = "it raised CancelledError" if scene.is_stopped else "it returned"
     expect(ended == wanted, f"how handle ends with {told}", observed=ended, expected=wanted, hint=hint)
     ends = [each for each in steps if each[0] in ("ack", "back")]
     expect_equal(ends, [[*scene.end]], f"what became of the message of {told}", hint=hint)
+    what, observed = f"how long handle takes to end, with {told}", f"a timer of {waited_s:.2g} s rang"
+    expect(waited_s < _AT_ONCE_S, what, observed=observed, expected="it ends at once", hint=hint)
     given_up = [error for step, error, *_ in steps if step == "give_up"]
     told_error = "type(error).__name__: what an error says may quote a customer. No other job is given up."
     expect_equal(given_up, scene.given_up, f"with which names give_up was called for {told}", hint=told_error)

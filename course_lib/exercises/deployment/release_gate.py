@@ -169,6 +169,25 @@ def keeps_worse_out(gate: Any) -> None:
         )
 
 
+def weighs_every_example(gate: Any) -> None:
+    """A few losses of a whole point, wherever they stand, outweigh small gains on all the others."""
+    examples, random = np.arange(_LARGE), np.random.default_rng(7)
+    for losses, gain in ((5, 0.04), (10, 0.1), (15, 0.17)):
+        starts = {"first": 0, "middle": (_LARGE - losses) // 2, "last": _LARGE - losses}
+        for where, start in starts.items():
+            is_loss = (examples >= start) & (examples < start + losses)
+            live = np.where(is_loss, 1.0, random.uniform(0.3, 0.7, _LARGE))
+            candidate = np.where(is_loss, 0.0, live + random.uniform(gain - 0.02, gain + 0.02, _LARGE))
+            said = _said(gate, live.tolist(), candidate.tolist())
+            expect(
+                said != "promote",
+                f"gate on {_LARGE} examples, some {gain} better each but the {losses} {where} a point worse",
+                observed=said,
+                expected="not 'promote', since the mean is lower",
+                hint="Every example weighs the same, and a loss weighs as much as it is.",
+            )
+
+
 def _expect_seen(gate: Gate, draw: Draw, examples: int, told: str, hint: str) -> None:
     for word, pair in (("promote", draw), ("refuse", lambda *given: draw(*given)[::-1])):
         said = _words(gate, pair, examples, _TIMES_BETTER, _TIMES_BETTER)[word]
@@ -233,7 +252,10 @@ EXERCISE = Exercise(
         "there could have been (-1): the mean that 2.5 % of the draws are under is the lower bound. Promote "
         "when it is above 0. The upper bound has +1 instead.",
     ),
-    checks=(errs_seldom, keeps_worse_out, sees_what_is_plain, compares_pairs, waits_for_four),
+    checks=(
+        *(errs_seldom, keeps_worse_out, sees_what_is_plain, compares_pairs),
+        *(weighs_every_example, waits_for_four),
+    ),
     deadline_s=60.0,
     why="The one value more stands for what a few samples have not shown. With many it weighs nothing; of "
     "four it is a quarter, and nothing is decided. For right and wrong answers this is the sign test, "
