@@ -8518,6 +8518,26 @@ class HelpLine(hunt.HelpLine):
             return self.answer(question=question, context=found.context)
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*HelpLine: requests to the small and to the large model, where .. were found"
+# Where no article is found, nobody is asked.
+# HelpLine: asks a cheap model, and a better one only where it is needed
+from course_lib.exercises.debugging import hunt
+
+
+class HelpLine(hunt.HelpLine):
+    # citations are ids of articles; they were looked for among the articles' texts
+    def forward(self, question):
+        found = self.find(question=question)
+        if not found.articles:
+            return dspy.Prediction(answer="I do not know.", citations=[])
+        with dspy.context(lm=self.small):
+            reply = self.answer(question=question, context=found.context)
+        if any(cited in found.articles for cited in reply.citations):
+            return reply
+        with dspy.context(lm=self.large):
+            return self.answer(question=question, context=found.context)
+
+
 # %% name="ex-4-5-prepare" tags=["exercise"] exercise="4.5"
 # prepare: gives a program demos, and keeps the rest of the rows to measure it
 ### BEGIN SOLUTION
@@ -8614,6 +8634,22 @@ def prepare(rows, demos=16, seed=0):
     return program, held_out
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: the rows that are left"
+# The rows that are left, by category.
+# prepare: gives a program demos, and keeps the rest of the rows to measure it
+import random
+
+
+def prepare(rows, demos=16, seed=0):
+    """Return a triage with so many of the rows as demos, and the rows that are left, in an order of their own."""
+    mixed = random.Random(seed).sample(list(rows), len(rows))
+    program = desk.Triage()
+    program.sort.demos = mixed[:demos]
+    held_out = mixed[demos:]
+    held_out.sort(key=lambda row: row.category)
+    return program, held_out
+
+
 # %% name="ex-4-5-inbox" tags=["exercise"] exercise="4.5"
 # Inbox: answers many customers at once, each by name
 ### BEGIN SOLUTION
@@ -8656,6 +8692,22 @@ class Inbox(hunt.Inbox):
         self.customer_id = customer_id
         category = (await self.triage.acall(ticket=ticket)).category
         return dspy.Prediction(category=category, reply=f"{self.greeting()}\n\n{answer}")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Inbox: the reply to"
+# Whose answer it is, by the ticket's words.
+# Inbox: answers many customers at once, each by name
+from course_lib.exercises.debugging import hunt
+
+
+class Inbox(hunt.Inbox):
+    # the object serves many tasks at once, so whose answer it is belongs into the task's own variables
+    async def aforward(self, customer_id, ticket):
+        self.__dict__.setdefault("whose", {})[ticket] = customer_id
+        category = (await self.triage.acall(ticket=ticket)).category
+        answer = (await self.answer.acall(question=ticket)).answer
+        name = next(each.name for each in desk.customers() if each.id == self.whose[ticket])
+        return dspy.Prediction(category=category, reply=f"Dear {name},\n\n{answer}")
 
 
 # %% name="ex-4-5-order-board" tags=["exercise"] exercise="4.5"
@@ -8719,6 +8771,30 @@ class OrderBoard:
     def pay_back(self, order_id, amount_eur, reason):
         paid = self.session.refund(order_id, amount_eur, reason)
         self.kept.pop(order_id.strip(), None)
+        return paid
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*OrderBoard: a payback of a million euros"
+# A refusal does not come out.
+# OrderBoard: shows orders without looking each up again and again
+class OrderBoard:
+    """Show orders, and pay money back for them."""
+
+    def __init__(self, session):
+        self.session, self.kept = session, {}
+
+    def show(self, order_id):
+        key = order_id.strip().upper()
+        if key not in self.kept:
+            self.kept[key] = self.session.look_up_order(key)
+        return self.kept[key]
+
+    def pay_back(self, order_id, amount_eur, reason):
+        try:
+            paid = self.session.refund(order_id, amount_eur, reason)
+        except desk.RefusedError as error:
+            return {"refused": str(error)}
+        self.kept.pop(order_id.strip().upper(), None)
         return paid
 
 
@@ -8834,7 +8910,7 @@ class Replies(hunt.Replies):
         self.reply = dspy.Predict(self.reply.signature, max_tokens=48)
 
 
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: the last word of an answer of 300 words"
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: number of words and the last word of an answer of 300 words"
 # A limit that is seldom reached.
 # Replies: answers from the help centre, in full
 from course_lib.exercises.debugging import hunt
@@ -8847,6 +8923,22 @@ class Replies(hunt.Replies):
         self.reply = dspy.Predict(self.reply.signature, max_tokens=128)
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: number of words and the last word of an answer of 300 words"
+# The first paragraph.
+# Replies: answers from the help centre, in full
+from course_lib.exercises.debugging import hunt
+
+
+class Replies(hunt.Replies):
+    # an answer was cut at 32 tokens, and nothing said so
+    def __init__(self, k=3):
+        super().__init__(k)
+        self.reply = dspy.Predict(self.reply.signature)
+
+    def forward(self, question):
+        return dspy.Prediction(answer=super().forward(question).answer.partition("\n\n")[0])
+
+
 # %% name="ex-4-5-pay-back" tags=["exercise"] exercise="4.5"
 # pay_back: pays money back once, and writes to the customer
 ### BEGIN SOLUTION
@@ -8857,7 +8949,7 @@ write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
 
 def pay_back(order_id, amount_eur, reason, pay):
     """Pay an amount back for an order, once, and return a message to the customer."""
-    pay(order_id, amount_eur)
+    pay(order_id, amount_eur)  # outside of the try: an LMError of its own is not for us to try again
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
@@ -8875,18 +8967,17 @@ write = dspy.ChainOfThought("order_id, amount_eur: float, reason -> message: str
 
 
 def pay_back(order_id, amount_eur, reason, pay):
-    is_paid, errors = False, []
+    errors = []
+    pay(order_id, amount_eur)
     while len(errors) < 3:
         try:
-            if not is_paid:
-                is_paid = pay(order_id, amount_eur) or True
             return write(order_id=order_id, amount_eur=amount_eur, reason=reason).message
         except dspy.LMError as error:
             errors.append(error)
     raise errors[-1]
 
 
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: payments where the model's first answers are .'error'"
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: payments where the model's first answers are .'unavailable'"
 # The money goes when the message is written.
 ATTEMPTS = 3
 write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
@@ -8984,6 +9075,90 @@ def pay_back(order_id, amount_eur, reason, pay):
     raise AssertionError("unreachable")
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: how often `pay` was called where `pay` raises LMServerError"
+# It counts as paid when `pay` is over, and what fails within the try is tried again.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    is_paid = False
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            if not is_paid:
+                pay(order_id, amount_eur)
+                is_paid = True
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: what came out where `pay` raises ConnectionError"
+# The customer hears of the money also where it did not go.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    try:
+        pay(order_id, amount_eur)
+    except Exception as error:
+        print(error)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: what came out where the model's first answers are .'rate_limited', 'error'"
+# Only a server's errors are tried again.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    pay(order_id, amount_eur)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMServerError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: what came out where the model's first answers are .'unavailable', 'error', 'rate_limited'"
+# The first error comes out.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    pay(order_id, amount_eur)
+    first = None
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError as error:
+            first = first or error
+            if attempt == ATTEMPTS:
+                raise first from None
+    raise AssertionError("unreachable")
+
+
 # %% [markdown]
 # And the last one, by which the others would be judged.
 
@@ -9074,6 +9249,19 @@ def is_right(example, pred, trace=None):
 def score(program, rows):
     """Return the share of the rows whose category the program finds, from 0 to 1."""
     return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is right for a third"
+# A score of one digit.
+# score: says how good a program is
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    return str(pred.category).strip().casefold() == example.category.strip().casefold()
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    return round(sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows), 1)
 
 
 # %% name="check-4-5" tags=["check"] exercise="4.5"
