@@ -465,8 +465,8 @@ class CostOf(BaseCallback):
     def on_tool_end(self, call_id, outputs, exception=None):
         del self.stands_in[call_id]
 
-    on_adapter_parse_start = on_evaluate_start = on_tool_start
-    on_adapter_parse_end = on_evaluate_end = on_module_end = on_tool_end
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_module_end = on_tool_end
 
     def on_lm_start(self, call_id, instance, inputs):
         self.on_tool_start(call_id, instance, inputs)
