@@ -8377,8 +8377,8 @@ print(lm.verdict(since), "| is_clean:", lm.verdict(since).is_clean)
 # - It counts nothing that was asked before it began, and cancels a program that goes on for a second or two after its deadline.
 #
 # `retry_after_s=0.2` is a good wait: on a busy machine a shorter one is soon over. Define the same profile again rather than a new one for each
-# run: the endpoint takes 100 of a client. `await chaos_test(punctual)` takes two or three seconds for ours. The check runs your test on nineteen
-# programs: some ten seconds for ours, a minute for a thorough one.
+# run: the endpoint takes 100 of a client. `await chaos_test(punctual)` takes some ten seconds with ours, for DSPy waits seconds between its
+# retries. The check runs your test on nineteen programs that wait less: some ten seconds for ours, up to a minute for a thorough one.
 
 # %% name="ex-4-6" tags=["exercise"] exercise="4.6"
 from contextlib import suppress
