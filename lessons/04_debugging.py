@@ -268,7 +268,8 @@ print("\n".join(line for line in metrics.text().splitlines() if line.startswith(
 
 # %% [markdown]
 # `ObservableModule` puts a program, its metrics and its **budgets** together. A budget is what one request, or one tenant in a day, may
-# spend. A callback cannot refuse a call, so the budget stands in the engine of the model, below DSPy's retries and its cache.
+# spend. A callback cannot refuse a call, so the budget stands in the engine of the model, below DSPy's retries and its cache. A
+# `dspy.Embedder` has no such engine: neither budgets nor metrics count what it asks.
 
 # %% name="budget"
 from functools import partial

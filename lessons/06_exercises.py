@@ -2585,6 +2585,45 @@ class Watched:
         return self.ended
 
 
+# %% tags=["wrong"] exercise="6.1.3" outcome="failed" message="before the ping that was cancelled has ended"
+# One ping at a time: while a cancelled one still ends, the answer is no.
+import asyncio
+import time
+
+
+class Watched:
+    def __init__(self, documents, within_s=0.5):
+        self.documents, self.within_s, self.ended = documents, within_s, {}
+
+    async def search(self, text, limit=3):
+        began_s, outcome = time.monotonic(), "failed"
+        try:
+            texts = await self.documents.search(text, limit)
+            outcome = "found" if texts else "nothing"
+            return texts
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            ended = self.ended.setdefault(outcome, {"count": 0, "seconds": 0.0})
+            ended["count"] += 1
+            ended["seconds"] += time.monotonic() - began_s
+
+    async def health(self):
+        if getattr(self, "probe", None) and not self.probe.done():
+            return {"ok": False, "error": "TimeoutError"}
+        probe = self.probe = asyncio.create_task(self.documents.ping())
+        await asyncio.wait([probe], timeout=self.within_s)
+        if not probe.done():
+            probe.cancel()  # and not awaited: that could take as long as the database likes
+            return {"ok": False, "error": "TimeoutError"}
+        error = probe.exception()
+        return {"ok": error is None, "error": type(error).__name__ if error else ""}
+
+    def metrics(self):
+        return self.ended
+
+
 # %% name="check-6-1-3" tags=["check"] exercise="6.1.3"
 check("6.1.3", Watched)
 
@@ -2839,6 +2878,7 @@ class Lookup:
         async with self.locks[key]:
             await asyncio.gather(*(level.set(key, value) for level in self.levels))
             self.version[key] += 1
+            self.waiting.pop(key, None)
 
     async def delete(self, key):
         async with self.locks[key]:
@@ -2896,6 +2936,7 @@ class Lookup:
             for level in reversed(self.levels):
                 await level.set(key, value)
             self.epoch = object()
+            self.made.pop(key, None)
 
     async def delete(self, key):
         async with self.lock:
@@ -3962,6 +4003,7 @@ class Lookup:
 
     async def set(self, key, value):
         await self.change(key, lambda level: level.set(key, value))
+        self.calls.pop(key, None)
 
     async def delete(self, key):
         await self.change(key, lambda level: level.delete(key))
@@ -4062,6 +4104,172 @@ class Lookup:
             self.calls.pop(key, None)
             for level in self.levels:
                 await level.delete(key)
+            self.changes += 1
+            self.calls.pop(key, None)
+
+
+# %% tags=["wrong"] exercise="6.2.1" outcome="failed" message="callers get, and calls of their make after set"
+# Who asks after a set joins the call from before.
+import asyncio
+
+
+class Lookup:
+    def __init__(self, levels):
+        self.levels, self.calls, self.changes, self.writing = levels, {}, 0, asyncio.Lock()
+
+    async def get(self, key, make=None):
+        if make is None:
+            return await self.find(key, self.changes)
+        if key not in self.calls:
+            self.calls[key] = asyncio.create_task(self.find_or_make(key, make))
+        return await asyncio.shield(self.calls[key])
+
+    async def set(self, key, value):
+        await self.change(key, lambda level: level.set(key, value))
+
+    async def delete(self, key):
+        await self.change(key, lambda level: level.delete(key))
+        self.calls.pop(key, None)
+
+    async def find(self, key, changes):
+        for depth, level in enumerate(self.levels):
+            value = await level.get(key)
+            if value is not None:
+                await self.fill(self.levels[:depth], key, value, changes)
+                return value
+        return None
+
+    async def find_or_make(self, key, make):
+        changes = self.changes
+        try:
+            value = await self.find(key, changes)
+            if value is None:
+                value = await make()
+                await self.fill(self.levels, key, value, changes)
+            return value
+        finally:
+            if self.calls.get(key) is asyncio.current_task():
+                del self.calls[key]
+
+    async def fill(self, levels, key, value, changes):
+        async with self.writing:
+            if changes == self.changes:  # else the value may be older than a change
+                for level in levels:
+                    await level.set(key, value)
+
+    async def change(self, key, change):
+        async with self.writing:
+            for level in self.levels:
+                await change(level)
+            self.changes += 1
+
+
+# %% tags=["wrong"] exercise="6.2.1" outcome="failed" message="callers get, and calls of their make after delete"
+# An older call that ends takes out the newer one of its key.
+import asyncio
+
+
+class Lookup:
+    def __init__(self, levels):
+        self.levels, self.calls, self.changes, self.writing = levels, {}, 0, asyncio.Lock()
+
+    async def get(self, key, make=None):
+        if make is None:
+            return await self.find(key, self.changes)
+        if key not in self.calls:
+            self.calls[key] = asyncio.create_task(self.find_or_make(key, make))
+        return await asyncio.shield(self.calls[key])
+
+    async def set(self, key, value):
+        await self.change(key, lambda level: level.set(key, value))
+
+    async def delete(self, key):
+        await self.change(key, lambda level: level.delete(key))
+
+    async def find(self, key, changes):
+        for depth, level in enumerate(self.levels):
+            value = await level.get(key)
+            if value is not None:
+                await self.fill(self.levels[:depth], key, value, changes)
+                return value
+        return None
+
+    async def find_or_make(self, key, make):
+        changes = self.changes
+        try:
+            value = await self.find(key, changes)
+            if value is None:
+                value = await make()
+                await self.fill(self.levels, key, value, changes)
+            return value
+        finally:
+            self.calls.pop(key, None)
+
+    async def fill(self, levels, key, value, changes):
+        async with self.writing:
+            if changes == self.changes:  # else the value may be older than a change
+                for level in levels:
+                    await level.set(key, value)
+
+    async def change(self, key, change):
+        async with self.writing:
+            for level in self.levels:
+                await change(level)
+            self.changes += 1
+            self.calls.pop(key, None)
+
+
+# %% tags=["wrong"] exercise="6.2.1" outcome="failed" message="levels after set, when an older make ends"
+# What is older than a change is kept in the lowest level.
+import asyncio
+
+
+class Lookup:
+    def __init__(self, levels):
+        self.levels, self.calls, self.changes, self.writing = levels, {}, 0, asyncio.Lock()
+
+    async def get(self, key, make=None):
+        if make is None:
+            return await self.find(key, self.changes)
+        if key not in self.calls:
+            self.calls[key] = asyncio.create_task(self.find_or_make(key, make))
+        return await asyncio.shield(self.calls[key])
+
+    async def set(self, key, value):
+        await self.change(key, lambda level: level.set(key, value))
+
+    async def delete(self, key):
+        await self.change(key, lambda level: level.delete(key))
+
+    async def find(self, key, changes):
+        for depth, level in enumerate(self.levels):
+            value = await level.get(key)
+            if value is not None:
+                await self.fill(self.levels[:depth], key, value, changes)
+                return value
+        return None
+
+    async def find_or_make(self, key, make):
+        changes = self.changes
+        try:
+            value = await self.find(key, changes)
+            if value is None:
+                value = await make()
+                await self.fill(self.levels, key, value, changes)
+            return value
+        finally:
+            if self.calls.get(key) is asyncio.current_task():
+                del self.calls[key]
+
+    async def fill(self, levels, key, value, changes):
+        async with self.writing:
+            for level in levels if changes == self.changes else levels[2:]:
+                await level.set(key, value)
+
+    async def change(self, key, change):
+        async with self.writing:
+            for level in self.levels:
+                await change(level)
             self.changes += 1
             self.calls.pop(key, None)
 
@@ -7712,6 +7920,52 @@ async def warm(cache, log, most, make, at_once=4):
     return held
 
 
+# %% tags=["wrong"] exercise="6.2.3" outcome="failed" message="warm, at_once="
+# In batches: one that takes long keeps the places beside it empty.
+import asyncio
+from collections import Counter
+
+
+class _Level:
+    def __init__(self, level):
+        self.level, self.hits, self.misses = level, 0, 0
+        self.set, self.delete = level.set, level.delete
+
+    async def get(self, wanted):
+        value = await self.level.get(wanted)
+        self.hits += value is not None
+        self.misses += value is None
+        return value
+
+
+class Counted:
+    def __init__(self, levels):
+        self.names, self.levels = list(levels), [_Level(level) for level in levels.values()]
+
+    def report(self):
+        hits = {name: level.hits for name, level in zip(self.names, self.levels)}
+        total, misses = sum(hits.values()), self.levels[-1].misses
+        evictions = sum(getattr(each.level, "evictions", 0) for each in self.levels)
+        rate = total / (total + misses) if total + misses else 0.0
+        return {"hits": hits, "misses": misses, "evictions": evictions, "hit_rate": rate}
+
+
+async def warm(cache, log, most, make, at_once=4):
+    left, held = [key for key, _ in Counter(log).most_common(most)], []
+
+    async def work(keys):
+        for key in keys:
+            try:
+                await cache.get(key, lambda key=key: make(key))
+                held.append(key)
+            except Exception:
+                pass  # it is made when somebody asks
+
+    for first in range(0, len(left), at_once):
+        await asyncio.gather(*(work([key]) for key in left[first : first + at_once]))
+    return len(held)
+
+
 # %% name="check-6-2-3" tags=["check"] exercise="6.2.3"
 check("6.2.3", Counted, warm)
 
@@ -9044,7 +9298,7 @@ print(f"something to read after {time.monotonic() - begun_s:.1f} s: {said.answer
 # brackets. It yields
 #
 # - `Passages(texts)`, as soon as the search has found them, before the model has written anything;
-# - `Token(text)` for each piece of the answer, as soon as the model has written it; together they are the answer;
+# - `Token(text)` for each piece of the answer, while the model still writes; together they are the answer;
 # - `Citations(ids)`, once, last: the ids that the model cites.
 #
 # One answer is one request. Several streams at the same time have their own events each. An error of the search or of the model
@@ -10389,8 +10643,8 @@ print(f"{len(answers)} answers in {time.monotonic() - begun_s:.2f} s")
 #   begins a trace. Two tracers share nothing.
 # - `error` is the name of the class of what leaves the block, a cancellation included, or None. It goes through unchanged.
 # - As a callback it has a span for each call of a module (named after its class), a model ("LM") and a tool (its name).
-# - `key` is None for a block of your own. For a call of DSPy it is a text, the same for the same inputs, another for others, and another
-#   in another tracer.
+# - `key` is None for a block of your own. For a call of DSPy it is a text, the same for the same inputs in the same order, another for others,
+#   and another in another tracer.
 # - Nothing of inputs, answers and messages of errors is kept.
 
 # %% name="ex-6-4-1" tags=["exercise"] exercise="6.4.1"
@@ -16244,6 +16498,22 @@ def sealed(deployment, secrets):
     return [made, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": where}]
 
 
+# %% tags=["wrong"] exercise="6.5.3" outcome="failed" message="with another value than before"
+# Secrets come last: a variable that names one finds it no more.
+def sealed(deployment, secrets):
+    made = copy.deepcopy(deployment)
+    pod, about = made["spec"]["template"]["spec"], made["metadata"]
+    for box in pod["containers"] + pod.get("initContainers", []):
+        box["env"] = sorted(box.get("env", []), key=lambda each: each["name"] in secrets)
+        for variable in box["env"]:
+            if variable["name"] in secrets and "value" in variable:
+                del variable["value"]
+                variable["valueFrom"] = {"secretKeyRef": {"name": "desk-secrets", "key": variable["name"]}}
+    pod |= {"serviceAccountName": about["name"], "automountServiceAccountToken": False}
+    where = {key: about[key] for key in ("name", "namespace") if key in about}
+    return [made, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": where}]
+
+
 # %% name="ex-6-5-3-network" tags=["exercise"] exercise="6.5.3"
 ### BEGIN SOLUTION
 ### STUB: def network(deployment):
@@ -19110,7 +19380,7 @@ plot(
 #   minutes; `BudgetBurnsSlowly`, `severity: ticket`, for one above 6 over six hours and still over 30 minutes.
 # - Fast fires, after hours without a failure, within 16 minutes where all fail, within 36 where 30 % do, and no more 12 minutes after that ended.
 # - Slowly fires within 270 minutes where 9 % fail, and no more 45 minutes after that ended. Fast does not.
-# - Neither fires where all fail for six minutes, where 3 % fail for five hours, or where there are no requests.
+# - Neither fires where all fail for six minutes, where 14 % fail for 140 minutes, where 3 % fail for five hours, or where there are no requests.
 #
 # `promtool`, which comes with Prometheus, evaluates them (`apt-get install prometheus`, `brew install prometheus`); without it the card says so.
 
@@ -19199,6 +19469,17 @@ RULE = """
         expr: |
           sum(rate(desk_requests_total{{outcome="failed"}}[{window}])
           / sum(rate(desk_requests_total{{outcome!="refused"}}[{window}]))"""
+recording = "groups:\n  - name: desk-recorded\n    rules:"
+recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="desk:failed:ratio_rate5m"
+# The mean of the shares of the replicas.
+RULE = """
+      - record: desk:failed:ratio_rate{window}
+        expr: |
+          avg(sum by (instance) (rate(desk_requests_total{{outcome="failed"}}[{window}]))
+          / sum by (instance) (rate(desk_requests_total{{outcome!="refused"}}[{window}])))"""
 recording = "groups:\n  - name: desk-recorded\n    rules:"
 recording += "".join(RULE.format(window=window) for window in ("5m", "30m", "1h", "6h"))
 
@@ -19345,7 +19626,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsFast fires, where 9 % fail"
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsFast fires, where (9|30) % fail"
 # Fast at a burn rate of 5.
 alerts = """
 groups:
@@ -19380,7 +19661,7 @@ groups:
 """
 
 
-# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsSlowly fires, where 3 % fail"
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsSlowly fires, where (3|9) % fail"
 # Slowly at a burn rate of 2.
 alerts = """
 groups:
@@ -19551,6 +19832,57 @@ alerts = """groups:
 """
 
 
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsSlowly fires, where 9 % fail"
+# Slowly with the short window of the other one.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 * 0.01 and desk:failed:ratio_rate5m > 14.4 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate5m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsFast fires, where 14 % fail"
+# Fast at a burn rate of 13.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 13 * 0.01 and desk:failed:ratio_rate5m > 13 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
+# %% tags=["wrong"] exercise="6.6.2" outcome="failed" message="when BudgetBurnsFast fires, where 30 % fail"
+# The short window at another rate.
+alerts = """
+groups:
+  - name: desk-alerts
+    rules:
+      - alert: BudgetBurnsFast
+        expr: desk:failed:ratio_rate1h > 14.4 * 0.01 and desk:failed:ratio_rate5m > 1 * 0.01
+        labels: {severity: page}
+        annotations: {summary: "{{ $value | humanizePercentage }} of an hour's requests failed; 1 % may"}
+      - alert: BudgetBurnsSlowly
+        expr: desk:failed:ratio_rate6h > 6 * 0.01 and desk:failed:ratio_rate30m > 6 * 0.01
+        labels: {severity: ticket}
+        annotations: {summary: "{{ $value | humanizePercentage }} of six hours' requests failed; 1 % may"}
+"""
+
+
 # %% name="check-6-6-2" tags=["check"] exercise="6.6.2"
 check("6.6.2", recording, alerts)
 
@@ -19582,12 +19914,12 @@ table([{"metric": name, "what": told, "labels too": "job, instance"} for name, t
 # (`PANELS` is a place for the table; the check looks at `dashboard` alone.)
 #
 # - Each panel has a title that no other has, a unit, and one expression or more, which Prometheus reads.
-# - Each expression shows something while the desk is in use: it asks for metrics and labels that exist. At even load it shows the same all the time: a
-#   counter is asked for its rate.
-# - For each of *rate* (how many requests), *errors* (how many of them fail), *duration* and *saturation* (how full it is) there is a panel that changes when
-#   that alone changes.
+# - Each expression shows something while the desk is in use: it asks for metrics and labels that exist. At even load it shows the same all the time, whatever was
+#   before: a counter is asked for its rate.
+# - For each of *rate* (how many requests), *errors* (how many of them fail), *duration* and *saturation* (how full it is) there is a panel that grows when
+#   that alone grows.
 # - Units fit: `reqps` (or `ops`, `cps`) for a rate, `percentunit` for a share, `s` for seconds, `short` for a count.
-# - A target that shows the duration has `"exemplar": True`, so that a point leads to a trace.
+# - One target at least that shows the duration has `"exemplar": True`, so that a point leads to a trace.
 
 # %% name="ex-6-6-3" tags=["exercise"] exercise="6.6.3"
 ### BEGIN SOLUTION
@@ -19702,6 +20034,42 @@ PANELS = {
     "Requests": ("reqps", "sum by (outcome) (rate(desk_requests_total[5m]))"),
     "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
     "Duration, 95 %": ("short", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="expected still"
+# The quantile of all that was ever counted.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (desk_request_seconds_bucket)"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (rate(desk_requests_total[5m]))"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="in this unit"
+# What five minutes had, as if it were of a second.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", "sum by (outcome) (increase(desk_requests_total[5m]))"),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="failed"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
+    "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
+}
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="panels that grow when only this does: errors"
+# The share of those that were answered.
+ALL = "sum(rate(desk_requests_total[5m]))"
+BUCKETS = "sum by (le) (rate(desk_request_seconds_bucket[5m]))"
+PANELS = {
+    "Requests": ("reqps", ALL),
+    "Failed requests": ("percentunit", f'sum(rate(desk_requests_total{{outcome="answered"}}[5m])) / {ALL}'),
+    "Duration, 95 %": ("s", f"histogram_quantile(0.95, {BUCKETS})"),
     "In flight": ("percentunit", "sum(desk_requests_in_flight) / sum(desk_requests_allowed)"),
 }
 
@@ -19871,6 +20239,23 @@ def dashboard():
         for number, (title, (unit, expression)) in enumerate(PANELS.items())
     ]
     return json.dumps({"title": "Desk", "panels": panels})
+
+
+# %% tags=["wrong"] exercise="6.6.3" outcome="failed" message="exemplar in the targets"
+# The word for true.
+def dashboard():
+    panels = [
+        {
+            "id": number,
+            "type": "timeseries",
+            "title": title,
+            "gridPos": {"x": 12 * (number % 2), "y": 8 * (number // 2), "w": 12, "h": 8},
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+            "targets": [{"refId": "A", "expr": expression, "exemplar": "true" if unit == "s" else "false"}],
+        }
+        for number, (title, (unit, expression)) in enumerate(PANELS.items())
+    ]
+    return {"uid": "desk", "title": "Desk", "refresh": "15s", "schemaVersion": 38, "panels": panels}
 
 
 # %% name="check-6-6-3" tags=["check"] exercise="6.6.3"

@@ -29,6 +29,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util import ns_to_iso_str
+from urllib3.exceptions import HTTPError
 
 from course_lib.debugging.spans import Span
 from course_lib.errors import CourseError
@@ -44,7 +45,8 @@ _READ_S = 0.1
 """A batch of large prompts takes a minute to redact, so what is read after a while is handed on."""
 _STALLED_S, _LONGEST_END_S = 10.0, 60.0
 _LOCKED_S = 3.0
-_MOST_ANSWERED = 65_536
+_MOST_ANSWERED, _ANSWER_S = 65_536, 10
+_FULL = f"{MOST_QUEUED} wait, since it is slower than the program"
 _THREAD = "spans to "
 
 _log = logging.getLogger("course_lib.debugging")
@@ -57,6 +59,15 @@ logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").addFi
 
 class ExporterError(CourseError):
     """A file or an address that spans cannot go to."""
+
+
+class Refused(CourseError):  # noqa: N818  (it says what happened)
+    """A collector took none of a batch, or a part."""
+
+    def __init__(self, spans: int, why: str) -> None:
+        super().__init__(why)
+        self.spans = spans
+        """So many were not taken."""
 
 
 class Batches:
@@ -96,8 +107,13 @@ class Batches:
     def put(self, span: Span) -> None:
         """Put a span into the queue, or drop it: never wait."""
         with self._lock:
-            if self._is_closed or len(self._queue) >= MOST_QUEUED:
+            is_full = len(self._queue) >= MOST_QUEUED
+            if self._is_closed or is_full:
                 self.dropped += 1
+                is_news = is_full and not self.last_error
+                self.last_error = self.last_error or _FULL * is_full
+                if is_news:
+                    _log.warning("spans for %s are dropped: %s", self.name, _FULL)
                 return
             self._queue.append(span)
             if self._thread is None:
@@ -186,6 +202,8 @@ class Batches:
         try:
             problem = self._handed(batch)
             taken = 0 if problem else len(batch)
+        except Refused as error:
+            taken, problem = max(len(batch) - error.spans, 0), str(error)
         except (ValueError, TypeError, OverflowError) as error:
             problem = f"{type(error).__name__}: {error}"
             for each in batch if len(batch) > 1 and not isinstance(error, OSError) else ():
@@ -203,10 +221,11 @@ class Batches:
 
         Raises:
             ValueError, TypeError, OverflowError: something in it cannot be written in the exporter's form.
+            Refused: it was not taken, or not all of it.
         """
         try:
             is_taken = self._exporter.export(batch) is SpanExportResult.SUCCESS
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError, Refused):
             raise
         except Exception as error:  # border: an exporter is somebody else's
             return f"{type(error).__name__}: {error}"
@@ -322,21 +341,68 @@ class _Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         self._of_pid, self._of_the_parent = os.getpid(), self.adapters
+        self.problem, self.answer = "", b""
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         if self._of_pid != os.getpid():  # two processes must not write to one connection
             self._of_pid, self._of_the_parent = os.getpid(), self.adapters
             self.adapters = requests.Session().adapters
-        with super().send(request, **{**options, "stream": True}) as response:
-            response.raw.read(_MOST_ANSWERED)
+        try:
+            with super().send(request, **{**options, "stream": True}) as response:
+                answer = _read(response)
+        except (OSError, HTTPError) as error:
+            self.problem = type(error).__name__
+            raise
+        kind = response.headers.get("content-type", "")
+        self.answer = answer if kind == "application/x-protobuf" else b""
+        self.problem = "" if response.ok else f"it answered {response.status_code} {response.reason}"
         if 300 <= response.status_code < 400:  # OpenTelemetry's exporter would call it a success
-            raise requests.TooManyRedirects(f"answered {response.status_code}; name the address it leads to")
+            self.problem = f"answered {response.status_code}; name the address it leads to"
+            raise requests.TooManyRedirects(self.problem)
+        if response.ok and kind.startswith("text/html"):
+            self.problem = "it answered with a page for people"
         return response
 
 
+def _read(response: requests.Response) -> bytes:
+    """Return what was answered, or its begin where that is long or slow."""
+    read, end_s = bytearray(), time.monotonic() + _ANSWER_S
+    while len(read) < _MOST_ANSWERED and time.monotonic() < end_s:
+        if not (piece := response.raw.read1(_MOST_ANSWERED, decode_content=True)):
+            break
+        read += piece
+    return bytes(read)
+
+
+class _Collector(SpanExporter):
+    """OpenTelemetry's exporter, which keeps to itself why a batch was not taken, and what of it was not."""
+
+    def __init__(self, session: _Session, exporter: SpanExporter) -> None:
+        self._session, self._exporter = session, exporter
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+        self._session.problem = ""
+        is_taken = self._exporter.export(spans) is SpanExportResult.SUCCESS
+        if self._session.problem or not is_taken:
+            raise Refused(len(spans), self._session.problem or "it did not take them")
+        partly = ExportTraceServiceResponse.FromString(self._session.answer).partial_success
+        if partly.rejected_spans > 0:
+            raise Refused(
+                partly.rejected_spans, f"it refused {partly.rejected_spans}: {partly.error_message}"
+            )
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
 def shown(url: str) -> str:
-    """Return an address without the name and password that may stand before its host."""
-    return re.sub(r"//[^/]*@", "//", url)
+    """Return an address without what may be secret: a name and password, and what stands behind its path."""
+    return re.sub(
+        r"//[^/?#]*@|[?#].*", lambda found: "//" if found[0][0] == "/" else "", url, flags=re.DOTALL
+    )
 
 
 def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporter:
@@ -355,7 +421,9 @@ def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporte
         OTLPSpanExporter,  # 4 MB, for those who send
     )
 
-    session = _Session()
+    session, path = _Session(), parts.path.rstrip("/")
     session.trust_env = parts.hostname not in ("127.0.0.1", "localhost", "::1")  # else a proxy's
-    endpoint = url if parts.path.rstrip("/").endswith("/v1/traces") else f"{url.rstrip('/')}/v1/traces"
-    return OTLPSpanExporter(endpoint, headers=sent, timeout=10, session=session)
+    whole = parts if path.endswith("/v1/traces") else parts._replace(path=f"{path}/v1/traces")
+    return _Collector(
+        session, OTLPSpanExporter(whole.geturl(), headers=sent, timeout=_ANSWER_S, session=session)
+    )

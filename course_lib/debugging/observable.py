@@ -2,8 +2,8 @@
 
 Main path: ObservableModule(program, per_request=Budget(cost_usd=0.02)) is a dspy.Module like the program;
 observable.metrics counts it.
-Source: dspy.clients.execution._engine (DSPy 3.4.1), by which every model takes its engine. DSPy swallows what
-a callback raises, and a program may ask any model, so budgets stand there: before each attempt, under the
+Source: dspy.clients.execution._engine (DSPy 3.4.1), by which every dspy.LM takes its engine. DSPy swallows
+what a callback raises, and a program may ask any LM, so budgets stand there: before each attempt, under the
 cache, where a raised error is an LM's error like any other.
 """
 
@@ -49,8 +49,9 @@ class Budget:
     """What may be spent; looked at before each attempt at a model, so that calls under way may exceed it.
 
     Of a call that is cancelled nobody reports the tokens, and some servers report none, or less than none:
-    those sent and written are then estimated, from their characters and from the pieces that came. Threads
-    that a program starts by itself are not watched: DSPy's settings do not reach them.
+    those sent and written are then estimated, from their characters and from the pieces that came. Not
+    watched are threads that a program starts by itself, which DSPy's settings do not reach, and what a
+    dspy.Embedder asks: DSPy calls it past its engines and callbacks, so no metric or trace has it either.
     """
 
     _: KW_ONLY
@@ -113,7 +114,7 @@ class ObservableModule(dspy.Module):
         tenant: Callable[[], str | None] = lambda: None,
         period_s: float = DAY_S,
     ) -> None:
-        """Wrap a program; whatever models it asks, each attempt is seen.
+        """Wrap a program; whatever language models it asks, each attempt is seen. Budget says what is not.
 
         Args:
             program: any module.

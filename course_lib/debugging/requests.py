@@ -45,8 +45,8 @@ class TracedRequests:
 
             try:
                 await self._app(scope, receive, sending)
-            except Exception:  # what the server around this makes of it
-                span.set_attribute("http.response.status_code", 500)
+            except Exception:  # what the server around this makes of it, unless an answer had begun
+                span.attributes.setdefault("http.response.status_code", 500)
                 raise
             finally:
                 if route := _route_of(scope, getattr(app, "routes", ())):

@@ -115,13 +115,15 @@ class Span:
 
     def settled(self) -> Mapping[str, Any]:
         """Return its attributes, with the content redacted; what it was before is then forgotten."""
-        if self.content or self.words:
+        content, words = self.content, self.words
+        if content or words:  # redacted outside the lock: it is somebody's function, and may take its time
+            said = f": {self._redacted(words)}" if words else ""
+            shown = {name: _as_json(self._redacted(value)) for name, value in content.items()}
             with _settling:
-                if self.words:
-                    self.error = f"{self.error}: {self._redacted(self.words)}"[:_LONGEST_WORDS]
-                shown = {name: _as_json(self._redacted(value)) for name, value in self.content.items()}
-                self.attributes = {**self.attributes, **shown}
-                self.content, self.words = {}, ""
+                if self.content is content:
+                    self.error = f"{self.error}{said}"[:_LONGEST_WORDS] if said else self.error
+                    self.attributes = {**self.attributes, **shown}
+                    self.content, self.words = {}, ""
         return self.attributes
 
     def _redacted(self, value: Any) -> Any:

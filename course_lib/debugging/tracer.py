@@ -67,7 +67,9 @@ class Tracer(CallListener):
             headers: sent to it, such as {"Authorization": "Bearer ..."}.
             content: whether spans hold prompts, answers, inputs, tool arguments and errors' words.
             redact: takes personal data and secrets out of content: of JSON values, nested.
-            kept: so many spans are kept in memory, the last ones.
+            kept: so many spans are kept in memory, the last ones. Without content one takes about 3 kB; with
+                content also what it was given and what it returned, each up to 32,480 characters (130 kB at
+                worst) and not redacted before the span is read or exported: give fewer then.
             service: the resource's `service.name`.
             share: of the traces that begin here, chosen by their id, as by OpenTelemetry's TraceIdRatioBased.
                 Below 1, the flag of a trace from elsewhere is obeyed, as by ParentBased; 1 keeps those too.
@@ -252,7 +254,7 @@ class Tracer(CallListener):
     def _close(self, call: Call, span: Span) -> None:
         """End a span; calls that outlive it still find their parent, but no longer what it holds."""
         span.end()
-        call.data = span.place
+        call.data, call.parent = span.place, None
         if span.place.is_sampled:
             self.finished(span)
 

@@ -128,8 +128,8 @@ class Answering:
             keep: takes an answer that was given, later; what it raises is tried again.
 
         Raises:
-            ProgramError: a saved program cannot be loaded.
-            RegistryError: a registered one was changed.
+            ProgramError: the program of the settings' version cannot be loaded.
+            RegistryError: its file was changed.
         """
         self.version, self._deadline_s = config.program_version, config.deadline_s
         key = config.signing_key.get_secret_value().encode() if config.signing_key else None
@@ -151,7 +151,7 @@ class Answering:
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
         self._usual_tokens = dict.fromkeys(SERVED, _FIRST_TOKENS)
         self._redactor = ThreadPoolExecutor(1, "redact")
-        self._given: LRUCache[str, bool] = LRUCache(_KNOWN)
+        self._given: LRUCache[tuple[str, Any], bool] = LRUCache(_KNOWN)  # an id, and what was erased by then
         self._keep = keep
         self._waiting: deque[tuple[Asked, Answered]] = deque(maxlen=_MOST_WAITING)
         self._keeper: asyncio.Task[None] | None = None
@@ -164,9 +164,16 @@ class Answering:
 
     def _versions(self, name: str, folder: Path | None) -> list[tuple[str, dspy.Module]]:
         files = Registry(folder).files(name, self.version) if folder else []
-        found = [(file.stem, load_program(name, file)) for file in files]
+        found = []
+        for file in files:
+            try:
+                found.append((file.stem, load_program(name, file)))
+            except ProgramError as error:
+                if file.stem == self.version:
+                    raise
+                _log.warning("version %s is not served: %s", file.stem, error)
         if self.version not in dict(found):
-            if found:
+            if files:
                 raise ProgramError(
                     f"{folder}/{name} has no version {self.version!r}; save it, or set another"
                 )
@@ -285,14 +292,14 @@ class Answering:
         return {SERVED[asked.program].input: asked.text}
 
     def _said(self, asked: Asked, prediction: Any, tokens: int) -> Answered:
-        """Return an answer; it is kept soon, unless it was a moment ago."""
+        """Return an answer; it is kept soon, unless it was since the last erasure that is known."""
         outputs = {field: prediction[field] for field in SERVED[asked.program].outputs}
         answer_id = self._id(asked.key, outputs)
         said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
         if tokens:
             self._usual_tokens[asked.program] = tokens
-        if answer_id not in self._given:
-            self._given[answer_id] = True
+        if (given := (answer_id, asked.stamp)) not in self._given:
+            self._given[given] = True
             self._waiting.append((asked, said))
         return said
 
@@ -354,7 +361,6 @@ class Answering:
         mine = [each for each in self._waiting if each[0][:2] == (tenant, customer)]
         for each in mine:
             self._waiting.remove(each)
-        self._given.clear()
         tag = self.tag(tenant, customer)
         return await asyncio.to_thread(self.cache.invalidate, tenant=tenant, customer=tag, everywhere=True)
 
@@ -393,7 +399,7 @@ class Answering:
     async def _keep_one(self, asked: Asked, said: Answered) -> None:
         """Keep an answer, unless it was asked before its customer was erased."""
         if not await asyncio.to_thread(self._cached, asked, said):
-            self._given.pop(said.id, None)  # given again, it is kept then
+            self._given.pop((said.id, asked.stamp), None)  # given again, it is kept then
         elif self._keep:
             await self._keep(asked, said)
 

@@ -8,6 +8,7 @@ OpenAPI document, which names every status.
 """
 # No `from __future__ import annotations`: the models depend on the settings, and FastAPI reads annotations.
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -39,6 +40,7 @@ from course_lib.errors import CourseError
 
 VERSION = "1.0"
 _HEARTBEAT_S = 10.0
+_SAVED_AFTER_S = (0.1, 0.3, 0.6)  # waits for an answer: whichever replica gives one saves it a moment later
 
 
 # -- what comes in, and what goes out ----------------------------------------------------------------------
@@ -246,7 +248,7 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
 
             headers = {"cache-control": "no-store"}
             return _ClosedStream(
-                _server_sent(events, told, lambda: service.later(left())),
+                _server_sent(events, seen, told, lambda: service.later(left())),
                 media_type="text/event-stream",
                 headers=headers,
             )
@@ -318,9 +320,12 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
     async def create_feedback(request: Request, given: FeedbackRequest) -> Response:
         """Keep what somebody thought of an answer; the last word counts."""
         seen, store = of_request(request.scope), service.needed_store()
-        comment = await answering.redacted(given.comment)
-        if not await store.feedback(seen.caller.tenant, given.answer_id, given.score, comment):
-            raise Problem("not_found", "No answer of yours has this id.")
+        told = given.answer_id, given.score, await answering.redacted(given.comment)
+        waits_s = iter(_SAVED_AFTER_S)
+        while not await store.feedback(seen.caller.tenant, *told):
+            if (wait_s := next(waits_s, None)) is None:
+                raise Problem("not_found", "No answer of yours has this id.")
+            await asyncio.sleep(wait_s)
         await service.record(seen, "feedback", given.answer_id, score=given.score)
         return _json({"status": "kept", "request_id": seen.request_id}, status=201)
 
@@ -472,12 +477,12 @@ class _ClosedStream(StreamingResponse):
 
 
 async def _server_sent(
-    events: Stream, told_at_end: Callable[[Final], Any], left: Callable[[], object]
+    events: Stream, seen: Seen, told_at_end: Callable[[Final], Any], left: Callable[[], object]
 ) -> AsyncIterator[bytes]:
     """Yield a stream's events as a browser's EventSource reads them; call `left` if its reader leaves early.
 
-    A stream whose model has failed costs nothing. An answer that broke off where it could still be read is a
-    failure too: nobody is to take it for whole.
+    A stream whose model has failed costs nothing, and counts as its error's status would. An answer that
+    broke off where it could still be read is a failure too: nobody is to take it for whole.
     """
     is_over = False
     try:
@@ -485,6 +490,8 @@ async def _server_sent(
             async for number, event in numbered:
                 if isinstance(event, Final) and event.is_cut:
                     event = error_of("stream_assembly", partial=event.fields)
+                if isinstance(event, Error):
+                    seen.failed = (problem_of(event.cause) if event.cause else Problem("bad_answer")).status
                 is_over |= isinstance(event, Final | Error)
                 told = as_json(event)
                 if isinstance(event, Final):

@@ -144,7 +144,8 @@ class DeploymentConfig(BaseSettings):
     trace_share: float = Field(0.1, ge=0, le=1)
     """Of the requests, that have spans; in development all. Metrics and the log have every request."""
     records_folder: DirectoryPath | None = None
-    """Where all replicas and workers of a machine write a log of requests, and spans; None: nowhere."""
+    """Where all replicas and workers write a log of requests, and spans; None: nowhere. They share it, since
+    an export or an erasure reaches only what is there."""
     retention_days: int = Field(90, ge=0, le=36_500)
     """0: nothing is dropped because it is old."""
     docs: bool = False
@@ -341,7 +342,11 @@ def _reached(field: str, url: str) -> tuple[list[str], bool, bool, object]:
         return [read.get("path") or read.get("host") or ""], is_encrypted, is_checked, read.get("password")
     if field == "database_url":
         read = parts_of(url)
-        hosts, mode = str(read.get("hostaddr") or read.get("host") or "").split(","), read.get("sslmode")
+        # What it leaves out is looked up in the environment by libpq, and of a service in a file.
+        variables = {part: os.environ.get(f"PG{part.upper()}") for part in ("hostaddr", "host", "service")}
+        named = {part: str(read.get(part) or variables[part] or "") for part in variables}
+        hosts = [*(named["hostaddr"] or named["host"]).split(","), "a file's" if named["service"] else ""]
+        mode = read.get("sslmode")
         is_encrypted = mode in ("require", "verify-ca", "verify-full")
         return hosts, is_encrypted, mode == "verify-full", read.get("password")
     parts = urlsplit(url)

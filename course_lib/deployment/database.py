@@ -64,8 +64,10 @@ class StoreUnavailable(StoreError):  # noqa: N818  (it says what happened)
 class Database:
     """A few connections to one database, for the event loop in which it was opened."""
 
-    def __init__(self, url: str, *, size: int, deadline_s: float) -> None:
+    def __init__(self, url: str, *, size: int = 8, deadline_s: float = 2.0) -> None:
         """Take an address; nothing is sent yet.
+
+        Of `size` connections at most; a call waits `deadline_s` for the database.
 
         Raises:
             StoreError: it is none, or a piece of its password may be taken for another part.
@@ -95,17 +97,11 @@ class Database:
     async def open(cls, url: str, *, size: int = 8, deadline_s: float = 2.0) -> Self:
         """Connect, and apply the migrations that this database lacks; replicas may do so at once.
 
-        Of `size` connections at most; a call waits `deadline_s` for the database.
-
         Raises:
-            StoreUnavailable: the database does not answer.
-            StoreError: an applied migration was changed, the server refuses one; or as for the class.
+            StoreError: as for the class, and for migrate().
         """
         store = cls(url, size=size, deadline_s=deadline_s)
-        try:
-            await store.migrate()
-        except psycopg.Error as error:
-            raise StoreError(_refused("to make or change its tables", error)) from None
+        await store.migrate()
         return await store.__aenter__()
 
     async def close(self) -> None:
@@ -131,8 +127,16 @@ class Database:
         await self.run(EVERY_TENANT, work)
 
     async def migrate(self, folder: Path = _MIGRATIONS) -> list[str]:
-        """Apply the migrations of a folder that are missing, in order, and return their names."""
-        return await self._patiently(partial(_migrate, self._url, folder))
+        """Apply the migrations of a folder that are missing, in order, and return their names.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+            StoreError: an applied migration was changed, or the server refuses one.
+        """
+        try:
+            return await self._patiently(partial(_migrate, self._url, folder))
+        except psycopg.Error as error:
+            raise StoreError(_refused("to make or change its tables", error)) from None
 
     async def run(self, tenant: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
         """Return what `work` makes of a cursor that sees this tenant's rows: in one transaction.

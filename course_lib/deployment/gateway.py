@@ -12,7 +12,7 @@ was delivered is never sent twice. What a replica tells of itself (/metrics) has
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -33,7 +33,6 @@ _PATHS = {
     "triage": "PathPrefix(`/v1/triage`)",
     "others": "PathPrefix(`/v1/`) || PathPrefix(`/health/`) || PathPrefix(`/docs`) || Path(`/openapi.json`)",
 }
-_STREAM = "Path(`/v1/answers/stream`)"
 
 
 class GatewayError(CourseError):
@@ -62,7 +61,7 @@ def routes(
     Args:
         replicas: all that may run.
         weights: of each version, whole numbers; versions without one have 0. None: all versions the same.
-        config: its largest body (what is larger gets 413) and the gateway's deadline (then 504).
+        config: its gateway's deadline (then 504); the size of a body is for the replica to limit.
         health_every_s: seconds between two health checks of a replica.
 
     Raises:
@@ -78,13 +77,14 @@ def routes(
     routers: dict[str, Any] = {}
     services: dict[str, Any] = {}
     for program, rule in _PATHS.items():
+        priority = 1 + 10 * (program != "others")
         able = [replica for replica in replicas if program in (*replica.programs, "others")]
         for version in sorted({replica.version for replica in able}):
             servers = [{"url": each.url} for each in able if each.version == version]
             balancer = {"servers": servers, "healthCheck": health, "serversTransport": "replicas"}
             services[f"{program}-{version}"] = {"loadBalancer": balancer}
             by_version = f"({rule}) && Header(`{VERSION_HEADER}`, `{version}`)"
-            routers.update(_routers(f"{program}-{version}", by_version, program))
+            routers[f"{program}-{version}"] = {"rule": by_version, "priority": priority + 20}
         shares = [
             {"name": f"{program}-{version}", "weight": weight}
             for version, weight in sorted(weights.items())
@@ -92,10 +92,14 @@ def routes(
         ]
         if shares:
             services[program] = {"weighted": {"services": shares, "healthCheck": {}}}
-            routers.update(_routers(program, rule, program))
+            routers[program] = {"rule": rule, "priority": priority}
+    for (
+        name,
+        router,
+    ) in routers.items():  # what limits bodies would write large answers to disk
+        router |= {"service": name, "middlewares": ["plain", "again"]}
     plain = {"customRequestHeaders": {"Forwarded": ""}, "customResponseHeaders": {"Server": ""}}
     middlewares = {
-        "size": {"buffering": {"maxRequestBodyBytes": config.max_body_bytes}},
         "again": {"retry": {"attempts": 8, "initialInterval": "5ms"}},  # only what could not be delivered
         "plain": {"headers": plain},  # X-Forwarded-For is written anew, and the standard's own is not
     }
@@ -104,19 +108,6 @@ def routes(
     transports = {"replicas": {"forwardingTimeouts": timeouts, "maxIdleConnsPerHost": 100}}
     http = {"routers": routers, "services": services, "middlewares": middlewares}
     return {"http": {**http, "serversTransports": transports}}
-
-
-def _routers(service: str, rule: str, program: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield a service's routers; one is for streams, since what limits a body also holds answers back.
-
-    The body of what asks for a stream is limited by the replica alone.
-    """
-    priority = 10 * (program != "others") + 20 * (service != program) + 1
-    router = {"rule": rule, "service": service, "priority": priority}
-    yield service, {**router, "middlewares": ["plain", "size", "again"]}
-    if program == "answer":
-        router |= {"rule": f"({rule}) && {_STREAM}", "priority": priority + 5}
-        yield f"{service}-stream", {**router, "middlewares": ["plain", "again"]}
 
 
 def longest_end_s(config: DeploymentConfig) -> float:

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from course_lib.debugging import TracedRequests
 from course_lib.deployment.answering import Answered, Asked
 from course_lib.deployment.config import DeploymentConfig
-from course_lib.deployment.problems import Problem, invalid, problem_of
+from course_lib.deployment.problems import KINDS, Problem, invalid, problem_of
 from course_lib.deployment.programs import SERVED
 from course_lib.deployment.records import Ended
 from course_lib.deployment.service import Seen, Service, of_request
@@ -84,6 +84,10 @@ class Guard:
             buckets=_BUCKETS_S,
             registry=registry,
         )
+        for route in {*ROLES, "/v1/history", *service.routes}:
+            for failed in {status for status, _ in KINDS.values() if status >= 500}:
+                if route.startswith("/v1/"):  # begun at 0, or the first failures were no rise of a count
+                    self._requests.labels(route, str(failed))
         repeated = "Answers that memory had, so that no program asked for them"
         self._repeated = Counter("service_repeated", repeated, ["program"], registry=registry)
         self._counted: dict[tuple[str, int], Any] = {}
@@ -117,6 +121,7 @@ class Guard:
             if is_whole:
                 return
             if status:  # a part of the answer is out: break the connection, so that nobody takes it for whole
+                status = problem.status
                 raise
             raw = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
             await _send(sending, problem.status, problem.document(request_id), *raw)
@@ -124,9 +129,11 @@ class Guard:
             route = getattr(scope.get("route"), "path", None) or _family(scope["path"])
             route = route if route in OPEN or _family(route) in ROLES else "other"
             took_s = time.perf_counter() - begun_s
+            seen = scope.get("course")
+            status = (seen and seen.failed) or status
             is_history = scope["method"] == "GET" and route in PROGRAM_PATHS  # no program is asked
             self._count("/v1/history" if is_history else route, status, took_s)
-            if self._logs and (seen := scope.get("course")):  # nobody's requests are counted, not logged
+            if self._logs and seen:  # nobody's requests are counted, not logged
                 who = seen.caller.tenant, seen.subject, seen.trace_id
                 ended = Ended(time.time(), took_s, request_id, scope["method"], route, status or 499, *who)
                 self._records.put(ended)
@@ -226,16 +233,15 @@ class Guard:
         most = self._config.max_body_bytes
         if int(headers.get(b"content-length") or 0) > most:
             raise Problem("too_large", f"A body may have {most} bytes.")
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            try:
-                async with asyncio.timeout(BODY_WITHIN_S):
-                    while message.get("more_body") and len(body) <= most:
-                        message = await receive()
-                        body += message.get("body", b"")
-            except TimeoutError:
-                raise Problem("too_slow", f"Send the body within {BODY_WITHIN_S:g} s.") from None
+        body, has_more = b"", True
+        try:
+            async with asyncio.timeout(BODY_WITHIN_S):
+                while has_more and len(body) <= most:
+                    message = await receive()
+                    body += message.get("body", b"")
+                    has_more = message.get("more_body", False)
+        except TimeoutError:
+            raise Problem("too_slow", f"Send the body within {BODY_WITHIN_S:g} s.") from None
         if len(body) > most:
             raise Problem("too_large", f"A body may have {most} bytes.")
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()

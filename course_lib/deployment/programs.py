@@ -42,13 +42,21 @@ def save_program(program: dspy.Module, folder: Path, name: str, version: str) ->
     """Write a program's state, which is JSON, as a version that does not exist yet; no model is in it.
 
     Raises:
-        ProgramError: the version is there already: what was released is never changed.
+        ProgramError: the version is there already, and what was released is never changed; or it is another
+            program, which the service could not load.
     """
     path = folder / name / f"{version}.json"
     if path.exists():
         raise ProgramError(f"{path} exists; a version is written once, so give the next one a new name")
-    state = {key: _without_model(value) for key, value in program.dump_state().items()}
-    write_whole(path, orjson.dumps(state, option=orjson.OPT_INDENT_2).decode())
+    try:
+        text = orjson.dumps(_without_models(program.dump_state()), option=orjson.OPT_INDENT_2)
+        SERVED[name].make().load_state(orjson.loads(text))
+    except Exception as error:  # border: a program may be anything
+        kind, own = type(program).__name__, type(SERVED[name].make()).__name__
+        raise ProgramError(
+            f"a {kind} is no state of the program {name!r} ({type(error).__name__}); save a {own}"
+        ) from None
+    write_whole(path, text.decode())
     return path
 
 
@@ -60,9 +68,7 @@ def load_program(name: str, path: Path) -> dspy.Module:
     """
     program = SERVED[name].make()
     try:
-        state = orjson.loads(path.read_bytes())
-        read = {key: _without_model(value) for key, value in state.items() if key != "metadata"}
-        program.load_state(read)
+        program.load_state(_without_models(orjson.loads(path.read_bytes())))
     except Exception as error:  # border: a file may hold anything
         raise ProgramError(
             f"{path} is no state of the program {name!r} ({type(error).__name__}); "
@@ -71,5 +77,10 @@ def load_program(name: str, path: Path) -> dspy.Module:
     return program
 
 
-def _without_model(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{key: value for key, value in state.items() if key in _STATE}, "lm": None}
+def _without_models(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of each predictor."""
+    return {
+        name: {**{key: part[key] for key in part if key in _STATE}, "lm": None}
+        for name, part in state.items()
+        if name != "metadata"
+    }

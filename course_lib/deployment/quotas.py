@@ -165,9 +165,9 @@ class Quotas:
         return ""
 
     async def check(self) -> str:
-        """Ask Redis whether it answers, unless it is lost and its wait is not over; return `last_error`."""
+        """Ask Redis to take a value, unless it is lost and its wait is not over; return `last_error`."""
         if self._client:
-            await self._ask(bool, self._client.ping)
+            await self._ask(bool, self._client.set, f"{_PREFIX}ping", 1, 60)
         return self.last_error
 
     async def take_request(self, caller: Caller, *, apart: str = "") -> None:

@@ -104,7 +104,8 @@ class Registry:
 
         Raises:
             RegistryError: the service has no such program, or no such parent.
-            ProgramError: the version is there already, and is another program or not retired.
+            ProgramError: the version is there already, and is another program or not retired; or the service
+                could not load it.
         """
         if program not in SERVED:
             raise RegistryError(f"the service has no program {program!r}; it has {', '.join(SERVED)}")

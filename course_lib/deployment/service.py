@@ -60,6 +60,8 @@ class Seen:
     subject: str | None = None
     """The pseudonym of the customer that it names."""
     trace_id: int | None = None
+    failed: int = 0
+    """The status of the error that a stream has ended with, whose head said 200."""
 
 
 def of_request(scope: Scope) -> Seen:
@@ -101,8 +103,9 @@ class Service:
         async with AsyncExitStack() as stack:
             await self.quotas.open()
             stack.push_async_callback(self.quotas.close)
-            works = [self._connect(stack), self._connect_queue(stack), self._note_counts(), self._watch()]
-            works.append(self._keep_house())
+            store = await self._begin_audit(stack)
+            works = [self._connect_queue(stack), self._note_counts(), self._watch(), self._keep_house()]
+            works += [self._connect(store)] if store else []
             await stack.enter_async_context(self.answering)
             tasks = [asyncio.create_task(work) for work in works]
             try:
@@ -115,19 +118,24 @@ class Service:
                 await self._note_counted()
                 await self.answering.close()  # while the database is still open
 
-    async def _connect(self, stack: AsyncExitStack) -> None:
-        """Open the database, and what stands on it."""
+    async def _begin_audit(self, stack: AsyncExitStack) -> Store | None:
+        """Take records from the first request on: they wait for the database, which may be away."""
         url, redis_url, key = self.config.database_url, self.config.redis_url, self.config.signing_key
         if not url:
-            return
-        store = await _reached(lambda: Store.open(url.get_secret_value()))
-        stack.push_async_callback(store.close)
+            return None
+        store = await stack.enter_async_context(Store(url.get_secret_value()))
         head = RedisHead(redis_url.get_secret_value()) if redis_url else None
         if head:
             stack.push_async_callback(head.close)
         secret = key.get_secret_value().encode() if key else secrets.token_bytes(32)
         self.audit = await stack.enter_async_context(Audit(store, secret, head))
-        self.customers = Customers(store, self.audit, [Cache(self.answering.forget), *self.records.places])
+        return store
+
+    async def _connect(self, store: Store) -> None:
+        """Wait for the database, and open what stands on it."""
+        await _reached(store.migrate)
+        audit = self.needed(self.audit, "database")
+        self.customers = Customers(store, audit, [Cache(self.answering.forget), *self.records.places])
         self.store, self._pings["database"] = store, store.ping
 
     async def _keep_house(self) -> None:

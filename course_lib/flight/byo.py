@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import signal
 import sys
 import tempfile
@@ -21,7 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from course_lib import lm
 from course_lib.flight.program import GO, ProgramError
-from course_lib.flight.result import Flown, Level, Scene, Seen
+from course_lib.flight.result import Flown, Level, Scene, Seen, versions
 from course_lib.lm.client import call as ask_endpoint
 from course_lib.measure import percentile
 from course_lib.paths import ROOT
@@ -193,10 +191,8 @@ def fly_program(
         lines=len(lines),
         repeated=len(lines) - len(distinct),
     )
-    names = {"DSPy": "dspy", "course": "advanced-dspy-course"}
-    versions = {"Python": platform.python_version(), **{key: version(name) for key, name in names.items()}}
     helps = [words for _, words in sorted(_helps(asked), reverse=True)]
-    return Flown(seed, began, versions, parts, scenes, asked.priced(), _levels(asked), helps=helps)
+    return Flown(seed, began, versions(), parts, scenes, asked.priced(), _levels(asked), helps=helps)
 
 
 def _timeline(scenes: Sequence[Scene], per_answer: int) -> list[tuple[float, float, Mapping[str, Any]]]:

@@ -6,7 +6,6 @@ Main path: fly(seed=7) -> Flown; `await flying(seed=7)` where an event loop runs
 from __future__ import annotations
 
 import asyncio
-import platform
 import tempfile
 import threading
 import time
@@ -15,23 +14,22 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
-import psycopg
 from anyio.from_thread import start_blocking_portal
 
-from course_lib import desk, lm
+from course_lib import lm
 from course_lib.concurrency import tasks
 from course_lib.errors import CourseError
 from course_lib.flight.blame import SYSTEM, Blame
+from course_lib.flight.help_centre import fill
 from course_lib.flight.jobs import WorkerProcess, outbox, raised, waiting
 from course_lib.flight.leaks import texts_of_postgres, texts_of_redis
 from course_lib.flight.levels import MECHANISMS, Observed, judged
 from course_lib.flight.parts import Job, Made, Outcome, Parts, Reply, Servers, System
 from course_lib.flight.reference import ours
-from course_lib.flight.result import Flown, Seen
+from course_lib.flight.result import Flown, Seen, versions
 from course_lib.flight.script import JOBS, MAIN, OTHER, Plan, ScriptError, Sent, Weather, plan
 from course_lib.flight.system import Desk
 from course_lib.redaction import one_line
@@ -39,14 +37,6 @@ from course_lib.services import running_postgres, running_redis
 from course_lib.services.server import Server
 
 MODELS = "sim-large@flight-main", "sim-small@flight-other"
-_TABLE = """
-create table articles (
-    id text primary key, title text not null, body text not null, keywords text not null,
-    words tsvector generated always as (
-        setweight(to_tsvector('english', title || ' ' || keywords), 'A') || to_tsvector('english', body)
-    ) stored
-)
-"""
 OURS = Parts()
 _GIVE_UP_S = 30.0
 _UNDER_WAY = threading.Lock()
@@ -121,15 +111,8 @@ async def _flown(
     return Flown(
         seed=seed,
         began=began,
-        versions={
-            "python": platform.python_version(),
-            "dspy": version("dspy"),
-            "course": version("advanced-dspy-course"),
-        },
-        parts={
-            name: "ours" if getattr(parts, name) is None else "yours"
-            for name in (each.name for each in fields(Parts))
-        },
+        versions=versions(),
+        parts={each.name: "yours" if getattr(parts, each.name) else "ours" for each in fields(Parts)},
         scenes=list(script_.scenes),
         seen=observed.seen,
         levels=judged(observed),
@@ -150,10 +133,9 @@ async def _on_the_ground(parts: Parts, off: frozenset[str], script_: Plan) -> As
         servers = Servers(kept.url, database.url, folder, queue.url)
         for name, values in (("main", MAIN), ("other", OTHER), ("jobs", JOBS)):
             lm.profile(f"flight-{name}", seed=script_.seed, **values)
-        _write_articles(database.url)
-        makers = {
-            each.name: getattr(parts, each.name) or getattr(ours(off), each.name) for each in fields(Parts)
-        }
+        fill(database.url)
+        own = ours(off)
+        makers = {each.name: getattr(parts, each.name) or getattr(own, each.name) for each in fields(Parts)}
         async with AsyncExitStack() as stack:
             worker = None
             if any(isinstance(each.what, Job) for each in script_.sent):
@@ -202,13 +184,6 @@ def _checked(reply: Any) -> Reply:
     if wrong := [name for name, kind in expected.items() if not isinstance(getattr(reply, name), kind)]:
         raise TypeError(f"the {wrong[0]} of a Reply is {getattr(reply, wrong[0])!r:.80}")
     return reply
-
-
-def _write_articles(url: str) -> None:
-    rows = [(each.id, each.title, each.body, " ".join(each.keywords)) for each in desk.articles()]
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute(_TABLE)
-        cursor.executemany("insert into articles values (%s, %s, %s, %s)", rows)
 
 
 class _Flight:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -90,19 +89,9 @@ def table(*, seed: int = 7) -> list[Row]:
     return [row(name, seed=seed, whole=whole[each.scene]) for name, each in MECHANISMS.items()]
 
 
-def write(path: Path, value: Any) -> None:
-    """Write data as JSON, floats with three digits behind the point."""
-    write_whole(path, f"{json.dumps(_rounded(value), ensure_ascii=False, separators=(',', ':'))}\n")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
-
-
 if __name__ == "__main__":
-    write(_TABLE, [asdict(each) for each in table()])
-    write(_FLIGHT, asdict(fly()))
+    for _path, _plain in (
+        (_TABLE, [asdict(each) for each in table()]),
+        (_FLIGHT, json.loads(as_json(fly()))),
+    ):
+        write_whole(_path, f"{json.dumps(_plain, ensure_ascii=False, separators=(',', ':'))}\n")

@@ -26,6 +26,7 @@ from course_lib.concurrency import Consumer, EventStream
 from course_lib.concurrency.events import Effects, Event
 from course_lib.debugging import Tracer
 from course_lib.deployment import Evidence
+from course_lib.flight.help_centre import FIND
 from course_lib.flight.parts import Busy, Job, Parts, Servers
 from course_lib.resilience import Bulkhead, BulkheadFull, Deadline
 
@@ -33,13 +34,6 @@ T = TypeVar("T")
 JOBS = "sim-large@flight-jobs"
 STREAM = "tickets"
 _TTL_S = 600.0
-_SEARCH = """
-select '[' || id || '] ' || title || e'\\n' || body
-from articles, cast(replace(cast(plainto_tsquery('english', %s) as text), '&', '|') as tsquery) as asked
-where words @@ asked order by ts_rank(words, asked, 1) desc, id limit %s
-"""
-
-
 _TABLE = "create table if not exists outbox (id text, category text)"
 Handle = Callable[[Job, Callable[[str], Awaitable[str]], Path], Awaitable[object]]
 """Does a job, once: given what sorts a text, and the file with the table `outbox`."""
@@ -63,7 +57,7 @@ class HelpCentre:
     async def search(self, text: str, limit: int = 3) -> Sequence[str]:
         """Return the articles that share words with the text."""
         async with self._pool.connection() as connection:
-            found = await connection.execute(_SEARCH, (text.replace("\0", " "), limit))
+            found = await connection.execute(FIND, {"text": text.replace("\0", " "), "limit": limit})
             rows = await found.fetchall()
         return [row[0] for row in rows]
 

@@ -5,7 +5,9 @@ Main path: Flown -> report.py draws it, the certificate names it, `course flight
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +86,9 @@ class Flown:
     def holds(self) -> bool:
         """Whether every level and every gate holds."""
         return all(level.holds for level in self.levels) and all(gate.holds for gate in self.gates)
+
+
+def versions() -> dict[str, str]:
+    """Return those of Python, DSPy and the course."""
+    names = {"dspy": "dspy", "course": "advanced-dspy-course"}
+    return {"python": platform.python_version(), **{key: version(name) for key, name in names.items()}}

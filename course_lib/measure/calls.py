@@ -172,7 +172,8 @@ class CallListener(BaseCallback):
     threads of dspy.Parallel, batch, Evaluate and asyncify, Python to tasks and asyncio.to_thread. Threads of
     one's own do not inherit it (`contextvars.copy_context().run` carries it); for those, and for a service,
     install it for good: `dspy.configure(callbacks=[listener])`. dspy.streamify keeps the callbacks of the
-    moment at which it is called.
+    moment at which it is called. What outlives the call that it began in, as a task may, is heard as standing
+    in it until 2,000 other calls have ended; what begins there later is heard as standing in none.
     """
 
     EVERYWHERE: ClassVar[frozenset[str]] = frozenset()
@@ -276,7 +277,7 @@ class CallListener(BaseCallback):
         finally:
             if call.heard:
                 call.heard.leave()
-            call.instance = call.heard = None  # what is kept of it is a parent, no more
+            call.instance = call.heard = call.parent = None  # what is kept of it is a parent, no more
 
     on_module_start = partialmethod(_start, MODULE)
     on_lm_start = partialmethod(_start, LM)

@@ -45,9 +45,11 @@ def found_by(
 # -- characters ------------------------------------------------------------------------------------------
 
 _SIGN = re.compile(
-    r"(?:%[0-9a-fA-F]{2})+|\\u[0-9a-fA-F]{4}|\\n|&#?\w{1,8};"
+    r"(?:%(?:25)*[0-9a-fA-F]{2})+|\\{1,4}u[0-9a-fA-F]{4}|\\n|&#?\w{1,8};"
     r"|((?<=\w)\+(?=\w)(?![\w.+-]{0,64}(?:@|%40)))"  # a space in a URL, but for a + in an e-mail address
-    r"|([^%\\&+\x80-\U0010ffff]+)|[\s\S]"  # what is ordinary already, or anything
+    r"|([^%\\&+_\t\x80-\U0010ffff]+)"  # what is ordinary already
+    r"|(\\(?=[@._*-])|(?<![^\W_])_(?=\d)|(?<=\d)_(?![^\W_]))"  # of Markdown
+    r"|[\s\S]"
 )
 
 
@@ -59,7 +61,8 @@ def plain(text: str) -> tuple[str, list[tuple[int, int]]]:
     shown, places = [], list[tuple[int, int]]()
     for match in _SIGN.finditer(text):
         start, end = match.span()
-        shown.append(match[2] or (" " if match[1] and "%" in text else _ordinary(match[0])))
+        is_blank = (match[1] and "%" in text) or match[3] == "_"
+        shown.append(match[2] or (" " if is_blank else "" if match[3] else _ordinary(match[0])))
         places += pairwise(range(start, end + 1)) if match[2] else [(start, end)] * len(shown[-1])
     return "".join(shown), places
 
@@ -67,14 +70,16 @@ def plain(text: str) -> tuple[str, list[tuple[int, int]]]:
 @functools.lru_cache(maxsize=2048)
 def _ordinary(sign: str) -> str:
     if len(sign) > 1 and sign[0] == "\\":
-        sign = sign.encode().decode("unicode_escape")
-    return "".join(map(_letter, html.unescape(unquote(sign))))
+        sign = ("\\" + sign.lstrip("\\")).encode().decode("unicode_escape")
+    return "".join(map(_letter, html.unescape(unquote(re.sub("%(?:25)+", "%", sign)))))
 
 
 def _letter(sign: str) -> str:
     kind = unicodedata.category(sign)
     if kind in ("Cf", "Mn"):  # zero-width spaces, soft hyphens, accents that stand behind their letter
         return ""
+    if sign == "\t" or kind in ("Zl", "Zp"):
+        return " "
     if kind == "Pd" or sign == "\N{MINUS SIGN}":
         return "-"
     return str(unicodedata.decimal(sign, unicodedata.normalize("NFKC", sign)))

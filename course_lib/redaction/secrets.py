@@ -34,8 +34,9 @@ _VALUE = (
 )
 _KEY = (
     r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|whsec|gh[opsur]|github_pat|gl(?:pat|dt|rt)|xox[a-z]|xapp|hf|pypi|npm|gsk|xai"
-    r"|r8|nvapi|pplx|tvly|do[opr]_v1|shp[a-z]{2}|sq0[a-z]{3}|lin_api|dapi|figd|ntn|GOCSPX|sntrys|dckr_pat|PMAK)"
-    r"[-_][\w-]{8,}|A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{12,}|AIza[\w-]{30,}|ya29\.[\w.-]{10,}|SK[0-9a-f]{32}"
+    r"|r8|nvapi|pplx|tvly|do[opr]_v1|shp[a-z]{2}|sq0[a-z]{3}|lin_api|figd|ntn|GOCSPX|sntrys|dckr_pat|PMAK"
+    r"|glsa|NRAK|sbp|pcsk|pscale_tkn|lsv2_pt|rubygems|AGE-SECRET-KEY)[-_][\w-]{8,}|dapi[0-9a-f]{32}|hvs\.[\w-]{8,}"
+    r"|A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{12,}|AIza[\w-]{30,}|ya29\.[\w.-]{10,}|SK[0-9a-f]{32}"
     r"|SG\.[\w-]{10,}\.[\w-]{10,}|[0-9]{8,10}:[\w-]{35}|[MNO][\w-]{23,}\.[\w-]{6}\.[\w-]{27,})"
 )
 _SECRETS = {
@@ -46,6 +47,8 @@ _SECRETS = {
     r"(?i)\b((?:password|identified by)\s{1,3})"
     r"(?:[eu]?&?(?:'[^']*(?:'|\Z))+|\"[^\"]*\"|\$(\w*)\$.*?\$\2\$)": r"\1[hidden]",
     rf"(?i)((?:--|\bx-){_NAME}\s{{1,3}})(?!(?:is|was|header)\b){_VALUE}": r"\1[hidden]",
+    r"(\bcurl\b[^\n]{0,200}?\s(?:-u|--user)[ =]?[\"']?[^\s:\"']{1,64}:)[^\s\"']+": r"\1[hidden]",
+    r"(\bmysql\w{0,10}\b[^\n]{0,200}?\s-p)[^\s\"']\S*": r"\1[hidden]",
     rf"(?i)(<(?:\w{{1,30}}:)?{_NAME}\b[^<>]{{0,100}}>)[^<]+": r"\1[hidden]",
     rf"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)({_QUOTE}?{_IS})[^\r\n}}]+": r"\1\2[hidden]",
     r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}": r"\1 [hidden]",

@@ -3,7 +3,8 @@
 Main path: Child(command) starts it, stop() ends it; inside, it asks next_word() whether to go on.
 A server that is not ours cannot ask: between it and its owner stands this file as a process, supervise(task).
 The owner's end shows in the pipe, or in a new parent where a forked copy of the owner still holds the pipe.
-When the supervisor itself is killed the system signals the server, on Linux; elsewhere the server then stays.
+When the supervisor itself is killed the system signals the server, and when the owner is, a paused child: on
+Linux; elsewhere these stay.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def next_word(owner: int, *others: int) -> bytes | None:
 
     None means that a while has passed without a word, or that something was written to one of the others.
     """
+    _at_parents_end(signal.SIGCONT)  # one that was paused wakes up and sees it; to others it means nothing
     if os.getppid() != owner:
         return b""
     readable = select.select([0, *others], [], [], _LOOK_EVERY_S)[0]
@@ -149,8 +151,13 @@ def _prepare(death_signal: int) -> None:
     """Make a process ready to become a server, which gets this signal when its supervisor is killed."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # a shell in the background has some ignored
+    _at_parents_end(death_signal)
+
+
+def _at_parents_end(number: int) -> None:
+    """Let the system, if it is Linux, signal this process when the thread or process that started it ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, death_signal)
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, number)
 
 
 def _end(process: subprocess.Popen[bytes], signals: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -17,11 +18,20 @@ class Collector(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, *, status: int = 200, wait_s: float = 0.0, answer_bytes: int = 0, keeps_alive: bool = False
+        self,
+        *,
+        status: int = 200,
+        wait_s: float = 0.0,
+        answer_bytes: int = 0,
+        keeps_alive: bool = False,
+        answer: bytes = b"",
+        kind: str = "application/x-protobuf",
     ) -> None:
+        self.answer, self.kind = answer, kind
         self.status, self.wait_s, self.answer_bytes = status, wait_s, answer_bytes
         self.ports: list[int] = []
         """From which each request came."""
+        self.paths: list[str] = []
         self.names: list[str] = []
         self.services: set[str] = set()
         self.headers: list[dict[str, str]] = []
@@ -39,6 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         time.sleep(self.server.wait_s)
         self.server.ports.append(self.client_address[1])
+        self.server.paths.append(self.path)
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         if self.server.status == 200:
             asked = ExportTraceServiceRequest.FromString(body)
@@ -48,10 +59,12 @@ class _Handler(BaseHTTPRequestHandler):
                 }
                 self.server.names += [span.name for scope in each.scope_spans for span in scope.spans]
         self.send_response(self.server.status)
-        self.send_header("content-length", str(self.server.answer_bytes))
+        self.send_header("content-length", str(self.server.answer_bytes or len(self.server.answer)))
+        self.send_header("content-type", self.server.kind)
         self.send_header("location", "http://127.0.0.1:9")
         self.end_headers()
         with suppress(OSError):  # who asked has enough
+            self.wfile.write(self.server.answer)
             for _ in range(self.server.answer_bytes // 1_000):
                 self.wfile.write(b"a" * 1_000)
 
@@ -64,8 +77,8 @@ class _KeepsAlive(_Handler):
 
 
 @contextmanager
-def collecting(**options: float) -> Iterator[Collector]:
-    collector = Collector(**options)  # type: ignore[arg-type]
+def collecting(**options: Any) -> Iterator[Collector]:
+    collector = Collector(**options)
     thread = threading.Thread(target=collector.serve_forever, args=(0.05,))
     thread.start()
     try:

@@ -16,6 +16,10 @@ import tracemalloc
 
 import dspy
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExportResult
 
@@ -93,7 +97,7 @@ def test_what_is_wrong_is_told_once_and_ends_when_the_collector_is_back(caplog):
         for _ in range(3):
             make_spans(tracer, 1)
             assert tracer.flush(5)
-        assert (tracer.dropped, tracer.last_error) == (3, f"{collector.url}: it did not take them")
+        assert (tracer.dropped, tracer.last_error) == (3, f"{collector.url}: it answered 403 Forbidden")
         collector.status = 200
         make_spans(tracer, 1)
         assert tracer.flush(5)
@@ -128,8 +132,8 @@ def test_an_address_that_is_none_is_refused_at_once(url):
 
 def test_no_password_and_no_key_is_told(caplog):
     with collecting(status=403) as collector, caplog.at_level(logging.WARNING):
-        named, key = collector.url.replace("//", "//bob:hunter2@"), {"X-Key": "hunter2\n"}
-        tracer = Tracer(collector=named, headers=key)
+        named = f"{collector.url.replace('//', '//bob:hunter2@')}/v1/traces?key=hunter2"
+        tracer = Tracer(collector=named, headers={"X-Key": "hunter2\n"})
         make_spans(tracer, 1)
         assert tracer.flush(5)
         with pytest.raises(ExporterError, match="'ftp://h' is no") as address:
@@ -140,6 +144,48 @@ def test_no_password_and_no_key_is_told(caplog):
     assert collector.headers[0]["x-key"] == "hunter2"
     assert collector.url in caplog.text
     assert "hunter2" not in f"{caplog.text} {tracer.last_error} {address.value} {header.value}"
+
+
+def partly(spans: int) -> bytes:
+    told = ExportTracePartialSuccess(rejected_spans=spans, error_message="too old")
+    return ExportTraceServiceResponse(partial_success=told).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("options", "lost", "problem"),
+    [
+        ({"status": 401}, 3, "it answered 401 Unauthorized"),
+        ({"answer": partly(2)}, 2, "it refused 2: too old"),
+        ({"answer": b"<html>log in</html>", "kind": "text/html"}, 3, "it answered with a page for people"),
+        ({"answer": b"ok", "kind": "text/plain"}, 0, ""),
+    ],
+)
+def test_what_a_collector_did_not_take_is_lost_and_told_with_the_reason(options, lost, problem):
+    with collecting(**options) as collector:
+        tracer = Tracer(collector=collector.url)
+        make_spans(tracer, 3)
+        assert tracer.flush(5)
+
+    assert tracer.dropped == lost
+    assert tracer.last_error == (f"{collector.url}: {problem}" if problem else "")
+
+
+def test_an_address_with_a_query_keeps_it_behind_the_path():
+    with collecting() as collector:
+        tracer = Tracer(collector=f"{collector.url}/otlp?tenant=7")
+        make_spans(tracer, 1)
+        assert tracer.flush(5)
+
+    assert collector.paths == ["/otlp/v1/traces?tenant=7"]
+
+
+def test_a_program_that_is_faster_than_its_collector_is_told(caplog, monkeypatch):
+    monkeypatch.setattr("course_lib.debugging.exporters.MOST_QUEUED", 4)
+    with collecting(wait_s=1) as collector, caplog.at_level(logging.WARNING):
+        tracer = Tracer(collector=collector.url)
+        make_spans(tracer, 20)
+        assert tracer.dropped >= 10
+        assert "since it is slower than the program" in f"{tracer.last_error} {caplog.text}"
 
 
 def test_spans_that_a_collector_sends_elsewhere_are_dropped():

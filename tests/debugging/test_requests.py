@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
 from course_lib import desk
@@ -140,6 +140,23 @@ async def test_a_server_that_fails_says_so_without_words():
     assert failed.attributes["http.response.status_code"] == 500
     assert not failed.status.is_ok
     assert "anna" not in everything(tracer.spans)
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_fails_has_the_status_that_was_sent():
+    async def parts():
+        yield b"a part"
+        raise ValueError("anna@example.com")
+
+    tracer = Tracer()
+    app = Starlette(routes=[Route("/stream", lambda _: StreamingResponse(parts()))])
+    transport = httpx.ASGITransport(TracedRequests(app, tracer), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://d") as client:
+        reply = await client.get("/stream")
+
+    (failed,) = tracer.spans
+    assert failed.attributes["http.response.status_code"] == reply.status_code == 200
+    assert not failed.status.is_ok
 
 
 ROUTES = {

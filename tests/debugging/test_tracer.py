@@ -27,9 +27,10 @@ from course_lib.caching import TieredCache
 from course_lib.concurrency import resilient, stream
 from course_lib.debugging import DistributedTracer, Tracer, Tracing, observed, tree
 from course_lib.debugging import spans as spans_module
+from course_lib.debugging.spans import Place
 from course_lib.debugging.steps import spans_of, steps_of
 from course_lib.errors import CourseError
-from course_lib.measure import PerformanceMonitor
+from course_lib.measure import PerformanceMonitor, calls
 from course_lib.resilience import CircuitBreaker, retry
 from tests.concurrency.waiting import until, until_ledger
 from tests.debugging.traces import TRIAGE, events, everything, named, roots, shape, traces
@@ -152,6 +153,37 @@ async def test_a_task_that_outlives_its_parent_stays_in_its_trace():
 
     (spans,) = traces(tracer.spans)
     assert len(spans) == 6
+
+
+class Chain(dspy.Module):
+    """Begins a task like itself, which outlives it, so many times."""
+
+    def __init__(self, tracer):
+        super().__init__()
+        self.tracer, self.tasks = tracer, []
+
+    async def aforward(self, left):
+        with self.tracer.span("link"):
+            if left:
+                self.tasks.append(asyncio.create_task(self.acall(left=left - 1)))
+        return dspy.Prediction()
+
+
+@pytest.mark.anyio
+async def test_of_a_chain_of_tasks_only_the_last_calls_are_known(monkeypatch):
+    monkeypatch.setattr(calls, "_ENDED_KEPT", 5)
+    with Tracer() as tracer:
+        chain = Chain(tracer)
+        await chain.acall(left=50)
+        for task in chain.tasks:  # grows meanwhile
+            await task
+        chain.tasks.clear()
+
+    gc.collect()
+    known = [each for each in gc.get_objects() if type(each) is calls.Call and type(each.data) is Place]
+    chained = [each for each in known if each.data.trace_id == tracer.spans[0].context.trace_id]
+    assert len(tracer.spans) == 2 * 51
+    assert len(chained) < 20
 
 
 @pytest.mark.anyio
@@ -570,6 +602,25 @@ def test_content_is_what_it_was_at_the_time_and_a_redaction_that_fails_shows_not
     assert tracer.spans[0].attributes == tracer.spans[0].attributes
     assert "first" not in everything(closed.spans)
     assert "not shown: KeyError" in closed.spans[0].attributes["dspy.inputs"]
+
+
+def test_a_redaction_that_takes_its_time_holds_up_no_other_tracer():
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def waits(value):
+        begun.set()
+        may_go_on.wait(60)
+        return value
+
+    with Tracer(content=True, redact=waits) as slow, Tracer(content=True) as other:
+        desk.Triage()(ticket=TICKETS[0])
+    reading = threading.Thread(target=lambda: slow.spans)
+    reading.start()
+    assert begun.wait(60)
+    assert any("dspy.inputs" in span.attributes for span in other.spans)
+    assert reading.is_alive()
+    may_go_on.set()
+    reading.join()
 
 
 def test_where_long_content_is_cut_no_half_of_a_thing_is_left():

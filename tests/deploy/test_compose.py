@@ -149,9 +149,20 @@ def test_the_secrets_are_for_their_owner_and_made_once(secrets: Path):
     assert "exists" in again.stderr
 
 
-def test_the_routes_are_those_that_the_library_makes():
+def listening() -> list[str]:
     port = re.search(r"^EXPOSE (\d+)", DOCKERFILE.read_text(), re.MULTILINE)[1]
-    replicas = [Replica(f"http://{name}:{port}") for name in services() if name.startswith("replica")]
+    return [f"{name}:{port}" for name in services() if name.startswith("replica")]
+
+
+def test_every_replica_is_watched_by_its_name_which_a_dead_one_keeps():
+    (scrape,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+
+    assert scrape["static_configs"] == [{"targets": listening()}]
+    assert not [kind for kind in scrape if kind.endswith("_sd_configs")]  # who left the DNS would not be down
+
+
+def test_the_routes_are_those_that_the_library_makes():
+    replicas = [Replica(f"http://{address}") for address in listening()]
 
     written = yaml.safe_load((DEPLOY / "gateway" / "routes.yaml").read_text())
 

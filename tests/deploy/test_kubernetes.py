@@ -13,7 +13,6 @@ from course_lib.debugging import MetricsCollector
 from course_lib.deployment import DeploymentConfig, load_program
 from course_lib.deployment.gateway import HEALTH_PATH, VERSION_HEADER, longest_end_s
 from course_lib.deployment.guard import OPEN
-from course_lib.deployment.records import MOST_BYTES
 from tests.deploy.manifests import (
     DEPLOY,
     DOCKERFILE,
@@ -74,7 +73,7 @@ def test_validation_refuses_a_mistake(plant, words: str):
 
 
 def test_a_route_with_a_share_that_is_no_weight_is_refused():
-    share = planted(lambda each: each["spec"]["rules"][1]["backendRefs"][1].update(weight=0.1), "HTTPRoute")
+    share = planted(lambda each: each["spec"]["rules"][-1]["backendRefs"][1].update(weight=0.1), "HTTPRoute")
 
     assert problems(share) == ["HTTPRoute/desk: 0.1 is not of type 'integer'"]
 
@@ -95,13 +94,13 @@ def test_a_policy_linter_passes_what_is_shipped_and_refuses_each_mistake(tmp_pat
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_settings_are_those_of_the_service_and_it_accepts_them(overlay: str, monkeypatch, tmp_path):
+def test_the_settings_are_those_of_the_service_and_it_accepts_them(overlay: str, monkeypatch):
     settings = find(rendered(overlay), "ConfigMap", "desk-settings")["data"]
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     secrets = {name: value for name, value in PRODUCTION.items() if name not in ("profile", "host")}
 
-    config = DeploymentConfig(**secrets, records_folder=tmp_path)
+    config = DeploymentConfig(**secrets)
 
     assert (config.profile, config.trace_share) == (overlay, 0.1)
     assert config.otlp_endpoint == settings["OTEL_EXPORTER_OTLP_ENDPOINT"]
@@ -114,19 +113,15 @@ def test_a_misspelt_setting_would_be_found(monkeypatch):
         DeploymentConfig(**PRODUCTION)
 
 
-def test_each_pod_writes_where_its_group_may_and_no_more_than_its_disk_has():
+def test_a_pod_writes_no_file_that_an_erasure_by_another_would_not_reach():
     resources = rendered("production")
-    folder = find(resources, "ConfigMap", "desk-settings")["data"]["COURSE_SERVICE_RECORDS_FOLDER"]
-    for each in resources:
-        if each["kind"] == "Deployment":
-            (mount,) = [one for one in container(each)["volumeMounts"] if one["mountPath"] == folder]
-            sizes = {
-                vol["name"]: vol["emptyDir"]["sizeLimit"] for vol in pod(each)["volumes"] if "emptyDir" in vol
-            }
-            assert pod(each)["securityContext"]["fsGroup"] == 10001
-            assert int(sizes[mount["name"]].removesuffix("Mi")) * 2**20 > 4 * MOST_BYTES
-            disk = container(each)["resources"]["limits"]["ephemeral-storage"]
-            assert sum(int(size.removesuffix("Mi")) for size in sizes.values()) < int(disk.removesuffix("Mi"))
+
+    assert "COURSE_SERVICE_RECORDS_FOLDER" not in find(resources, "ConfigMap", "desk-settings")["data"]
+    for each in (one for one in resources if one["kind"] == "Deployment"):
+        written = {
+            vol["name"]: vol["emptyDir"]["sizeLimit"] for vol in pod(each)["volumes"] if "emptyDir" in vol
+        }
+        assert written == {"tmp": "256Mi"}, each["metadata"]["name"]
 
 
 @pytest.mark.parametrize("name", ["desk", "desk-canary", "desk-worker"])
@@ -211,6 +206,17 @@ def test_only_an_overlay_with_a_hosted_model_lets_the_pods_out_of_the_cluster(tm
         policies = [each["spec"] for each in resources if each["kind"] == "NetworkPolicy"]
         out = [rule for each in policies for rule in each.get("egress", ()) if "ipBlock" in str(rule)]
         assert [rule["ports"] for rule in out] == [[{"port": 443}]] * is_hosted
+
+
+def test_who_names_a_version_gets_it_alone_also_the_stable_one():
+    resources = rendered("production")
+    stable = find(resources, "ConfigMap", "desk-settings")["data"]["COURSE_SERVICE_PROGRAM_VERSION"]
+    *named, _ = find(resources, "HTTPRoute")["spec"]["rules"]
+
+    assert [(rule["matches"][0]["headers"][0]["value"], rule["backendRefs"]) for rule in named] == [
+        ("2", [{"name": "desk-canary", "port": 80}]),
+        (stable, [{"name": "desk", "port": 80}]),
+    ]
 
 
 def test_no_secret_is_in_a_manifest():

@@ -193,6 +193,23 @@ def test_addresses_on_this_machine_need_no_password():
     assert DeploymentConfig(**{**PRODUCTION, **here}).redis_url
 
 
+ELSEWHERE = {
+    "PGHOST": "postgresql:///desk",
+    "PGHOSTADDR": "postgresql://localhost/desk",
+    "PGSERVICE": "postgresql:///desk",
+    "PGAPPNAME": "postgresql:///desk?service=prod",
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_database_whose_place_its_address_does_not_tell_may_be_on_the_network(name, monkeypatch):
+    monkeypatch.setenv(name, "192.0.2.7")
+
+    (problem,) = problems(**{**PRODUCTION, "database_url": ELSEWHERE[name]})
+
+    assert "database_url (DATABASE_URL) goes over the network in plain text" in problem
+
+
 def test_all_that_is_wrong_is_told_at_once():
     found = problems(profile="production", docs=True, cors_origins="*")
 

@@ -58,7 +58,7 @@ async def test_a_migration_that_fails_leaves_nothing(tmp_path, database_url):
     write(tmp_path / "0004_a.sql", "CREATE TABLE lamps (name text)")
     write(tmp_path / "0005_b.sql", "CREATE TABLE lamps (name text)")
 
-    with pytest.raises(psycopg.errors.DuplicateTable):
+    with pytest.raises(StoreError, match='"lamps" already exists'):
         await database.migrate(tmp_path)
     with pytest.raises(psycopg.errors.UndefinedTable):
         count(database_url, "lamps")

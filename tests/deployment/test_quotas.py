@@ -124,6 +124,13 @@ async def test_a_redis_that_dies_while_no_request_asks_it_is_told(own_redis):
         assert "each replica keeps its share" in await first.check()
 
 
+async def test_a_redis_that_is_full_and_lets_nothing_go_is_told(own_redis):
+    async with replicas(own_redis.url) as (first, _), redis.asyncio.Redis.from_url(own_redis.url) as line:
+        await line.config_set("maxmemory", 1)
+
+        assert "OutOfMemoryError" in await first.check()
+
+
 async def test_a_redis_that_stands_still_delays_one_request_and_not_each(own_redis):
     async with replicas(own_redis.url, deadline_s=0.25, requests_per_minute=1_000) as (first, _):
         await first.take_request(SHOP)

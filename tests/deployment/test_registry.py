@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dspy
 import pytest
 
 from course_lib import desk
@@ -118,6 +120,32 @@ def test_what_is_retired_or_not_registered_or_was_changed_is_not_served_by_name(
     registry.path.unlink()
     (registry.folder / "triage" / "4.json").unlink()
     assert served(registry) == {"1", "2", "3", "9"}  # nothing is checked without a registry
+
+
+def test_what_the_service_could_not_load_is_not_registered(registry):
+    for other in (desk.Answer(), dspy.Predict("ticket -> category")):
+        with pytest.raises(ProgramError, match="no state of the program 'triage'"):
+            registry.register("triage", other, "2")
+
+    assert stages(registry) == {"1": "live"}
+    assert not (registry.folder / "triage" / "2.json").exists()
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_a_version_that_cannot_be_loaded_holds_up_no_other(registry, is_registered):
+    path = registry.folder / "triage" / "2.json"
+    if is_registered:
+        registry.register("triage", triage("2"), "2")
+        known = registry.path.read_text()
+        damaged = known.replace(registry.version("triage", "2").digest, hashlib.sha256(b"{}").hexdigest())
+        registry.path.write_text(damaged)
+    else:
+        registry.path.unlink()
+    path.write_text("{}")
+
+    assert served(registry) == {"1"}
+    with pytest.raises(ProgramError, match=r"2\.json is no state"):
+        served(registry, "2")
 
 
 @pytest.mark.parametrize(

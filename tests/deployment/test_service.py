@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from course_lib import lm
+from course_lib.deployment import guard
 from course_lib.deployment.guard import OPEN, ROLES, _family
-from course_lib.deployment.problems import KINDS
+from course_lib.deployment.problems import KINDS, Problem
 from course_lib.redaction import redact
 from tests.deployment.serving import QUESTION, desk
 from tests.models import model  # noqa: F401  # fixture
@@ -64,12 +65,14 @@ async def test_a_ticket_is_sorted():
 
 LARGE = {"question": "x" * 3_000, "customer": "y" * 63_000}
 JSON = {"content-type": "application/json"}
+CHUNKED = {**JSON, "transfer-encoding": "chunked"}
 REFUSED = {
     "no key": ({"json": ASKED, "headers": {"X-API-Key": ""}}, 401, "unauthorized"),
     "wrong key": ({"json": ASKED, "headers": {"X-API-Key": "sk_a_b"}}, 401, "unauthorized"),
     "no such path": ({"url": "/v1/nothing", "method": "GET"}, 404, "not_found"),
     "method": ({"json": ASKED, "method": "PUT"}, 405, "method_not_allowed"),
     "too large": ({"json": LARGE}, 413, "too_large"),
+    "too large in parts": ({"content": b"x" * 70_000, "headers": CHUNKED}, 413, "too_large"),
     "not JSON": ({"content": "question=x"}, 415, "unsupported_media_type"),
     "broken JSON": ({"content": "{", "headers": JSON}, 422, "invalid"),
     "a list": ({"json": [QUESTION]}, 422, "invalid"),
@@ -98,6 +101,21 @@ async def test_what_is_wrong_is_refused_with_its_code_and_says_nothing_of_the_in
     assert_problem(reply, status, code)
     assert "xxxx" not in reply.text
     assert lm.ledger().requests == 0
+
+
+@pytest.mark.parametrize("sent", [[], [b'{"question"']], ids=["nothing", "half"])
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch, sent):
+    monkeypatch.setattr(guard, "BODY_WITHIN_S", 0.05)
+
+    async def stops():
+        for piece in sent:
+            yield piece
+        await asyncio.Event().wait()
+
+    async with desk() as served, served.client() as client, asyncio.timeout(10):
+        reply = await client.post("/v1/answers", content=stops(), headers=JSON)
+
+    assert_problem(reply, 408, "too_slow")
 
 
 async def test_who_may_only_ask_cannot_choose_the_version():
@@ -199,13 +217,29 @@ async def test_a_stream_shows_the_answer_while_it_is_written_and_ends_with_its_i
     assert lm.ledger().requests == 1
 
 
-async def test_a_stream_that_breaks_ends_with_an_error():
+async def test_a_stream_that_breaks_ends_with_an_error_and_is_counted_as_a_failure():
     lm.profile("service-cut", cut_midway_rate=1.0)
     async with desk(model="sim-large@service-cut", deadline_s=2.0) as served, served.client() as client:
         reply = await client.post("/v1/answers/stream", json=ASKED)
+        metrics = (await client.get("/metrics")).text
 
     kinds = [kind for kind, _ in events_of(reply.text)]
     assert kinds[-2:] == ["error", "done"]
+    assert 'service_requests_total{route="/v1/answers/stream",status="502"} 1.0' in metrics
+
+
+async def test_a_stream_that_fails_after_its_answer_is_counted_as_a_failure(monkeypatch):
+    async with desk() as served, served.client() as client:
+
+        async def full(*_, **__):
+            raise Problem("dependency")
+
+        monkeypatch.setattr(served.app.service, "record", full)
+        with pytest.raises(RuntimeError):  # breaks the connection
+            await client.post("/v1/answers/stream", json=ASKED)
+        metrics = (await client.get("/metrics")).text
+
+    assert 'service_requests_total{route="/v1/answers/stream",status="500"} 1.0' in metrics
 
 
 async def test_a_stream_that_stops_without_a_reason_ends_with_an_error_wherever_it_stops():
@@ -301,6 +335,7 @@ async def test_metrics_count_requests_by_route_and_name_nobody():
     assert 'service_requests_total{route="/v1/answers",status="200"} 3.0' in text
     assert 'service_repeated_total{program="answer"} 2.0' in text
     assert 'service_requests_total{route="/v1/answers",status="401"} 1.0' in text
+    assert 'service_requests_total{route="/v1/feedback",status="504"} 0.0' in text  # so its first is a rise
     assert 'service_request_seconds_count{route="/v1/answers"} 3.0' in text  # a refusal takes no time
     assert 'service_requests_total{route="/v1/history",status="503"} 1.0' in text  # here is no database
     assert 'dspy_requests_total{error="",program="Answer"} 1.0' in text

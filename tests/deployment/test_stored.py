@@ -14,6 +14,9 @@ import pytest
 import redis.asyncio
 
 from course_lib import lm
+from course_lib.deployment import app
+from course_lib.deployment.answering import Answering
+from course_lib.deployment.customers import Cache, Customers
 from course_lib.deployment.database import StoreUnavailable
 from course_lib.deployment.queue import QueueUnavailable
 from course_lib.services import running_queue
@@ -67,6 +70,29 @@ async def test_answers_are_kept_redacted_and_take_feedback(serving):
     assert "anna@example.com" not in kept["question"]
     assert (reply.status_code, scored["score"]) == (201, 2)
     assert "bob@example.com" not in scored["comment"]
+
+
+async def test_feedback_that_is_there_before_its_answer_is_saved_waits_for_it(serving, monkeypatch):
+    monkeypatch.setattr(app, "_SAVED_AFTER_S", (0.05,) * 200)
+    async with serving() as served, served.client() as client:
+        store, is_there = served.app.service.store, asyncio.Event()
+        save_answer, feedback = store.save_answer, store.feedback
+
+        async def save_later(*given, **more):
+            await is_there.wait()
+            return await save_answer(*given, **more)
+
+        async def look(*given):
+            found = await feedback(*given)
+            is_there.set()
+            return found
+
+        monkeypatch.setattr(store, "save_answer", save_later)
+        monkeypatch.setattr(store, "feedback", look)
+        answered = (await client.post("/v1/answers", json=ASKED)).json()
+        reply = await client.post("/v1/feedback", json={"answer_id": answered["id"], "score": 2})
+
+    assert reply.status_code == 201, reply.text
 
 
 async def test_no_tenant_sees_or_touches_what_is_anothers(serving):
@@ -153,6 +179,29 @@ async def test_what_was_done_is_in_the_audit_log_which_verifies(serving):
     assert verified.json()["status"] == "verified"
 
 
+async def test_what_is_done_before_the_database_is_there_waits_for_it_and_is_in_the_audit_log(
+    redis_url, service_url, postgres
+):
+    postgres.kill()
+    async with (
+        desk(redis_url, database_url=service_url) as served,
+        served.client() as client,
+        served.client("asker") as asker,
+    ):
+        answered = (await client.post("/v1/answers", json=ASKED)).json()
+        metrics = (await client.get("/metrics")).text
+        assert_problem(await asker.get("/v1/audit"), 403, "forbidden")
+        postgres.start()
+
+        async def are_noted():
+            entries = (await client.get("/v1/audit")).json().get("entries", [])
+            found = {(each["action"], each["target"]) for each in entries}
+            return found >= {("answer", answered["id"]), ("forbidden", "/v1/audit")}
+
+        await until(are_noted)
+    assert "service_audit_waiting 1.0" in metrics
+
+
 async def test_a_record_that_was_forged_is_shown_and_told_and_no_failure(serving, service_url):
     async with serving() as served, served.client() as client:
         await client.get("/v1/customers/c-1/export")
@@ -216,6 +265,23 @@ async def test_a_customer_is_exported_and_erased_from_history_and_cache(serving)
         assert other.json()["cached"]
         assert lm.ledger().requests == calls + 1
         assert len(await history_of(client, 2)) == 2
+
+
+async def test_an_answer_that_is_given_again_after_another_replica_erased_its_customer_is_kept(serving):
+    async with serving() as served, served.client() as client:
+        mine, service = {**ASKED, "customer": "c-1"}, served.app.service
+        await client.post("/v1/answers", json=mine)
+        await history_of(client, 1)
+        other = Answering(service.config)
+        places = [Cache(other.forget)]
+        await Customers(service.store, service.audit, places).erase("lantern", "c-1", actor="lantern")
+        other.cache.close()
+
+        async def is_kept_again():
+            await client.post("/v1/answers", json=mine)
+            return (await client.get("/v1/customers/c-1/export")).json()["held"]["database"]["answers"]
+
+        await until(is_kept_again)
 
 
 @pytest.mark.parametrize("step", ["_keep", "subject"], ids=["about to be kept", "half kept"])

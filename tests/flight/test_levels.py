@@ -86,11 +86,14 @@ def test_a_part_that_raised_is_blamed_for_the_level_that_it_is_for():
     assert told["observability"].startswith("monitor, tracer: count")
 
 
-def test_a_canary_that_raised_has_not_proven_anything():
+def test_a_level_is_judged_by_what_was_seen_and_a_part_that_raised_is_named_where_it_fails():
     raised: Any = Counter({("canary", "OSError"): 1})
-    correctness = level("correctness", asked(9), raised=raised)
+    told = [level("correctness", asked(9) + asked(wrong, is_right=False), raised=raised) for wrong in (0, 9)]
 
-    assert (correctness.holds, correctness.advice) == (False, "canary: it raised OSError, once")
+    assert [(each.holds, each.advice) for each in told] == [
+        (True, ""),
+        (False, "canary: it raised OSError, once"),
+    ]
 
 
 def test_one_slow_answer_in_a_hundred_is_no_matter_and_three_are():

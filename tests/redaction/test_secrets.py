@@ -38,6 +38,10 @@ TEXTS = {
     "sendgrid": f"SG.{SECRET}.{SECRET}",
     "openai": "bad key sk-proj-hunter2-Xy7-abcdefgh",
     "github": "remote: ghp_hunter2-Xy7abcdefgh rejected",
+    "grafana": f"glsa_{SECRET}abcdef",
+    "vault": f"hvs.{SECRET}abcdef",
+    "curl": f"curl -s -u ann:{SECRET} https://api.example/v1",
+    "mysql": f"mysqldump -uann -p{SECRET} shop",
     "pem": f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
     "path": f"cannot open /home/ann/{SECRET}/db.conf",
     "path with a space": f"no such file: '/home/ann smith/{SECRET}.txt'",
@@ -57,12 +61,27 @@ def test_a_secret_or_a_place_is_not_shown(text):
     assert SECRET not in one_line(text)
 
 
+KEYS = [
+    "dapi" + 4 * "0a1b2c3d",
+    "NRAK-ABCDEFGHIJ",
+    "sbp_0123456789ab",
+    "AGE-SECRET-KEY-1QQPQPQPQP",
+    "lsv2_pt_0123abcd",
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_that_stands_alone_is_not_shown(key):
+    assert key not in one_line(f"{key} was refused")
+
+
 PLAIN = [
     "order O-10001 is not known; orders begin with O-",
     "429 Too Many Requests from https://api.example/v1/parcels",
     "and/or 3/4 of 50 km/h, at 12:30",
     "expected 'key' in the answer",
     "the header X-Api-Key is missing",
+    "mysql -p asks for it; curl -u ann does, too",
 ]
 
 

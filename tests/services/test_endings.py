@@ -26,6 +26,11 @@ def kill_paused(user: User) -> None:
     user.process.kill()
 
 
+def kill_with_paused_supervisor(user: User) -> None:
+    os.kill(int(process_field(user.pid, "ppid")), signal.SIGSTOP)
+    kill_paused(user)
+
+
 def kill_supervisor(user: User) -> None:
     os.kill(int(process_field(user.pid, "ppid")), signal.SIGKILL)
     if sys.platform == "linux":
@@ -52,6 +57,7 @@ ENDINGS = {
     "SIGTERM": (lambda user: user.process.terminate(), ""),
     "SIGINT": (lambda user: user.process.send_signal(signal.SIGINT), ""),
     "paused": (kill_paused, ""),
+    **({"all paused": (kill_with_paused_supervisor, "")} if sys.platform == "linux" else {}),
     "supervisor first": (kill_supervisor, ""),
     "fork lives on": (kill_beside_a_fork, FORK),
     "killed while it closes": (User.leave, DIES_CLOSING),

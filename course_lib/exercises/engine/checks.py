@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import gc
 import tracemalloc
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from course_lib.errors import CourseError
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
-LONGEST_SHOWN_CHARS = 600
+LONGEST_SHOWN_CHARS, SOON_S = 600, 5.0
 _ROUND = 300
 _LIMIT_BYTES = 6 * _ROUND  # less than a place in a list for each
 _WAKE_S = 0.05
@@ -109,6 +109,24 @@ def without_error(
     except errors as error:
         observed = f"{type(error).__name__}: {error!s:.200}"
         raise CheckFailed(what, observed=observed, expected=expected, hint=hint) from error
+
+
+async def soon(
+    work: Awaitable[T],
+    what: str,
+    *,
+    within_s: float = SOON_S,
+    expected: str = "no error",
+    hint: str = "",
+    errors: Any = (),
+) -> T:
+    """Return what `work` returns; fail the check if it does not end in time, or raises one of `errors`."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait([task], timeout=within_s)
+    if not task.done():
+        task.cancel()
+        raise CheckFailed(what, observed="it still waits", expected=f"it ends within {within_s} s", hint=hint)
+    return without_error(task.result, what, expected=expected, hint=hint, errors=errors)
 
 
 def expect_nothing_kept(use: Callable[[range], object], what: str, *, hint: str) -> None:

@@ -10,8 +10,10 @@ import copy
 import itertools
 import math
 import random
+import re
 import string
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
@@ -220,6 +222,7 @@ def _sealed(sealed: Any) -> tuple[Resource, dict[str, str], Resource, Resource]:
     plain = [{"name": _word().upper(), "value": _word()} for _ in range(2)]
     variables = [*plain, *({"name": name, "value": value} for name, value in secrets.items())]
     random.shuffle(variables)
+    variables.append({"name": f"A{_word().upper()}", "value": f"{_word()}-$({random.choice([*secrets])})"})
     kept = {"secretKeyRef": {"name": _word(), "key": _word()}}  # one that comes from elsewhere as it is
     away = {"name": f"{_word().upper()}_TOKEN", "valueFrom": kept}
     given = _given(
@@ -227,7 +230,7 @@ def _sealed(sealed: Any) -> tuple[Resource, dict[str, str], Resource, Resource]:
             {
                 "name": _word(),
                 "image": "registry.example/migrate:7",
-                "env": [*copy.deepcopy(variables)[::-1], away],
+                "env": [*copy.deepcopy(variables[-2::-1]), copy.deepcopy(variables[-1]), away],
             },
             {"name": _word(), "image": "registry.example/wait:7", "env": copy.deepcopy(plain)},
         ]
@@ -264,6 +267,11 @@ def keeps_secrets(sealed: Any, _: Any) -> None:
         )
 
 
+def _named(variables: Mapping[str, object], found: re.Match[str]) -> str:
+    """Return the value of $(NAME), which Kubernetes puts in where the variable stands before."""
+    return str(variables.get(found[1], found[0]))
+
+
 def _environment(box: Resource, secrets: Mapping[str, str]) -> dict[str, object]:
     """Return a container's variables where the Secret desk-secrets holds these."""
     found: dict[str, object] = {}
@@ -273,7 +281,8 @@ def _environment(box: Resource, secrets: Mapping[str, str]) -> dict[str, object]
     for each in box.get("env") or []:
         asked = get(each, "valueFrom", "secretKeyRef") or {}
         kept = secrets.get(asked.get("key", "")) if asked.get("name") == "desk-secrets" else None
-        found[each["name"]] = kept if "valueFrom" in each else each.get("value")
+        plain = re.sub(r"\$\((\w+)\)", partial(_named, found), each.get("value") or "")
+        found[each["name"]] = kept if "valueFrom" in each else plain
     return found
 
 

@@ -18,17 +18,11 @@ from psycopg import AsyncConnection, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
-from course_lib import desk
 from course_lib.exercises.engine.registry import is_stub
+from course_lib.flight import help_centre
+from course_lib.flight.help_centre import FIND, TABLE
 
-SCHEMA: LiteralString = """
-CREATE TABLE IF NOT EXISTS articles (
-    id text PRIMARY KEY, title text NOT NULL, body text NOT NULL, keywords text NOT NULL DEFAULT '',
-    words tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('english', title || ' ' || keywords), 'A') || to_tsvector('english', body)
-    ) STORED
-);
-CREATE INDEX IF NOT EXISTS articles_words ON articles USING gin (words);
+_CHANGES: LiteralString = """CREATE INDEX IF NOT EXISTS articles_words ON articles USING gin (words);
 CREATE TABLE IF NOT EXISTS changes (number bigint NOT NULL);
 INSERT INTO changes SELECT 0 WHERE NOT EXISTS (SELECT FROM changes);
 CREATE OR REPLACE FUNCTION count_change() RETURNS trigger LANGUAGE plpgsql AS
@@ -36,11 +30,8 @@ CREATE OR REPLACE FUNCTION count_change() RETURNS trigger LANGUAGE plpgsql AS
 CREATE OR REPLACE TRIGGER counted AFTER INSERT OR UPDATE OR DELETE ON articles
     FOR EACH STATEMENT EXECUTE FUNCTION count_change();
 """
-_FIND: LiteralString = """
-SELECT '[' || id || '] ' || title || E'\n' || body
-FROM articles, CAST(replace(CAST(plainto_tsquery('english', %(text)s) AS text), '&', '|') AS tsquery) AS asked
-WHERE words @@ asked ORDER BY ts_rank(words, asked, 1) DESC, id LIMIT %(limit)s
-"""
+SCHEMA: LiteralString = TABLE + _CHANGES
+"""The flight's table, and a number that counts its changes."""
 
 
 def fresh(url: str, schema: str) -> str:
@@ -57,11 +48,7 @@ def fresh(url: str, schema: str) -> str:
 
 def fill(url: str, rows: Sequence[tuple[str, str, str, str]] | None = None) -> None:
     """Make missing tables, and put in rows of id, title, body, keywords; else the desk's."""
-    texts = rows or [(each.id, each.title, each.body, " ".join(each.keywords)) for each in desk.articles()]
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(61)")  # one at a time: IF NOT EXISTS alone can collide
-        cursor.execute(SCHEMA)
-        cursor.executemany("INSERT INTO articles VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", texts)
+    help_centre.fill(url, rows, SCHEMA)
 
 
 class Line:
@@ -179,7 +166,7 @@ class Search:
             (number,) = await (await connection.execute("SELECT number FROM changes")).fetchone()
             before, texts = self._kept.get(key, (None, []))
             if before != number:
-                found = await connection.execute(_FIND, {"text": text, "limit": limit})
+                found = await connection.execute(FIND, {"text": text, "limit": limit})
                 texts = [row[0] for row in await found.fetchall()]
         self._kept[key] = number, texts
         self._kept.move_to_end(key)

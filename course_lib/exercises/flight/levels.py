@@ -14,32 +14,21 @@ import signal
 import tempfile
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 from redis.exceptions import ConnectionError as NotConnected
 
-from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal
+from course_lib.exercises.concurrency.watched import turns, until
+from course_lib.exercises.engine.checks import SOON_S, expect, expect_equal, soon
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.flight.three_levels import Memory, redis_client
 from course_lib.services import Server, running_redis
 
-T = TypeVar("T")
-_SOON_S = 5.0
 _ODD = ("", "é\n\u2028", "null", '{"value": 1}', "0", " ", "'\\\"", "\0")
-
-
-async def _soon(work: Awaitable[T], what: str, *, hint: str = "") -> T:
-    """Return what `work` returns; fail the check if it does not end."""
-    task = asyncio.ensure_future(work)
-    await asyncio.wait([task], timeout=_SOON_S)
-    if not task.done():
-        task.cancel()
-        raise CheckFailed(what, observed="it still waits", expected=f"it ends within {_SOON_S} s", hint=hint)
-    return await task
 
 
 class _Level:
@@ -95,7 +84,7 @@ async def asks_in_turn(lookup: Any) -> None:
         levels = [_Level(), _Level(), _Level()]
         for level in levels[depth:]:
             level.kept["key"] = value
-        got = await _soon(lookup(levels).get("key"), "get of a key")
+        got = await soon(lookup(levels).get("key"), "get of a key")
         wanted = value if depth < 3 else None
         where = f"a key with {value!r} that levels {depth} and below have" if depth < 3 else "an unknown key"
         expect_equal(got, wanted, f"get of {where}", hint=hint)
@@ -120,14 +109,12 @@ async def makes_once(lookup: Any) -> None:
     cache = lookup(levels)
     tasks = [asyncio.ensure_future(cache.get(key, makes[key])) for key in "abc" * 8]
     await asyncio.sleep(0.02)
-    end_s = time.monotonic() + _SOON_S
-    while any(make.made == 0 for make in makes.values()) and time.monotonic() < end_s:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await until(lambda: all(make.made for make in makes.values()))
     expect_equal([make.made for make in makes.values()], [1, 1, 1], "calls of make, 8 for each of 3 keys",
                  hint=hint)  # fmt: skip
     for make in makes.values():
         make.release.set()
-    got = await _soon(asyncio.gather(*tasks), "24 callers")
+    got = await soon(asyncio.gather(*tasks), "24 callers")
     expect_equal(got, ["made 1"] * 24, "what the 24 callers got", hint=hint)
     held = [dict(sorted(level.kept.items())) for level in levels]
     expect_equal(held, [dict.fromkeys("abc", "made 1")] * 3, "what the levels hold then")
@@ -160,10 +147,10 @@ async def survives_failures(lookup: Any) -> None:
     tasks = [asyncio.ensure_future(cache.get("key", make)) for _ in range(3)]
     await asyncio.sleep(0.02)
     make.release.set()
-    ends = await _soon(asyncio.gather(*tasks, return_exceptions=True), "3 callers of a make that fails")
+    ends = await soon(asyncio.gather(*tasks, return_exceptions=True), "3 callers of a make that fails")
     expect_equal([type(end).__name__ for end in ends], ["LookupError"] * 3, "how 3 callers ended", hint=hint)
     make.error = None
-    got = await _soon(cache.get("key", make), "a caller after a make that failed", hint=hint)
+    got = await soon(cache.get("key", make), "a caller after a make that failed", hint=hint)
     expect_equal(got, "made 2", "what the next caller gets after an error", hint=hint)
     for number in (0, 2):
         key, make = f"key {number}", _Make(is_open=False)
@@ -179,7 +166,7 @@ async def survives_failures(lookup: Any) -> None:
         await asyncio.sleep(0.02)
         make.release.set()
         rest = [task for task in (*tasks, late) if task is not tasks[number]]
-        ends = await _soon(asyncio.gather(*rest, return_exceptions=True), "callers beside a cancelled one")
+        ends = await soon(asyncio.gather(*rest, return_exceptions=True), "callers beside a cancelled one")
         what = f"the others and calls of make, when caller {number + 1} of 3 was cancelled"
         expect_equal((ends, make.made), (["made 1"] * 3, 1), what, hint=hint)
 
@@ -197,32 +184,36 @@ async def serves_nothing_older(lookup: Any) -> None:
         low.hold = hold
         works = [cache.get("key"), changed()] if hold == "get" else [changed(), cache.get("key")]
         tasks = [asyncio.ensure_future(works[0])]
-        await _soon(low.is_held.wait(), f"a {hold} of the lower level")
+        await soon(low.is_held.wait(), f"a {hold} of the lower level")
         tasks.append(asyncio.ensure_future(works[1]))
         await asyncio.wait([tasks[1]], timeout=0.05)
         low.release.set()
-        await _soon(asyncio.gather(*tasks), f"a get and a {change} at once")
+        await soon(asyncio.gather(*tasks), f"a get and a {change} at once")
         got, wanted = await cache.get("key"), "new" if change == "set" else None
         expect_equal(got, wanted, f"get after {change}, with an older get under way meanwhile", hint=hint)
     for change in ("set", "delete"):
-        cache, make, again = lookup([_Level(), _Level()]), _Make(is_open=False), _Make()
+        levels, make, again = [_Level(), _Level(), _Level()], _Make(is_open=False), _Make(is_open=False)
+        cache = lookup(levels)
         task = asyncio.ensure_future(cache.get("key", make))
         await asyncio.sleep(0.02)
-        await _soon(cache.set("key", "new") if change == "set" else cache.delete("key"), f"a {change}")
+        await soon(cache.set("key", "new") if change == "set" else cache.delete("key"), f"a {change}")
+        fresh = await soon(cache.get("other", _Make()), "get of another key")
+        expect_equal(fresh, "made 1", f"get of another key after {change}, with an older make under way")
+        late = [asyncio.ensure_future(cache.get("key", again))]
         if change == "delete":
-            fresh = await _soon(cache.get("other", again), "get of another key")
-            late = asyncio.ensure_future(cache.get("key", again))
-            await asyncio.wait([late], timeout=1.0)
-            what, is_new = "get with make after delete, with an older make under way", late.done()
-            expect(is_new, what, observed="it waits for it", expected="a make of its own", hint=hint)
-            expect_equal((fresh, late.result()), ("made 1", "made 2"), what, hint=hint)
-            await cache.delete("key")
+            what, is_new = "get with make after delete, with an older make under way", lambda: again.made  # noqa: B023
+            own = "a make of its own"
+            expect(await until(is_new), what, observed="it waits for it", expected=own, hint=hint)
         make.release.set()
-        await _soon(task, "a make that was under way")
-        wanted = "new" if change == "set" else None
-        expect_equal(
-            await cache.get("key"), wanted, f"get after {change}, when an older make ends", hint=hint
-        )
+        await soon(task, "a make that was under way")
+        wanted, held = "new" if change == "set" else None, [level.kept.get("key") for level in levels]
+        expect_equal(held, [wanted] * 3, f"levels after {change}, when an older make ends", hint=hint)
+        late.append(asyncio.ensure_future(cache.get("key", again)))
+        await turns()
+        again.release.set()
+        got = await soon(asyncio.gather(*late), f"two callers with make after {change}")
+        due, what = (["new"] * 2, 0) if wanted else (["made 1"] * 2, 1), f"make after {change}"
+        expect_equal((got, again.made), due, f"what two callers get, and calls of their {what}", hint=hint)
 
 
 LOOKUP = Exercise(
@@ -287,7 +278,7 @@ async def expires(memory: Any, _: Any) -> None:
 
 
 @asynccontextmanager
-async def _clients(url: str, within_s: float = _SOON_S) -> AsyncIterator[list[Any]]:
+async def _clients(url: str, within_s: float = SOON_S) -> AsyncIterator[list[Any]]:
     clients = [redis_client(url, within_s) for _ in "ab"]
     try:
         yield clients
@@ -373,11 +364,8 @@ async def refuses_foreign(_: Any, shared: Any) -> None:
                 else:
                     await (ours.rpush(key, "item") if value is None else ours.set(key, value, ex=60))
                 what = f"get of {'a list' if value is None else value!r:.60}, which somebody else put there"
-                try:
-                    got = await level.get(f"{prefix} b")
-                except Exception as error:
-                    observed = f"{type(error).__name__}: {error!s:.90}"
-                    raise CheckFailed(what, observed=observed, expected="None", hint=hint) from error
+                work = level.get(f"{prefix} b")
+                got = await soon(work, what, expected="None", hint=hint, errors=Exception)
                 expect_equal(got, None, what, hint=hint)
             expect_equal(_Fired.has, False, "whether a pickle was read", hint=hint)
 
@@ -391,13 +379,7 @@ async def goes_on(_: Any, shared: Any) -> None:
             await level.set("key", "value")
             server.kill()
             for act in (level.get("key"), level.set("key", "value"), level.delete("key"), level.get("key")):
-                try:
-                    got = await _soon(act, "a call with Redis gone", hint=hint)
-                except Exception as error:
-                    if isinstance(error, CheckFailed):
-                        raise
-                    what, observed = "a call with Redis gone", f"{type(error).__name__}: {error!s:.90}"
-                    raise CheckFailed(what, observed=observed, expected="no error", hint=hint) from error
+                got = await soon(act, "a call with Redis gone", hint=hint, errors=Exception)
                 expect_equal(got, None, "what it returns with Redis gone")
             server.start()
             now_s[0] += 29.0
@@ -422,13 +404,13 @@ async def is_not_stale(_: Any, shared: Any) -> None:
                 await level.set(key, "old")
             os.kill(server.pid, signal.SIGSTOP)
             try:
-                await _soon(level.delete("deleted"), "delete as Redis hangs")
+                await soon(level.delete("deleted"), "delete as Redis hangs")
             finally:
                 os.kill(server.pid, signal.SIGCONT)
             what = "get of a key that Redis has, while it rests after it has hung"
             expect_equal(await level.get("kept"), None, what, hint=hint)
-            await _soon(level.set("set", "new"), "set as Redis rests")
-            await _soon(level.delete("late"), "delete as Redis rests")
+            await soon(level.set("set", "new"), "set as Redis rests")
+            await soon(level.delete("late"), "delete as Redis rests")
             now_s[0] += 31.0
             for key, wanted in {"deleted": (None,), "late": (None,), "set": (None, "new")}.items():
                 what, got = f"get when Redis is back of a key that was {key} meanwhile", await level.get(key)
@@ -448,12 +430,12 @@ async def minds_each_failure(_: Any, shared: Any) -> None:
                 for key in ("kept", act):
                     await level.set(key, "old")
                 with _away(client):
-                    await _soon(level.set(act, "new") if act == "set" else level.delete(act), act)
+                    await soon(level.set(act, "new") if act == "set" else level.delete(act), act)
                 what = f"get of a key that Redis has, after a {act} has failed, rest_s=30"
                 expect_equal(await level.get("kept"), None, what, hint=hint)
                 now_s[0] += 31.0
                 with _away(client):  # it is asked again, in vain
-                    await _soon(level.get("kept"), "get with Redis gone")
+                    await soon(level.get("kept"), "get with Redis gone")
                 now_s[0] += 31.0
                 got, what = await level.get(act), f"get when Redis is back of a key whose {act} failed"
                 wanted = (None, "new") if act == "set" else (None,)
@@ -540,7 +522,7 @@ async def warms(_: Any, warm: Any) -> None:
 
     for most, cache in ((3, _Cache()), (20, _Cache("g", "a"))):
         made.clear()
-        held = await _soon(warm(cache, iter(log), most, make, 1), "warm")
+        held = await soon(warm(cache, iter(log), most, make, 1), "warm")
         wanted = list("hgfedcba")[:most]
         expect_equal(cache.asked, wanted, f"keys that are asked, most={most}, at_once=1", hint=hint)
         expect_equal(held, len(wanted), "what warm returns: how many keys the cache holds then", hint=hint)
@@ -553,27 +535,28 @@ async def warms(_: Any, warm: Any) -> None:
 async def is_gentle(_: Any, warm: Any) -> None:
     """At most `at_once` are made at a time, and as many as that; one that fails stops no other."""
     at_once, hint = random.choice((2, 3)), "So many workers that take keys from one iterator."
-    inside, most, is_full, cache = 0, 0, asyncio.Event(), _Cache()
+    inside, most, ended, is_full, cache = 0, 0, 0, asyncio.Event(), _Cache()
+    are_others_made = asyncio.Event()
 
     async def make(key: str) -> str:
-        nonlocal inside, most
+        nonlocal inside, most, ended
         inside += 1
         most = max(most, inside)
         if inside == at_once:
             is_full.set()
-        await is_full.wait()
+        await (are_others_made if key == "key 0" else is_full).wait()
         await asyncio.sleep(0.005)
-        inside -= 1
+        inside, ended = inside - 1, ended + 1
+        if ended == 11:
+            are_others_made.set()
         if key in ("key 1", "key 4"):
             raise LookupError(key)
         return key
 
     log = [f"key {number}" for number in range(12) for _ in range(20 - number)]
-    try:
-        held = await _soon(warm(cache, log, 12, make, at_once), f"warm, at_once={at_once}", hint=hint)
-    except LookupError as error:
-        what, wanted = "warm, when make fails for two keys", "it goes on with the others"
-        raise CheckFailed(what, observed=repr(error), expected=wanted) from error
+    what, wanted = f"warm, at_once={at_once}, when make fails for two keys", "it goes on with the others"
+    work = warm(cache, log, 12, make, at_once)
+    held = await soon(work, what, expected=wanted, hint=hint, errors=LookupError)
     expect_equal(most, at_once, f"most that were made at a time, at_once={at_once}", hint=hint)
     what = "keys that warm says are held, and that are, when make fails for two of 12"
     expect_equal((held, len(cache.held)), (10, 10), what, hint="Only what did not fail counts.")
@@ -583,7 +566,7 @@ async def is_gentle(_: Any, warm: Any) -> None:
     async def nothing(_: str) -> str:
         return ""
 
-    held = await _soon(warm(_Cache(), log, 3, nothing, at_once), "warm")
+    held = await soon(warm(_Cache(), log, 3, nothing, at_once), "warm")
     expect_equal(held, 3, "what warm returns of 3 keys whose value is ''", hint="An empty text is held, too.")
 
 

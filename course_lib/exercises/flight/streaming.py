@@ -368,7 +368,7 @@ async def passages_tokens_citations(stream_answer: Any) -> None:
 
 
 async def shows_at_once(stream_answer: Any) -> None:
-    """Passages come before the model has written anything, and each token as soon as it has written it."""
+    """Passages come before the model has written anything, and tokens while it still writes."""
     for fault, wanted in (("hang_rate", "Passages"), ("stall_rate", "Passages, Token")):
         (question, search, _), model, seen = _asked("shed"), Watched(**{fault: 1.0}), _Seen()
         with dspy.context(lm=model.lm):

@@ -56,9 +56,8 @@ def _evaluated(
         tests.append({"interval": f"{step_s}s", "input_series": series, "promql_expr_test": asked})
     files = [f"{name}.yml" for name in rules]
     plan = json.dumps({"rule_files": files, "evaluation_interval": f"{step_s}s", "tests": tests})
-    told = promtool(
-        "test", "rules", "tests.yml", about=about, remedy=REMEDY.format(about), tests=plan, **rules
-    )
+    words, remedy = ("test", "rules", "tests.yml"), REMEDY.format(about)
+    told = promtool(*words, about=about, remedy=remedy, tests=plan, **rules)
     found: list[list[Told]] = [[{} for _ in queries] for _ in scenes]
     for before, number, after, value in _SEEN.findall(told.stdout + told.stderr):
         scene_number, query_number = divmod(int(number), len(queries))
@@ -89,9 +88,11 @@ class Scene:
     per_minute: float = 300.0
     refused: float = 0.0
     """How many more are refused, as a share of the others."""
-    fast: tuple[int, int] | None = None
-    """The latest after its beginning that the alert fires first, and after its end that it fires last."""
-    slow: tuple[int, int] | None = None
+    rest: float = 0.0
+    """The share that still fails after it."""
+    fast: tuple[int, int, int] | None = None
+    """The latest after its beginning that the alert fires first; from when to when after its end it ends."""
+    slow: tuple[int, int, int] | None = None
 
     @property
     def length(self) -> int:
@@ -99,16 +100,21 @@ class Scene:
         return _BEGINS + self.lasts + _AFTER
 
     def series(self) -> Series:
-        """Yield the name and the values of each series; one replica is restarted in the fault."""
+        """Yield the name and the values of each series; one replica is restarted in the fault.
+
+        It has a third of the other's requests, of which fewer fail.
+        """
         for replica in range(2):
             for outcome in (*_ENDED, "failed", "refused"):
                 count, values = 0.0, list[float]()
                 for minute in range(0, self.length, _STEP_MIN):
-                    fails = self.failed if _BEGINS < minute <= _BEGINS + self.lasts else 0.0
+                    since = minute - _BEGINS
+                    fails = 0.0 if since <= 0 else self.failed if since <= self.lasts else self.rest
+                    fails = fails**2 if replica else (4 * fails - fails**2) / 3
                     share = {"failed": fails, "refused": self.refused}.get(outcome)
                     share = (1 - fails) * _ENDED[outcome] if share is None else share
                     count = count * (minute != _BEGINS + 20 or replica == 0)
-                    count += self.per_minute * _STEP_MIN / 2 * share
+                    count += self.per_minute * _STEP_MIN / 4 * (1 if replica else 3) * share
                     values.append(round(count))
                 labels = f'job="desk",instance="10.0.0.{replica}:8000",outcome="{outcome}"'
                 yield f"desk_requests_total{{{labels}}}", values
@@ -116,10 +122,18 @@ class Scene:
 
 def _scenes() -> list[Scene]:
     return [
-        Scene("all fail", 1.0, 120, fast=(16, 12)),
-        Scene("30 % fail, and as many requests again are refused", 0.3, 120, refused=1.0, fast=(36, 12)),
-        Scene("9 % fail", 0.09, 300, slow=(270, 45)),
+        Scene("all fail", 1.0, 120, fast=(16, 2, 12)),
+        Scene(
+            "30 % fail, and as many requests again are refused, and 5 % later",
+            0.3,
+            120,
+            refused=1.0,
+            rest=0.05,
+            fast=(36, -4, 12),
+        ),
+        Scene("9 % fail, and 2 % later", 0.09, 300, rest=0.02, slow=(270, 6, 45)),
         Scene("all fail, but not longer", 1.0, 6),
+        Scene("14 % fail", 0.14, 140),
         Scene("3 % fail", 0.03, refused=1.0),
         Scene("there are no requests", 0.0, 6, per_minute=0.0),
     ]
@@ -202,7 +216,9 @@ def _fired(name: str, kind: str) -> tuple[str, int]:
     return f"{kind}_over_time({times})", end
 
 
-def _expect_fired(name: str, scene: Scene, due: tuple[int, int] | None, first_s: Any, last_s: Any) -> None:
+def _expect_fired(
+    name: str, scene: Scene, due: tuple[int, int, int] | None, first_s: Any, last_s: Any
+) -> None:
     """Fail the check unless an alert fired when it is due; None: never."""
     what = f"when {name} fires, where {scene.told}, from minute 0 to {scene.lasts}"
     if first_s is None or last_s is None:
@@ -212,9 +228,9 @@ def _expect_fired(name: str, scene: Scene, due: tuple[int, int] | None, first_s:
     told = f"first in minute {first:g}, last in minute {last:g}"
     if due is None:
         raise CheckFailed(what, observed=told, expected="never")
-    latest, end = due[0], scene.lasts + due[1]
-    wanted = f"first in minute {latest} or before, last from minute {scene.lasts} to {end}"
-    expect(0 < first <= latest and scene.lasts - 4 <= last <= end, what, observed=told, expected=wanted)
+    latest, least, most = due[0], scene.lasts + due[1], scene.lasts + due[2]
+    wanted = f"first in minute {latest} or before, last from minute {least} to {most}"
+    expect(0 < first <= latest and least <= last <= most, what, observed=told, expected=wanted)
 
 
 # -- stage 3: a dashboard --------------------------------------------------------------------------------
@@ -225,13 +241,17 @@ _UNITS = {
     "duration": {"s"},
     "saturation": {"short", "none", "percentunit"},
 }
+_MOST = dict.fromkeys(_UNITS["rate"], 10.0) | {"percentunit": 1.0, "percent": 100.0, "s": 10.0}
+"""By unit, the most that is shown at even load."""
 _BOUNDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 _MACROS = {"$__rate_interval": "5m", "$__interval": "1m", "$__range": "1h"}
 _SHOWN_MIN, _LATER_MIN, _STEP_S = 30, 38, 30
 
 
-def _desk(per_s: float = 10.0, failed: float = 0.02, takes_s: float = 0.3, in_flight: int = 5) -> Series:
-    """Yield the series of two replicas at even load."""
+def _desk(
+    per_s: float = 10.0, failed: float = 0.02, takes_s: float = 0.3, in_flight: int = 5, took_s: float = 0.1
+) -> Series:
+    """Yield the series of two replicas at even load, after a thousand requests that took `took_s`."""
     ended = {
         "answered": 0.6,
         "cached": 0.3,
@@ -244,17 +264,18 @@ def _desk(per_s: float = 10.0, failed: float = 0.02, takes_s: float = 0.3, in_fl
     for replica in range(2):
         where = f'job="desk",instance="10.0.0.{replica}:8000"'
 
-        def counter(share: float) -> list[float]:
-            return [1_000 + step * _STEP_S * per_s / 2 * share for step in steps]
+        def counter(share: float, before: float = 1_000.0) -> list[float]:
+            return [before + step * _STEP_S * per_s / 2 * share for step in steps]
 
         for outcome, share in ended.items():
             yield f'desk_requests_total{{{where},outcome="{outcome}"}}', counter(share)
         for bound in (*_BOUNDS, math.inf):
             part = 0.5 * (takes_s <= bound) + 0.5 * (4 * takes_s <= bound)
             name = "+Inf" if bound == math.inf else str(bound)
-            yield f'desk_request_seconds_bucket{{{where},le="{name}"}}', counter(part)
+            before = 1_000.0 * (took_s <= bound)
+            yield f'desk_request_seconds_bucket{{{where},le="{name}"}}', counter(part, before)
         yield f"desk_request_seconds_count{{{where}}}", counter(1.0)
-        yield f"desk_request_seconds_sum{{{where}}}", counter(2.5 * takes_s)
+        yield f"desk_request_seconds_sum{{{where}}}", counter(2.5 * takes_s, 1_000 * took_s)
         yield f"desk_requests_in_flight{{{where}}}", [float(in_flight) for _ in steps]
         yield f"desk_requests_allowed{{{where}}}", [20.0 for _ in steps]
         yield f"up{{{where}}}", [1.0 for _ in steps]
@@ -323,9 +344,10 @@ def shows_the_signals(dashboard: Any) -> None:
     panels = _panels(dashboard)
     owner = [(panel, each) for panel in panels for each in _expressions(panel)]
     queries = [(each, minute) for _, each in owner for minute in (_SHOWN_MIN, _LATER_MIN)]
-    scenes = [_desk(), *(change() for change in CHANGES.values())]
-    calm, *changed = _evaluated(scenes, queries, step_s=_STEP_S, about="the expressions")
+    scenes = [_desk(), _desk(took_s=10.0), *(change() for change in CHANGES.values())]
+    calm, past, *changed = _evaluated(scenes, queries, step_s=_STEP_S, about="the expressions")
     changes: dict[str, set[str]] = {panel["title"]: set() for panel in panels}
+    grown: dict[str, set[str]] = {panel["title"]: set() for panel in panels}
     for number, (panel, each) in enumerate(owner):
         now, later = calm[2 * number : 2 * number + 2]
         what = f"what {each} shows, in {panel['title']!r}"
@@ -337,26 +359,35 @@ def shows_the_signals(dashboard: Any) -> None:
         )
         wanted = "the same at even load"
         expect(_is_like(now, later), what, observed=told, expected=wanted, hint=hint)
+        told, wanted = f"{_short(past[2 * number])}, where requests took long before", f"still {_short(now)}"
+        expect(_is_like(now, past[2 * number]), what, observed=told, expected=wanted, hint=hint)
+        unit = panel["fieldConfig"]["defaults"]["unit"]
+        most, told = _MOST.get(unit, math.inf), f"{_short(now)}, in {unit}"
+        wanted = f"at most {most:g} in this unit, at 10 requests a second"
+        expect(max(now.values()) <= 1.01 * most, what, observed=told, expected=wanted)
         for signal, other in zip(CHANGES, changed, strict=True):
-            if not _is_like(now, other[2 * number]):
+            then = other[2 * number]
+            if not _is_like(now, then):
                 changes[panel["title"]].add(signal)
+            if any(value > 1.01 * now.get(name, math.inf) for name, value in then.items()):
+                grown[panel["title"]].add(signal)
     for panel in panels:
         unit, seen = panel["fieldConfig"]["defaults"]["unit"], sorted(changes[panel["title"]])
         fits = {name for signal in seen for name in _UNITS[signal]}
         what = f"unit of {panel['title']!r}, which changes with {' and '.join(seen)}"
         expect(not seen or unit in fits, what, observed=unit, expected=f"one of {', '.join(sorted(fits))}")
     for signal in CHANGES:
-        found = [title for title, seen in changes.items() if signal in seen]
+        found = [title for title, seen in grown.items() if signal in seen]
         expect(
             found,
-            f"panels that change when only this does: {signal}",
+            f"panels that grow when only this does: {signal}",
             observed="none",
             expected="one or more",
         )
-    led = [bool(each.get("exemplar")) for panel in panels if "duration" in changes[panel["title"]]
+    led = [each.get("exemplar") for panel in panels if "duration" in changes[panel["title"]]
            for each in panel["targets"]]  # fmt: skip
     wanted = "exemplar: true in one of them at least"
-    expect(any(led), "exemplar in the targets that show the duration", observed=led, expected=wanted)
+    expect(True in led, "exemplar in the targets that show the duration", observed=led, expected=wanted)
 
 
 def _is_like(one: Told, other: Told) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field, Task
 
 _TIE = 1e-5
-"""Scores of one meaning differ by less: their 32 bits depend on the machine and on what was computed beside them."""
+"""Scores of one meaning differ by less: their 32 bits depend on the machine and on the texts beside them."""
 
 
 @dataclass(frozen=True, slots=True)
