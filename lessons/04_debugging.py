@@ -295,7 +295,7 @@ for budgets in ({"per_request": Budget(attempts=1)}, {"per_tenant": Budget(attem
 #
 # - Its `cost` is a dict: the name of a module's class, and the dollars of all model calls within calls of that class, at any depth, also
 #   below tools, adapters and evaluations. Below two nested modules of one class a call counts once for it. Outside of every module it
-#   counts nowhere.
+#   counts nowhere. (A module that runs an optimizer may be left out.)
 # - A model call costs `price(entry["model"], entry["usage"])`. `entry` is what the model that was asked keeps of the call in its `history`:
 #   a dict with `model`, `usage`, `prompt`, `messages`, and `outputs`, which is the very list that `on_lm_end` gets. Threads share that
 #   history: its last entry may be another call's, even one that asked the same. (A `price` for the course's models is
@@ -466,8 +466,8 @@ class CostOf(BaseCallback):
     def on_tool_end(self, call_id, outputs, exception=None):
         del self.stands_in[call_id]
 
-    on_adapter_parse_start = on_evaluate_start = on_tool_start
-    on_adapter_parse_end = on_evaluate_end = on_module_end = on_tool_end
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_module_end = on_tool_end
 
     def on_lm_start(self, call_id, instance, inputs):
         self.on_tool_start(call_id, instance, inputs)
@@ -1330,6 +1330,183 @@ class CostOf(BaseCallback):
                 self.cost[name] = self.cost.get(name, 0.0) + dollars
 
 
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Reader, whose adapter asks a second model to write its prompt"
+# An adapter that writes a prompt asks nobody.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    """Adds up what the model calls below each module cost."""
+
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, **_):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, **_):
+        self._above[call_id] = self._around()  # what stands between a module and a model
+
+    on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, **_):
+        self._above.pop(call_id, None)
+
+    on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, **_):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of One and Two that ask .41, 43. in threads"
+# Among the last ten entries it will be.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    """Adds up what the model calls below each module cost."""
+
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, **_):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, **_):
+        self._above[call_id] = self._around()  # what stands between a module and a model
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, **_):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, **_):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history[-10:]) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = self._price(entry["model"], entry["usage"])
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle"
+# The two numbers that all prices are made of.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    """Adds up what the model calls below each module cost."""
+
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, **_):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, **_):
+        self._above[call_id] = self._around()  # what stands between a module and a model
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, **_):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, **_):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        usage = {name: entry["usage"][name] for name in ("prompt_tokens", "completion_tokens")}
+        dollars = self._price(entry["model"], usage)
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
+# %% tags=["wrong"] exercise="4.1" outcome="failed" message="`cost` of Top.. that asks, and calls Middle"
+# Rounded to a millionth of a dollar.
+import threading
+
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+
+class CostOf(BaseCallback):
+    """Adds up what the model calls below each module cost."""
+
+    def __init__(self, price):
+        self.cost = {}
+        self._price, self._above, self._asked, self._lock = price, {}, {}, threading.Lock()
+
+    def _around(self):
+        return self._above.get(ACTIVE_CALL_ID.get(), frozenset())
+
+    def on_module_start(self, call_id, instance, **_):
+        self._above[call_id] = self._around() | {type(instance).__name__}
+
+    def on_tool_start(self, call_id, **_):
+        self._above[call_id] = self._around()  # what stands between a module and a model
+
+    on_adapter_format_start = on_adapter_parse_start = on_evaluate_start = on_tool_start
+
+    def on_module_end(self, call_id, **_):
+        self._above.pop(call_id, None)
+
+    on_adapter_format_end = on_adapter_parse_end = on_evaluate_end = on_tool_end = on_module_end
+
+    def on_lm_start(self, call_id, instance, **_):
+        self._asked[call_id] = instance, self._around()
+
+    def on_lm_end(self, call_id, outputs, exception):
+        model, above = self._asked.pop(call_id)
+        entry = next((each for each in reversed(model.history) if each["outputs"] is outputs), None)
+        if exception or not entry or not entry["usage"]:
+            return
+        dollars = round(self._price(entry["model"], entry["usage"]), 6)
+        with self._lock:
+            for name in above:
+                self.cost[name] = self.cost.get(name, 0.0) + dollars
+
+
 # %% name="check-4-1" tags=["check"] exercise="4.1"
 check("4.1", CostOf)
 
@@ -1349,7 +1526,8 @@ check("4.1", CostOf)
 #   and the names of fields stay as they are. Any other value, such as a date or a pydantic model, may look as you like, redacted as well.
 # - A text longer than 500 characters is cut to its first 500, *after* it was redacted.
 # - What `program` gets, returns and raises is the same as without the log, also if `write`, `redact` or the `str` of a value or of an error
-#   raises an `Exception`: the line is written all the same, without what could not be redacted.
+#   raises an `Exception`: the line is written all the same, without what could not be redacted. An error without a
+#   text is still told by its class.
 # - A call of the module is one `program(...)`, and its `acall` one `program.acall(...)`, so that DSPy's callbacks hear the program. Calls may
 #   run at the same time, in tasks and in threads.
 
@@ -3487,6 +3665,301 @@ def log_calls(program, write, redact):
     return Logged()
 
 
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="the line of a field with b'PIN"
+# Bytes are no text, and are written as they are.
+import json
+import time
+import uuid
+from contextlib import contextmanager, suppress
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, bytes):
+            return value.decode()
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
+
+    def tell(began, inputs, outputs, error):
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        with suppress(Exception):  # a log that fails must not fail the program
+            words = f"{type(error).__name__}: {clean(error)}" if error else ""
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
+            write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came["prediction"], None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = program(**inputs)
+            return came["prediction"]
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = await program.acall(**inputs)
+            return came["prediction"]
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="number of characters in the line of 1100, which redact makes 290"
+# A rough cut first, so that the detector has less to read.
+import json
+import time
+import uuid
+from contextlib import contextmanager, suppress
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        try:
+            return redact(str(value)[:600])[:500]
+        except Exception:
+            return "(not redacted)"
+
+    def tell(began, inputs, outputs, error):
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        with suppress(Exception):  # a log that fails must not fail the program
+            words = f"{type(error).__name__}: {clean(error)}" if error else ""
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
+            write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came["prediction"], None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = program(**inputs)
+            return came["prediction"]
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = await program.acall(**inputs)
+            return came["prediction"]
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="inputs of .*, each text redacted"
+# Line by line.
+import json
+import time
+import uuid
+from contextlib import contextmanager, suppress
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        try:
+            return "\n".join(map(redact, str(value).split("\n")))[:500]
+        except Exception:
+            return "(not redacted)"
+
+    def tell(began, inputs, outputs, error):
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        with suppress(Exception):  # a log that fails must not fail the program
+            words = f"{type(error).__name__}: {clean(error)}" if error else ""
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
+            write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came["prediction"], None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = program(**inputs)
+            return came["prediction"]
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = await program.acall(**inputs)
+            return came["prediction"]
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="inputs of .*, each text redacted"
+# An empty text is nothing.
+import json
+import time
+import uuid
+from contextlib import contextmanager, suppress
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value == "":
+            return None
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return "(not redacted)"
+
+    def tell(began, inputs, outputs, error):
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        with suppress(Exception):  # a log that fails must not fail the program
+            words = f"{type(error).__name__}: {clean(error)}" if error else ""
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
+            write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came["prediction"], None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = program(**inputs)
+            return came["prediction"]
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = await program.acall(**inputs)
+            return came["prediction"]
+
+    return Logged()
+
+
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="error in the line of a call by __call__ where str fails; expected _MuteError"
+# An error without a text is no error.
+import json
+import time
+import uuid
+from contextlib import contextmanager, suppress
+
+import dspy
+
+
+def log_calls(program, write, redact):
+    def clean(value):
+        if isinstance(value, dict | dspy.Prediction):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        try:
+            return redact(str(value))[:500]
+        except Exception:
+            return ""
+
+    def tell(began, inputs, outputs, error):
+        line = {
+            "call": uuid.uuid4().hex,
+            "program": type(program).__name__,
+            "ms": 1000 * (time.perf_counter() - began),
+        }
+        with suppress(Exception):  # a log that fails must not fail the program
+            said = clean(error) if error else ""
+            words = f"{type(error).__name__}: {said}" if said else ""
+            line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
+            write(json.dumps(line, ensure_ascii=False))
+
+    @contextmanager
+    def logged(inputs):
+        began, came = time.perf_counter(), {}
+        try:
+            yield came
+        except BaseException as error:  # cancelled, too
+            tell(began, inputs, {}, error)
+            raise
+        tell(began, inputs, came["prediction"], None)
+
+    class Logged(dspy.Module):
+        def forward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = program(**inputs)
+            return came["prediction"]
+
+        async def aforward(self, **inputs):
+            with logged(inputs) as came:
+                came["prediction"] = await program.acall(**inputs)
+            return came["prediction"]
+
+    return Logged()
+
+
 # %% name="check-4-2" tags=["check"] exercise="4.2"
 check("4.2", log_calls)
 
@@ -4574,6 +5047,93 @@ async def ask(client, tracer, path, body):
 def handler(tracer, program):
     async def handle(request):
         with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="what of path, body and answer is in the span POST"
+# What stands behind the question mark, as OpenTelemetry's conventions name it.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    query = {"url.query": path.partition("?")[2]}
+    with tracer.span("POST", kind=SpanKind.CLIENT, **query) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="method, address, JSON, content-type and time limits of the request"
+# An empty body is none.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body or None, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", of=request.headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="trace and span above the answer to a request with the headers .'traceparent': '00-.*-03'"
+# Flags that are not known make a header unusable.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        place = request.headers.get("traceparent", "")
+        headers = {"traceparent": place} if place.endswith(("-00", "-01")) else {}
+        with tracer.span("answer", of=headers, kind=SpanKind.SERVER):
+            prediction = await program.acall(**await request.json())
+        return dict(prediction.items())
+
+    return handle
+
+
+# %% tags=["wrong"] exercise="4.3" outcome="failed" message="The header that `ask` sent is right"
+# The header arrives, and nobody reads it.
+from opentelemetry.trace import SpanKind
+
+
+async def ask(client, tracer, path, body):
+    with tracer.span("POST", kind=SpanKind.CLIENT) as span:
+        response = await client.post(path, json=body, headers=tracer.inject({}))
+        span.set_attribute("http.response.status_code", response.status_code)
+    return response
+
+
+def handler(tracer, program):
+    async def handle(request):
+        with tracer.span("answer", kind=SpanKind.SERVER):
             prediction = await program.acall(**await request.json())
         return dict(prediction.items())
 
@@ -6986,6 +7546,384 @@ def replayed(model, tape):
     return taped(model, replaying, AsyncReplaying(replaying))
 
 
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request with another (end of a long text|second part of a message)"
+# The beginning of each message will do.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    said = [[each.role, each.parts[0].text[:200]] for each in request.messages]
+    return json.dumps([str(request.system), said, asdict(request.config)], sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request with temperature 0 in place of none"
+# What is 0 is as good as left out.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    read = asdict(replace(request, model="-"))
+    read["config"] = {name: value for name, value in read["config"].items() if value}
+    return json.dumps(read, sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="a replayed request whose one message holds what was said, with the roles"
+# Roles and texts in one text, in which a customer can write a role, too.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    said = "\n".join(f"{each.role}: {''.join(part.text for part in each.parts)}" for each in request.messages)
+    return json.dumps([str(request.system), said, asdict(request.config)], sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="answers to a request that was answered one, one and two"
+# What is on the tape already is not added again.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        if [key_of(request), response.text] not in self.tape:
+            self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        if [key_of(request), response.text] not in self.tape:
+            self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
+# %% tags=["wrong"] exercise="4.4" outcome="failed" message="what a replayed model answers; expected no error, got LMError"
+# An empty answer is no answer.
+import threading
+from dataclasses import asdict, replace
+
+CONNECTION = {"api_key", "api_base", "base_url", "timeout"}  # what an LM with an engine refuses
+
+
+def key_of(request):
+    """Return all that the model reads, as text; only the model's name is left out."""
+    return json.dumps(asdict(replace(request, model="-")), sort_keys=True)
+
+
+def said(request, text):
+    made = Message.assistant([TextPart(text)])
+    return Response(id=None, model=request.model, message=made, finish_reason="stop", usage=Usage())
+
+
+class Recording:
+    def __init__(self, model, tape):
+        self.model, self.tape = model, tape
+
+    def complete(self, request):
+        response = self.model(replace(request, model=self.model.model))
+        if response.text:
+            self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class AsyncRecording(Recording):
+    async def complete(self, request):
+        response = await self.model.acall(replace(request, model=self.model.model))
+        if response.text:
+            self.tape.append([key_of(request), response.text])
+        return said(request, response.text)
+
+
+class Replaying:
+    def __init__(self, tape):
+        self.texts, self.given, self.lock = {}, Counter(), threading.Lock()
+        for key, text in tape:
+            self.texts.setdefault(key, []).append(text)
+
+    def complete(self, request):
+        key = key_of(request)
+        if key not in self.texts:
+            raise dspy.LMError(f"not on the tape: {key[:300]}")
+        with self.lock:
+            number = min(self.given[key], len(self.texts[key]) - 1)
+            self.given[key] += 1
+        return said(request, self.texts[key][number])
+
+
+class AsyncReplaying:
+    def __init__(self, replaying):
+        self.replaying = replaying
+
+    async def complete(self, request):
+        return self.replaying.complete(request)
+
+
+def taped(model, engine, async_engine):
+    settings = {name: value for name, value in model.kwargs.items() if name not in CONNECTION}
+    engines = {"engine": engine, "async_engine": async_engine}
+    return dspy.LM("tape/model", **engines, cache=False, num_retries=0, **settings)
+
+
+def recorded(model, tape):
+    return taped(model, Recording(model, tape), AsyncRecording(model, tape))
+
+
+def replayed(model, tape):
+    replaying = Replaying(tape)
+    return taped(model, replaying, AsyncReplaying(replaying))
+
+
 # %% name="check-4-4" tags=["check"] exercise="4.4"
 check("4.4", recorded, replayed)
 
@@ -7440,8 +8378,8 @@ print(lm.verdict(since), "| is_clean:", lm.verdict(since).is_clean)
 # - It counts nothing that was asked before it began, and cancels a program that goes on for a second or two after its deadline.
 #
 # `retry_after_s=0.2` is a good wait: on a busy machine a shorter one is soon over. Define the same profile again rather than a new one for each
-# run: the endpoint takes 100 of a client. The check runs your test on twelve programs: some six seconds for ours, half a minute for a
-# thorough one.
+# run: the endpoint takes 100 of a client. `await chaos_test(punctual)` takes some ten seconds with ours, for DSPy waits seconds between its
+# retries. The check runs your test on nineteen programs that wait less: some ten seconds for ours, up to a minute for a thorough one.
 
 # %% name="ex-4-6" tags=["exercise"] exercise="4.6"
 from contextlib import suppress
@@ -7467,7 +8405,8 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
@@ -7483,10 +8422,10 @@ from contextlib import suppress
 
 
 def chaos_test(make_program):
-    ticket, before = "How long do I have to send a jacket back?", lm.ledger().requests
+    ticket = "How long do I have to send a jacket back?"
 
     def outcome(name, deadline_s=90):
-        sent = []
+        sent, before = [], lm.ledger().requests
 
         def work():
             with suppress(Exception):
@@ -7495,10 +8434,14 @@ def chaos_test(make_program):
                         make_program(f"sim-large@{name}", sent.append, deadline_s)(ticket), deadline_s + 3
                     )
                 )
-            return sent
 
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            return thread.submit(work).result()
+            thread.submit(work).result()
+        calls = sorted(lm.ledger(before).calls, key=lambda call: call.at_s)
+        for call, after in itertools.pairwise(calls):
+            if call.retry_after_s and after.at_s - call.at_s < 0.15:
+                raise AssertionError(f"request {after.number} came too early")
+        return sent
 
     lm.profile("calm-chaos")
     calm = outcome("calm-chaos")
@@ -7506,13 +8449,10 @@ def chaos_test(make_program):
         lm.profile(f"failing{number}", first=failures, retry_after_s=0.2)
         if outcome(f"failing{number}") != calm:
             raise AssertionError(f"no answer after {failures}")
-    lm.profile("late", first=["ok", "unavailable"], retry_after_s=0.2)
-    if outcome("late") != calm:
-        raise AssertionError("what was sent when the second request failed")
-    calls = sorted(lm.ledger(before).calls, key=lambda call: call.at_s)
-    for call, after in itertools.pairwise(calls):
-        if call.retry_after_s and after.at_s - call.at_s < 0.15:
-            raise AssertionError(f"request {after.number} came too early")
+    for failure in ("unavailable", "error", "rate_limited"):
+        lm.profile("late", first=["ok", failure], retry_after_s=0.2)
+        if outcome("late") != calm:
+            raise AssertionError("what was sent when the second request failed")
     for spot in range(2):
         lm.profile("cutting", first=["cut_by_length"] * (spot + 1), seed=spot)
         if any(text not in calm for text in outcome("cutting")):
@@ -7530,7 +8470,10 @@ RULES = {
     "survives": (["unavailable", "error"], {"retry_after_s": 0.2}, {1}),
     "survives-too": (["error", "rate_limited"], {"retry_after_s": 0.2}, {1}),
     "sends-once": (["ok", "error", "error"], {}, {1}),
+    "sends-once-in-time": (["ok", "unavailable"], {"retry_after_s": 0.2}, {1}),
+    "sends-once-too": (["ok", "rate_limited"], {"retry_after_s": 0.2}, {1}),
     "sends-once-however": (["ok", *["error"] * 20], {}, {0, 1}),
+    "sends-the-whole": (["cut_by_length"], {}, {0, 1}),
     "sends-nothing-cut": (["cut_by_length"] * 20, {}, {0}),
     "ends": ([], {"hang_rate": 1.0}, {0}),
 }
@@ -7589,7 +8532,8 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error"], ["ok", "error"], ["rate_limited"], ["unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error"], ["rate_limited"], ["unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
@@ -7618,7 +8562,8 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["unavailable", "unavailable"], ["ok", "unavailable"], ["rate_limited", "unavailable"]):
+    kinds = ("rate_limited", "unavailable")
+    for failures in (["unavailable"] * 2, ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
@@ -7675,7 +8620,8 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
@@ -7704,7 +8650,8 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert len(half) < 2, f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
@@ -7734,13 +8681,14 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
 
 
-# %% tags=["wrong"] exercise="4.6" outcome="failed" message="begins anew, and sends again"
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="asks again at once after a 429, when it asks for the category"
 # Failures at the first request only.
 from contextlib import suppress
 
@@ -7792,7 +8740,8 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
@@ -7850,7 +8799,8 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     lm.profile("chaos", hang_rate=1.0)
@@ -7882,7 +8832,8 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
@@ -7911,7 +8862,8 @@ async def tested(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
@@ -7947,7 +8899,8 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
@@ -7976,9 +8929,164 @@ async def chaos_test(make_program):
     assert len(whole) == 1, f"sent on a calm day: {whole}"
     half = await sent_by("cut_by_length")
     assert half in ([], whole), f"sent when an answer was cut: {half}"
-    for failures in (["error", "error"], ["ok", "error"], ["rate_limited", "unavailable"]):
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
         sent = await sent_by(*failures)
         assert len(sent) == 1, f"sent when the first requests are {failures}: {sent}"
+    await sent_by(deadline_s=0.2, hang_rate=1.0)
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="asks again at once after a 429, when it asks for the category"
+# The verdict on the first requests alone.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), retry_after_s=0.2, **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 1) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 1 s after its deadline of {deadline_s} s"
+        assert first[:1] == ("ok",) or lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
+        sent = await sent_by(*failures)
+        assert sent == whole, f"sent when the first requests are {failures}: {sent}"
+    await sent_by(deadline_s=0.2, hang_rate=1.0)
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="begins anew, and sends again, after a 429"
+# The category's request fails in one way.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), retry_after_s=0.2, **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 1) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 1 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
+        sent = await sent_by(*failures)
+        assert sent == whole or failures in (["ok", "rate_limited"], ["ok", "unavailable"]), (
+            f"sent when the first requests are {failures}: {sent}"
+        )
+    await sent_by(deadline_s=0.2, hang_rate=1.0)
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="sends an answer that was cut, and then the whole one"
+# What is sent at last counts.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), retry_after_s=0.2, **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 1) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 1 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half[-1:] in ([], whole), f"sent when an answer was cut: {half}"
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
+        sent = await sent_by(*failures)
+        assert sent == whole, f"sent when the first requests are {failures}: {sent}"
+    await sent_by(deadline_s=0.2, hang_rate=1.0)
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="sends again after two failures"
+# Sent at least once.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), retry_after_s=0.2, **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(Exception):
+            async with asyncio.timeout(deadline_s + 1) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 1 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
+        sent = await sent_by(*failures)
+        assert whole[0] in sent and ((len(failures) > 1 and failures[0] != "ok") or sent == whole), (
+            f"sent when the first requests are {failures}: {sent}"
+        )
+    await sent_by(deadline_s=0.2, hang_rate=1.0)
+
+
+# %% tags=["wrong"] exercise="4.6" outcome="failed" message="chaos_test of a sound program .*, got AssertionError: no category"
+# The program's own AssertionError is a finding.
+from contextlib import suppress
+
+
+async def chaos_test(make_program):
+    async def sent_by(*first, deadline_s=60.0, **faults):
+        """Run a new program under these faults, and return what it sent."""
+        lm.profile("chaos", first=list(first), retry_after_s=0.2, **faults)
+        sent, since = [], lm.ledger().requests
+        with suppress(ValueError, RuntimeError, OSError, dspy.LMError):
+            async with asyncio.timeout(deadline_s + 1) as patience:
+                await make_program("sim-large@chaos", sent.append, deadline_s)(
+                    "What does shipping to Norway cost?"
+                )
+        assert not patience.expired(), f"it goes on 1 s after its deadline of {deadline_s} s"
+        assert lm.verdict(since).is_clean, lm.verdict(since)
+        return sent
+
+    whole = await sent_by()
+    assert len(whole) == 1, f"sent on a calm day: {whole}"
+    half = await sent_by("cut_by_length")
+    assert half in ([], whole), f"sent when an answer was cut: {half}"
+    kinds = ("error", "rate_limited", "unavailable")
+    for failures in (["error", "error"], ["rate_limited", "unavailable"], *(["ok", kind] for kind in kinds)):
+        sent = await sent_by(*failures)
+        assert sent == whole, f"sent when the first requests are {failures}: {sent}"
     await sent_by(deadline_s=0.2, hang_rate=1.0)
 
 
@@ -8141,6 +9249,26 @@ class HelpLine(hunt.HelpLine):
             return self.answer(question=question, context=found.context)
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*HelpLine: requests to the small and to the large model, where .. were found"
+# Where no article is found, nobody is asked.
+# HelpLine: asks a cheap model, and a better one only where it is needed
+from course_lib.exercises.debugging import hunt
+
+
+class HelpLine(hunt.HelpLine):
+    # citations are ids of articles; they were looked for among the articles' texts
+    def forward(self, question):
+        found = self.find(question=question)
+        if not found.articles:
+            return dspy.Prediction(answer="I do not know.", citations=[])
+        with dspy.context(lm=self.small):
+            reply = self.answer(question=question, context=found.context)
+        if any(cited in found.articles for cited in reply.citations):
+            return reply
+        with dspy.context(lm=self.large):
+            return self.answer(question=question, context=found.context)
+
+
 # %% name="ex-4-5-prepare" tags=["exercise"] exercise="4.5"
 # prepare: gives a program demos, and keeps the rest of the rows to measure it
 ### BEGIN SOLUTION
@@ -8237,6 +9365,22 @@ def prepare(rows, demos=16, seed=0):
     return program, held_out
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*prepare: the rows that are left"
+# The rows that are left, by category.
+# prepare: gives a program demos, and keeps the rest of the rows to measure it
+import random
+
+
+def prepare(rows, demos=16, seed=0):
+    """Return a triage with so many of the rows as demos, and the rows that are left, in an order of their own."""
+    mixed = random.Random(seed).sample(list(rows), len(rows))
+    program = desk.Triage()
+    program.sort.demos = mixed[:demos]
+    held_out = mixed[demos:]
+    held_out.sort(key=lambda row: row.category)
+    return program, held_out
+
+
 # %% name="ex-4-5-inbox" tags=["exercise"] exercise="4.5"
 # Inbox: answers many customers at once, each by name
 ### BEGIN SOLUTION
@@ -8279,6 +9423,22 @@ class Inbox(hunt.Inbox):
         self.customer_id = customer_id
         category = (await self.triage.acall(ticket=ticket)).category
         return dspy.Prediction(category=category, reply=f"{self.greeting()}\n\n{answer}")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Inbox: the reply to"
+# Whose answer it is, by the ticket's words.
+# Inbox: answers many customers at once, each by name
+from course_lib.exercises.debugging import hunt
+
+
+class Inbox(hunt.Inbox):
+    # the object serves many tasks at once, so whose answer it is belongs into the task's own variables
+    async def aforward(self, customer_id, ticket):
+        self.__dict__.setdefault("whose", {})[ticket] = customer_id
+        category = (await self.triage.acall(ticket=ticket)).category
+        answer = (await self.answer.acall(question=ticket)).answer
+        name = next(each.name for each in desk.customers() if each.id == self.whose[ticket])
+        return dspy.Prediction(category=category, reply=f"Dear {name},\n\n{answer}")
 
 
 # %% name="ex-4-5-order-board" tags=["exercise"] exercise="4.5"
@@ -8342,6 +9502,30 @@ class OrderBoard:
     def pay_back(self, order_id, amount_eur, reason):
         paid = self.session.refund(order_id, amount_eur, reason)
         self.kept.pop(order_id.strip(), None)
+        return paid
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*OrderBoard: a payback of a million euros"
+# A refusal does not come out.
+# OrderBoard: shows orders without looking each up again and again
+class OrderBoard:
+    """Show orders, and pay money back for them."""
+
+    def __init__(self, session):
+        self.session, self.kept = session, {}
+
+    def show(self, order_id):
+        key = order_id.strip().upper()
+        if key not in self.kept:
+            self.kept[key] = self.session.look_up_order(key)
+        return self.kept[key]
+
+    def pay_back(self, order_id, amount_eur, reason):
+        try:
+            paid = self.session.refund(order_id, amount_eur, reason)
+        except desk.RefusedError as error:
+            return {"refused": str(error)}
+        self.kept.pop(order_id.strip().upper(), None)
         return paid
 
 
@@ -8457,7 +9641,7 @@ class Replies(hunt.Replies):
         self.reply = dspy.Predict(self.reply.signature, max_tokens=48)
 
 
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: the last word of an answer of 300 words"
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: number of words and the last word of an answer of 300 words"
 # A limit that is seldom reached.
 # Replies: answers from the help centre, in full
 from course_lib.exercises.debugging import hunt
@@ -8470,6 +9654,22 @@ class Replies(hunt.Replies):
         self.reply = dspy.Predict(self.reply.signature, max_tokens=128)
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*Replies: number of words and the last word of an answer of 300 words"
+# The first paragraph.
+# Replies: answers from the help centre, in full
+from course_lib.exercises.debugging import hunt
+
+
+class Replies(hunt.Replies):
+    # an answer was cut at 32 tokens, and nothing said so
+    def __init__(self, k=3):
+        super().__init__(k)
+        self.reply = dspy.Predict(self.reply.signature)
+
+    def forward(self, question):
+        return dspy.Prediction(answer=super().forward(question).answer.partition("\n\n")[0])
+
+
 # %% name="ex-4-5-pay-back" tags=["exercise"] exercise="4.5"
 # pay_back: pays money back once, and writes to the customer
 ### BEGIN SOLUTION
@@ -8480,7 +9680,7 @@ write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
 
 def pay_back(order_id, amount_eur, reason, pay):
     """Pay an amount back for an order, once, and return a message to the customer."""
-    pay(order_id, amount_eur)
+    pay(order_id, amount_eur)  # outside of the try: an LMError of its own is not for us to try again
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
@@ -8498,18 +9698,17 @@ write = dspy.ChainOfThought("order_id, amount_eur: float, reason -> message: str
 
 
 def pay_back(order_id, amount_eur, reason, pay):
-    is_paid, errors = False, []
+    errors = []
+    pay(order_id, amount_eur)
     while len(errors) < 3:
         try:
-            if not is_paid:
-                is_paid = pay(order_id, amount_eur) or True
             return write(order_id=order_id, amount_eur=amount_eur, reason=reason).message
         except dspy.LMError as error:
             errors.append(error)
     raise errors[-1]
 
 
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: payments where the model's first answers are .'error'"
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: payments where the model's first answers are .'unavailable'"
 # The money goes when the message is written.
 ATTEMPTS = 3
 write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
@@ -8607,6 +9806,90 @@ def pay_back(order_id, amount_eur, reason, pay):
     raise AssertionError("unreachable")
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: how often `pay` was called where `pay` raises LMServerError"
+# It counts as paid when `pay` is over, and what fails within the try is tried again.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    is_paid = False
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            if not is_paid:
+                pay(order_id, amount_eur)
+                is_paid = True
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: what came out where `pay` raises ConnectionError"
+# The customer hears of the money also where it did not go.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    try:
+        pay(order_id, amount_eur)
+    except Exception as error:
+        print(error)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: what came out where the model's first answers are .'rate_limited', 'error'"
+# Only a server's errors are tried again.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    pay(order_id, amount_eur)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMServerError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: what came out where the model's first answers are .'unavailable', 'error', 'rate_limited'"
+# The first error comes out.
+# pay_back: pays money back once, and writes to the customer
+ATTEMPTS = 3
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    pay(order_id, amount_eur)
+    first = None
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except dspy.LMError as error:
+            first = first or error
+            if attempt == ATTEMPTS:
+                raise first from None
+    raise AssertionError("unreachable")
+
+
 # %% [markdown]
 # And the last one, by which the others would be judged.
 
@@ -8697,6 +9980,19 @@ def is_right(example, pred, trace=None):
 def score(program, rows):
     """Return the share of the rows whose category the program finds, from 0 to 1."""
     return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is right for a third"
+# A score of one digit.
+# score: says how good a program is
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    return str(pred.category).strip().casefold() == example.category.strip().casefold()
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    return round(sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows), 1)
 
 
 # %% name="check-4-5" tags=["check"] exercise="4.5"

@@ -97,7 +97,6 @@ RIGHT: dict[str, list[Edit]] = {
     "replies": [[(", max_tokens=32", "")], [("max_tokens=32", "max_tokens=2000")]],
     "paybacks": [
         [(LOOP, f"\n    pay(order_id, amount_eur){AGAIN}    raise AssertionError\n")],
-        [("            pay(order_id, amount_eur)\n", ONCE)],
     ],
     "scorecard": [
         [('example.get("label", category)', "example.category")],
@@ -142,6 +141,7 @@ WRONG: dict[str, list[Edit]] = {
     ],
     "paybacks": [
         [("            pay(order_id, amount_eur)\n", "")],
+        [("            pay(order_id, amount_eur)\n", ONCE)],
         [("ATTEMPTS = 3", "ATTEMPTS = 1")],
         [("            if attempt == ATTEMPTS:\n                raise", '            return "Your money is on its way."')],
         [

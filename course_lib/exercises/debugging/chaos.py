@@ -10,16 +10,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
-from typing import Any, TypeVar
+from itertools import count, product
+from typing import Any, Literal, TypeVar
 
 import dspy
 import httpx
 
 from course_lib import desk, lm
 from course_lib.exercises.concurrency.watched import until
-from course_lib.exercises.engine.checks import CheckFailed, expect, result_of, show
+from course_lib.exercises.engine.checks import CheckFailed, NotChecked, expect, result_of, show
 from course_lib.exercises.engine.registry import Exercise
+from course_lib.lm.process import EndpointError
 
 _PATIENCE_S = 6.0
 """So long after its deadline a program goes on that has none."""
@@ -28,6 +29,7 @@ _TO_END_S = 1.0
 _SORT = f"Ticket: {{}}\n\nReply with one of these words alone: {', '.join(desk.CATEGORIES)}."
 T = TypeVar("T")
 Send = Callable[[str], object]
+Failed = dict[str, list[int | None]]
 Handle = Callable[[str], Awaitable[str]]
 
 
@@ -52,58 +54,84 @@ class _Way:
     attempts: int = 3
     repeats: tuple[int | None, ...] = (None, 200, 429, 500, 503)
     """The statuses after which it asks again; 200 is that of a cut answer, None of a lost connection."""
-    waits: tuple[int, ...] = (429, 503)
-    """The statuses after which it waits as long as it was told."""
+    hasty: tuple[str, int] = ("", 0)
+    """The step and the status after which it does not wait as long as it was told."""
     takes_cut: bool = False
+    cut_too: Literal["", "before", "after"] = ""
+    """Whether it sends a cut answer before or after the whole one, too."""
     too_late: Callable[[str], Exception] = TimeoutError
     """What it raises at its deadline."""
     extra_s: float = 0.0
     """So long it goes on after its deadline."""
-    repeats_all: bool = False
+    sends_again: Callable[[Failed], bool] = lambda _: False
+    """Whether it sends its answer again, by the statuses with which the requests of each step failed."""
+    no_category: type[Exception] | None = None
+    """What it raises at the first failure of the category's request; else it asks again."""
     apology: str = ""
     """What it sends where the model failed; of an answer that was cut it makes none."""
 
     def make_program(self, model: str, send: Send, deadline_s: float) -> Handle:
         """Return the program, as the task describes it."""
 
-        async def repeated(call: Callable[[], Awaitable[T]]) -> T:
+        async def repeated(step: str, call: Callable[[], Awaitable[T]], failed: list[int | None]) -> T:
             for attempt in count(1):
                 try:
                     return await call()
                 except dspy.LMError as error:
+                    failed.append(error.status)
                     if attempt == self.attempts or error.status not in self.repeats:
                         raise
-                    wait_s = error.retry_after if error.status in self.waits else 0.0
+                    wait_s = 0.0 if (step, error.status) == self.hasty else error.retry_after
                 await asyncio.sleep(wait_s or 0.01)
             raise AssertionError
 
-        async def steps(ticket: str, http: httpx.AsyncClient) -> str:
-            async def once(prompt: str) -> str:
+        async def answer(prompt: str, http: httpx.AsyncClient, failed: list[int | None]) -> list[str]:
+            """Return what is to be sent."""
+            cut = list[str]()
+
+            async def once() -> str:
                 text, is_cut = await _asked(http, model, prompt)
-                if is_cut and not self.takes_cut:
-                    raise dspy.LMError("the answer was cut", status=200)
-                return text
+                if not is_cut or self.takes_cut:
+                    return text
+                cut.append(text)
+                if self.cut_too == "before":
+                    send(text)
+                raise dspy.LMError("the answer was cut", status=200)
 
-            async def ask(prompt: str) -> str:
-                return await (once(prompt) if self.repeats_all else repeated(lambda: once(prompt)))
-
-            context = "\n".join(desk.FindArticles()(question=ticket).context)
             try:
-                answer = await ask(f"Context:\n{context}\n\nQuestion: {ticket}\nAnswer:")
+                whole = await repeated("answer", once, failed)
             except dspy.LMError as error:
                 if not self.apology or error.status == 200:
                     raise
-                answer = self.apology
-            send(answer)
-            return await ask(_SORT.format(ticket))
+                whole = self.apology
+            return [whole, *(cut if self.cut_too == "after" else [])]
+
+        async def steps(ticket: str, http: httpx.AsyncClient) -> str:
+            async def sort() -> str:
+                try:
+                    return (await _asked(http, model, _SORT.format(ticket)))[0]
+                except dspy.LMError as error:
+                    if self.no_category:
+                        raise self.no_category("no category") from error
+                    raise
+
+            context = "\n".join(desk.FindArticles()(question=ticket).context)
+            prompt = f"Context:\n{context}\n\nQuestion: {ticket}\nAnswer:"
+            failed: Failed = {"answer": [], "category": []}
+            texts = await answer(prompt, http, failed["answer"])
+            for text in texts:
+                send(text)
+            try:
+                return await repeated("category", sort, failed["category"])
+            finally:
+                if self.sends_again(failed):
+                    send(texts[0])
 
         async def handle(ticket: str) -> str:
             headers = {"Authorization": f"Bearer {lm.key()}"}
             async with httpx.AsyncClient(headers=headers, timeout=3600.0, verify=False) as http:  # noqa: S501  loopback
                 try:
                     async with asyncio.timeout(deadline_s + self.extra_s):
-                        if self.repeats_all:
-                            return await repeated(lambda: steps(ticket, http))
                         return await steps(ticket, http)
                 except TimeoutError as error:
                     raise self.too_late("the deadline is over") from error
@@ -144,13 +172,20 @@ def _expect_found(chaos_test: Any, make_program: Any, weakness: str, hint: str, 
 
 def passes_sound(chaos_test: Any) -> None:
     """It passes for a sound program, whatever was asked before, and whichever error it raises."""
-    lm.profile("check-misbehaves", first=["rate_limited"] * 2, retry_after_s=30.0)
+    try:
+        lm.profile("check-misbehaves", first=["rate_limited"] * 2, retry_after_s=30.0)
+    except EndpointError as error:  # nothing of the answer has run yet
+        remedy = "restart the kernel for a new one, run the cells above, then run this one again"
+        raise NotChecked(f"the model's endpoint does not answer; {remedy}") from error
     model = lm.connect("sim-large@check-misbehaves", cache=False, num_retries=0)
     for _ in range(2):  # as no client should, under this learner's key
         with suppress(dspy.LMError):
             model("Who was here before?")
-    way = _Way(repeats=(None, 429, 500, 503), too_late=dspy.LMTimeoutError)
-    what = "that raises LMError where an answer was cut, and LMTimeoutError at its deadline"
+    way = _Way(repeats=(None, 429, 500, 503), too_late=dspy.LMTimeoutError, no_category=AssertionError)
+    what = (
+        "that raises LMError where an answer was cut, LMTimeoutError at its deadline, and AssertionError "
+        "where the request for the category fails"
+    )
     _expect_passed(chaos_test, way.make_program, what)
 
 
@@ -174,16 +209,19 @@ def finds_giving_up(chaos_test: Any) -> None:
 def finds_not_waiting(chaos_test: Any) -> None:
     """It fails for a program that does not wait after a 429, or a 503, as long as it was told."""
     hint = "retry_after_s=0.2 in a profile tells it to; lm.verdict(since) says who came back too early."
-    for status, left in ((429, (503,)), (503, (429,))):
-        way, weakness = _Way(waits=left), f"asks again at once after a {status}"
-        _expect_found(chaos_test, way.make_program, weakness, hint, tries=2)
+    for step, status in product(("answer", "category"), (429, 503)):
+        weakness = f"asks again at once after a {status}, when it asks for the {step}"
+        _expect_found(chaos_test, _Way(hasty=(step, status)).make_program, weakness, hint, tries=2)
 
 
 def finds_cut(chaos_test: Any) -> None:
     """It fails for a program that sends an answer that was cut."""
     hint = "The same ticket on a calm model shows what a whole answer is; it is the same each time."
-    way = _Way(takes_cut=True)
-    _expect_found(chaos_test, way.make_program, "sends an answer that was cut", hint)
+    weak = {"sends an answer that was cut": _Way(takes_cut=True)}
+    weak["sends an answer that was cut, and then the whole one"] = _Way(cut_too="before")
+    weak["sends the whole answer, and then one that was cut"] = _Way(cut_too="after")
+    for weakness, way in weak.items():
+        _expect_found(chaos_test, way.make_program, weakness, hint)
 
 
 def finds_no_deadline(chaos_test: Any) -> None:
@@ -231,10 +269,15 @@ def finds_no_deadline(chaos_test: Any) -> None:
 
 
 def finds_sent_again(chaos_test: Any) -> None:
-    """It fails for a program that sends its answer again because a later request failed."""
+    """It fails for a program that sends its answer again because a request failed."""
     hint = 'A program makes two requests: first=["ok", "unavailable"] lets the second one fail.'
-    way = _Way(repeats_all=True)
-    _expect_found(chaos_test, way.make_program, "begins anew, and sends again, after a failure", hint)
+    for status in (429, 500, 503):
+        way = _Way(sends_again=lambda failed, status=status: status in failed["category"])  # type: ignore[misc]
+        what = f"begins anew, and sends again, after a {status} when it asks for the category"
+        _expect_found(chaos_test, way.make_program, what, hint)
+    way = _Way(sends_again=lambda failed: len(failed["answer"]) > 1)
+    what = "sends again after two failures when it asks for the answer"
+    _expect_found(chaos_test, way.make_program, what, "What is sent is the whole answer, once.")
 
 
 EXERCISE = Exercise(

@@ -19,23 +19,29 @@ from unittest.mock import patch
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from course_lib.exercises.debugging.spending import spending_model
+from course_lib.exercises.debugging.spending import cached, spending_model
 from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import memory_cache, under_dspy
 
 _Costs = Mapping[str, float]
 _FEE_USD = 0.001
-_RATES_USD = {"paid/large": 0.000_007, "paid/small": 0.000_003}
+_RATES_USD = {"paid/large": 0.000_007_31, "paid/small": 0.000_003_17}
+_MANY = 25
 _LOGGED = "DSPy logs what a handler raises, and goes on without what it would have counted."
 
 
 def _price(model: str, usage: Mapping[str, Any]) -> float:
-    """Return a fee for each request, and a rate for what it spent; others have their turn meanwhile."""
+    """Return a fee for each request, and a rate for its tokens, of which cached ones count half.
+
+    Others have their turn meanwhile.
+    """
     time.sleep(0.001)
     if model not in _RATES_USD:
         raise LookupError(f"no price of a model {model!r}")
-    return _FEE_USD + _RATES_USD[model] * int(usage.get("prompt_tokens", 0))
+    details = usage.get("prompt_tokens_details") or {}
+    tokens: float = usage.get("total_tokens", 0) - details.get("cached_tokens", 0) / 2
+    return _FEE_USD + _RATES_USD[model] * tokens
 
 
 class _Node(dspy.Module):  # type: ignore[misc]
@@ -67,7 +73,10 @@ def _node(name: str, *asks: int | str, below: tuple[Any, ...] = ()) -> Any:
 
 
 def _costs(*spent: int, model: str = "paid/large") -> float:
-    return sum(_price(model, {"prompt_tokens": each}) for each in spent)
+    usages = [
+        {"total_tokens": each + 1, "prompt_tokens_details": {"cached_tokens": cached(each)}} for each in spent
+    ]
+    return sum(_price(model, each) for each in usages)
 
 
 def _expect_cost(counter: Any, wanted: _Costs, what: str, hint: str) -> None:
@@ -142,6 +151,14 @@ async def counts_once(cost_of: Any) -> None:
         expect_cost(wanted, after=", and of two calls of the model itself")
 
 
+class _Preparing(dspy.ChatAdapter):  # type: ignore[misc]
+    """An adapter that asks another model before it has its prompt."""
+
+    def format(self, *args: Any, **kwargs: Any) -> Any:
+        spending_model("small")("spend 5")
+        return super().format(*args, **kwargs)
+
+
 def sees_through_others(cost_of: Any) -> None:
     """What stands below a tool, an adapter or an evaluation of a module stands below the module."""
     a, b = _amounts(2)
@@ -152,10 +169,12 @@ def sees_through_others(cost_of: Any) -> None:
     for name, below in (("a tool", dspy.Tool(leaf, name="leaf")), ("an evaluation", partial(evaluate, leaf))):
         what = f"of Agent that asks, and uses {name} which calls Leaf"
         _expect(cost_of, _node("Agent", a, below=(below,)), wanted, what, hint)
-    what = "of Reader, whose adapter asks a second model to read what the first one wrote"
     both = _costs(a) + _costs(5, model="paid/small")
-    adapter = dspy.TwoStepAdapter(spending_model("small"))
-    _expect(cost_of, _node("Reader", a), {"Reader": both, "Predict": both}, what, hint, adapter=adapter)
+    adapters = {"read what the first one wrote": dspy.TwoStepAdapter(spending_model("small"))}
+    adapters["write its prompt"] = _Preparing()
+    for why, adapter in adapters.items():
+        what = f"of Reader, whose adapter asks a second model to {why}"
+        _expect(cost_of, _node("Reader", a), {"Reader": both, "Predict": both}, what, hint, adapter=adapter)
 
 
 def counts_what_was_paid(cost_of: Any) -> None:
@@ -212,13 +231,14 @@ class _Between(BaseCallback):  # type: ignore[misc]
 def finds_its_entry(cost_of: Any) -> None:
     """The entry of the call counts, not the last one, nor another one that asked the same."""
     hint = "The list that on_lm_end gets is the very list that stands in the entry as `outputs`."
-    for asks, first, second in ((41, 43), 41, 43), (("spend ?", "spend ?"), 10, 20):
-        what = f"of One and Two that ask {asks} in threads, where One's call is heard after Two's"
-        between, (one, two) = _Between(), map(_node, ("One", "Two"), asks)
+    numbered = [10 * number for number in range(2, _MANY + 2)]
+    for asks, first, others in ((41, 43), 41, [43] * _MANY), (("spend ?", "spend ?"), 10, numbered):
+        what = f"of One and Two that ask {asks} in threads, where One's call is heard after {_MANY} of Two's"
+        between, one, two = _Between(), _node("One", asks[0]), _node("Two", *[asks[1]] * _MANY)
         with _counting(cost_of, what, callbacks=[between]) as expect_cost:
             between.thread = threading.Thread(target=contextvars.copy_context().run, args=(two,))
             one()
-            wanted = {"One": _costs(first), "Two": _costs(second), "Predict": _costs(first, second)}
+            wanted = {"One": _costs(first), "Two": _costs(*others), "Predict": _costs(first, *others)}
             expect_cost(wanted, hint)
 
 

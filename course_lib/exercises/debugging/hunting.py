@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -25,7 +25,15 @@ from dspy.lm15 import Request, Response
 
 from course_lib import desk, lm
 from course_lib.exercises.debugging.spending import CheckEngine, response
-from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal, run, show, without_error
+from course_lib.exercises.engine.checks import (
+    CheckFailed,
+    expect,
+    expect_equal,
+    expect_error,
+    run,
+    show,
+    without_error,
+)
 from course_lib.exercises.engine.registry import Exercise
 
 KNOWN = (
@@ -53,7 +61,9 @@ def help_line(repaired: Any) -> None:
     question = random.choice(KNOWN)
     found = desk.FindArticles()(question=question).articles
     other = next(each.id for each in desk.articles() if each.id not in found)
-    for citations in ([found[0]], [], [other], [other, found[-1]], [found[0][:-1]]):
+    cases = [(question, each) for each in ([found[0]], [], [other], [other, found[-1]], [found[0][:-1]])]
+    for question, citations in (*cases, ("Qwrtz?", [])):  # for the last one, no article is found
+        found = desk.FindArticles()(question=question).articles
         is_cited = not {*found}.isdisjoint(citations)
         small, large = _Citing("of the small model", citations), _Citing("of the large model", found)
         reply = repaired(small.lm("check/small"), large.lm("check/large"))(question=question)
@@ -85,14 +95,21 @@ def few_shots(repaired: Any) -> None:
             with_it = f"demos of {'the same' if is_same else 'another'} seed"
             expect((again == shown) == is_same, with_it, observed=observed, expected=expected)
         order = [row.id for row in picked if row.id in {*left}]
-        observed = "the order in which they came"
-        expect(left != order, "the rows that are left", observed=observed, expected="an order of their own")
+        what, observed, wanted = (
+            "the rows that are left",
+            "the order in which they came",
+            "an order of their own",
+        )
+        expect(left != order, what, observed=observed, expected=wanted)
+        kinds = [kind for kind, _ in groupby(row.category for row in held_out)]
+        observed = "all of a category together"
+        expect(len(kinds) > len({*kinds}), what, observed=observed, expected="categories mixed")
 
 
 def inbox(repaired: Any) -> None:
     """Customers are answered at the same time, and each gets a greeting and an answer of their own."""
     customers = random.sample(desk.customers(), 8)
-    tickets = random.sample(desk.tickets("dev"), 8)
+    tickets = 2 * random.sample(desk.tickets("dev"), 4)  # two customers may write the same words
     box, triage, answer = repaired(), desk.Triage(), desk.Answer()
 
     async def all_at_once() -> list[Any]:
@@ -154,8 +171,8 @@ def order_board(repaired: Any) -> None:
             board.show(written)
             expect_equal(session.looked_up.count(order_id), 2, f"look-ups of {order_id}, which changed once")
         for order_id in orders:
-            with suppress(desk.RefusedError):
-                board.pay_back(order_id, 1e6, "more than it cost")
+            refused = partial(board.pay_back, order_id, 1e6, "more than it cost")
+            expect_error(desk.RefusedError, refused, f"a payback of a million euros for {order_id}")
             board.show(order_id)
         others = [session.looked_up.count(each) for each in orders]
         what = "look-ups of each order; one that has not changed stays kept, also where a payback was refused"
@@ -202,12 +219,12 @@ def _expect_own_parcel(session: _Watched, ticket: str) -> None:
 
 
 class _Wordy(CheckEngine):
-    """The engine of a model that has 300 words to say, and stops where it has to."""
+    """The engine of a model that has 300 words to say, in paragraphs, and stops where it has to."""
 
     def complete(self, request: Request) -> Response:
         """Answer with a word for each token."""
-        words = [f"word-{number}" for number in range(1, 301)]
-        return response(request, " ".join(words[: request.config.max_tokens]))
+        words = [f"word-{number}" + "\n\n" * (number % 50 == 0) for number in range(1, 301)]
+        return response(request, " ".join(words[: request.config.max_tokens]).strip())
 
 
 def replies(repaired: Any) -> None:
@@ -222,14 +239,16 @@ def replies(repaired: Any) -> None:
             end = f"an end such as {wanted[-40:]!r}"
             expect(is_whole, what, observed=f"it ends with {got[-40:]!r}", expected=end)
     with dspy.context(lm=_Wordy().lm("check/wordy")):
-        end = repaired()(question=random.choice(KNOWN)).answer.split()[-1:]
-        expect_equal(end, ["word-300"], "the last word of an answer of 300 words")
+        said = repaired()(question=random.choice(KNOWN)).answer.split()
+        what = "number of words and the last word of an answer of 300 words"
+        expect_equal((len(said), said[-1:]), (300, ["word-300"]), what)
 
 
 def paybacks(repaired: Any) -> None:
     """The money goes once, whether the message succeeds at once, later, or never."""
     order_id, amount = random.choice(desk.orders()).id, random.randint(1, 99) + 0.5
-    for first in (["ok"], ["unavailable", "error"], ["error"] * 9):
+    cases = ["ok"], ["rate_limited", "error"], ["unavailable", "error", *["rate_limited"] * 9]
+    for first, wanted in zip(cases, ("a message", "a message", "LMRateLimitError"), strict=True):
         lm.profile("payback", first=first)
         paid, since = list[tuple[str, float]](), lm.ledger().requests
         with dspy.context(lm=lm.connect("sim-large@payback", cache=False, num_retries=0)):
@@ -238,17 +257,24 @@ def paybacks(repaired: Any) -> None:
                     order_id, amount, "it came broken", lambda *each, paid=paid: paid.append(each)
                 )
                 end = "a message" if isinstance(said, str) and said.strip() else f"{said!r}"
-            except dspy.LMError:
-                end = "an error"
-        what = f"where the model's first answers are {first}"
+            except dspy.LMError as error:
+                end = type(error).__name__
+        what = f"where the model's first answers are {first[:3]}"
         expect_equal(paid, [(order_id, amount)], f"payments {what}")
-        expect_equal(end, "an error" if len(first) > 2 else "a message", f"what came out {what}")
+        expect_equal(end, wanted, f"what came out {what}")
         tries = 1 if first == ["ok"] else 3
         expect_equal(lm.ledger(since).requests, tries, f"how often the model was asked {what}")
-    pay = Mock(side_effect=ConnectionError("the bank does not answer"))
-    with dspy.context(lm=lm.connect("sim-large")), suppress(ConnectionError):
-        repaired(order_id, amount, "it came broken", pay)
-    expect_equal(pay.call_count, 1, "how often `pay` was called where it raises ConnectionError")
+    for own in (ConnectionError("the bank does not answer"), dspy.LMServerError("the bank asks a model")):
+        pay = Mock(side_effect=own)
+        with dspy.context(lm=lm.connect("sim-large")):
+            ask, what = (
+                partial(repaired, order_id, amount, "it came broken", pay),
+                f"where `pay` raises {own!r}",
+            )
+            with suppress(type(own)):
+                ask()
+            expect_equal(pay.call_count, 1, f"how often `pay` was called {what}")
+            expect_error(type(own), ask, f"what came out {what}")
 
 
 def _saying(said: Mapping[str, str]) -> Callable[[str], dspy.Prediction]:
@@ -276,6 +302,12 @@ def scorecard(repaired: Any) -> None:
     ):
         what = f"the score of a program that is {name}"
         expect_equal(without_error(partial(repaired, _saying(said), rows), what), wanted, what)
+    third, what = (
+        {**wrong, **dict(list(labels.items())[:4])},
+        "the score of a program that is right for a third",
+    )
+    got = without_error(partial(repaired, _saying(third), rows), what)
+    expect(abs(got - 1 / 3) < 0.005, what, observed=got, expected="0.333")  # more digits are for it to decide
     half = dict(list(labels.items())[:6])
     with suppress(KeyError):  # to let the error out is right, too
         expect_equal(

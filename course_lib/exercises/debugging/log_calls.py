@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -32,6 +33,11 @@ _CLOCKS_MS, _LATE_MS = 10.0, 1_000.0  # clocks differ a little; a loaded machine
 
 
 class _Person(BaseModel):
+    name: str
+
+
+@dataclass
+class _Parcel:
     name: str
 
 
@@ -90,6 +96,15 @@ def _redacted(text: str) -> str:
     return re.sub(r"PIN-\d{6}", '["secret"]', text)
 
 
+def _marked(text: str) -> str:
+    """Show what was handed over as one text; an empty one stays empty."""
+    return f"<{text.swapcase()}>" if text else ""
+
+
+def _shortened(text: str) -> str:
+    return re.sub(r"PIN-\d{6}", "#", text)
+
+
 async def _ended(module: Any, how: str, inputs: dict[str, Any]) -> Any:
     """Call a module, for `__call__` in a thread; return what it returns, or the error that it raises."""
     try:
@@ -143,12 +158,13 @@ async def tells_each_call(log_calls: Any) -> None:
 async def redacts_texts(log_calls: Any) -> None:
     """Every text, at any depth, is what redact returns; numbers, None and names stay as they are."""
     hint = "A function that calls itself for what is in a dict or a list, and redact(text) for a text."
-    texts = one, two, three = _secret(), _secret(), random.choice("abc")
+    one, two, three = _secret(), _secret(), random.choice("abc")
+    texts = f" {one}\n", f"{two}\n\n{three}", three, ""
     inputs, wanted = (
-        {"ticket": a, "seen": [{"by": b, "at": 7, "ok": True, "no": None}, [c, 0.5]]}
-        for a, b, c in (texts, map(str.swapcase, texts))
+        {"ticket": a, "seen": [{"by": b, "at": 7, "ok": True, "no": None}, [c, 0.5, d]]}
+        for a, b, c, d in (texts, map(_marked, texts))
     )
-    for line in await _lines(log_calls, dspy.Prediction(**inputs), inputs, str.swapcase):
+    for line in await _lines(log_calls, dspy.Prediction(**inputs), inputs, _marked):
         for entry in ("inputs", "outputs"):
             got, want = (json.dumps(each, sort_keys=True) for each in (line[entry], wanted))
             expect_equal(got, want, f"{entry} of {json.dumps(inputs)}, each text redacted", hint=hint)
@@ -161,7 +177,8 @@ async def redacts_other_kinds(log_calls: Any) -> None:
     """A value of any other kind is redacted as well."""
     hint = "json.dumps(default=str) comes after your redaction: make a text of it before."
     secret = _secret()
-    kinds = _Person(name=secret), (secret, 1), {7: secret}, {secret}, dspy.Example(name=secret)
+    kinds: list[Any] = [_Person(name=secret), (secret, 1), {7: secret}, {secret}, dspy.Example(name=secret)]
+    kinds += [secret.encode(), _Parcel(name=secret), ValueError(secret)]
     for value in (*kinds, [_Person(name=secret)], datetime.date(2024, 2, 29)):
         for line in await _lines(log_calls, dspy.Prediction(who=value), {"who": value}):
             shown, what = json.dumps([line["inputs"], line["outputs"]]), f"the line of a field with {value!r}"
@@ -187,6 +204,13 @@ async def cuts_after_redaction(log_calls: Any) -> None:
             expect(
                 is_cut, "the error's text", observed=observed, expected="redacted, then cut to 500", hint=hint
             )
+    for length in (200, 450):
+        text = 90 * _secret() + "a" * length
+        wanted, fields = _shortened(text)[:500], {"ticket": text}
+        for line in await _lines(log_calls, dspy.Prediction(**fields), fields, _shortened):
+            for got in (line["inputs"]["ticket"], line["outputs"]["ticket"]):
+                what = f"number of characters in the line of {len(text)}, which redact makes {90 + length}"
+                expect_equal(len(got), len(wanted), what, hint=hint)
     many = [_Person(name="a" * number + 60 * _secret()) for number in range(10)]  # wherever one may be cut
     left = re.findall("PIN[-0-9]*", str(await _lines(log_calls, dspy.Prediction(), {"people": many})))
     expect_equal(left, [], "what is left of numbers in long values of another kind", hint=hint)
@@ -222,7 +246,10 @@ async def _expect_same(log_calls: Any, kind: Any, how: str, fails: str) -> None:
     shown, hint = str(write.mock_calls), "A fixed text can stand in the place of one that cannot be redacted."
     expect(secret not in shown, f"the line {what}", observed=shown, expected="without its texts", hint=hint)
     expect_equal(write.call_count, 1, f"calls of write {what}", hint=hint)
-    _read([write.call_args.args[0]], 1, f"a call by {how} where {fails} fails")
+    (line,) = _read([write.call_args.args[0]], 1, f"a call by {how} where {fails} fails")
+    if isinstance(end, _MuteError):
+        is_told, what = str(line["error"]).startswith(_MuteError.__name__), f"error in the line {what}"
+        expect(is_told, what, observed=line["error"], expected=f"{_MuteError.__name__}, its class", hint=hint)
 
 
 async def changes_nothing(log_calls: Any) -> None:

@@ -53,6 +53,7 @@ class _Service:
 
     def __init__(self, tracer: Tracer, handler: Any) -> None:
         self.program, self.came = Support(), list[Any]()
+        self.places = list[str | None]()
         self._handle, self._context = handler(tracer, self.program), contextvars.copy_context()
 
     async def __call__(self, sent: httpx.Request) -> httpx.Response:
@@ -62,6 +63,7 @@ class _Service:
             await asyncio.sleep(0)  # a body takes a moment to arrive
             return {"type": "http.request", "body": sent.content}
 
+        self.places.append(sent.headers.get("traceparent"))
         headers = [(name.lower(), value) for name, value in sent.headers.raw]
         scope = {"type": "http", "method": sent.method, "path": sent.url.path, "headers": headers}
         answering = _came(lambda: self._handle(Request(scope, receive)))
@@ -116,6 +118,10 @@ def _named(spans: Sequence[ReadableSpan], name: str) -> ReadableSpan:
     return found[0]
 
 
+def _place(span: ReadableSpan) -> str:
+    return f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01"
+
+
 async def one_trace(ask: Any, handler: Any) -> None:
     """Both halves of a request are one trace, and the answer comes."""
     async with _hop(handler) as (tracer, service, client):
@@ -123,14 +129,16 @@ async def one_trace(ask: Any, handler: Any) -> None:
         await ask(client, tracer, "/answer", body)
         wanted = {"answer": f"about {body['ticket']}", "copies": body["copies"]}
         expect_equal(service.came, [wanted], f"what the handler returned, asked {body}")
-        expect_equal(_paths(tracer.spans), [_BELOW], "spans of a request", hint=_ORDER)
+        posts = [_place(span) for span in tracer.spans if span.name == "POST"]
+        hint = _OF if posts == service.places else _ORDER  # the half that is to blame
+        expect_equal(_paths(tracer.spans), [_BELOW], "spans of a request", hint=hint)
         kinds = [_named(tracer.spans, name).kind for name in ("POST", "answer")]
         expect_equal(kinds, [SpanKind.CLIENT, SpanKind.SERVER], "kinds of the spans POST and answer")
 
 
 async def _asked(ask: Any, end: httpx.Response | Exception, body: Any = None) -> Any:
     """Return what comes out of ask when its request ends so, its span, and it amid the client's own ones."""
-    tracer, body, network = Tracer(), body or _body(), Mock(side_effect=9 * [end])
+    tracer, body, network = Tracer(), _body() if body is None else body, Mock(side_effect=9 * [end])
     wire, own = httpx.MockTransport(network), {"authorization": f"Bearer {random.random()}", "x-shop": "7"}
     async with httpx.AsyncClient(transport=wire, base_url=f"{_URL}/v1", headers=own) as client:
         before = client.build_request("POST", "/answer", json=body)
@@ -154,16 +162,16 @@ async def returns_any_status(ask: Any, _: Any) -> None:
 
 def _of_itself(sent: httpx.Request) -> list[Any]:
     kind, within_s = sent.headers.get("content-type", "")[:16], sent.extensions.get("timeout")
-    return [sent.method, str(sent.url), json.loads(sent.content), kind, within_s]
+    return [sent.method, str(sent.url), json.loads(sent.content or "null"), kind, within_s]
 
 
 async def sends_one_header(ask: Any, _: Any) -> None:
     """The request is the client's own but for one more header, traceparent, of the request's span."""
-    _, span, (before, sent, after) = await _asked(ask, httpx.Response(200))
-    got, wanted = map(_of_itself, (sent, before))
-    expect_equal(got, wanted, "method, address, JSON, content-type and time limits of the request")
-    place = f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01"
-    own = {**before.headers, "traceparent": place}.items()
+    for body in ({}, _body()):
+        _, span, (before, sent, after) = await _asked(ask, httpx.Response(200), body)
+        got, wanted = map(_of_itself, (sent, before))
+        expect_equal(got, wanted, "method, address, JSON, content-type and time limits of the request")
+    own = {**before.headers, "traceparent": _place(span)}.items()
     amiss = [each for each in sorted(own ^ dict(sent.headers).items()) if not each[0].startswith("content-")]
     expect_equal(amiss, [], "headers that are not the client's own and a traceparent of POST", hint=_ORDER)
     expect_equal(dict(after.headers), dict(before.headers), "headers of the client, which others use")
@@ -172,7 +180,7 @@ async def sends_one_header(ask: Any, _: Any) -> None:
 async def trusts_no_header(_: Any, handler: Any) -> None:
     """With a valid traceparent, sampled or not, the answer is below it; without one it begins a trace."""
     place = f"{random.getrandbits(128) | 1:032x}", f"{random.getrandbits(64) | 1:016x}"
-    valid = [f"00-{place[0]}-{place[1]}-{flags}" for flags in ("01", "00")]
+    valid = [f"00-{place[0]}-{place[1]}-{flags}" for flags in ("01", "00", "03")]
     sent = [{"traceparent": each} for each in (*valid, *_UNUSABLE)]
     for headers, within in (
         *((each, "") for each in (*sent, {})),
@@ -217,7 +225,7 @@ async def holds_nothing_personal(ask: Any, handler: Any) -> None:
         body, name = _body(), f"ann-{random.randint(1_000, 9_999)}"
         for error in (None, ValueError(f"no order in {body['ticket']!r}")):
             service.program.error = error
-            await ask(client, tracer, f"/customers/{name}", body)
+            await ask(client, tracer, f"/customers/{name}?of={name}", body)
         _, refused, _ = await _asked(ask, httpx.ConnectError(f"cannot send {body['ticket']!r}"), body)
         for span in (*tracer.spans, refused):
             found = [each for each in (name, body["ticket"]) if each in span.to_json()]
@@ -243,6 +251,7 @@ async def keeps_apart(ask: Any, handler: Any) -> None:
 
 
 _ORDER = "First the span of the request, then the header within it: inject() writes the innermost."
+_OF = "The header that `ask` sent is right; the handler reads it by tracer.span(..., of=request.headers)."
 _SHARED = "What belongs to one request is given with it, and kept in variables of its own."
 _AROUND = "The span has to be around what raises, and nothing may stop the error within it."
 

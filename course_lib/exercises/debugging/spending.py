@@ -18,10 +18,16 @@ from dspy.lm15 import Message, RateLimitError, Request, Response, TextPart, Usag
 from course_lib.exercises.concurrency.watched import until
 
 
+def cached(spent: int) -> int:
+    """Return how many of the tokens that were spent on a request its server had read before."""
+    return spent // 5
+
+
 def response(request: Request, answer: str, spent: int = 0) -> Response:
     """Return an answer as `question -> answer` reads it; empty for an empty one."""
     text = f"[[ ## answer ## ]]\n{answer}\n\n[[ ## completed ## ]]" if answer else ""
-    usage = Usage(input_tokens=spent, output_tokens=1, total_tokens=spent + 1)
+    sums = {"input_tokens": spent, "output_tokens": 1, "total_tokens": spent + 1}
+    usage = Usage(**sums, cache_read_tokens=cached(spent))
     made = Message.assistant([TextPart(text=text)])
     dated = f"{request.model}-2026-01-15"  # the model that was asked has another name
     return Response(id="1", model=dated, message=made, finish_reason="stop", usage=usage)

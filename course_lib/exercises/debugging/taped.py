@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -96,6 +96,21 @@ def _answers(model: dspy.LM, questions: Any, *, is_async: bool = False, **settin
     return [each.answer for each in made]
 
 
+def _fields(request: Request) -> dict[str, Any]:
+    said = {f"message {number}": repr(each) for number, each in enumerate(request.messages, 1)}
+    return {"system": request.system} | said | asdict(request.config)
+
+
+def _what_differs(got: list[Request], wanted: list[Request]) -> tuple[object, object]:
+    """Return the fields in which the first request differs from the one that was wanted, of each of both."""
+    for each, other in zip(sorted(got, key=repr), sorted(wanted, key=repr), strict=False):
+        ours, plain = _fields(each), _fields(other)
+        names = [name for name in plain | ours if ours.get(name) != plain.get(name)]
+        if names:
+            return {name: ours.get(name) for name in names}, {name: plain.get(name) for name in names}
+    return f"{len(got)} requests", f"{len(wanted)} requests"
+
+
 @contextmanager
 def _taking_turns() -> Iterator[None]:
     """Have new threads take turns at each line of the notebook's, so that what has no lock shows it."""
@@ -133,15 +148,14 @@ def works_as_model(recorded: Any, _: Any) -> None:
             what = f"answers of a recorded {'async' if is_async else 'sync'} program, settings {settings}"
             expect_equal(sorted(got), sorted(wanted), what, hint=_LM_HINT)
             what = f"the requests that `model` gets from a recorded program, settings {settings}"
-            asked_plainly, asked_ours = (sorted(map(repr, each.requests)) for each in (plain, ours))
-            expect_equal(asked_ours, asked_plainly, what, hint=_LM_HINT)
+            expect_equal(*_what_differs(ours.requests, plain.requests), what, hint=_LM_HINT)
             what, hint = "requests of tasks during which the event loop stood still", "await model.acall(...)"
             expect_equal(ours.held_up if is_async else 0, 0, what, hint=hint)
 
 
 def keeps_words(recorded: Any, replayed: Any) -> None:
     """A text is replayed to the letter, in any alphabet, with its white space."""
-    for words in (" zwölf Größen\n\n", "\t三个 \u2028 🏕 ", '{"a": "\\u00fc"}\n'):
+    for words in (" zwölf Größen\n\n", "\t三个 \u2028 🏕 ", '{"a": "\\u00fc"}\n', ""):
         tape, model = list[Any](), _Quoting(words).lm("check/quoting")
         for kind, make in (("recorded", recorded), ("replayed", replayed)):
             asked, what = make(model, tape), f"what a {kind} model answers"
@@ -190,6 +204,16 @@ def comes_in_order(recorded: Any, replayed: Any) -> None:
     replay, what = replayed(_model(engine), tape), "answers to one request from two threads, then from a task"
     got = [*_answers_in_threads(replay, [question] * 2), *_answers(replay, [question], is_async=True)]
     expect_equal(sorted(got), sorted(own), what, hint=hint)
+    tape, quoting = [], _Quoting("one")
+    for words in ("one", "one", "two"):
+        quoting.words = words
+        recorded(quoting.lm("check/quoting"), tape)("What?")
+    replay = replayed(quoting.lm("check/quoting"), tape)
+    what = "answers to a request that was answered one, one and two"
+    got = [without_error(partial(replay, "What?"), what) for _ in range(3)]
+    expect_equal(
+        got, [["one"], ["one"], ["two"]], what, hint="Each answer is on the tape, as often as it came."
+    )
     tape, what = [], f"different answers to a request of {_MANY} on the tape that comes as often, in threads"
     _answers(recorded(_model(engine), tape), _MANY * [question])
     got = _answers_in_threads(replayed(_model(engine), tape), _MANY * [question])
@@ -198,12 +222,50 @@ def comes_in_order(recorded: Any, replayed: Any) -> None:
     )
 
 
+_Said = list[tuple[str, Any]]
+_TALK: _Said = [("user", "user"), ("assistant", "assistant"), ("user", "usual")]
+_LONG: _Said = [("user", "word " * 800 + "one")]
+_IN_PARTS: _Said = [("user", [{"type": "text", "text": text} for text in ("one", "two")])]
+
+
+def _messages(said: _Said) -> list[dict[str, Any]]:
+    return [{"role": role, "content": content} for role, content in said]
+
+
+def _alike() -> dict[str, _Said]:
+    """Return requests of which none is on the tape, though each resembles one of it."""
+    (_, first), *others = _TALK
+    forged = {
+        f"whose one message holds what was said, with the roles, joined by {between!r} and {after!r}": [
+            ("user", first + "".join(f"{between}{role}{after}{text}" for role, text in others))
+        ]
+        for between, after in (("", ""), ("\n", ": "), ("\n", "\n"), (" ", " "))
+    }
+    return forged | {
+        "whose one message holds the texts of the three on the tape": [
+            ("user", "\n".join(text for _, text in _TALK))
+        ],
+        "whose messages are cut in other places": [
+            ("user", "usera"),
+            ("assistant", "ssistant"),
+            ("user", "usual"),
+        ],
+        "with other roles of its messages": [("user", text) for _, text in _TALK],
+        "with its messages in another order": _TALK[::-1],
+        "with another end of a long text": [("user", "word " * 800 + "two")],
+        "with another second part of a message": [
+            ("user", [{"type": "text", "text": text} for text in ("one", "three")])
+        ],
+    }
+
+
 def fails_loudly(recorded: Any, replayed: Any) -> None:
     """A request that is not on the tape raises an LMError, and no model is asked."""
     engine, tape = _Model(), list[Any]()
     _answers(recorded(_model(engine), tape), _QUESTIONS[:2], max_tokens=100)
-    said = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
-    recorded(_model(engine), tape)(messages=said)
+    _answers(recorded(_model(engine, temperature=None), tape), _QUESTIONS[3:4], max_tokens=100)
+    for said in (_TALK, _LONG, _IN_PARTS):
+        recorded(_model(engine), tape)(messages=_messages(said))
     before = len(engine.requests)
     others: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "another question": ({}, _QUESTIONS[2], {"max_tokens": 100}),
@@ -211,27 +273,19 @@ def fails_loudly(recorded: Any, replayed: Any) -> None:
         "another max_tokens of the call": ({}, _QUESTIONS[0], {"max_tokens": 50}),
         "other instructions": ({}, _QUESTIONS[0], {"max_tokens": 100, "instructions": "Answer in Dutch."}),
         "an additional stop": ({}, _QUESTIONS[1], {"max_tokens": 100, "stop": ["\n"]}),
+        "temperature 0 in place of none": ({"temperature": 0.0}, _QUESTIONS[3], {"max_tokens": 100}),
+        "an additional logit_bias": ({}, _QUESTIONS[0], {"max_tokens": 100, "logit_bias": {"11": 3}}),
+        "small letters": ({}, _QUESTIONS[0].lower(), {"max_tokens": 100}),
         "other white space": ({}, _QUESTIONS[0].replace(" ", "  "), {"max_tokens": 100}),
     }
     for other, (of_model, question, of_call) in others.items():
-        what = f"a replayed request with {other} than what is on the tape"
+        what = f"a replayed request with {other}, which is not on the tape"
         for is_async in (False, True):
             model = replayed(_model(engine, **of_model), tape)
             ask = partial(_answers, model, [question], is_async=is_async, **of_call)
             expect_error(dspy.LMError, ask, what, hint=_KEY_HINT)
-    texts = [each["content"] for each in said]
-    alike = {
-        "whose one message holds the texts of the three on the tape": [("user", "\n".join(texts))],
-        "whose messages are cut in other places": [
-            ("user", "usera"),
-            ("assistant", "ssistant"),
-            ("user", "user"),
-        ],
-        "with other roles of its messages": [("user", text) for text in texts],
-    }
-    for how, pairs in alike.items():
-        messages = [{"role": role, "content": text} for role, text in pairs]
-        ask = partial(replayed(_model(engine), tape), messages=messages)
+    for how, pairs in _alike().items():
+        ask = partial(replayed(_model(engine), tape), messages=_messages(pairs))
         expect_error(dspy.LMError, ask, f"a replayed request {how}", hint=_KEY_HINT)
     expect_equal(len(engine.requests) - before, 0, "requests to the model for what is not on the tape")
 

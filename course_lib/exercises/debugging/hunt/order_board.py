@@ -12,6 +12,7 @@ class OrderBoard:
 
     An order is looked up once and then kept, since looking up is slow: whoever asks again for one that has
     not changed gets what is kept. Once money was paid back for an order, the board shows it as it is now.
+    A payback that is refused raises the session's RefusedError, and the order that is kept stays.
     """
 
     def __init__(self, session: desk.Session) -> None:
