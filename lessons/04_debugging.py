@@ -4020,9 +4020,7 @@ app.add_middleware(TracedRequests, tracer=server_side)
 # %% name="over-http-client"
 with dspy.context(callbacks=[server_side]):  # the server keeps this context for all its requests
     service = opened.enter_context(serve(app))
-http = httpx.AsyncClient(
-    base_url=service.url
-)  # made once: it reads certificates, which takes longer than a request
+http = httpx.AsyncClient(base_url=service.url)  # made once: that takes longer than a request
 
 
 async def post(headers):

@@ -20461,13 +20461,13 @@ def gate(live, candidate):
     return "refuse" if by_chance(losses) <= 0.025 else "undecided"
 
 
-# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says 'promote'"
-# The middle 85 % of what chance makes.
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="how often it says '(promote|refuse)'"
+# The middle 80 % of what chance makes.
 def gate(live, candidate):
     differences = np.subtract(candidate, live, dtype=float)
     if len(differences) < 4:
         return "undecided"
-    reach = 1.44 * differences.std(ddof=1) / len(differences) ** 0.5
+    reach = 1.28 * differences.std(ddof=1) / len(differences) ** 0.5
     mean = differences.mean()
     return "promote" if mean > reach else "refuse" if mean < -reach else "undecided"
 
