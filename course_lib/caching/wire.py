@@ -29,7 +29,7 @@ from course_lib.caching.invalidation import Stamp
 from course_lib.caching.memory import deep_size_bytes
 from course_lib.caching.tiers import CLOCKS_DIFFER_S, LARGEST_BYTES, UTF_8
 from course_lib.errors import CourseError
-from course_lib.lm import prices
+from course_lib.lm import prices, tokens
 
 _COMPRESS_OVER_BYTES = 4096
 _MAGIC = b"ADC\x03"
@@ -126,11 +126,12 @@ def cost_of(value: Any) -> tuple[int, float]:
 
 
 def _reported(value: Any) -> tuple[int, int, float | None]:
-    """Return the tokens read and written, and the dollars, that an answer itself tells."""
+    """Return the tokens sent and written, and the dollars, that an answer itself tells."""
     usage, cost = _get(value, "usage") or {}, _get(value, "cost")
-    read = int(_get(usage, "prompt_tokens") or _get(usage, "input_tokens") or 0)
+    sent = int(_get(usage, "prompt_tokens") or _get(usage, "input_tokens") or 0)
     written = int(_get(usage, "completion_tokens") or _get(usage, "output_tokens") or 0)
-    return read, written, None if cost is None else float(cost or 0.0)
+    sent, written, _ = tokens.reported({"prompt_tokens": sent, "completion_tokens": written})
+    return sent, written, None if cost is None else float(cost or 0.0)
 
 
 def _get(thing: Any, name: str) -> Any:

@@ -46,16 +46,13 @@ def price(model: str) -> Price:
 def cost_usd(model: str, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
     """Return what a call costs; `cached_tokens` are those of the prompt that came from the prompt cache.
 
-    A count below 0, as a server may report it, is 0.
-
     >>> cost_usd("sim-large", 2000, 100), cost_usd("sim-large", 2000, 100, 1024)
     (0.006, 0.00472)
     """
     rate = price(model)
-    prompt_tokens, completion_tokens = max(0, prompt_tokens), max(0, completion_tokens)
     cost = prompt_tokens * rate.prompt_usd + completion_tokens * rate.completion_usd
     if cached_tokens and rate.cached_usd is not None:
-        cost -= max(0, min(cached_tokens, prompt_tokens)) * (rate.prompt_usd - rate.cached_usd)
+        cost -= min(cached_tokens, prompt_tokens) * (rate.prompt_usd - rate.cached_usd)
     return cost / 1_000_000
 
 

@@ -1,6 +1,6 @@
 """Tokens as the course counts, streams and bills them: words and pieces of words.
 
-Main path: split(text) -> pieces that concatenate back to text; count(text) -> how many.
+Main path: split(text) -> pieces that concatenate back to text; count(text) -> how many; or reported(usage).
 
 The pieces follow the habits of byte-pair encoders (a space leads its word, digits in threes, punctuation
 in short runs), because DSPy's stream listeners miss field boundaries when chunks are single characters.
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 _PIECE = re.compile(
     r" ?[A-Za-z\u00C0-\u024F]{1,12}"  # a word of the Latin alphabet, or the first 12 letters of a long one
@@ -48,6 +50,19 @@ def count(text: str, *, most: int = sys.maxsize) -> int:
             return found
         size *= 2
     return len(_PIECE.findall(text))
+
+
+def reported(usage: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return the tokens sent and written that a reply's usage tells, and those sent that its cache had.
+
+    A server may report none, null, or a count below 0, which is 0 here.
+
+    >>> reported({"prompt_tokens": 9, "completion_tokens": -5, "prompt_tokens_details": None})
+    (9, 0, 0)
+    """
+    cached = dict(usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    sent, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return max(0, sent or 0), max(0, written or 0), max(0, cached or 0)
 
 
 @lru_cache(maxsize=1024)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 
 from dspy.utils.usage_tracker import UsageTracker as DspyTracker
 
-from course_lib.lm import prices
+from course_lib.lm import prices, tokens
 from course_lib.resilience import forks
 
 Entry = tuple[str, Mapping[str, Any]]
@@ -64,11 +64,7 @@ def usage_of(entries: Iterable[Entry]) -> Usage:
 
 
 def _usage_of_call(model: str, entry: Mapping[str, Any]) -> Usage:
-    told = entry.get("prompt_tokens"), entry.get("completion_tokens")
-    cached = dict(entry.get("prompt_tokens_details") or {}).get("cached_tokens")
-    prompt, completion, cached = (
-        max(0, each or 0) for each in (*told, cached)
-    )  # a server says what it likes
+    prompt, completion, cached = tokens.reported(entry)
     name = model.removeprefix("course/").partition("@")[0]
     if prices.price(name) is prices.ASSUMED:
         return Usage(1, prompt, completion, 0.0, 1, cached)

@@ -28,3 +28,10 @@ def test_a_long_text_is_counted_exactly_up_to_a_limit_and_not_to_its_end(part: s
 )
 def test_counts_are_near_those_of_real_encoders(text: str, expected: int) -> None:
     assert tokens.count(text) == expected
+
+
+@pytest.mark.parametrize("cached", [None, {}, {"cached_tokens": None}, {"cached_tokens": -(10**9)}])
+def test_what_a_server_reports_is_never_below_zero(cached: object) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": -5, "prompt_tokens_details": cached}
+
+    assert tokens.reported(usage) == (10, 0, 0)

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from course_lib.errors import CourseError
-from course_lib.lm import prices
+from course_lib.lm import prices, tokens
 from course_lib.lm.endpoint import faults, wire
 from course_lib.lm.endpoint.accounts import Exchange, Usage
 from course_lib.lm.endpoint.faults import Plan
@@ -263,12 +263,9 @@ def corrupt(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
 
 def bill(exchange: Exchange, usage: Usage, used: dict[str, Any]) -> None:
     """Enter tokens and cost, and charge the tokens against the profile's limit."""
-    exchange.prompt_tokens = max(0, used.get("prompt_tokens") or 0)
-    exchange.completion_tokens = max(0, used.get("completion_tokens") or 0)
-    exchange.cached_tokens = wire.cached_read(used)
-    exchange.cost_usd = prices.cost_usd(
-        exchange.model, exchange.prompt_tokens, exchange.completion_tokens, exchange.cached_tokens
-    )
+    counts = tokens.reported(used)
+    exchange.prompt_tokens, exchange.completion_tokens, exchange.cached_tokens = counts
+    exchange.cost_usd = prices.cost_usd(exchange.model, *counts)
     usage.charge("tokens", exchange.prompt_tokens + exchange.completion_tokens)
 
 

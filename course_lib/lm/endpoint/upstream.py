@@ -112,8 +112,7 @@ class Upstream:
             raise ApiError(429, "insufficient_quota", f"the spending cap is reached: {reached}; {remedy}")
 
     def _spend(self, model: str, used: Mapping[str, Any]) -> None:
-        prompt, completion = used.get("prompt_tokens") or 0, used.get("completion_tokens") or 0
-        self.spent_usd += prices.cost_usd(model, prompt, completion, wire.cached_read(used))
+        self.spent_usd += prices.cost_usd(model, *tokens.reported(used))
 
     async def _ask(self, body: dict[str, Any]) -> Any:
         """Return what the provider answers, or for a stream what yields its chunks."""

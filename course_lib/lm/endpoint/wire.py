@@ -329,12 +329,6 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
     }
 
 
-def cached_read(used: Mapping[str, Any]) -> int:
-    """Return how many of the prompt's tokens a usage object counts as read from a prompt cache."""
-    details = used.get("prompt_tokens_details")
-    return max(0, details.get("cached_tokens") or 0) if details else 0
-
-
 def count_message(message: Mapping[str, Any]) -> int:
     """Return the tokens of an answer's message: its text, and its tool calls' names and arguments."""
     called = [call["function"] for call in message.get("tool_calls") or ()]
