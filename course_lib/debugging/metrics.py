@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from course_lib.debugging import attributes
 from course_lib.measure.calls import LM, MODULE, PARSE, Call, CallListener
-from course_lib.measure.monitor import CANCELLED, MOST_VALUES, OTHER
+from course_lib.measure.monitor import CANCELLED, bounded
 from course_lib.notes import Fact
 from course_lib.resilience import forks
 
@@ -145,10 +145,7 @@ class MetricsCollector(CallListener):
             self._of(self._retries, self._bounded("error", facts["error"])).inc()
 
     def _bounded(self, label: str, value: object) -> str:
-        seen, text = self._seen.setdefault(label, set()), str(value)
-        if text not in seen:
-            with self._lock:
-                if len(seen) >= MOST_VALUES:
-                    return OTHER
-                seen.add(text)
+        with self._lock:
+            seen = self._seen.setdefault(label, set())
+            seen.add(text := bounded(str(value), seen))
         return text

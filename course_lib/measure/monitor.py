@@ -76,7 +76,7 @@ class PerformanceMonitor(CallListener):
         self._last = now_s, time.process_time()
         name = call.name
         if (call.kind, name) not in self._rows:
-            name = _bounded(name, [known for kind, known in self._rows if kind == call.kind])
+            name = bounded(name, [known for kind, known in self._rows if kind == call.kind])
         row = self._rows.setdefault((call.kind, name), Row(name))
         usage = call.heard.usage if call.heard else None
         row.usage += usage or Usage()
@@ -85,7 +85,7 @@ class PerformanceMonitor(CallListener):
         if isinstance(error, CANCELLED):
             row.cancelled += 1
         elif error is not None:
-            row.errors[_bounded(type(error).__name__, row.errors)] += 1
+            row.errors[bounded(type(error).__name__, row.errors)] += 1
         elif call.kind == LM and usage is None:
             row.cached += 1
         else:
@@ -93,5 +93,6 @@ class PerformanceMonitor(CallListener):
             row.latency_ms.append((now_s - call.begun_s) * 1000)
 
 
-def _bounded(name: str, known: Collection[str]) -> str:
+def bounded(name: str, known: Collection[str]) -> str:
+    """Return the name, or OTHER for a new one where MOST_VALUES are known."""
     return name if name in known or len(known) < MOST_VALUES else OTHER

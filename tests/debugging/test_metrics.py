@@ -15,7 +15,7 @@ from course_lib import desk, lm
 from course_lib.caching import TieredCache
 from course_lib.concurrency import resilient
 from course_lib.debugging import MetricsCollector, ObservableModule
-from course_lib.debugging.metrics import MOST_VALUES, OTHER
+from course_lib.measure.monitor import MOST_VALUES, OTHER
 from course_lib.resilience import CircuitBreaker
 from tests.concurrency.waiting import until_ledger
 
