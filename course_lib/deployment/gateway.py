@@ -93,10 +93,7 @@ def routes(
         if shares:
             services[program] = {"weighted": {"services": shares, "healthCheck": {}}}
             routers[program] = {"rule": rule, "priority": priority}
-    for (
-        name,
-        router,
-    ) in routers.items():  # what limits bodies would write large answers to disk
+    for name, router in routers.items():  # what limits bodies would write large answers to disk
         router |= {"service": name, "middlewares": ["plain", "again"]}
     plain = {"customRequestHeaders": {"Forwarded": ""}, "customResponseHeaders": {"Server": ""}}
     middlewares = {
