@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from types import FrameType
@@ -35,7 +34,7 @@ from course_lib.deployment.records import Records
 from course_lib.deployment.remembered import remember
 from course_lib.deployment.service import Service, reached
 from course_lib.deployment.store import Store
-from course_lib.services.child import STOP, next_word
+from course_lib.services.child import STOP, end_with_owner
 from course_lib.services.web import BoundedProtocol
 
 _MOST_CONNECTIONS, _BACKLOG = 2_000, 1_024
@@ -199,9 +198,7 @@ def run_worker_child(*, owner: int) -> None:
 def _end_with(owner: int, config: DeploymentConfig) -> None:
     """End this process as a signal would, when its owner says so or is gone."""
 
-    def end_with_owner() -> None:
-        while (word := next_word(owner)) is None:
-            pass
+    def end(word: bytes) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         if word != STOP:  # all of it ends: nobody is left to be told
             time.sleep(_BETWEEN_S)
@@ -209,4 +206,4 @@ def _end_with(owner: int, config: DeploymentConfig) -> None:
         time.sleep(longest_end_s(config) if word else 5.0)  # nobody waits for an owner that was killed
         os._exit(1)
 
-    threading.Thread(target=end_with_owner, daemon=True).start()
+    end_with_owner(owner, end)

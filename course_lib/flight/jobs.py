@@ -14,7 +14,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ from course_lib import lm
 from course_lib.flight.parts import Servers, Worker
 from course_lib.flight.reference import STREAM
 from course_lib.paths import ROOT
-from course_lib.services.child import Child, next_word
+from course_lib.services.child import Child, end_with_owner
 
 _CODE = (
     "import sys; sys.path.insert(0, {root!r}); from course_lib.flight.jobs import main; main({owner}, {size})"
@@ -119,13 +118,7 @@ def main(owner: int, size: int) -> None:
                 return
             task += part
     make, servers = pickle.loads(task)  # noqa: S301  (from the owner's own pipe)
-
-    def end_with_owner() -> None:
-        while next_word(owner) is None:
-            pass
-        os._exit(0)
-
-    threading.Thread(target=end_with_owner, daemon=True).start()
+    end_with_owner(owner)
 
     async def run() -> None:
         await make(servers).run()

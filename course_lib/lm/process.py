@@ -24,7 +24,7 @@ from course_lib.errors import CourseError
 from course_lib.lm.calls import client_of
 from course_lib.lm.recordings import Writer, load
 from course_lib.paths import ROOT
-from course_lib.services.child import STOP, Child, next_word
+from course_lib.services.child import STOP, Child, end_with_owner
 
 _CHILD = (
     "import sys; sys.path.insert(0, {root!r}); "
@@ -171,13 +171,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def run_child(fd: int, *, owner: int) -> None:
     """Serve on the listening socket `fd` until the process `owner` is gone; the child's own main."""
-
-    def end_with_owner() -> None:
-        while next_word(owner) is None:
-            pass
-        os._exit(0)
-
-    threading.Thread(target=end_with_owner, daemon=True).start()
+    end_with_owner(owner)
     _run(socket.socket(fileno=fd), owner=os.environ.pop("COURSE_LM_OWNER", ""))
 
 

@@ -1,6 +1,6 @@
 """A process of ours that ends with this one, whatever ends this one: the owner's side, and the supervisor's.
 
-Main path: Child(command) starts it, stop() ends it; inside, it asks next_word() whether to go on.
+Main path: Child(command) starts it, stop() ends it; inside, end_with_owner() waits for the word.
 A server that is not ours cannot ask: between it and its owner stands this file as a process, supervise(task).
 The owner's end shows in the pipe, or in a new parent where a forked copy of the owner still holds the pipe.
 When the supervisor itself is killed the system signals the server, and when the owner is, a paused child: on
@@ -18,8 +18,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -88,6 +89,17 @@ def next_word(owner: int, *others: int) -> bytes | None:
     for file in set(readable) & set(others):
         os.read(file, 64)
     return os.read(0, 1) if 0 in readable else None
+
+
+def end_with_owner(owner: int, end: Callable[[bytes], object] = lambda _: os._exit(0)) -> None:
+    """Call `end` in a thread with the owner's word, or with b"" when the owner is gone."""
+
+    def watch() -> None:
+        while (word := next_word(owner)) is None:
+            pass
+        end(word)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def supervise(task: dict[str, Any]) -> int:
