@@ -118,8 +118,8 @@ def model_s(since: int) -> Floats:
     return np.array([call.duration_ms for call in lm.ledger(since=since).calls]) / 1000
 
 
-async def tested(replica: Replica, load: Load) -> tuple[Outcome, float]:
-    """Measure a load; returns also how late the tester's own event loop was, on average of every 5 ms."""
+async def tested(replica: Replica, load: Load) -> tuple[Outcome, Floats]:
+    """Measure a load; returns also how late the tester's own event loop was, every 5 ms."""
     late_s = list[float]()
 
     async def watch() -> None:
@@ -131,7 +131,7 @@ async def tested(replica: Replica, load: Load) -> tuple[Outcome, float]:
     watching = asyncio.create_task(watch())
     outcome = await open_loop(replica.ask, load)
     watching.cancel()
-    return outcome, float(np.mean(late_s))
+    return outcome, np.array(late_s)
 
 
 def compare(name: str, simulated: float, measured: float, unit: str, note: str = "") -> bool:
@@ -178,7 +178,7 @@ def percentiles(runner: asyncio.Runner, replica: Replica, work: Work, alone_s: F
             )
             taken_share = replica.others_share()
             had_s = model_s(calls)
-            there_s = np.maximum(had_s + way_s + 2 * late_s, 0.0)
+            there_s = np.maximum(had_s + way_s + 2 * late_s.mean(), 0.0)
             then = replace(work, work_s=each_s, first_work_s=0.0, elsewhere_s=there_s)
             simulated.append(simulate(then, load))
             print(
@@ -186,7 +186,7 @@ def percentiles(runner: asyncio.Runner, replica: Replica, work: Work, alone_s: F
                 f"time each, {1000 * each_s:.1f} with waits for the core, "
                 f"others had {taken_share:.0%} of it, the model took "
                 f"{1000 * (np.median(had_s) - np.median(alone_s)):+.1f} ms, "
-                f"the tester was {1000 * late_s:.1f} ms late, at most {1000 * outcome.late_s:.0f}"
+                f"the tester was {1000 * late_s.mean():.1f} ms late, at most {1000 * late_s.max():.0f}"
             )
         for percent in (50, 99):
             both = [median(each.ms(percent) for each in outcomes) for outcomes in (simulated, measured)]

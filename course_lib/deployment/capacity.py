@@ -70,15 +70,13 @@ class Load:
 class Outcome:
     """What became of the requests of a load, measured or simulated."""
 
-    def __init__(self, seen: Sequence[_Seen], *, late_s: float = 0.0) -> None:
+    def __init__(self, seen: Sequence[_Seen]) -> None:
         answered = np.array([(due_s, took_s) for status, due_s, took_s in seen if status == _OK])
         self.took_s: Floats = answered[:, 1] if len(answered) else np.zeros(0)
         """Of each request that was answered."""
         self.statuses = Counter(status for status, _, _ in seen)
         self.asked_per_s = _per_s(np.array([due_s for _, due_s, _ in seen]))
         self.answered_per_s = _per_s(answered.sum(axis=1)) if len(answered) else 0.0
-        self.late_s = late_s
-        """So late was the request sent that was sent latest: of a tester that is too slow itself."""
 
     def ms(self, percent: float) -> float:
         """Return the milliseconds that so many percent of the answers took at most; infinite without any."""
@@ -103,7 +101,7 @@ def _per_s(times_s: Floats) -> float:
 
 async def open_loop(ask: Ask, load: Load) -> Outcome:
     """Send each request when it is due, whatever became of those before."""
-    begun_s, late_s, seen = time.perf_counter(), 0.0, list[_Seen]()
+    begun_s, seen = time.perf_counter(), list[_Seen]()
 
     async def one(number: int, due_s: float) -> None:
         status = await ask(number)
@@ -112,9 +110,8 @@ async def open_loop(ask: Ask, load: Load) -> Outcome:
     async with asyncio.TaskGroup() as group:
         for number, due_s in enumerate(load.due_s()):
             await asyncio.sleep(max(0.0, begun_s + due_s - time.perf_counter()))
-            late_s = max(late_s, time.perf_counter() - begun_s - due_s)
             group.create_task(one(number, due_s))
-    return Outcome(seen, late_s=late_s)
+    return Outcome(seen)
 
 
 async def closed_loop(ask: Ask, *, users: int, requests: int) -> Outcome:
