@@ -336,13 +336,36 @@ def _fields(span: ReadableSpan, resource: Any) -> dict[str, Any]:
     }
 
 
-class _Session(requests.Session):
-    """Follows nobody elsewhere, reads little of an answer, and connects anew in a forked child."""
+class _Collector(requests.Session, SpanExporter):
+    """OpenTelemetry's exporter and its session, which know why a batch was not taken, and what of it was not.
 
-    def __init__(self) -> None:
+    The session follows nobody elsewhere, reads little of an answer, and connects anew in a forked child.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # 4 MB
+
         super().__init__()
         self._of_pid, self._of_the_parent = os.getpid(), self.adapters
-        self.problem, self.answer = "", b""
+        self._problem, self._answer = "", b""
+        self._exporter: SpanExporter = OTLPSpanExporter(url, headers=headers, timeout=_ANSWER_S, session=self)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+        self._problem = ""
+        is_taken = self._exporter.export(spans) is SpanExportResult.SUCCESS
+        if self._problem or not is_taken:
+            raise Refused(len(spans), self._problem or "it did not take them")
+        partly = ExportTraceServiceResponse.FromString(self._answer).partial_success
+        if partly.rejected_spans > 0:
+            raise Refused(
+                partly.rejected_spans, f"it refused {partly.rejected_spans}: {partly.error_message}"
+            )
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         if self._of_pid != os.getpid():  # two processes must not write to one connection
@@ -352,16 +375,16 @@ class _Session(requests.Session):
             with super().send(request, **{**options, "stream": True}) as response:
                 answer = _read(response)
         except (OSError, HTTPError) as error:
-            self.problem = type(error).__name__
+            self._problem = type(error).__name__
             raise
         kind = response.headers.get("content-type", "")
-        self.answer = answer if kind == "application/x-protobuf" else b""
-        self.problem = "" if response.ok else f"it answered {response.status_code} {response.reason}"
+        self._answer = answer if kind == "application/x-protobuf" else b""
+        self._problem = "" if response.ok else f"it answered {response.status_code} {response.reason}"
         if 300 <= response.status_code < 400:  # OpenTelemetry's exporter would call it a success
-            self.problem = f"answered {response.status_code}; name the address it leads to"
-            raise requests.TooManyRedirects(self.problem)
+            self._problem = f"answered {response.status_code}; name the address it leads to"
+            raise requests.TooManyRedirects(self._problem)
         if response.ok and kind.startswith("text/html"):
-            self.problem = "it answered with a page for people"
+            self._problem = "it answered with a page for people"
         return response
 
 
@@ -373,30 +396,6 @@ def _read(response: requests.Response) -> bytes:
             break
         read += piece
     return bytes(read)
-
-
-class _Collector(SpanExporter):
-    """OpenTelemetry's exporter, which keeps to itself why a batch was not taken, and what of it was not."""
-
-    def __init__(self, session: _Session, exporter: SpanExporter) -> None:
-        self._session, self._exporter = session, exporter
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
-        self._session.problem = ""
-        is_taken = self._exporter.export(spans) is SpanExportResult.SUCCESS
-        if self._session.problem or not is_taken:
-            raise Refused(len(spans), self._session.problem or "it did not take them")
-        partly = ExportTraceServiceResponse.FromString(self._session.answer).partial_success
-        if partly.rejected_spans > 0:
-            raise Refused(
-                partly.rejected_spans, f"it refused {partly.rejected_spans}: {partly.error_message}"
-            )
-        return SpanExportResult.SUCCESS
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
 
 
 def shown(url: str) -> str:
@@ -422,13 +421,8 @@ def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporte
     sent = {name: value.strip() for name, value in (headers or {}).items()}
     if odd := [name for name, value in sent.items() if not value.isprintable()]:
         raise ExporterError(f"the header {odd[0]!r} cannot be sent: its value is not one line of text")
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
-        OTLPSpanExporter,  # 4 MB, for those who send
-    )
-
-    session, path = _Session(), parts.path.rstrip("/")
-    session.trust_env = parts.hostname not in ("127.0.0.1", "localhost", "::1")  # else a proxy's
+    path = parts.path.rstrip("/")
     whole = parts if path.endswith("/v1/traces") else parts._replace(path=f"{path}/v1/traces")
-    return _Collector(
-        session, OTLPSpanExporter(whole.geturl(), headers=sent, timeout=_ANSWER_S, session=session)
-    )
+    exporter = _Collector(whole.geturl(), sent)
+    exporter.trust_env = parts.hostname not in ("127.0.0.1", "localhost", "::1")  # else a proxy's
+    return exporter
