@@ -20,7 +20,7 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,6 +42,7 @@ from course_lib.deployment.database import ended
 from course_lib.deployment.problems import Problem
 from course_lib.deployment.programs import SERVED, ProgramError, load_program
 from course_lib.deployment.registry import Registry
+from course_lib.errors import CourseError
 from course_lib.measure.calls import CallListener, Together
 from course_lib.measure.usage import UsageTracker, usage_of
 from course_lib.redaction import redact
@@ -415,6 +416,15 @@ class Answering:
                     self._waiting.remove(each)
             for error in filter(None, ended):
                 raise error
+
+    async def keep_now(self, answer_id: str) -> bool:
+        """Keep an answer that waits here to be kept; False if none does, or it cannot be kept now."""
+        waiting = [each for each in self._waiting if each[1].id == answer_id]
+        with suppress(CourseError):  # it is tried again
+            for each in waiting:
+                await self._keep_one(*each)
+            return bool(waiting)
+        return False
 
     async def _keep_one(self, asked: Asked, said: Answered) -> None:
         """Keep an answer, unless it was asked before its customer was erased."""
