@@ -1,18 +1,16 @@
 """The queue of jobs on NATS JetStream.
 
-Main path: JobQueue -> JetStream.kick(message); labels of a message: `later_s` waits, `dead` is a dead letter.
-Source: taskiq-nats 0.7, which has no dead letters and no delays: here those are a stream of their own, and
-NATS's scheduled messages (2.12).
+Main path: JobQueue -> JetStream.kick(message), whose label `later_s` has it wait.
+Source: taskiq-nats 0.7, which has no delays: here those are NATS's scheduled messages (2.12).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -25,11 +23,11 @@ _REST_S = 0.2
 
 
 class JetStream(PullBasedJetStreamBroker):
-    """A stream for what is to be done, now or later, and one for dead letters."""
+    """A stream for what is to be done, now or later."""
 
     def __init__(self, url: str, name: str, ack_s: float) -> None:
-        self._jobs, self._later, self._dead = f"{name}.jobs", f"{name}.later", f"{name}.dead"
-        self._stream, self._dead_stream, self._ack_s = f"{name}_jobs", f"{name}_dead", ack_s
+        self._jobs, self._later = f"{name}.jobs", f"{name}.later"
+        self._stream, self._ack_s = f"{name}_jobs", ack_s
         self._held: dict[str, Msg] = {}  # by the address of their acknowledgement
         self._beat: asyncio.Task[None] | None = None
         super().__init__(
@@ -51,20 +49,6 @@ class JetStream(PullBasedJetStreamBroker):
             error_cb=_say_nothing,
         )
 
-    async def startup(self) -> None:
-        """Connect, and make the streams that are missing."""
-        await super().startup()
-        await self._add_dead_stream()
-
-    async def _add_dead_stream(self) -> None:
-        await self.js.add_stream(StreamConfig(name=self._dead_stream, subjects=[self._dead]))
-
-    async def _make_again(self) -> None:
-        """Make what is missing once more: a server may come back without its data."""
-        await self._add_or_reuse_stream()
-        await self._add_dead_stream()
-        await self._startup_consumer()
-
     async def shutdown(self) -> None:
         """Give back what is held, and disconnect."""
         if self._beat is not None:
@@ -81,13 +65,14 @@ class JetStream(PullBasedJetStreamBroker):
         self._check()
         try:
             await self.js.stream_info(self._stream)
-        except NotFoundError:
-            await self._make_again()
+        except NotFoundError:  # a server may come back without its data
+            await self._add_or_reuse_stream()
+            await self._startup_consumer()
 
     async def kick(self, message: BrokerMessage) -> None:
         """Send a message; returns when the server has it on disk."""
         self._check()
-        subject, headers = self._dead if "dead" in message.labels else self._jobs, {}
+        subject, headers = self._jobs, {}
         if wait_s := float(message.labels.get("later_s", 0)):
             subject = f"{self._later}.{message.task_id}"
             at = (datetime.now(UTC) + timedelta(seconds=wait_s)).isoformat(timespec="milliseconds")
@@ -123,15 +108,6 @@ class JetStream(PullBasedJetStreamBroker):
             for message in list(self._held.values()):
                 with contextlib.suppress(nats.errors.Error):
                     await message.in_progress()
-
-    async def dead(self) -> AsyncIterator[tuple[bytes, Callable[[], Awaitable[Any]]]]:
-        """Yield each dead letter and what removes it."""
-        self._check()
-        state = (await self.js.stream_info(self._dead_stream)).state
-        for seq in range(max(state.first_seq, 1), state.last_seq + 1):
-            with contextlib.suppress(NotFoundError):
-                message = await self.js.get_msg(self._dead_stream, seq)
-                yield message.data or b"", partial(self.js.delete_msg, self._dead_stream, seq)
 
 
 async def _say_nothing(_: Exception) -> None:

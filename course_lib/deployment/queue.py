@@ -15,7 +15,6 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from course_lib.errors import CourseError
@@ -30,23 +29,12 @@ Work = Callable[[str, int], Awaitable[None]]
 logging.getLogger("taskiq").addHandler(logging.NullHandler())  # what matters raises, or is noted
 
 _PATIENCE_S = 5.0
-_LATER, _DEAD = "later_s", "dead"  # labels of a message, for the brokers
-_LABELS = {_LATER, _DEAD, "ack_type"}
+_LABELS = {"later_s", "ack_type"}
 _JOB_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 class QueueUnavailable(CourseError):  # noqa: N818  (it says what happened)
     """The queue server did not take or give a message in time; it may have taken one all the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A job that was given up."""
-
-    job_id: str
-    failures: int
-    error: str
-    """The class of the last error, without what a customer wrote."""
 
 
 class JobQueue:
@@ -122,58 +110,30 @@ class JobQueue:
         async with self._patience("be reached"):
             await self.broker.ping()
 
-    async def send(self, job_id: str, *, failures: int = 0, wait_s: float = 0.0, error: str = "") -> None:
+    async def send(self, job_id: str, *, failures: int = 0, wait_s: float = 0.0) -> None:
         """Have a worker do a job, at once or after a wait; returns when the server has it on disk.
 
         Args:
             job_id: of the store.
             failures: how often it has failed.
             wait_s: from now until a worker may begin it.
-            error: when given, the job becomes a dead letter instead.
         """
-        labels: dict[str, Any] = {_DEAD: error} if error else {_LATER: wait_s} if wait_s else {}
+        labels = {"later_s": wait_s} if wait_s else {}
         async with self._patience(f"take job {job_id}"):
             await self._task.kicker().with_labels(**labels).kiq(job_id, failures)
 
-    async def dead_letters(self) -> list[DeadLetter]:
-        """Return the jobs that were given up, oldest first."""
-        async with self._patience("show its dead letters"):
-            letters = [self._letter(data) async for data, _ in self.broker.dead()]
-            return [each for each in letters if each]
-
-    async def send_again(self, job_id: str) -> bool:
-        """Send a dead letter's job once more, as if it had never failed; False if there is no such letter.
-
-        The store must know that the job is to be done again (`Store.revive_job`), before.
-        """
-        async with self._patience("send a dead letter again"):
-            found = False
-            async for data, remove in self.broker.dead():
-                letter = self._letter(data)
-                if letter and letter.job_id == job_id:
-                    if not found:
-                        await self.send(job_id)
-                    found = True
-                    await remove()
-            return found
-
     def is_job(self, data: bytes) -> bool:
         """Return whether a message is one that `send` makes; a server takes others, too."""
-        return self._letter(data) is not None
-
-    def _letter(self, data: bytes) -> DeadLetter | None:
-        """Return a message's job; None for what `send` did not make."""
         try:
             message = self.broker.formatter.loads(message=data)
             message.parse_labels()
             job_id, failures = message.args
         except Exception:  # border: a message may hold anything
-            return None
+            return False
         is_ours = message.task_name == "run_job" and not message.kwargs and message.labels.keys() <= _LABELS
         if not is_ours or message.labels.get("ack_type") != "manual" or type(failures) is not int:
-            return None
-        is_id = isinstance(job_id, str) and _JOB_ID.fullmatch(job_id)
-        return DeadLetter(job_id, failures, str(message.labels.get(_DEAD, ""))) if is_id else None
+            return False
+        return isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) is not None
 
     @contextlib.asynccontextmanager
     async def _patience(self, what: str) -> AsyncIterator[None]:

@@ -168,11 +168,10 @@ async def revive(config: DeploymentConfig) -> int:
 
     url, queue_url = _urls(config)
     async with await Store.open(url) as store, JobQueue(queue_url) as queue:
-        letters = await queue.dead_letters()
-        revived = [await store.revive_job(each.job_id) for each in letters]
-        for each in letters:  # of one that was erased, the letter goes too
-            await queue.send_again(each.job_id)
-    return sum(revived)
+        revived = await store.revive_jobs()
+        for job_id in revived:  # where the queue is lost meanwhile, a worker sends the rest in ten minutes
+            await queue.send(job_id)
+    return len(revived)
 
 
 def _urls(config: DeploymentConfig) -> tuple[str, str]:

@@ -328,13 +328,13 @@ class Store(Database):
         """
         return bool(await self.rows(tenant, delete, {"id": job_id}))
 
-    async def revive_job(self, job_id: str) -> bool:
-        """Mark a dead job as queued, its attempts forgotten; False if it is not dead. Then send it again."""
+    async def revive_jobs(self) -> list[str]:
+        """Mark all dead jobs as queued, their attempts forgotten, and return them. Then send each again."""
         update: LiteralString = """
             UPDATE jobs SET status = 'queued', attempts = 0, updated = now()
-            WHERE id = %(id)s AND status = 'dead' RETURNING id
+            WHERE status = 'dead' RETURNING id
         """
-        return bool(await self.rows(EVERY_TENANT, update, {"id": storable(job_id)}))
+        return [row[0] for row in await self.rows(EVERY_TENANT, update, {})]
 
     # Idempotency keys
 

@@ -62,7 +62,7 @@ class Worker:
             answer: what answers an input.
             jobs_at_once: how many jobs are under way.
             inputs_at_once: how many inputs of a job are.
-            waits_s: before each further attempt at a job that failed; after the last it is a dead letter.
+            waits_s: before each further attempt at a job that failed; after the last it is dead.
             most_attempts: how often a job may be begun at all, counted by the store: one that kills its
                 worker fails nowhere, and would be delivered for ever.
             drain_s: how long a worker that stops may go on with what it has; then it gives it back.
@@ -193,7 +193,6 @@ class Worker:
         is_last = failures >= len(self._waits_s) or error == TooManyAttempts.__name__
         note("job.dead" if is_last else "job.failed", error=error, failures=failures + 1)
         if is_last:
-            await self.queue.send(job.id, failures=failures + 1, error=error)
             await self._store.end_job(job.tenant, job.id, "dead", error)
         else:
             await self._store.end_job(job.tenant, job.id, "failed", error)
@@ -225,7 +224,7 @@ class ModelAway(CourseError):  # noqa: N818  (it says what happened)
     """The model does not answer at all; the job waits until it does, and nothing counts."""
 
 
-class TooManyAttempts(Exception):  # noqa: N818  (its name is what a dead letter says)
+class TooManyAttempts(Exception):  # noqa: N818  (its name is what a dead job says)
     """A job was begun too often, most likely because each of its workers died."""
 
 

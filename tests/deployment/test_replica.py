@@ -157,7 +157,6 @@ async def test_while_the_model_is_away_a_job_waits_and_no_attempt_counts(store, 
 async def test_jobs_that_were_given_up_are_sent_again(store, service_url, queue) -> None:
     job_id = await sent(store, queue, "My lamp leaks.")
     await store.claim_job(job_id)
-    await queue.send(job_id, failures=4, error="ValueError")
     await store.end_job("shop", job_id, "dead", "ValueError")
 
     config = DeploymentConfig(database_url=service_url, queue_url=running_queue(kind="nats").url)
