@@ -26,6 +26,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from course_lib.concurrency import tasks
 from course_lib.errors import CourseError
+from course_lib.measure.calls import arguments
 from course_lib.resilience import Deadline, DeadlineExceeded
 
 T = TypeVar("T")
@@ -194,7 +195,7 @@ class _Run(Generic[T]):
         value: T | None = None
         error: Exception | None = None
         try:
-            args, kwargs = _arguments(item)
+            args, kwargs = arguments(item)
             left_s = min(self._item_deadline_s, self.deadline.remaining_s())
             async with Deadline.after(left_s).held() if left_s < math.inf else _UNBOUNDED:
                 value = await self._call(*args, **kwargs)
@@ -222,12 +223,3 @@ def _async_call(call: Any) -> Callable[..., Awaitable[Any]]:
     elif inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__):
         return call  # type: ignore[no-any-return]
     raise NotAsyncError(f"{call!r:.60} is no async function and would block; give dspy.asyncify(it)")
-
-
-def _arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return how an item is handed over: Example and dict by name, tuple by place, else as it is."""
-    if isinstance(item, dspy.Example):
-        return (), dict(item.inputs())
-    if isinstance(item, dict):
-        return (), item
-    return (item if isinstance(item, tuple) else (item,)), {}

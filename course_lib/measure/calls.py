@@ -317,6 +317,19 @@ class CallListener(BaseCallback):
             self.noted(call, name, facts)
 
 
+def arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return how an item is handed to a program: Example and dict by name, tuple by place, else as it is.
+
+    >>> arguments({"ticket": "Where is it?"}), arguments("Where is it?")
+    (((), {'ticket': 'Where is it?'}), (('Where is it?',), {}))
+    """
+    if isinstance(item, dspy.Example):
+        return (), dict(item.inputs())
+    if isinstance(item, dict):
+        return (), item
+    return (item if isinstance(item, tuple) else (item,)), {}
+
+
 class Together(BaseCallback):
     """Several callbacks as one: DSPy works out once, not once for each, what kind of call it is."""
 

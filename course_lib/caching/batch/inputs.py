@@ -22,6 +22,7 @@ from pydantic_core import to_jsonable_python
 
 from course_lib.caching.batch.items import Failure, InputError, Item, JournalError
 from course_lib.measure import UsageTracker
+from course_lib.measure.calls import arguments
 from course_lib.measure.usage import Entry
 
 FAILURES = (Exception, asyncio.CancelledError)
@@ -41,19 +42,6 @@ class Job:
     """When it began to run, by time.monotonic(); 0 before."""
     item: Item | None = None
     """How it ended, once that is known."""
-
-
-def arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return how an item is handed to a program: Example and dict by name, tuple by place, else as it is.
-
-    >>> arguments({"ticket": "Where is it?"}), arguments("Where is it?")
-    (((), {'ticket': 'Where is it?'}), (('Where is it?',), {}))
-    """
-    if isinstance(item, dspy.Example):
-        return (), dict(item.inputs())
-    if isinstance(item, dict):
-        return (), item
-    return (item if isinstance(item, tuple) else (item,)), {}
 
 
 class Outcome(NamedTuple):
