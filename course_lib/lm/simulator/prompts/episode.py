@@ -96,7 +96,7 @@ _WRITTEN = re.compile(r"^(\w+)\((\{.*\})\) -> (.*)$", re.MULTILINE)
 
 def _written(request: str) -> tuple[str, tuple[Step, ...]]:
     """Take apart a request and calls that an input beside it lists, a line each: name({...}) -> result."""
-    steps = (Step(name, _mapping(parsed(args)), result) for name, args, result in _WRITTEN.findall(request))
+    steps = (Step(name, mapping(parsed(args)), result) for name, args, result in _WRITTEN.findall(request))
     return _WRITTEN.sub("", request).strip(), tuple(steps)
 
 
@@ -131,15 +131,16 @@ def listed_tools(text: str) -> tuple[ToolSpec, ...]:
 def _native_tools(text: str) -> tuple[ToolSpec, ...]:
     tools = []
     for tool in json.loads(text):
-        function = _mapping(tool.get("function"))
-        wanted = _mapping(function.get("parameters"))
+        function = mapping(tool.get("function"))
+        wanted = mapping(function.get("parameters"))
         required = wanted["required"] if isinstance(wanted.get("required"), list) else []
         name, desc = str(function.get("name", "")), str(function.get("description") or "")
-        tools.append(_tool(name, desc, _mapping(wanted.get("properties")), required))
+        tools.append(_tool(name, desc, mapping(wanted.get("properties")), required))
     return tuple(tools)
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return what is a mapping, and else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -188,7 +189,7 @@ def _trajectory(text: str) -> tuple[Step, ...]:
     steps = []
     numbers = sorted(int(key.rsplit("_", 1)[1]) for key in parts if key.startswith("tool_name_"))
     for number in numbers:
-        args = _mapping(parsed(parts.get(f"tool_args_{number}", "")))
+        args = mapping(parsed(parts.get(f"tool_args_{number}", "")))
         observation, thought = parts.get(f"observation_{number}", ""), parts.get(f"thought_{number}", "")
         steps.append(Step(parts[f"tool_name_{number}"].strip(), args, observation, thought))
     return tuple(steps)
@@ -277,16 +278,16 @@ def _calls_in(message: Mapping[str, Any], text: str, so_far: int) -> list[tuple[
     calls = message.get("tool_calls")
     if isinstance(calls, list) and calls:
         called = []
-        for call in map(_mapping, calls):
-            function = _mapping(call.get("function"))
-            args = dict(_mapping(parsed(str(function.get("arguments") or "{}"))))
+        for call in map(mapping, calls):
+            function = mapping(call.get("function"))
+            args = dict(mapping(parsed(str(function.get("arguments") or "{}"))))
             called.append((str(call.get("id")), str(function.get("name")), args))
         return called
     start = re.search(r'\{\s*"tool_calls"', text)
     listed = (first_object(text[start.start() :]) or {}).get("tool_calls") if start else None
     listed = listed.get("tool_calls") if isinstance(listed, dict) else listed
     return [
-        (f"text {so_far + at}", str(call.get("name")), dict(_mapping(call.get("args"))))
+        (f"text {so_far + at}", str(call.get("name")), dict(mapping(call.get("args"))))
         for at, call in enumerate(listed or ())
         if isinstance(call, dict)
     ]

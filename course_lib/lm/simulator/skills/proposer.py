@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.episode import mapping
 from course_lib.lm.simulator.reading import parsed, sections
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.learner import Meaning, encoded
@@ -423,9 +424,9 @@ def _rules(work: Work) -> Result | None:
 def _advice(work: Work) -> Result | None:
     inputs = {name: parsed(value, value) for name, value in work.task.inputs.items()}
     names = inputs.get("module_names")
-    right = {**_dict(inputs.get("better_program_outputs")), **_dict(inputs.get("oracle_metadata"))}
-    given = _dict(inputs.get("worse_program_outputs")) or _dict(inputs.get("better_program_outputs"))
-    text = "\n".join(map(str, _dict(inputs.get("program_inputs")).values()))
+    right = {**mapping(inputs.get("better_program_outputs")), **mapping(inputs.get("oracle_metadata"))}
+    given = mapping(inputs.get("worse_program_outputs")) or mapping(inputs.get("better_program_outputs"))
+    text = "\n".join(map(str, mapping(inputs.get("program_inputs")).values()))
     outs = [out for out in given if out in right and out != "reasoning" and _are_labels([str(right[out])])]
     if not isinstance(names, list) or not outs:
         return None
@@ -434,10 +435,6 @@ def _advice(work: Work) -> Result | None:
     ways = [WAYS["degrees"][0]] if has_degrees else []
     advice = " ".join([*ways, *rule_sentences(rules_from(examples, work))])
     return Result({str(name): advice for name in names})
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _description(work: Work) -> Result | None:
