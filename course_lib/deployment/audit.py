@@ -44,6 +44,8 @@ Value = str | int | float | bool | None
 
 START = "0" * 64
 """The hash before the first record."""
+MOST_WAITING = 10_000
+"""So many records may wait for the database."""
 
 _AT_ONCE = ("admin.", "privacy.")
 _EVERY_S = 0.5
@@ -166,13 +168,10 @@ class RedisHead:
 class Audit:
     """Writes records in batches, from any number of replicas; at its end, `async with` writes the rest."""
 
-    def __init__(
-        self, database: Database, key: bytes, head: RedisHead | None = None, *, most_waiting: int = 10_000
-    ) -> None:
-        """Take the service's signing key, and how many records may wait while the database is away."""
+    def __init__(self, database: Database, key: bytes, head: RedisHead | None = None) -> None:
+        """Take the service's signing key, and what keeps the head."""
         self._database, self._head = database, head
         self._key = hmac.digest(key, b"audit", "sha256")
-        self._most_waiting = most_waiting
         self._waiting: deque[Entry] = deque()
         self._last: Head | None = None  # that this process wrote
         self.error = ""
@@ -197,6 +196,11 @@ class Audit:
         """How many records are not written yet."""
         return len(self._waiting)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so many wait that no more is taken."""
+        return self.waiting >= MOST_WAITING
+
     async def record(self, tenant: str, actor: str, action: str, target: str, **detail: Value) -> None:
         """Take a record, to be written within half a second; one of admin or privacy at once.
 
@@ -209,7 +213,7 @@ class Audit:
             if isinstance(value, str) and not _IDENTIFIER.fullmatch(value):
                 what = f"{name} of {action!r:.80}"
                 raise AuditError(f"{what} is no id, number or pseudonym: the log holds nothing personal")
-        if len(self._waiting) >= self._most_waiting:
+        if self.is_full:
             raise AuditError(f"{self.waiting} records wait for the database; no more is taken till then")
         entry = Entry(new_id("audit"), tenant, actor, action, target, _canonical(detail), datetime.now(UTC))
         self._waiting.append(entry)

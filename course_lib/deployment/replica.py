@@ -29,6 +29,7 @@ from course_lib.deployment.gateway import NOTICE_S, longest_end_s
 from course_lib.deployment.lean import settle
 from course_lib.deployment.problems import problem_of
 from course_lib.deployment.programs import SERVED
+from course_lib.deployment.queue import JobQueue
 from course_lib.deployment.quotas import Quotas
 from course_lib.deployment.records import Records
 from course_lib.deployment.remembered import remember
@@ -164,8 +165,6 @@ async def revive(config: DeploymentConfig) -> int:
         ConfigError: the settings name no database, or no queue.
         StoreError, QueueUnavailable: they do not answer.
     """
-    from course_lib.deployment.queue import JobQueue
-
     url, queue_url = _urls(config)
     async with await Store.open(url) as store, JobQueue(queue_url) as queue:
         revived = await store.revive_jobs()

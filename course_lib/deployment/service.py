@@ -39,8 +39,6 @@ from course_lib.notes import note
 
 T = TypeVar("T")
 
-MOST_UNWRITTEN = 10_000
-"""So many audit records may wait for the database."""
 _AGAIN_S, _PING_S, _START_S = 0.5, 1.0, 10.0
 _DAY_S, _LATER_S, _LONG_S = 86_400.0, 60.0, 600.0
 _log = logging.getLogger("course_lib.deployment")
@@ -240,7 +238,7 @@ class Service:
         Raises:
             Problem: as record().
         """
-        if self.audit is not None and self.audit.waiting >= MOST_UNWRITTEN:
+        if self.audit is not None and self.audit.is_full:
             raise Problem("dependency", "The audit log cannot be written.")
         self._counted[caller.tenant, caller.name, action, target] += 1
 
@@ -262,7 +260,7 @@ class Service:
         """Return how each part is: "ok", or what is wrong with it, at most a second ago."""
         state = self.answering.breaker.state
         found = {"model": "ok" if state == "closed" else f"its breaker is {state}", **self._pinged}
-        if self.audit is not None and (self.audit.error or self.audit.waiting >= MOST_UNWRITTEN):
+        if self.audit is not None and (self.audit.error or self.audit.is_full):
             found["audit"] = "cannot be written"
         return found
 

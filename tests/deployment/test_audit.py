@@ -201,9 +201,12 @@ async def test_what_may_be_personal_is_refused(store, value):
     assert audit.waiting == 0
 
 
-async def test_records_wait_for_a_database_that_is_away_up_to_a_bound(service_url, postgres, head):
+async def test_records_wait_for_a_database_that_is_away_up_to_a_bound(
+    service_url, postgres, head, monkeypatch
+):
+    monkeypatch.setattr("course_lib.deployment.audit.MOST_WAITING", 3)
     async with Store(service_url, size=1, deadline_s=0.3) as store:
-        audit = Audit(store, KEY, head, most_waiting=3)
+        audit = Audit(store, KEY, head)
         postgres.kill()
         await audit.record("lantern", "key-1", "answers.create", "answer_1")
         for _ in range(2):

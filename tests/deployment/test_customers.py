@@ -221,8 +221,11 @@ async def test_a_customer_with_many_answers_is_exported_and_erased(everywhere, s
 
 
 @pytest.mark.parametrize("what", ["export", "erase"])
-async def test_nothing_is_exported_or_erased_while_the_log_of_it_cannot_be_written(everywhere, what):
-    full = Audit(everywhere.store, KEY, most_waiting=0)
+async def test_nothing_is_exported_or_erased_while_the_log_of_it_cannot_be_written(
+    everywhere, what, monkeypatch
+):
+    monkeypatch.setattr("course_lib.deployment.audit.MOST_WAITING", 0)
+    full = Audit(everywhere.store, KEY)
     customers = Customers(everywhere.store, full, [everywhere.logs])
     before = everywhere.left()
 

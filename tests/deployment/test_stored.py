@@ -242,9 +242,9 @@ async def test_a_log_whose_head_is_gone_is_not_called_verified_and_nothing_more(
     assert "the head was gone before record 2" in later.json()["status"]
 
 
-async def test_a_customer_is_not_touched_while_the_log_takes_no_more(serving):
+async def test_a_customer_is_not_touched_while_the_log_takes_no_more(serving, monkeypatch):
     async with serving() as served, served.client() as client:
-        served.app.service.audit._most_waiting = 0
+        monkeypatch.setattr("course_lib.deployment.audit.MOST_WAITING", 0)
 
         assert_problem(await client.get("/v1/customers/c-1/export"), 503, "dependency")
         assert_problem(await client.delete("/v1/customers/c-1"), 503, "dependency")
