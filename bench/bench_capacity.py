@@ -30,8 +30,8 @@ from course_lib import lm
 from course_lib.deployment import Load, Outcome, Work, open_loop, running_stack, simulate, work_of
 from course_lib.deployment.capacity import Floats
 
-LOADS, ROUNDS, SECONDS = (0.3, 0.6, 0.8), 3, 10.0
-"""Shares of what one replica answers at most; the seconds are of one round."""
+LOADS, ROUNDS, SECONDS = (0.3, 0.5, 0.7), 5, 20.0
+"""Shares of what one replica answers at most; the seconds are of one round, a thousand requests or more."""
 WITHIN, UNDISTURBED = 0.15, 0.1
 P99_MS = 250.0
 """The saturation point: the highest rate with a 99th percentile below this, all answered as they come."""
@@ -225,7 +225,7 @@ def main() -> bool:
             holds = percentiles(runner, replica, work, alone_s)
 
             def load(rate_per_s: float, seed: int) -> Load:
-                return Load(rate_per_s, int(rate_per_s * SECONDS / 2), seed)
+                return Load(rate_per_s, int(rate_per_s * SECONDS / 4), seed)
 
             def measured(rate_per_s: float, seed: int) -> bool:
                 return runner.run(open_loop(replica.ask, load(rate_per_s, seed))).keeps_up(P99_MS)

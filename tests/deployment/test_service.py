@@ -413,3 +413,18 @@ async def test_a_stream_that_is_left_is_free_when_memory_had_its_answer():
         await asyncio.gather(*served.app.service._later)
 
         assert usage.total + usage.pending == spent > 0
+
+
+async def test_what_the_program_says_from_memory_is_each_caller_s_own_and_goes_with_its_customer(monkeypatch):
+    async with desk() as served:
+        answering = served.app.service.answering
+        monkeypatch.setattr(answering, "found", lambda _: None)  # the answer cache would be faster
+        asked = await answering.asked("answer", QUESTION, tenant="lantern", customer="ada")
+        told = await answering.ask(asked)
+        said = [answering.at_once(asked) for _ in range(3)]
+        said[0].outputs["citations"].clear()
+        assert [each.outputs for each in said[1:]] == [told.outputs] * 2
+        assert answering.at_once(asked).outputs == told.outputs
+        await answering.forget("lantern", "ada")
+        assert answering.at_once(asked) is None
+    assert lm.ledger().requests == 1
