@@ -7977,7 +7977,7 @@ mixed
 # `OptimizerLog` listens while it works: every candidate, from which it was made, and which examples it won and lost.
 #
 # Two optimizers, on the cheaper model. `MIPROv2` lets the model write instructions from the training examples, and searches among pairs of
-# instruction and demos.
+# instruction and demos. The bar counts judged answers: the first program and ten trials, each on the 40 tickets of `val`, make 440.
 
 # %% name="mipro"
 from contextlib import redirect_stderr, redirect_stdout
@@ -7986,11 +7986,11 @@ from io import StringIO
 from course_lib.debugging import OptimizerLog
 
 train, val = desk.examples("train")[:40], desk.examples("train")[40:]
-small, bars = lm.connect("sim-small"), StringIO()  # a bar for each evaluation
-with dspy.context(lm=small), OptimizerLog() as searched, redirect_stdout(bars), redirect_stderr(bars):
+small, bars = lm.connect("sim-small"), StringIO()  # hides DSPy's bars, one for each evaluation
+with dspy.context(lm=small), OptimizerLog(answers=440) as tried, redirect_stdout(bars), redirect_stderr(bars):
     search = dspy.MIPROv2(metric=desk.category_match, auto="light", num_threads=4)
     by_search = search.compile(desk.Triage(), trainset=train, valset=val)
-searched
+tried
 
 # %% [markdown]
 # A column is too narrow for an instruction. What the best candidate's says that the first one did not:
@@ -7998,7 +7998,7 @@ searched
 # %% name="mipro-instruction"
 from textwrap import fill
 
-for line in searched.diff(0, searched.best.number).splitlines():
+for line in tried.diff(0, tried.best.number).splitlines():
     print(fill(line, 110, subsequent_indent="      "))
 
 # %% [markdown]
@@ -8016,7 +8016,7 @@ def with_feedback(example, prediction, trace=None, pred_name=None, pred_trace=No
 
 
 steps = {"max_metric_calls": 700, "reflection_minibatch_size": 5, "num_threads": 4}
-with dspy.context(lm=small), OptimizerLog() as log, redirect_stdout(bars), redirect_stderr(bars):
+with dspy.context(lm=small), OptimizerLog(answers=700) as log, redirect_stdout(bars), redirect_stderr(bars):
     evolve = dspy.GEPA(metric=with_feedback, reflection_lm=small, track_stats=True, **steps)
     by_feedback = evolve.compile(desk.Triage(), trainset=train, valset=val)
 print(len(log.candidates), "candidates, the best is number", log.best.number)

@@ -1,6 +1,7 @@
 """What an optimizer tried: its candidates, where each came from, which examples it won and lost.
 
 Main path: with OptimizerLog() as log: optimizer.compile(...); print(log); log.diff(0, 3); log.lineage().
+With OptimizerLog(answers=440) a bar follows the answers that are judged, of so many that are expected.
 Source: the callbacks on_compile and on_evaluate, and `detailed_results` of a program that GEPA compiled with
 track_stats=True (DSPy 3.4.1). MIPROv2 evaluates every one of its `candidate_programs` by dspy.Evaluate.
 """
@@ -17,6 +18,7 @@ from typing import Any, Self
 
 import dspy
 from dspy.utils.callback import BaseCallback
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from course_lib.debugging.graph import Graph
 from course_lib.errors import CourseError
@@ -54,8 +56,9 @@ class Candidate:
 class OptimizerLog(BaseCallback):
     """Listens to an optimizer in its `with` block; `candidates` is what it tried, in that order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, answers: int | None = None) -> None:
         self._context: Any = None
+        self._answers, self._bar = answers, tqdm(disable=True)
         self._begin("", "")
 
     def _begin(self, call_id: str, optimizer: str) -> None:
@@ -73,10 +76,13 @@ class OptimizerLog(BaseCallback):
         """Begin to listen."""
         self._context = dspy.context(callbacks=[*dspy.settings.callbacks, self])
         self._context.__enter__()
+        is_quiet = self._answers is None
+        self._bar = tqdm(total=self._answers, desc="answers judged", leave=False, disable=is_quiet)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Stop listening."""
+        self._bar.close()
         self._context.__exit__(*error)
 
     # -- what was seen -------------------------------------------------------------------------------
@@ -164,6 +170,7 @@ class OptimizerLog(BaseCallback):
         """Note what the metric said of each example."""
         number = self._programs.pop(call_id, None)
         if number is not None and outputs is not None:
+            self._bar.update(len(outputs.results))
             scores = {_name(example): float(score) for example, _, score in outputs.results}
             self.candidates[number].scores.update(scores)
 
