@@ -238,7 +238,7 @@ lines = []
 with TraceLogger(lines.append, content=True):
     desk.Triage()(ticket="Where is NP123456789? Mail ann.roe@example.org or call +44 20 7946 0958")
 last = json.loads(lines[-1])  # of the whole program, which ends last
-print(last["span"], "got", last["dspy.inputs"], "and gave", last["dspy.outputs"])
+print(last["span"], "got", last["input.value"], "and gave", last["output.value"])
 
 # %% [markdown]
 # `course_lib.redaction` finds personal data and secrets by their form, by the words around them and by the names of fields. No detector
@@ -4093,7 +4093,7 @@ print(tree([*shop_side.spans, *worker_side.spans]))
 # ### A real viewer
 #
 # Spans in OpenTelemetry's format can be sent to any collector. Here a small viewer from a package is started, `lighttrace`; in production it
-# may be Jaeger, Tempo or a vendor's. With `content=True` it also shows prompts and replies, redacted.
+# may be Jaeger, Tempo or a vendor's. With `content=True` it also shows what each step was given and returned, redacted.
 
 # %% name="viewer"
 from course_lib.services import running_traces

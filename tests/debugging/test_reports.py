@@ -271,7 +271,7 @@ ODD = {
     "a list as parent": {"parent_id": ["1"]},
     "an empty list as parent": {"parent_id": []},
     "content that is a list": {"attributes": {"gen_ai.input.messages": [{"role": "user"}]}},
-    "content that is a number": {"attributes": {"dspy.kind": "lm", "dspy.inputs": 5}},
+    "content that is a number": {"attributes": {"dspy.kind": "lm", "input.value": 5}},
     "reasons that are a number": {"attributes": {"gen_ai.response.finish_reasons": 5}},
     "a model that is a list": {"attributes": {"gen_ai.request.model": ["a"]}},
     "facts that are none": {"events": [{"name": "retry", "attributes": "soon"}]},
@@ -303,7 +303,7 @@ def test_deep_wide_and_doubled_runs_are_reported_soon() -> None:
 
     wide = [Span("r", None, "module", "r", 0, 2_000)]
     for number in range(2_000):
-        told = {"dspy.inputs": json.dumps({"q": f"{number}?"}), "dspy.outputs": json.dumps("yes")}
+        told = {"input.value": json.dumps({"q": f"{number}?"}), "output.value": json.dumps("yes")}
         wide.append(Span(f"m{number}", "r", "module", "m", number, number + 1, told))
         wide.append(Span(f"l{number}", f"m{number}", "lm", "chat", number, number + 1))
     begun = time.process_time()
