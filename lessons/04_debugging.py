@@ -8022,7 +8022,7 @@ with dspy.context(lm=small), OptimizerLog(answers=700) as log, redirect_stdout(b
 print(len(log.candidates), "candidates, the best is number", log.best.number)
 
 # %% [markdown]
-# The lineage: each candidate with its score below the one from which it was made, and on the arrow how many examples it won and lost.
+# The lineage: each candidate below the one from which it was made, with its score and how many examples it won and lost against that one.
 
 # %% name="lineage"
 log.lineage()

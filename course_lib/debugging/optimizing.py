@@ -122,19 +122,14 @@ class OptimizerLog(BaseCallback):
         ]
 
     def lineage(self) -> Graph:
-        """Return a graph: each candidate with its score, below those from which it was made."""
-        lines = ["flowchart TD", f"    accTitle: What {self.optimizer or 'the optimizer'} tried"]
-        lines.append(
-            f"    accDescr: {len(self.candidates)} candidates with their scores, each below its parents."
-        )
+        """Return a graph: each candidate below its parents, with its score and the examples won and lost."""
+        boxes, arrows = list[tuple[str, ...]](), list[tuple[int, int]]()
         for one in self.candidates:
-            is_best = one is self.best
-            label = f"{one.number}: {one.score:.0%}{', best' * is_best}"
-            lines.append(f'    c{one.number}["{label}"]')
-            for parent in one.parents:
-                won, lost = self.won_lost(parent, one.number)
-                lines.append(f'    c{parent} -- "{len(won)} won, {len(lost)} lost" --> c{one.number}')
-        return Graph("\n".join(lines), repr(self))
+            changed = [self.won_lost(parent, one.number) for parent in one.parents]
+            told = [f"{len(won)} won, {len(lost)} lost" for won, lost in changed]
+            boxes.append((f"{one.number}: {one.score:.0%}{', best' * (one is self.best)}", *told))
+            arrows += [(parent, one.number) for parent in one.parents]
+        return Graph(f"What {self.optimizer or 'the optimizer'} tried", boxes, arrows, repr(self))
 
     def __repr__(self) -> str:
         head = "  #   from  score examples demos  instructions"
@@ -193,7 +188,10 @@ class OptimizerLog(BaseCallback):
         kept = [self._candidate(program).number for program in details.candidates]
         for number, parents, scores in zip(kept, details.parents, details.val_subscores, strict=True):
             one = self.candidates[number]
-            one.parents = one.parents or tuple(kept[each] for each in parents if each is not None)
+            earlier = [kept[each] for each in parents if each is not None]
+            one.parents = one.parents or tuple(
+                each for each in earlier if each < number
+            )  # else written twice
             one.scores.update({names[at]: float(score) for at, score in scores.items()})
 
 
