@@ -9561,6 +9561,23 @@ class ParcelWatch(hunt.ParcelWatch):
 ### END SOLUTION
 
 
+# %% tags=["right"] exercise="4.5"
+class ParcelWatch(dspy.Module):
+    # other tools, with docstrings of their own
+    def __init__(self, session):
+        super().__init__()
+
+        def ask_carrier(tracking_number: str):
+            """Ask the carrier where a parcel is."""
+            return session.track_parcel(tracking_number)
+
+        tools = [session.look_up_order, ask_carrier]
+        self.agent = dspy.ReAct("ticket -> answer", tools=tools)
+
+    def forward(self, ticket):
+        return self.agent(ticket=ticket)
+
+
 # %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*ParcelWatch: the answer to"
 # Another order as the example.
 from course_lib.exercises.debugging import hunt
