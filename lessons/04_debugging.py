@@ -8057,8 +8057,8 @@ with dspy.context(lm=small):
 # %% [markdown]
 # ## 6. Where time and tokens go
 #
-# A profile of Python's own time says little here: the program waits. What counts is which call it waits for, whether it must, and what it
-# sends. `bottlenecks` reads it from the spans. Its advice follows from numbers, and it says what each would save.
+# Three questions: which call takes the time, must the program wait for it, and what does it send? `bottlenecks` answers them from the spans.
+# Each advice says from which numbers it follows, and what it would save at most, where that can be reckoned.
 
 
 # %% name="bottlenecks"
@@ -8084,8 +8084,7 @@ with Tracer(content=True) as tracer:
 bottlenecks(tracer.spans)
 
 # %% [markdown]
-# Memory is the other thing that grows. DSPy keeps the last 10,000 calls with their prompts, in the model and once more in each module
-# above it, so a service that runs for a week holds them. `disable_history=True` ends it.
+# Memory grows, too: each module keeps the calls below it with their prompts, up to `max_history_size`. `disable_history=True` ends it.
 
 # %% name="memory"
 import tracemalloc
@@ -8099,14 +8098,14 @@ for is_off in (False, True):
         held_kib = tracemalloc.get_traced_memory()[0] / 1024
     tracemalloc.stop()
     kept = [len(each.history) for each in (sorting, sorting.sort)]
-    print(f"disable_history={is_off!s:5} {held_kib / 40:4.1f} KiB held for a call;", kept, "in modules")
+    print(f"disable_history={is_off!s:5} {held_kib / 40:4.1f} KiB held for a call; calls in modules: {kept}")
+print("max_history_size:", dspy.settings.max_history_size)
 
 # %% [markdown]
 # ## 7. Testing
 #
-# What tests a program that answers differently each day? Six kinds, each of which finds what the others cannot. The program under test and
-# its tests are files, as they would be in a project of your own; the only thing that comes from the course is the fixture `endpoint`: the
-# model's server with faults, a ledger and recordings, for any client. (The sixth kind, a golden run, stood in part 4.)
+# Six kinds of tests, each for another question; one of them, the golden run, stood in part 4. The program under test and its tests are files,
+# as they would be in a project of your own. The fixture `endpoint` is the model's server, with faults by count and a ledger.
 
 # %% name="under-test"
 project = folder / "project"
@@ -8178,8 +8177,8 @@ def run_tests(*args):
 
 
 # %% [markdown]
-# **Unit tests** need no model: parsing, finding, what happens with an empty ticket. **Integration tests** run the whole against the
-# endpoint and look at what it saw: how many requests, with what in them.
+# **Unit tests** need no answer of a model: here, that an empty ticket is refused and nothing is asked. **Integration tests** run the whole
+# against the endpoint, and look at the result and at what was asked: here two requests, both answered.
 
 # %% name="unit-and-integration"
 (project / "test_desk.py").write_text(
@@ -8201,9 +8200,9 @@ def test_a_ticket_is_answered_from_an_article(ask, endpoint):
 print(run_tests("--cov=support_desk", "--cov-branch"))
 
 # %% [markdown]
-# **Performance tests** hold what does not depend on the machine: requests for an answer, tokens for a ticket. A test of seconds fails on
-# somebody's slow laptop, and then nobody believes it. **Chaos tests** break the model on purpose: it is unavailable, it refuses, it answers
-# half. The verdict of the endpoint says whether the client behaved: waited as it was told, stopped in time, took no half answer.
+# **Performance tests** hold what does not depend on the machine, as seconds would: requests for an answer, tokens for a ticket. **Chaos
+# tests** break the model on purpose: it is unavailable, it asks to wait, its answer lacks a field. `assert_clean` asks the endpoint whether
+# the client behaved: whether it waited as it was told, for one.
 
 # %% name="performance-and-chaos"
 (project / "test_bad_days.py").write_text(
@@ -8225,8 +8224,8 @@ print(run_tests("test_bad_days.py"))
 
 # %% [markdown]
 # **Security tests** come in pairs: the same question, once with a clean article and once with one that speaks to the model. `desk.Answer` is
-# tested beside two programs that fail one half each: one sends the article as it is, and one refuses everything, which only the clean half
-# finds.
+# tested beside two programs that take a short cut: one returns the article as it is, one refuses everything. **Predict:** which half of the
+# pair does each of them fail?
 
 # %% name="shortcuts"
 (project / "shortcuts.py").write_text(
@@ -8273,9 +8272,8 @@ def test_a_poisoned_article_is_not_obeyed(read):
 print(run_tests("test_injection.py", "-rA", "--tb=no"))
 
 # %% [markdown]
-# A test that fails once in twenty runs teaches people to press the button again. So measure it: how often does each test pass, of twenty
-# runs? Here one asks the same each time, and one takes a ticket by chance. (The simulated model makes no chance of its own at temperature
-# 0; a hosted one does.)
+# A test that fails now and then is soon ignored. So measure it: how often does each test pass, of twenty runs? Here one takes a ticket by
+# chance. The other takes the same six each time, and asks for three of them.
 
 # %% name="flakiness"
 (project / "test_often.py").write_text(
@@ -8287,12 +8285,14 @@ from course_lib import desk
 
 pytestmark = pytest.mark.parametrize("run", range(20))
 
-def test_a_question_about_shipping(ask, run):
-    assert ask("What does shipping to Norway cost?").category == "shipping"
+def is_right(ask, row):
+    return ask(row.ticket).category == row.category
 
 def test_some_ticket(ask, run):
-    row = random.choice(desk.examples("dev"))
-    assert ask(row.ticket).category == row.category
+    assert is_right(ask, random.choice(desk.examples("dev")))
+
+def test_half_of_the_same_tickets(ask, run):
+    assert sum(is_right(ask, row) for row in desk.examples("dev")[:6]) >= 3
 """,
     encoding="utf-8",
 )
@@ -8307,16 +8307,16 @@ for line in ran:
 table([{"test": test, "outcome": outcome, "of 20": n} for (test, outcome), n in verdicts.items() if n])
 
 # %% [markdown]
-# The cure is to take the same tickets each time, and to ask for a share of them instead of for each one. The kinds once more:
+# The kinds once more:
 #
-# | kind | finds | needs |
+# | kind | asks | needs |
 # | --- | --- | --- |
-# | unit | a parser, a search, a rule that is wrong | no model |
-# | integration | parts that do not fit; requests that nobody counted | the endpoint |
-# | performance | a second call, a prompt that grew | the endpoint's ledger |
-# | chaos | what happens when the model is away, slow, or answers half | the endpoint's faults and its verdict |
-# | security | texts that are obeyed, data that leaves | pairs, clean and poisoned |
-# | golden | a prompt that changed without anybody meaning it | a recording |
+# | unit | Does one rule hold? | no answer of a model |
+# | integration | Do the parts fit, and what do they ask? | the endpoint |
+# | performance | Has a call been added, or a prompt grown? | the endpoint's ledger |
+# | chaos | What happens when the model is away, or an answer lacks a field? | the endpoint's faults and its verdict |
+# | security | Is a text obeyed that should only be read? | pairs, clean and poisoned |
+# | golden | Has a prompt changed without anybody meaning it? | a recording |
 #
 # ## 8. Deeper: a chaos test
 
