@@ -130,8 +130,8 @@ print("in the history:", len(asked.history), "calls; at the model:", seen.ledger
 print("statuses at the model:", [call.status for call in seen.ledger.calls])
 
 # %% [markdown]
-# The history shows two answers, and nothing of the request that failed between them: DSPy's engine repeats below it. And of a program that
-# runs in many threads the history does not say which call belonged to whom. It is a list of calls; what we need is a **tree**.
+# The history shows two answers, and nothing of the request that failed between them, for DSPy's engine repeats below it. Nor does it say which
+# call belonged to whom, in a program that runs in many threads. It is a list of calls; what we need is a **tree**.
 #
 # | tool | says | does not say |
 # | --- | --- | --- |
@@ -155,26 +155,16 @@ class SmallTracer(BaseCallback):
     def __init__(self):
         self.spans = {}
 
-    def begin(self, call_id, instance):
+    def on_module_start(self, call_id, instance, inputs):
         parent, name = ACTIVE_CALL_ID.get(), type(instance).__name__
         self.spans[call_id] = {"parent": parent, "name": name, "began": time.perf_counter()}
 
-    def end(self, call_id, error):
+    def on_module_end(self, call_id, outputs, exception=None):
         span = self.spans[call_id]
         span["ms"] = 1000 * (time.perf_counter() - span["began"])
-        span["error"] = type(error).__name__ if error else ""
+        span["error"] = type(exception).__name__ if exception else ""
 
-    def on_module_start(self, call_id, instance, inputs):
-        self.begin(call_id, instance)
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self.end(call_id, exception)
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self.begin(call_id, instance)
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        self.end(call_id, exception)
+    on_lm_start, on_lm_end = on_module_start, on_module_end
 
 
 # %% [markdown]
@@ -206,8 +196,8 @@ with Tracer() as tracer, dspy.context(lm=observed(stumbling())):
 print(tree(tracer.spans))
 
 # %% [markdown]
-# Now the second answer is to be seen: the adapter's `parse` failed, another adapter was asked, and an attempt at the model failed below one
-# of the calls. (DSPy's own retries are below its callbacks; `observed(lm)` wraps the engine, so every attempt is recorded.) A span holds
+# Now one sees what the history did not show: the adapter's `parse` failed, another adapter asked again, and an attempt at the model failed
+# below that call. (DSPy's own retries are below its callbacks; `observed(lm)` wraps the engine, so every attempt is recorded.) A span holds
 # facts by the names of OpenTelemetry's conventions for generative AI, so a viewer knows which number is a count of tokens.
 
 # %% name="attributes"
@@ -3966,9 +3956,9 @@ check("4.2", log_calls)
 # %% [markdown]
 # ## 3. Distributed traces
 #
-# In production a request does not stay in one process. The web server asks the support service over HTTP; the answer's follow-up goes
-# through a queue to a worker, minutes later. Each of them has its own log. What joins them is one id that travels along: the W3C header
-# `traceparent`, `00-<trace>-<span>-01`.
+# In production a request does not stay in one process. The web server asks the support service over HTTP; other work goes through a queue to
+# a worker, minutes later. Each of them has its own log. What joins them is one id that travels along: the W3C header `traceparent`,
+# `00-<trace>-<span>-01`.
 #
 # First the part that needs no header: threads and tasks. `dspy.Parallel` runs a program in threads of its own. OpenTelemetry's context does
 # not follow there; DSPy's own call ids do, and the Tracer goes by those. Forty requests over threads and tasks should be forty traces, with
@@ -4042,9 +4032,8 @@ print(len({span.context.trace_id for span in both}), "trace:", reply.status_code
 print(tree(both))
 
 # %% [markdown]
-# A client may send any header. An invalid `traceparent`, or one that says "sampled: no" (`-00`) in the hope of not being seen, changes
-# nothing: the span is opened as usual, without a parent or with that one. And a span is named by its *route*, never by its path, which
-# holds a customer's name here.
+# A client may send any header. With an invalid `traceparent` the span has no parent; with one that says "sampled: no" (`-00`), in the hope
+# of not being seen, it is recorded all the same. And a span is named by its *route*, never by its path, which holds a customer's name here.
 
 # %% name="untrusted-headers"
 for name, sent in {"invalid": "garbage", "not sampled": f"00-{32 * 'a'}-{16 * 'b'}-00"}.items():
@@ -4056,8 +4045,8 @@ for name, sent in {"invalid": "garbage", "not sampled": f"00-{32 * 'a'}-{16 * 'b
 # %% [markdown]
 # ### Through a queue
 #
-# An event waits in Redis (notebook 03, part 5) and is handled by another process, later. It has no headers, but it has data: the same dict
-# entry goes along with it.
+# An event waits in Redis (notebook 03, part 5) until a worker takes it. It has no headers, but it has a dict of data, into which `inject`
+# writes the same entry. (Here the worker runs in this notebook, with a tracer of its own.)
 
 # %% name="through-a-queue"
 import secrets
@@ -4069,7 +4058,6 @@ from course_lib.concurrency.events import Consumer, Event, EventStream
 from course_lib.services import running_redis
 
 worker_side = Tracer(service="worker")
-handled = asyncio.Event()
 
 
 async def sort_later(event):
@@ -4078,6 +4066,8 @@ async def sort_later(event):
     handled.set()
 
 
+# %% name="one-trace-through-a-queue"
+handled = asyncio.Event()
 async with aclosing(EventStream(running_redis().url, f"later-{secrets.token_hex(4)}")) as stream:
     consumer = Consumer(stream, sort_later)
     with dspy.context(callbacks=[worker_side]):
@@ -5211,9 +5201,8 @@ diff(recording, dearer)
 # %% [markdown]
 # ### A run that is kept: golden traces
 #
-# A recording in the repository is a regression test for prompts. Nobody changes a prompt on purpose without looking at it; by accident it
-# happens with each change of a signature, an adapter, a version. `golden` compares a run with the kept one, and says line by line what
-# differs.
+# A recording in the repository is a regression test for prompts, which also change by accident: with a signature, an adapter, a version.
+# `golden` compares a run with the kept one, and says line by line what differs.
 
 # %% name="golden"
 from course_lib.debugging import GoldenError, golden
@@ -5236,7 +5225,7 @@ except GoldenError as error:
 # ### The engine of a model
 #
 # Where would you build such a thing yourself? Below all adapters and modules a `dspy.LM` has an **engine**: one that takes a
-# `dspy.lm15.Request`, makes one attempt, and returns a `dspy.lm15.Response`. An LM may be given another one, and its twin for `acall`:
+# `dspy.lm15.Request`, makes one attempt, and returns a `dspy.lm15.Response`. An LM may be given another one, and a second one for `acall`:
 
 # %% name="echo-engine" tags=["needs"]
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
