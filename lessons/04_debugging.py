@@ -8262,7 +8262,7 @@ print(run_tests("test_injection.py", "-rA", "--tb=no"))
 
 # %% [markdown]
 # A test that fails now and then is soon ignored. So measure it: how often does each test pass, of twenty runs? Here one takes a ticket by
-# chance. The other takes the same six each time, and asks for three of them.
+# chance. The other takes the same four each time, and asks for three of them.
 
 # %% name="flakiness"
 (project / "test_often.py").write_text(
@@ -8280,8 +8280,8 @@ def is_right(ask, row):
 def test_some_ticket(ask, run):
     assert is_right(ask, random.choice(desk.examples("dev")))
 
-def test_half_of_the_same_tickets(ask, run):
-    assert sum(is_right(ask, row) for row in desk.examples("dev")[:6]) >= 3
+def test_most_of_the_same_tickets(ask, run):
+    assert sum(is_right(ask, row) for row in desk.examples("dev")[:4]) >= 3
 """,
     encoding="utf-8",
 )
