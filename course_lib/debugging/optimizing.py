@@ -77,11 +77,12 @@ class OptimizerLog(BaseCallback):
         self._context = dspy.context(callbacks=[*dspy.settings.callbacks, self])
         self._context.__enter__()
         is_quiet = self._answers is None
-        self._bar = tqdm(total=self._answers, desc="answers judged", leave=False, disable=is_quiet)
+        self._bar = tqdm(total=self._answers, desc="answers judged", disable=is_quiet)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Stop listening."""
+        self._bar.total = max(self._bar.n, self._answers or 0)  # GEPA ends the round in which it has enough
         self._bar.close()
         self._context.__exit__(*error)
 
