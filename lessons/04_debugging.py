@@ -130,8 +130,8 @@ print("in the history:", len(asked.history), "calls; at the model:", seen.ledger
 print("statuses at the model:", [call.status for call in seen.ledger.calls])
 
 # %% [markdown]
-# The history shows two answers, and nothing of the request that failed between them: DSPy's engine repeats below it. And of a program that
-# runs in many threads the history does not say which call belonged to whom. It is a list of calls; what we need is a **tree**.
+# The history shows two answers, and nothing of the request that failed between them, for DSPy's engine repeats below it. Nor does it say which
+# call belonged to whom, in a program that runs in many threads. It is a list of calls; what we need is a **tree**.
 #
 # | tool | says | does not say |
 # | --- | --- | --- |
@@ -155,26 +155,16 @@ class SmallTracer(BaseCallback):
     def __init__(self):
         self.spans = {}
 
-    def begin(self, call_id, instance):
+    def on_module_start(self, call_id, instance, inputs):
         parent, name = ACTIVE_CALL_ID.get(), type(instance).__name__
         self.spans[call_id] = {"parent": parent, "name": name, "began": time.perf_counter()}
 
-    def end(self, call_id, error):
+    def on_module_end(self, call_id, outputs, exception=None):
         span = self.spans[call_id]
         span["ms"] = 1000 * (time.perf_counter() - span["began"])
-        span["error"] = type(error).__name__ if error else ""
+        span["error"] = type(exception).__name__ if exception else ""
 
-    def on_module_start(self, call_id, instance, inputs):
-        self.begin(call_id, instance)
-
-    def on_module_end(self, call_id, outputs, exception=None):
-        self.end(call_id, exception)
-
-    def on_lm_start(self, call_id, instance, inputs):
-        self.begin(call_id, instance)
-
-    def on_lm_end(self, call_id, outputs, exception=None):
-        self.end(call_id, exception)
+    on_lm_start, on_lm_end = on_module_start, on_module_end
 
 
 # %% [markdown]
@@ -206,8 +196,8 @@ with Tracer() as tracer, dspy.context(lm=observed(stumbling())):
 print(tree(tracer.spans))
 
 # %% [markdown]
-# Now the second answer is to be seen: the adapter's `parse` failed, another adapter was asked, and an attempt at the model failed below one
-# of the calls. (DSPy's own retries are below its callbacks; `observed(lm)` wraps the engine, so every attempt is recorded.) A span holds
+# Now one sees what the history did not show: the adapter's `parse` failed, another adapter asked again, and an attempt at the model failed
+# below that call. (DSPy's own retries are below its callbacks; `observed(lm)` wraps the engine, so every attempt is recorded.) A span holds
 # facts by the names of OpenTelemetry's conventions for generative AI, so a viewer knows which number is a count of tokens.
 
 # %% name="attributes"
@@ -238,7 +228,7 @@ lines = []
 with TraceLogger(lines.append, content=True):
     desk.Triage()(ticket="Where is NP123456789? Mail ann.roe@example.org or call +44 20 7946 0958")
 last = json.loads(lines[-1])  # of the whole program, which ends last
-print(last["span"], "got", last["dspy.inputs"], "and gave", last["dspy.outputs"])
+print(last["span"], "got", last["input.value"], "and gave", last["output.value"])
 
 # %% [markdown]
 # `course_lib.redaction` finds personal data and secrets by their form, by the words around them and by the names of fields. No detector
@@ -3966,9 +3956,9 @@ check("4.2", log_calls)
 # %% [markdown]
 # ## 3. Distributed traces
 #
-# In production a request does not stay in one process. The web server asks the support service over HTTP; the answer's follow-up goes
-# through a queue to a worker, minutes later. Each of them has its own log. What joins them is one id that travels along: the W3C header
-# `traceparent`, `00-<trace>-<span>-01`.
+# In production a request does not stay in one process. The web server asks the support service over HTTP; other work goes through a queue to
+# a worker, minutes later. Each of them has its own log. What joins them is one id that travels along: the W3C header `traceparent`,
+# `00-<trace>-<span>-01`.
 #
 # First the part that needs no header: threads and tasks. `dspy.Parallel` runs a program in threads of its own. OpenTelemetry's context does
 # not follow there; DSPy's own call ids do, and the Tracer goes by those. Forty requests over threads and tasks should be forty traces, with
@@ -4042,9 +4032,8 @@ print(len({span.context.trace_id for span in both}), "trace:", reply.status_code
 print(tree(both))
 
 # %% [markdown]
-# A client may send any header. An invalid `traceparent`, or one that says "sampled: no" (`-00`) in the hope of not being seen, changes
-# nothing: the span is opened as usual, without a parent or with that one. And a span is named by its *route*, never by its path, which
-# holds a customer's name here.
+# A client may send any header. With an invalid `traceparent` the span has no parent; with one that says "sampled: no" (`-00`), in the hope
+# of not being seen, it is recorded all the same. And a span is named by its *route*, never by its path, which holds a customer's name here.
 
 # %% name="untrusted-headers"
 for name, sent in {"invalid": "garbage", "not sampled": f"00-{32 * 'a'}-{16 * 'b'}-00"}.items():
@@ -4056,8 +4045,8 @@ for name, sent in {"invalid": "garbage", "not sampled": f"00-{32 * 'a'}-{16 * 'b
 # %% [markdown]
 # ### Through a queue
 #
-# An event waits in Redis (notebook 03, part 5) and is handled by another process, later. It has no headers, but it has data: the same dict
-# entry goes along with it.
+# An event waits in Redis (notebook 03, part 5) until a worker takes it. It has no headers, but it has a dict of data, into which `inject`
+# writes the same entry. (Here the worker runs in this notebook, with a tracer of its own.)
 
 # %% name="through-a-queue"
 import secrets
@@ -4069,7 +4058,6 @@ from course_lib.concurrency.events import Consumer, Event, EventStream
 from course_lib.services import running_redis
 
 worker_side = Tracer(service="worker")
-handled = asyncio.Event()
 
 
 async def sort_later(event):
@@ -4078,6 +4066,8 @@ async def sort_later(event):
     handled.set()
 
 
+# %% name="one-trace-through-a-queue"
+handled = asyncio.Event()
 async with aclosing(EventStream(running_redis().url, f"later-{secrets.token_hex(4)}")) as stream:
     consumer = Consumer(stream, sort_later)
     with dspy.context(callbacks=[worker_side]):
@@ -4093,7 +4083,7 @@ print(tree([*shop_side.spans, *worker_side.spans]))
 # ### A real viewer
 #
 # Spans in OpenTelemetry's format can be sent to any collector. Here a small viewer from a package is started, `lighttrace`; in production it
-# may be Jaeger, Tempo or a vendor's. With `content=True` it also shows prompts and replies, redacted.
+# may be Jaeger, Tempo or a vendor's. With `content=True` it also shows what each step was given and returned, redacted.
 
 # %% name="viewer"
 from course_lib.services import running_traces
@@ -5211,9 +5201,8 @@ diff(recording, dearer)
 # %% [markdown]
 # ### A run that is kept: golden traces
 #
-# A recording in the repository is a regression test for prompts. Nobody changes a prompt on purpose without looking at it; by accident it
-# happens with each change of a signature, an adapter, a version. `golden` compares a run with the kept one, and says line by line what
-# differs.
+# A recording in the repository is a regression test for prompts, which also change by accident: with a signature, an adapter, a version.
+# `golden` compares a run with the kept one, and says line by line what differs.
 
 # %% name="golden"
 from course_lib.debugging import GoldenError, golden
@@ -5236,7 +5225,7 @@ except GoldenError as error:
 # ### The engine of a model
 #
 # Where would you build such a thing yourself? Below all adapters and modules a `dspy.LM` has an **engine**: one that takes a
-# `dspy.lm15.Request`, makes one attempt, and returns a `dspy.lm15.Response`. An LM may be given another one, and its twin for `acall`:
+# `dspy.lm15.Request`, makes one attempt, and returns a `dspy.lm15.Response`. An LM may be given another one, and a second one for `acall`:
 
 # %% name="echo-engine" tags=["needs"]
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
@@ -7977,7 +7966,7 @@ mixed
 # `OptimizerLog` listens while it works: every candidate, from which it was made, and which examples it won and lost.
 #
 # Two optimizers, on the cheaper model. `MIPROv2` lets the model write instructions from the training examples, and searches among pairs of
-# instruction and demos.
+# instruction and demos. The bar counts judged answers: the first program and ten trials, each on the 40 tickets of `val`, make 440.
 
 # %% name="mipro"
 from contextlib import redirect_stderr, redirect_stdout
@@ -7986,11 +7975,11 @@ from io import StringIO
 from course_lib.debugging import OptimizerLog
 
 train, val = desk.examples("train")[:40], desk.examples("train")[40:]
-small, bars = lm.connect("sim-small"), StringIO()  # a bar for each evaluation
-with dspy.context(lm=small), OptimizerLog() as searched, redirect_stdout(bars), redirect_stderr(bars):
+small, bars = lm.connect("sim-small"), StringIO()  # hides DSPy's bars, one for each evaluation
+with dspy.context(lm=small), OptimizerLog(answers=440) as tried, redirect_stdout(bars), redirect_stderr(bars):
     search = dspy.MIPROv2(metric=desk.category_match, auto="light", num_threads=4)
     by_search = search.compile(desk.Triage(), trainset=train, valset=val)
-searched
+tried
 
 # %% [markdown]
 # A column is too narrow for an instruction. What the best candidate's says that the first one did not:
@@ -7998,7 +7987,7 @@ searched
 # %% name="mipro-instruction"
 from textwrap import fill
 
-for line in searched.diff(0, searched.best.number).splitlines():
+for line in tried.diff(0, tried.best.number).splitlines():
     print(fill(line, 110, subsequent_indent="      "))
 
 # %% [markdown]
@@ -8016,13 +8005,13 @@ def with_feedback(example, prediction, trace=None, pred_name=None, pred_trace=No
 
 
 steps = {"max_metric_calls": 700, "reflection_minibatch_size": 5, "num_threads": 4}
-with dspy.context(lm=small), OptimizerLog() as log, redirect_stdout(bars), redirect_stderr(bars):
+with dspy.context(lm=small), OptimizerLog(answers=700) as log, redirect_stdout(bars), redirect_stderr(bars):
     evolve = dspy.GEPA(metric=with_feedback, reflection_lm=small, track_stats=True, **steps)
     by_feedback = evolve.compile(desk.Triage(), trainset=train, valset=val)
 print(len(log.candidates), "candidates, the best is number", log.best.number)
 
 # %% [markdown]
-# The lineage: each candidate with its score below the one from which it was made, and on the arrow how many examples it won and lost.
+# The lineage: each candidate below the one from which it was made, with its score and how many examples it won and lost against that one.
 
 # %% name="lineage"
 log.lineage()
@@ -8057,8 +8046,8 @@ with dspy.context(lm=small):
 # %% [markdown]
 # ## 6. Where time and tokens go
 #
-# A profile of Python's own time says little here: the program waits. What counts is which call it waits for, whether it must, and what it
-# sends. `bottlenecks` reads it from the spans. Its advice follows from numbers, and it says what each would save.
+# Three questions: which call takes the time, must the program wait for it, and what does it send? `bottlenecks` answers them from the spans.
+# Each advice says from which numbers it follows, and what it would save at most, where that can be reckoned.
 
 
 # %% name="bottlenecks"
@@ -8084,8 +8073,7 @@ with Tracer(content=True) as tracer:
 bottlenecks(tracer.spans)
 
 # %% [markdown]
-# Memory is the other thing that grows. DSPy keeps the last 10,000 calls with their prompts, in the model and once more in each module
-# above it, so a service that runs for a week holds them. `disable_history=True` ends it.
+# Memory grows, too: each module keeps the calls below it with their prompts, up to `max_history_size`. `disable_history=True` ends it.
 
 # %% name="memory"
 import tracemalloc
@@ -8099,14 +8087,14 @@ for is_off in (False, True):
         held_kib = tracemalloc.get_traced_memory()[0] / 1024
     tracemalloc.stop()
     kept = [len(each.history) for each in (sorting, sorting.sort)]
-    print(f"disable_history={is_off!s:5} {held_kib / 40:4.1f} KiB held for a call;", kept, "in modules")
+    print(f"disable_history={is_off!s:5} {held_kib / 40:4.1f} KiB held for a call; calls in modules: {kept}")
+print("max_history_size:", dspy.settings.max_history_size)
 
 # %% [markdown]
 # ## 7. Testing
 #
-# What tests a program that answers differently each day? Six kinds, each of which finds what the others cannot. The program under test and
-# its tests are files, as they would be in a project of your own; the only thing that comes from the course is the fixture `endpoint`: the
-# model's server with faults, a ledger and recordings, for any client. (The sixth kind, a golden run, stood in part 4.)
+# Six kinds of tests, each for another question; one of them, the golden run, stood in part 4. The program under test and its tests are files,
+# as they would be in a project of your own. The fixture `endpoint` is the model's server, with faults by count and a ledger.
 
 # %% name="under-test"
 project = folder / "project"
@@ -8178,8 +8166,8 @@ def run_tests(*args):
 
 
 # %% [markdown]
-# **Unit tests** need no model: parsing, finding, what happens with an empty ticket. **Integration tests** run the whole against the
-# endpoint and look at what it saw: how many requests, with what in them.
+# **Unit tests** need no answer of a model: here, that an empty ticket is refused and nothing is asked. **Integration tests** run the whole
+# against the endpoint, and look at the result and at what was asked: here two requests, both answered.
 
 # %% name="unit-and-integration"
 (project / "test_desk.py").write_text(
@@ -8201,9 +8189,9 @@ def test_a_ticket_is_answered_from_an_article(ask, endpoint):
 print(run_tests("--cov=support_desk", "--cov-branch"))
 
 # %% [markdown]
-# **Performance tests** hold what does not depend on the machine: requests for an answer, tokens for a ticket. A test of seconds fails on
-# somebody's slow laptop, and then nobody believes it. **Chaos tests** break the model on purpose: it is unavailable, it refuses, it answers
-# half. The verdict of the endpoint says whether the client behaved: waited as it was told, stopped in time, took no half answer.
+# **Performance tests** hold what does not depend on the machine, as seconds would: requests for an answer, tokens for a ticket. **Chaos
+# tests** break the model on purpose: it is unavailable, it asks to wait, its answer lacks a field. `assert_clean` asks the endpoint whether
+# the client behaved: whether it waited as it was told, for one.
 
 # %% name="performance-and-chaos"
 (project / "test_bad_days.py").write_text(
@@ -8225,8 +8213,8 @@ print(run_tests("test_bad_days.py"))
 
 # %% [markdown]
 # **Security tests** come in pairs: the same question, once with a clean article and once with one that speaks to the model. `desk.Answer` is
-# tested beside two programs that fail one half each: one sends the article as it is, and one refuses everything, which only the clean half
-# finds.
+# tested beside two programs that take a short cut: one returns the article as it is, one refuses everything. **Predict:** which half of the
+# pair does each of them fail?
 
 # %% name="shortcuts"
 (project / "shortcuts.py").write_text(
@@ -8273,9 +8261,8 @@ def test_a_poisoned_article_is_not_obeyed(read):
 print(run_tests("test_injection.py", "-rA", "--tb=no"))
 
 # %% [markdown]
-# A test that fails once in twenty runs teaches people to press the button again. So measure it: how often does each test pass, of twenty
-# runs? Here one asks the same each time, and one takes a ticket by chance. (The simulated model makes no chance of its own at temperature
-# 0; a hosted one does.)
+# A test that fails now and then is soon ignored. So measure it: how often does each test pass, of twenty runs? Here one takes a ticket by
+# chance. The other takes the same four each time, and asks for three of them.
 
 # %% name="flakiness"
 (project / "test_often.py").write_text(
@@ -8287,12 +8274,14 @@ from course_lib import desk
 
 pytestmark = pytest.mark.parametrize("run", range(20))
 
-def test_a_question_about_shipping(ask, run):
-    assert ask("What does shipping to Norway cost?").category == "shipping"
+def is_right(ask, row):
+    return ask(row.ticket).category == row.category
 
 def test_some_ticket(ask, run):
-    row = random.choice(desk.examples("dev"))
-    assert ask(row.ticket).category == row.category
+    assert is_right(ask, random.choice(desk.examples("dev")))
+
+def test_most_of_the_same_tickets(ask, run):
+    assert sum(is_right(ask, row) for row in desk.examples("dev")[:4]) >= 3
 """,
     encoding="utf-8",
 )
@@ -8307,16 +8296,16 @@ for line in ran:
 table([{"test": test, "outcome": outcome, "of 20": n} for (test, outcome), n in verdicts.items() if n])
 
 # %% [markdown]
-# The cure is to take the same tickets each time, and to ask for a share of them instead of for each one. The kinds once more:
+# The kinds once more:
 #
-# | kind | finds | needs |
+# | kind | asks | needs |
 # | --- | --- | --- |
-# | unit | a parser, a search, a rule that is wrong | no model |
-# | integration | parts that do not fit; requests that nobody counted | the endpoint |
-# | performance | a second call, a prompt that grew | the endpoint's ledger |
-# | chaos | what happens when the model is away, slow, or answers half | the endpoint's faults and its verdict |
-# | security | texts that are obeyed, data that leaves | pairs, clean and poisoned |
-# | golden | a prompt that changed without anybody meaning it | a recording |
+# | unit | Does one rule hold? | no answer of a model |
+# | integration | Do the parts fit, and what do they ask? | the endpoint |
+# | performance | Has a call been added, or a prompt grown? | the endpoint's ledger |
+# | chaos | What happens when the model is away, or an answer lacks a field? | the endpoint's faults and its verdict |
+# | security | Is a text obeyed that should only be read? | pairs, clean and poisoned |
+# | golden | Has a prompt changed without anybody meaning it? | a recording |
 #
 # ## 8. Deeper: a chaos test
 
@@ -9559,6 +9548,23 @@ class ParcelWatch(hunt.ParcelWatch):
 
 
 ### END SOLUTION
+
+
+# %% tags=["right"] exercise="4.5"
+class ParcelWatch(dspy.Module):
+    # other tools, with docstrings of their own
+    def __init__(self, session):
+        super().__init__()
+
+        def ask_carrier(tracking_number: str):
+            """Ask the carrier where a parcel is."""
+            return session.track_parcel(tracking_number)
+
+        tools = [session.look_up_order, ask_carrier]
+        self.agent = dspy.ReAct("ticket -> answer", tools=tools)
+
+    def forward(self, ticket):
+        return self.agent(ticket=ticket)
 
 
 # %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*ParcelWatch: the answer to"

@@ -30,7 +30,7 @@ GIVEN = re.compile(r"\b(\w+)=")
 CALL = re.compile(rf"({NAME.pattern})\(([^()]*)")
 INVENTED, REAL_AGAIN = "<!-- invented names -->", "<!-- end of invented names -->"
 WEB_SITE = "dspy.ai"
-OF_SPANS = {"dspy.kind", "dspy.class", "dspy.inputs", "dspy.outputs", "dspy.cache.hit"}
+OF_SPANS = {"dspy.kind", "dspy.class", "dspy.cache.hit"}
 """Attributes of our spans (course_lib/debugging/attributes.py): texts, and no names of DSPy's."""
 _NOTHING = object()
 

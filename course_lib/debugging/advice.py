@@ -31,8 +31,8 @@ _LITTLE = 0.05
 """What saves less than this share of the run is no advice."""
 _LONG_PROMPT = 10
 """Tokens sent for each one written."""
-_INPUTS = ("dspy.inputs", "gen_ai.input.messages")
-_OUTPUTS = ("dspy.outputs", "gen_ai.output.messages")
+_INPUTS = ("input.value", "gen_ai.input.messages")
+_OUTPUTS = ("output.value", "gen_ai.output.messages")
 _TELLING_CHARS = 8
 _MOST_TOGETHER = 100
 """With so many neighbours a call is compared."""

@@ -2,7 +2,8 @@
 
 Main path: settings_of(call, inputs) when it begins; title_of, call_of, end_of when it has ended;
 content_in(...) and content_out(...) only where content is asked for.
-Source: the GenAI semantic conventions (`gen_ai.*`, in development); what is DSPy's own is `dspy.*`.
+Source: the GenAI semantic conventions (`gen_ai.*`, in development); OpenInference's `input.value` and
+`output.value` for what these have no name for, such as a module's fields; what is DSPy's own is `dspy.*`.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def content_in(call: Call, inputs: Mapping[str, Any]) -> Attributes:
         return {"gen_ai.tool.call.arguments": _kept(inputs.get("kwargs", inputs))}
     if call.kind == MODULE:
         given = inputs.get("kwargs") or inputs.get("args") or {}
-        return {"dspy.inputs": _kept(given)}
+        return {"input.value": _kept(given)}
     return {}
 
 
@@ -166,7 +167,7 @@ def content_out(call: Call, outputs: Any) -> Attributes:
         return {"gen_ai.output.messages": _kept(answers)}
     if call.kind == TOOL:
         return {"gen_ai.tool.call.result": _kept(outputs)}
-    return {"dspy.outputs": _kept(outputs)}
+    return {"output.value": _kept(outputs)}
 
 
 def _message(message: Any) -> Any:

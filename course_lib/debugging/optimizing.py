@@ -1,6 +1,7 @@
 """What an optimizer tried: its candidates, where each came from, which examples it won and lost.
 
 Main path: with OptimizerLog() as log: optimizer.compile(...); print(log); log.diff(0, 3); log.lineage().
+With OptimizerLog(answers=440) a bar follows the answers that are judged, of so many that are expected.
 Source: the callbacks on_compile and on_evaluate, and `detailed_results` of a program that GEPA compiled with
 track_stats=True (DSPy 3.4.1). MIPROv2 evaluates every one of its `candidate_programs` by dspy.Evaluate.
 """
@@ -17,6 +18,7 @@ from typing import Any, Self
 
 import dspy
 from dspy.utils.callback import BaseCallback
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from course_lib.debugging.graph import Graph
 from course_lib.errors import CourseError
@@ -54,8 +56,9 @@ class Candidate:
 class OptimizerLog(BaseCallback):
     """Listens to an optimizer in its `with` block; `candidates` is what it tried, in that order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, answers: int | None = None) -> None:
         self._context: Any = None
+        self._answers, self._bar = answers, tqdm(disable=True)
         self._begin("", "")
 
     def _begin(self, call_id: str, optimizer: str) -> None:
@@ -73,10 +76,14 @@ class OptimizerLog(BaseCallback):
         """Begin to listen."""
         self._context = dspy.context(callbacks=[*dspy.settings.callbacks, self])
         self._context.__enter__()
+        is_quiet = self._answers is None
+        self._bar = tqdm(total=self._answers, desc="answers judged", disable=is_quiet)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Stop listening."""
+        self._bar.total = max(self._bar.n, self._answers or 0)  # GEPA ends the round in which it has enough
+        self._bar.close()
         self._context.__exit__(*error)
 
     # -- what was seen -------------------------------------------------------------------------------
@@ -116,19 +123,14 @@ class OptimizerLog(BaseCallback):
         ]
 
     def lineage(self) -> Graph:
-        """Return a graph: each candidate with its score, below those from which it was made."""
-        lines = ["flowchart TD", f"    accTitle: What {self.optimizer or 'the optimizer'} tried"]
-        lines.append(
-            f"    accDescr: {len(self.candidates)} candidates with their scores, each below its parents."
-        )
+        """Return a graph: each candidate below its parents, with its score and the examples won and lost."""
+        boxes, arrows = list[tuple[str, ...]](), list[tuple[int, int]]()
         for one in self.candidates:
-            is_best = one is self.best
-            label = f"{one.number}: {one.score:.0%}{', best' * is_best}"
-            lines.append(f'    c{one.number}["{label}"]')
-            for parent in one.parents:
-                won, lost = self.won_lost(parent, one.number)
-                lines.append(f'    c{parent} -- "{len(won)} won, {len(lost)} lost" --> c{one.number}')
-        return Graph("\n".join(lines), repr(self))
+            changed = [self.won_lost(parent, one.number) for parent in one.parents]
+            told = [f"{len(won)} won, {len(lost)} lost" for won, lost in changed]
+            boxes.append((f"{one.number}: {one.score:.0%}{', best' * (one is self.best)}", *told))
+            arrows += [(parent, one.number) for parent in one.parents]
+        return Graph(f"What {self.optimizer or 'the optimizer'} tried", boxes, arrows, repr(self))
 
     def __repr__(self) -> str:
         head = "  #   from  score examples demos  instructions"
@@ -164,6 +166,7 @@ class OptimizerLog(BaseCallback):
         """Note what the metric said of each example."""
         number = self._programs.pop(call_id, None)
         if number is not None and outputs is not None:
+            self._bar.update(len(outputs.results))
             scores = {_name(example): float(score) for example, _, score in outputs.results}
             self.candidates[number].scores.update(scores)
 
@@ -186,7 +189,10 @@ class OptimizerLog(BaseCallback):
         kept = [self._candidate(program).number for program in details.candidates]
         for number, parents, scores in zip(kept, details.parents, details.val_subscores, strict=True):
             one = self.candidates[number]
-            one.parents = one.parents or tuple(kept[each] for each in parents if each is not None)
+            earlier = [kept[each] for each in parents if each is not None]
+            one.parents = one.parents or tuple(
+                each for each in earlier if each < number
+            )  # else written twice
             one.scores.update({names[at]: float(score) for at, score in scores.items()})
 
 

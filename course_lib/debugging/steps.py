@@ -23,7 +23,7 @@ _LONGEST = 15_000
 """Longer content was cut by what wrote the span, so it cannot be compared."""
 _TEXTS = (
     *("gen_ai.request.model", "gen_ai.input.messages", "gen_ai.output.messages"),
-    *("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "dspy.inputs", "dspy.outputs"),
+    *("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "input.value", "output.value"),
 )
 _REASONS = "gen_ai.response.finish_reasons"
 MODULE, LM, TOOL, FORMAT, PARSE, EVALUATE = "module", "lm", "tool", "format", "parse", "evaluate"

@@ -30,8 +30,8 @@ from course_lib.lm.recordings import differing
 MOST_SPANS = 2_000
 """So many spans of a run are shown, the first ones."""
 _MOST_STORED, _MOST_LINES, _LONGEST_FACT = 100, 1_000, 300
-_ASKED = {"gen_ai.input.messages": "prompt", "gen_ai.tool.call.arguments": "argument", "dspy.inputs": "input"}
-_ANSWERED = {"gen_ai.output.messages": "reply", "gen_ai.tool.call.result": "result", "dspy.outputs": "output"}
+_ASKED = {"gen_ai.input.messages": "prompt", "gen_ai.tool.call.arguments": "argument", "input.value": "input"}
+_ANSWERED = {"gen_ai.output.messages": "reply", "gen_ai.tool.call.result": "result", "output.value": "output"}
 _TOLD = {f"gen_ai.usage.{name}" for name in ("input_tokens", "output_tokens", "cost")}
 _CSS = STATIC / "trace_viewer.css"
 _INTRO = (

@@ -45,7 +45,7 @@ def test_lines_go_to_the_standard_library_where_nothing_else_is_said(caplog):
         desk.Triage()(ticket=TICKET)
 
     assert len(caplog.records) == 5
-    assert json.loads(caplog.messages[-1])["dspy.inputs"] == '{"ticket": "my lamp is dead, [email]"}'
+    assert json.loads(caplog.messages[-1])["input.value"] == '{"ticket": "my lamp is dead, [email]"}'
 
 
 def test_a_log_that_cannot_be_written_breaks_nothing():

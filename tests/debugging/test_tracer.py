@@ -522,7 +522,7 @@ def test_content_is_redacted_in_prompts_replies_arguments_and_errors(tmp_path):
     call = named(tracer.spans, "chat sim-large")[0]
     assert "My lamp is dead. [email], [phone], [card]" in call.attributes["gen_ai.input.messages"]
     assert "[[ ## category ## ]]" in call.attributes["gen_ai.output.messages"]
-    assert set(named(tracer.spans, "Triage")[0].attributes) >= {"dspy.inputs", "dspy.outputs"}
+    assert set(named(tracer.spans, "Triage")[0].attributes) >= {"input.value", "output.value"}
 
 
 def test_what_cannot_be_shown_or_is_large_does_no_harm():
@@ -541,9 +541,9 @@ def test_what_cannot_be_shown_or_is_large_does_no_harm():
         Takes()(what={"self": float("nan")})
 
     assert len(tracer.spans) == 4
-    assert all("dspy.inputs" in span.attributes for span in tracer.spans)
+    assert all("input.value" in span.attributes for span in tracer.spans)
     assert max(len(value) for span in tracer.spans for value in span.attributes.values()) <= 16_384
-    assert "cannot be shown" in tracer.spans[0].attributes["dspy.inputs"]
+    assert "cannot be shown" in tracer.spans[0].attributes["input.value"]
 
 
 # -- its surroundings ------------------------------------------------------------------------------------
@@ -609,10 +609,10 @@ def test_content_is_what_it_was_at_the_time_and_a_redaction_that_fails_shows_not
     with Tracer(content=True) as tracer, Tracer(content=True, redact=fails) as closed:
         Changes()(items=["first"])
 
-    assert tracer.spans[0].attributes["dspy.inputs"] == '{"items": ["first"]}'
+    assert tracer.spans[0].attributes["input.value"] == '{"items": ["first"]}'
     assert tracer.spans[0].attributes == tracer.spans[0].attributes
     assert "first" not in everything(closed.spans)
-    assert "not shown: KeyError" in closed.spans[0].attributes["dspy.inputs"]
+    assert "not shown: KeyError" in closed.spans[0].attributes["input.value"]
 
 
 def test_a_redaction_that_takes_its_time_holds_up_no_other_tracer():
@@ -628,7 +628,7 @@ def test_a_redaction_that_takes_its_time_holds_up_no_other_tracer():
     reading = threading.Thread(target=lambda: slow.spans)
     reading.start()
     assert begun.wait(60)
-    assert any("dspy.inputs" in span.attributes for span in other.spans)
+    assert any("input.value" in span.attributes for span in other.spans)
     assert reading.is_alive()
     may_go_on.set()
     reading.join()
@@ -643,7 +643,7 @@ def test_where_long_content_is_cut_no_half_of_a_thing_is_left():
         for filler in range(15_900, 16_300, 9):
             Takes()(texts=["y " * (filler // 2) + "4242 4242 4242 4242 or anna.schmidt@example.com"])
 
-    shown = "".join(span.attributes["dspy.inputs"] for span in tracer.spans)
+    shown = "".join(span.attributes["input.value"] for span in tracer.spans)
     assert "4242" not in shown
     assert "anna" not in shown
     assert "[card]" in shown
@@ -679,8 +679,8 @@ def test_what_can_be_read_only_once_is_left_to_the_program(name, held_by):
         passed = Passes()(what=one, inside=inside)
 
     assert len([*passed]) == len([*other]) == 3
-    assert f"(a {name})" in tracer.spans[0].attributes["dspy.outputs"]
-    assert tracer.spans[0].attributes["dspy.inputs"].count(f"(a {name})") == 2
+    assert f"(a {name})" in tracer.spans[0].attributes["output.value"]
+    assert tracer.spans[0].attributes["input.value"].count(f"(a {name})") == 2
 
 
 def test_a_value_that_holds_itself_many_times_takes_no_time():
@@ -693,7 +693,7 @@ def test_a_value_that_holds_itself_many_times_takes_no_time():
     with Tracer(content=True) as tracer:
         Takes()(what=what)
 
-    assert "dspy.inputs" in tracer.spans[0].attributes
+    assert "input.value" in tracer.spans[0].attributes
 
 
 @pytest.mark.anyio

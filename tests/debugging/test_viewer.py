@@ -13,7 +13,7 @@ def test_a_run_stands_in_the_viewer_that_the_notebook_starts() -> None:
     viewer = running_traces()
     tracer = DistributedTracer(viewer.url, service="viewed", headers=viewer.headers, content=True)
     with tracer:
-        pred = desk.Answer()(question="How long is the warranty?")
+        pred = desk.Answer()(question="How long is the warranty? I am ann.roe@example.org")
     assert tracer.flush(30), tracer.last_error
     tracer.close()
 
@@ -27,3 +27,6 @@ def test_a_run_stands_in_the_viewer_that_the_notebook_starts() -> None:
     assert names[chat["parent_run_id"]] == "Predict(AnswerFromArticles)"
     assert chat["input_tokens"] > 500
     assert pred.answer[:40] in str(chat["outputs"])
+    (module,) = [span for span in spans if span["name"] == "Answer"]
+    assert "How long is the warranty? I am [email]" in str(module["inputs"])
+    assert pred.answer[:40] in str(module["outputs"])

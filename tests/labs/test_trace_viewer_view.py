@@ -167,7 +167,7 @@ def test_a_search_finds_names_prompts_replies_and_figures_in_both_runs():
 
 
 def test_texts_names_attributes_and_events_are_never_markup():
-    attributes = {**asked(HTML, HTML), HTML: HTML, "dspy.inputs": json.dumps({HTML: HTML})}
+    attributes = {**asked(HTML, HTML), HTML: HTML, "input.value": json.dumps({HTML: HTML})}
     bad = span(f"a {HTML}", kind=HTML, error=HTML, attributes=attributes, events=((HTML, {HTML: HTML}),))
     lab = trace_viewer([bad], [span(f"a {HTML}", attributes=asked("other"))])
 
