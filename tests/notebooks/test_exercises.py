@@ -20,7 +20,7 @@ SET = list(dict.fromkeys(exercise for text in TEXTS for exercise in LINE.findall
 NEEDS_PROMTOOL = {"5.5", "6.6.2", "6.6.3"}
 
 
-# Four minutes: eight hundred answers in a process for each exercise, four of which wait beside each other.
+# Minutes: 1,700 answers in a process for each exercise, six of which wait beside each other.
 @pytest.fixture(scope="module")
 def proofs(request) -> dict[str, Proof]:
     """The proofs of the exercises that this run asks for."""
