@@ -20484,13 +20484,15 @@ def gate(live, candidate):
 
 
 # %% tags=["wrong"] exercise="5.7" outcome="failed" message="15 points worse"
-# What is not chance is let through, for better or worse.
+# Of a hundred examples, what is not chance is let through, for better or worse.
 def gate(live, candidate):
     differences = np.subtract(candidate, live, dtype=float)
     if len(differences) < 4:
         return "undecided"
-    reach = 2.1 * differences.std(ddof=1) / len(differences) ** 0.5
-    return "promote" if abs(differences.mean()) > reach else "undecided"
+    reach, mean = 2.1 * differences.std(ddof=1) / len(differences) ** 0.5, differences.mean()
+    if abs(mean) <= reach:
+        return "undecided"
+    return "promote" if mean > 0 or len(differences) >= 100 else "refuse"
 
 
 # %% tags=["wrong"] exercise="5.7" outcome="failed" message="'refuse' of a candidate that is 35 points better"
@@ -20587,7 +20589,7 @@ def gate(live, candidate):
     return "refuse" if np.quantile(weights @ [*differences, 1.0], 0.975) < 0 else "undecided"
 
 
-# %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate on 30 examples"
+# %% tags=["wrong"] exercise="5.7" outcome="failed" message="gate on [34]0 examples"
 # NumPy subtracts no truth values.
 def gate(live, candidate):
     differences = np.array(candidate) - np.array(live)
