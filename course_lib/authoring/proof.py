@@ -68,8 +68,15 @@ class Proof:
         return {"id": self.id, "stub": self.stub.outcome, "solution": self.solution.outcome, **answers}
 
 
-def prove(only: Collection[str] | None = None, *, lessons: Path = LESSONS) -> list[Proof]:
+def prove(
+    only: Collection[str] | None = None, *, lessons: Path = LESSONS, most_wrong: int | None = None
+) -> list[Proof]:
     """Prove the exercises of every lesson, or those named, in the order of the course.
+
+    Args:
+        only: their ids; all without it.
+        lessons: the folder of the lessons.
+        most_wrong: try so many wrong answers of an exercise at most, from its first to its last; else all.
 
     Raises:
         BrokenLessonError: a lesson's source is wrong.
@@ -83,7 +90,7 @@ def prove(only: Collection[str] | None = None, *, lessons: Path = LESSONS) -> li
         _import_once()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         begun = {
-            each: pool.submit(prove_one, found[each], each)
+            each: pool.submit(prove_one, found[each], each, most_wrong)
             for each in sorted(
                 wanted, key=lambda each: (each not in LONGEST, -len(found[each].cells_of(each, "wrong")))
             )
@@ -98,16 +105,19 @@ def _import_once() -> None:
         forkserver.ensure_running()
 
 
-def prove_one(lesson: Lesson, exercise: str) -> Proof:
+def prove_one(lesson: Lesson, exercise: str, most_wrong: int | None = None) -> Proof:
     """Prove one exercise of a lesson in a process and a work folder of its own."""
-    own, right, wrong = (lesson.cells_of(exercise, part) for part in ("exercise", "right", "wrong"))
+    own, right, shipped_wrong = (lesson.cells_of(exercise, part) for part in ("exercise", "right", "wrong"))
+    count = len(shipped_wrong)
+    tried = count if most_wrong is None else min(most_wrong, count)
+    wrong = [shipped_wrong[number * count // tried] for number in range(tried)]
     expected = [
         (own[0], "the stub", "not attempted"),
         (own[0], "the solution", "passed"),
         *((cell, "the right answer", "passed") for cell in right),
         *((cell, "the wrong answer", cell.outcome) for cell in wrong),
     ]
-    stub, solution, *answers = verdicts = _try(plan(lesson, exercise))
+    stub, solution, *answers = verdicts = _try(plan(lesson, exercise, [*right, *wrong]))
     problems = [
         problem
         for (cell, side, outcome), verdict in zip(expected, verdicts, strict=True)
@@ -116,17 +126,17 @@ def prove_one(lesson: Lesson, exercise: str) -> Proof:
     passed, refused = answers[: len(right)], answers[len(right) :]
     problems += [
         f"{own[0].line}: {len(shipped)} {kind} answers are shipped; at least {wanted} are needed"
-        for kind, shipped, wanted in (("wrong", wrong, LEAST_WRONG), ("right", right, LEAST_RIGHT))
+        for kind, shipped, wanted in (("wrong", shipped_wrong, LEAST_WRONG), ("right", right, LEAST_RIGHT))
         if len(shipped) < wanted
     ]
-    if len({regions.learner(cell.source) for cell in wrong}) < len(wrong):
+    if len({regions.learner(cell.source) for cell in shipped_wrong}) < count:
         problems.append(f"{own[0].line}: two wrong answers are the same")
     located = tuple(f"lessons/{lesson.path.name}:{each}" for each in problems)
     return Proof(exercise, stub, solution, tuple(passed), tuple(refused), located)
 
 
-def plan(lesson: Lesson, exercise: str) -> Plan:
-    """Return what must run to prove one exercise: stub, solution, right answers, wrong answers."""
+def plan(lesson: Lesson, exercise: str, answers: Sequence[Cell]) -> Plan:
+    """Return what must run to prove one exercise: stub, solution, then these answers."""
     own, checks = lesson.cells_of(exercise, "exercise"), lesson.cells_of(exercise, "check")
     needs = [
         regions.solved(cell.source)
@@ -135,7 +145,7 @@ def plan(lesson: Lesson, exercise: str) -> Plan:
     ]
     solved = {cell.id: regions.solved(cell.source) for cell in own}
     attempts = [{cell.id: regions.learner(cell.source) for cell in own}, solved]
-    for answer in [*lesson.cells_of(exercise, "right"), *lesson.cells_of(exercise, "wrong")]:
+    for answer in answers:
         replaced = [cell for cell in own if cell.line < answer.line][-1]
         attempts.append({**solved, replaced.id: answer.source})
     return Plan(needs, [list(each.values()) for each in attempts], [cell.source for cell in checks])
