@@ -138,7 +138,7 @@ _NATIONAL = {
 }
 _NATIONALS = [
     found_by(
-        rf"(?<![\w.-])(?:{pattern})(?![\w-]|[.,]\d)",
+        rf"(?<![\w.-])(?:{pattern})(?![\w-]|\.\d)",
         import_module(f"stdnum.{name}").is_valid if name != "gb.nino" else bool,  # its form is all there is
         any_case=False,
     )
@@ -193,7 +193,7 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
     ),
     "iban": (_ibans,),
     "card": (
-        found_by(r"(?<![\w.,+-])(?:2[2-7]|[3-6](?:[ .-]?\d))(?:[ .+-]?\d){11,17}(?![\w-]|[.,]\d)", _is_card),
+        found_by(r"(?<![\w.+-])(?:2[2-7]|[3-6](?:[ -]?\d))(?:[ .+-]?\d){11,17}(?![\w-]|\.\d)", _is_card),
         found_by(r"\bcard\b[^\n\d]{0,25}((?:\d{4}[ .-]?){3}\d{1,7})\b"),
         found_by(r"\b(?:cvv2?|cvc2?|security code)\b[^\d\n]{0,12}(\d{3,4})\b"),
     ),
@@ -222,10 +222,10 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
         found_by(r"(?<![\w.-])(?:\+?1[ .-])?(?:(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}|555-01\d\d)(?![\w-])"),
         found_by(
             rf"\b(?:{_PHONE_WORD})\b[^\n\d+(]{{0,25}}((?:\+|\()?\d(?:[ ./()-]{{0,2}}\d){{5,14}})"
-            r"(?!\w|[.,]\d)|^[ \t]*((?:\+|\()?\d(?:[ ./()-]{0,2}\d){6,14})[ \t]*$",
+            r"(?!\w|\.\d)|^[ \t]*((?:\+|\()?\d(?:[ ./()-]{0,2}\d){6,14})[ \t]*$",
             _is_no_date,
         ),
-        found_by(r"(?<![\w.,/-])(?:\+|00|\(?0|\()?\d(?:[ ./()-]{0,2}\d){6,14}(?![\w-]|[.,]\d)", _is_phone),
+        found_by(r"(?<![\w.-])(?<!\d/)(?:\+|00|\(?0|\()?\d(?:[ ./()-]{0,2}\d){6,14}(?![\w-]|\.\d)", _is_phone),
     ),
     "address": (forms.places,),
     "name": forms.NAMES,

@@ -107,6 +107,13 @@ write to ada\\@lee\\.example -> ada lee
 pay _4111 1111 1111 1111_ now -> 1111
 4111\t1111\t1111\t1111 -> 1111
 4111\u20281111\u20281111\u20281111 -> 1111
+1001,4111 1111 1111 1111,12.50 -> 1111
+[4111111111111111,5500000000000004] -> 4111 5500
+17,+44 7700 900123,5 -> 900123
++447700900123,+447700900124 -> 0123 0124
+17,536-22-1234,8 -> 536 1234
+phone 5550100,17 -> 5550100
+GET /users/+447700900123/orders -> 0123
 """
 """Texts in forms that the corpus does not have, and what must not be left of each."""
 
@@ -126,7 +133,9 @@ Spielplatz 5, Parkplatz 7, Umweg 20 Minuten
 lodash@4.17.21 and @types/node@20.1.0
 20240501123456
 git@github.com:stanfordnlp/dspy.git
-Batch 2026-11-27 and 27.11.2026 11:48"""
+Batch 2026-11-27 and 27.11.2026 11:48
+[4.123456789012349,5.173205080756880,-0.0712345678]
+1.234.567,00 EUR, 4,111,111,111,111,111 in all"""
 
 
 @pytest.mark.parametrize("text", PROSE.splitlines())
