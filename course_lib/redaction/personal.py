@@ -33,6 +33,8 @@ class Found(NamedTuple):
 
 _BEGIN, _END = r"(?<![A-Za-z\d.-])", r"(?![A-Za-z\d-]|\.\d)"
 """Around a number. Letters that are not Latin may touch it, as in scripts that write no spaces."""
+_WORD = r"(?:(?=\w{1,30}:)\w*[g-z_]\w*:)?"
+"""Before an address with colons: `client:fe80::1`, but for a word that may be its first part."""
 
 
 # -- what libraries decide -------------------------------------------------------------------------------
@@ -206,10 +208,14 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
         found_by(
             r"(?<![A-Za-z\d.])(?<!version )(?<!section )(?<!chapter )(?<!v)"
             r"\d{1,3}(?:\.\d{1,3}){3}(?![A-Za-z\d]|\.\d)"
-            r"|(?<![A-Za-z\d_:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\d{0,2}(?:\.\d{1,3}){3})?(?![A-Za-z\d_:])",
+            rf"|(?<![A-Za-z\d_:.]){_WORD}"
+            r"([0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\d{0,2}(?:\.\d{1,3}){3})?)(?![A-Za-z\d_:])",
             _is_of_others,
         ),
-        found_by(r"(?<![\w:-])[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5}|(?:-[0-9a-f]{2}){5})(?![\w:-])"),
+        found_by(
+            rf"(?<![A-Za-z\d_:-]){_WORD}([0-9a-f]{{2}}(?:(?::[0-9a-f]{{2}}){{5}}|(?:-[0-9a-f]{{2}}){{5}}))"
+            r"(?![A-Za-z\d_:-])"
+        ),
     ),
     "date of birth": (forms.births,),
     "id": (

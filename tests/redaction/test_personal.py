@@ -121,6 +121,11 @@ GET /users/+447700900123/orders -> 0123
 地址203.0.113.77和2001:db8::8a2e:7334。 -> 203 8a2e
 账号DE89370400440532013000请 -> 0532
 编号536-22-1234和订单O-10154请 -> 1234 10154
+it\u20144111 1111 1111 1111\u2014yes -> 1111
+it\u20135500000000000004\u2013 and\u2014(0171) 2312345 -> 0004 2345
+"it\\u20144111111111111111&mdash;yes" -> 1111
+078\u201305\u20131120 -> 1120
+value:2001:db8::8a2e:7334 from mac:aa:bb:0c:1d:2e:3f -> 8a2e 1d
 card_4111111111111111_old and ssn_536-22-1234 -> 1111 1234
 """
 """Texts in forms that the corpus does not have, and what must not be left of each."""
@@ -143,6 +148,7 @@ lodash@4.17.21 and @types/node@20.1.0
 git@github.com:stanfordnlp/dspy.git
 Batch 2026-11-27 and 27.11.2026 11:48
 [4.123456789012349,5.173205080756880,-0.0712345678]
+std::vector of crate::ab::cd at 12:30:45:10, time:12:30:45
 1.234.567,00 EUR, 4,111,111,111,111,111 in all"""
 
 
