@@ -112,12 +112,18 @@ _DATE = (
     rf"|\d{{1,2}}(?:st|nd|rd|th|\.)?,?[ ](?:of[ ])?{_MONTH},?(?:[ ]\d{{4}})?"
     rf"|{_MONTH}[ ]\d{{1,2}}(?:st|nd|rd|th)?(?:,?[ ]\d{{4}})?|(?:19|20)\d\d)"
 )
-_BIRTH = (
+BIRTH = (
     r"(?:\bborn|\bd\.?o\.?b\b\.?|(?:date|day) of birth|\bbirth ?(?:date|day)|\bgeboren|\bgeb\."
     r"|geburts(?:datum|tag)|\bnée?\b|date de naissance|fecha de nacimiento|\bnacid[oa]|\bnat[oa] il"
     r"|data di nascita|geboortedatum)"
 )
-births = found_by(rf"{_BIRTH}(?:[ {_APOS}]?s)?[^\d\n]{{0,20}}?({_DATE})\b")
+births = found_by(rf"{BIRTH}(?:[ {_APOS}]?s)?[^\d\n]{{0,20}}?({_DATE})\b")
+
+NATIONAL = (
+    r"ssn|social security|national (?:insurance|id|identity)|nino|nhs|bsn|nif|dni|cpr|cpf|pesel|ahv"
+    r"|codice fiscale|steuer-?id\w*|tax(?:payer)? (?:id|number)|personal(?:ausweis|nummer| number)"
+    r"|personnummer|passport|reisepass|(?:driving|driver'?s?) licen[cs]e|id card|identity card|aadhaar"
+)
 
 # -- postal addresses ------------------------------------------------------------------------------------
 

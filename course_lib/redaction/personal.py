@@ -151,10 +151,7 @@ _NATIONALS = [
     for name, pattern in _NATIONAL.items()
 ]
 _BY_NATIONAL_WORD = found_by(
-    r"\b(?:ssn|ni(?= n)|social security|national (?:insurance|id|identity)|nino|nhs|bsn|nif|nie|dni|cpr|cpf"
-    r"|pesel|pps|ahv|codice fiscale|steuer-?id\w*|tax(?:payer)? (?:id|number)"
-    r"|personal(?:ausweis|nummer| number)|personnummer|passport|reisepass|(?:driving|driver'?s?) licen[cs]e"
-    r"|id card|identity card|aadhaar|sin|vat)\b"
+    rf"\b(?:{forms.NATIONAL}|ni(?= n)|nie|pps|sin|vat)\b"
     r"(?:\s{1,2}(?:no|nr|num|number|nummer|id|is|card))*[^\w\n]{0,4}"
     r"([A-Z]{0,3} ?(?=[\d .-]{3})[\dA-Z]{0,12}\d[\dA-Z]{0,12}(?:[ .-]\d[\dA-Z]{0,5}){0,5}(?:[ -][A-Z])?)\b",
 )

@@ -139,7 +139,7 @@ def test_other_forms_are_found_too(line):
 
 
 PROSE = """\
-turkey: 4 kg, monkey=banana42, primary_key=user_id
+turkey: 4 kg, monkey=banana42, primary_key=user_id, cacheKey=ab12, compass: 51
 A user "manual" is in the box.
 Section 4.2.1.3 explains it.
 Spielplatz 5, Parkplatz 7, Umweg 20 Minuten
@@ -224,12 +224,30 @@ def test_the_last_words_of_a_field_s_name_tell_what_it_holds(label, value):
         assert redact_value({name: value}) == {name: label}
 
 
+SAME = "session_id jwt ssh_key dsn dbpassword accesstoken auth passwort born geburtsdatum dni steuer_id plz"
+
+
+@pytest.mark.parametrize("name", SAME.split())
+def test_what_a_name_hides_in_a_text_it_hides_in_a_value(name):
+    value = "1980-01-02"
+
+    shown = [
+        redact(f"{name}={value}"),
+        redact(json.dumps({name: value})),
+        json.dumps(redact_value({name: value})),
+    ]
+
+    assert [each for each in shown if value in each] == []
+
+
 OTHER_FIELDS = {
     "max_tokens": 512,
     "sort_key": "a",
     "file_name": "a",
     "password": None,
     "turkey": "a",
+    "cacheKey": "a",
+    "bypass": "a",
     "email": {"type": "string", "description": "The customer's."},
     "tool": {"name": "refund", "arguments": {}},
 }
