@@ -197,6 +197,10 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
     "iban": (_ibans,),
     "card": (
         found_by(rf"{_BEGIN}(?<!\+)(?:2[2-7]|[3-6](?:[ -]?\d))(?:[ .+-]?\d){{11,17}}{_END}", _is_card),
+        found_by(  # in its usual groups, whatever number stands before it or behind
+            rf"{_BEGIN}((?:2[2-7]|[3-6]\d)\d\d([ .-]?)(?:\d{{4}}\2\d{{4}}\2\d{{4}}|\d{{6}}\2\d{{5}})){_END}",
+            _is_card,
+        ),
         found_by(r"\bcard\b[^\n\d]{0,25}((?:\d{4}[ .-]?){3}\d{1,7})\b"),
         found_by(r"\b(?:cvv2?|cvc2?|security code)\b[^\d\n]{0,12}(\d{3,4})\b"),
     ),
