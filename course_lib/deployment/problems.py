@@ -112,6 +112,7 @@ _MAPPED: tuple[tuple[type[BaseException], str, str], ...] = (
     (HalfAnswer, "bad_answer", "It broke off in the middle. Ask again."),
     (dspy.AdapterParseError, "bad_answer", "It is not in the form that was asked for. Ask again."),
     (dspy.LMCollectionLimitError, "bad_answer", "It is larger than an answer can be. Ask for less."),
+    (dspy.LMUnexpectedError, "bad_answer", "What the model's server sent cannot be read. Ask again."),
     (dspy.LMRateLimitError, "model_busy", _AGAIN),
     (dspy.ContextWindowExceededError, "invalid", "The text is longer than the model can read. Shorten it."),
     (dspy.LMTimeoutError, "deadline", "The model took too long. Ask again."),

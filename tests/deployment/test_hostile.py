@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,12 @@ from tests.deployment.serving import desk
 pytestmark = pytest.mark.anyio
 
 TICKET = {"ticket": "The light flickers."}
+SORTED = "[[ ## category ## ]]\nproduct\n\n[[ ## urgency ## ]]\nnormal\n\n[[ ## completed ## ]]"
+
+
+def completion(**fields) -> bytes:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": SORTED}}
+    return json.dumps({"id": "x", "object": "chat.completion", "choices": [choice], **fields}).encode()
 
 
 @pytest.fixture
@@ -55,3 +62,38 @@ async def test_an_answer_that_is_too_large_is_cut_off_and_refused(sends, media, 
 
     assert (reply.status_code, reply.json()["code"]) == (502, "bad_answer")
     assert "larger" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0}, []], ids=json.dumps)
+async def test_an_answer_whose_cost_is_not_told_is_no_cached_one_and_is_charged(sends, usage):
+    sends(completion(usage=usage))
+    async with desk() as served, served.client() as client:
+        reply = await client.post("/v1/triage", json=TICKET)
+        spent = served.app.service.quotas._usages["lantern"].pending
+
+    assert (reply.status_code, reply.json()["cached"]) == (200, False)
+    assert spent == 1_000
+
+
+async def test_an_answer_that_is_said_to_cost_more_than_can_be_is_charged_what_can_be(sends):
+    sends(completion(usage={"prompt_tokens": 1e30, "completion_tokens": 1}))
+    async with desk() as served, served.client() as client:
+        replies = [await client.post("/v1/triage", json={"ticket": f"Lamp {n}"}) for n in range(2)]
+
+    assert [reply.status_code for reply in replies] == [200, 200]
+
+
+UNREADABLE = {
+    "nested": b"[" * 3_000,
+    "null": b"null",
+    "tokens below 0": completion(usage={"prompt_tokens": -100, "completion_tokens": -5}),
+}
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+async def test_what_cannot_be_read_is_the_model_s_failure_and_not_the_service_s(sends, body):
+    sends(body)
+    async with desk() as served, served.client() as client:
+        reply = await client.post("/v1/triage", json=TICKET)
+
+    assert (reply.status_code, reply.json()["code"]) == (502, "bad_answer")
