@@ -97,3 +97,13 @@ async def test_what_cannot_be_read_is_the_model_s_failure_and_not_the_service_s(
         reply = await client.post("/v1/triage", json=TICKET)
 
     assert (reply.status_code, reply.json()["code"]) == (502, "bad_answer")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("told", ["9" * 19, "Wed, 21 Oct 2099 07:28:00 GMT"])
+async def test_nobody_is_told_to_wait_for_more_than_a_day(sends, status, told):
+    sends(b"{}", status, **{"Retry-After": told})
+    async with desk() as served, served.client() as client:
+        reply = await client.post("/v1/triage", json=TICKET)
+
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "86400")
