@@ -128,8 +128,8 @@ def cost_of(value: Any) -> tuple[int, float]:
 def _reported(value: Any) -> tuple[int, int, float | None]:
     """Return the tokens sent and written, and the dollars, that an answer itself tells."""
     usage, cost = _get(value, "usage") or {}, _get(value, "cost")
-    sent = _get(usage, "prompt_tokens") or _get(usage, "input_tokens")
-    written = _get(usage, "completion_tokens") or _get(usage, "output_tokens")
+    sent = int(_get(usage, "prompt_tokens") or _get(usage, "input_tokens") or 0)
+    written = int(_get(usage, "completion_tokens") or _get(usage, "output_tokens") or 0)
     sent, written, _ = tokens.reported({"prompt_tokens": sent, "completion_tokens": written})
     return sent, written, None if cost is None else float(cost or 0.0)
 
