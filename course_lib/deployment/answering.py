@@ -56,7 +56,7 @@ _KNOWN = 512  # as many as memory has answers
 _SHORT = 300
 """Characters of a text that is redacted on the event loop, in 10 ms at most; a thread takes longer ones."""
 _MOST_WAITING, _KEPT_AT_ONCE = 10_000, 4
-_FIRST_TOKENS = 1_000  # of an answer, until one has told
+_FIRST_TOKENS = 1_000  # of an answer whose model tells nothing, or until one has told
 _EVERY_S = 0.05
 _log = logging.getLogger("course_lib.deployment")
 
@@ -262,7 +262,7 @@ class Answering:
         with self._asking(asked, used):
             async with Deadline.after(self._deadline_s).held():
                 prediction = await self.program(asked.program, asked.version).acall(**self._inputs(asked))
-        return self._said(asked, prediction, usage_of(used.entries).tokens)
+        return self._said(asked, prediction, _tokens(used))
 
     @contextmanager
     def _asking(self, asked: Asked, used: UsageTracker) -> Iterator[None]:
@@ -286,7 +286,7 @@ class Answering:
             events = stream(self.program(asked.program, asked.version), **options)
 
         def finished(final: Final) -> Answered:
-            return self._said(asked, final.prediction, usage_of(used.entries).tokens)
+            return self._said(asked, final.prediction, _tokens(used))
 
         def cost_when_left() -> int:
             reported = usage_of(used.entries).tokens
@@ -443,6 +443,12 @@ class Answering:
     def _cached(self, asked: Asked, said: Answered) -> bool:
         with self._scoped(asked):
             return self.cache.keep(asked.key, [said.id, said.outputs, said.version], asked.stamp)
+
+
+def _tokens(used: UsageTracker) -> int:
+    """Return what the models that were asked report; an estimate if they were, and report nothing."""
+    entries = used.entries
+    return usage_of(entries).tokens or (_FIRST_TOKENS if entries else 0)
 
 
 _LEAN: dict[str, Any] = {"disable_history": True, "max_trace_size": 0, "adapter": dspy.ChatAdapter()}

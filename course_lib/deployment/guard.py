@@ -152,10 +152,12 @@ class Guard:
         is_watching = role in WATCHING and role in caller.roles
         await self._quotas.take_request(caller, apart=f"{role}" if is_watching else "")
         named = _text(headers, b"x-program-version")
-        for needed in (role, "operate" if named else None):
+        for needed in (role, None if named is None else "operate"):
             if needed is not None and needed not in caller.roles:
                 self._service.count(caller, "forbidden", family)
                 caller.require(needed)
+        if named is not None and sum(name == b"x-program-version" for name, _ in scope["headers"]) > 1:
+            raise Problem("invalid", "Send X-Program-Version once.")  # the gateway goes by any of them
         seen = scope["course"] = Seen(request_id, caller, named or self._answering.version)
         if scope["method"] not in _WITH_BODY:
             await self._traced(scope, receive, send)

@@ -118,11 +118,21 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch, sent):
     assert_problem(reply, 408, "too_slow")
 
 
-async def test_who_may_only_ask_cannot_choose_the_version():
+@pytest.mark.parametrize("values", [["1"], ["1", ""], [""]], ids=str)
+async def test_who_may_only_ask_cannot_choose_the_version(values):
+    headers = [("X-Program-Version", value) for value in values]
     async with desk() as served, served.client("asker") as client:
-        reply = await client.post("/v1/answers", json=ASKED, headers={"X-Program-Version": "1"})
+        reply = await client.post("/v1/answers", json=ASKED, headers=headers)
 
     assert_problem(reply, 403, "forbidden")
+
+
+async def test_a_version_that_is_named_twice_is_refused_since_the_gateway_may_take_either():
+    headers = [("X-Program-Version", value) for value in ("2", "1")]
+    async with desk() as served, served.client() as client:
+        reply = await client.post("/v1/answers", json=ASKED, headers=headers)
+
+    assert_problem(reply, 422, "invalid")
 
 
 FAULTS = {
