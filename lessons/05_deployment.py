@@ -12869,6 +12869,103 @@ async def handle(message, store, answer):
     await message.ack()
 
 
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose .* text raises"
+# The wait that a busy model asks for, in place of one second.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(getattr(error, "retry_after", None) or 1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="a worker that is told to stop on delivery 4"
+# Told to stop after the third delivery, it loses the job.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        if message.deliveries > 3:
+            await message.ack()
+        else:
+            await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a worker that is told to stop"
+# It waits for back() for a moment only.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await asyncio.wait([asyncio.ensure_future(message.back(0))], timeout=0.1)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="on delivery 1000"
+# The tenth delivery is given up untried.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        if message.deliveries >= 10:
+            raise RuntimeError("too often")
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
 # %% name="check-5-4" tags=["check"] exercise="5.4"
 check("5.4", handle)
 
