@@ -13057,16 +13057,17 @@ print(*places.traces.read_bytes().splitlines()[:6], sep="\n")
 # - **`places.redis`**: the set `customer:<tenant>/<customer>` names the keys of their cached answers, of which some have expired. Answers and set
 #   go.
 # - **`places.log`** (a `Path`): lines that are a JSON object whose own field `subject` is their pseudonym go. Pseudonyms are texts, with
-#   letters or of digits alone.
+#   letters or of digits alone; a `subject` is a text or a number.
 # - **`places.traces`** (a `Path`): each trace with a span whose `attributes` have their pseudonym as `subject` goes, with all its spans
 #   (same `trace_id`), wherever they stand. Attributes may be missing or null; a span with a subject has a `trace_id`.
 #   In both files JSON is nested a few levels at most.
 # - Elsewhere, in another field or in a name, the pseudonym may stay: it leads to nobody any more.
-# - In both files, all other lines stay byte for byte, also those that are torn, no JSON object or no text. At every moment a file is the
+# - In both files, all other lines stay byte for byte, also those that are torn or empty, no JSON object or no text. At every moment a file is the
 #   old one or the new one, and whole; afterwards no other file is beside it.
 # - It returns how many answers, jobs, cached answers (without those that had expired), log lines and spans it erased:
 #   `{"answers": 2, "jobs": 3, "cache": 2, "log": 4, "traces": 6}`.
-# - Erasing again, or a customer whom nobody knows (an id may be any text without NUL), is no error, changes nothing and returns zeros.
+# - Erasing again, or a customer whom nobody knows (an id may be any text without NUL, a tenant's also without `/`), is no error, changes
+#   nothing and returns zeros.
 # - Servers and disks fail: then the error reaches the caller. Processes are killed, and a new file that is half made then stays beside the old one.
 #   Wherever that happened, calling `erase` again is no error and leaves nothing of the customer (but such a file may stay).
 
@@ -16565,6 +16566,227 @@ def drop(path, is_theirs):
     new.write_bytes(b"".join(kept))
     new.replace(path)
     return dropped
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="how erase ended after a cut"
+# An error of the disk is swallowed where the traces are replaced.
+import json
+
+
+def record_of(line):
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def drop(path, is_theirs):
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if not is_theirs(record_of(line))]
+    new = path.with_name("new")
+    new.write_bytes(b"".join(kept))
+    try:
+        new.replace(path)
+    except OSError:
+        new.unlink()
+    return len(lines) - len(kept)
+
+
+def erase(places, tenant, customer):
+    query, counts = places.database.execute, dict.fromkeys(("answers", "jobs", "cache", "log", "traces"), 0)
+    found = query(
+        "SELECT subject FROM subjects WHERE (tenant, customer) = (%s, %s)", [tenant, customer]
+    ).fetchone()
+    if not found:
+        return counts
+    (subject,), tag = found, f"customer:{tenant}/{customer}"
+    counts["cache"] = max(places.redis.delete(tag, *places.redis.smembers(tag)) - 1, 0)
+    counts["log"] = drop(places.log, lambda record: record.get("subject") == subject)
+    spans = [record_of(line) for line in places.traces.read_bytes().splitlines()]
+    traces = {span["trace_id"] for span in spans if (span.get("attributes") or {}).get("subject") == subject}
+    counts["traces"] = drop(places.traces, lambda span: span.get("trace_id") in traces)
+    counts["answers"] = query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount
+    empty = "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s"
+    counts["jobs"] = query(empty, [subject]).rowcount
+    query("DELETE FROM subjects WHERE subject = %s", [subject])
+    return counts
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="crashed" message="ForeignKeyViolation"
+# Jobs without a status are left: NULL is neither equal nor unequal.
+import json
+
+
+def record_of(line):
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def drop(path, is_theirs):
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if not is_theirs(record_of(line))]
+    new = path.with_name("new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return len(lines) - len(kept)
+
+
+def erase(places, tenant, customer):
+    query, counts = places.database.execute, dict.fromkeys(("answers", "jobs", "cache", "log", "traces"), 0)
+    found = query(
+        "SELECT subject FROM subjects WHERE (tenant, customer) = (%s, %s)", [tenant, customer]
+    ).fetchone()
+    if not found:
+        return counts
+    (subject,), tag = found, f"customer:{tenant}/{customer}"
+    counts["cache"] = max(places.redis.delete(tag, *places.redis.smembers(tag)) - 1, 0)
+    counts["log"] = drop(places.log, lambda record: record.get("subject") == subject)
+    spans = [record_of(line) for line in places.traces.read_bytes().splitlines()]
+    traces = {span["trace_id"] for span in spans if (span.get("attributes") or {}).get("subject") == subject}
+    counts["traces"] = drop(places.traces, lambda span: span.get("trace_id") in traces)
+    counts["answers"] = query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount
+    empty = (
+        "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s AND status <> ''"
+    )
+    counts["jobs"] = query(empty, [subject]).rowcount
+    query("DELETE FROM subjects WHERE subject = %s", [subject])
+    return counts
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in log.jsonl after erasing"
+# The last line, torn and of somebody else, gets an end.
+import json
+
+
+def record_of(line):
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def drop(path, is_theirs):
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if not is_theirs(record_of(line))]
+    new = path.with_name("new")
+    new.write_bytes(b"".join(kept).rstrip(b"\n") + b"\n")
+    new.replace(path)
+    return len(lines) - len(kept)
+
+
+def erase(places, tenant, customer):
+    query, counts = places.database.execute, dict.fromkeys(("answers", "jobs", "cache", "log", "traces"), 0)
+    found = query(
+        "SELECT subject FROM subjects WHERE (tenant, customer) = (%s, %s)", [tenant, customer]
+    ).fetchone()
+    if not found:
+        return counts
+    (subject,), tag = found, f"customer:{tenant}/{customer}"
+    counts["cache"] = max(places.redis.delete(tag, *places.redis.smembers(tag)) - 1, 0)
+    counts["log"] = drop(places.log, lambda record: record.get("subject") == subject)
+    spans = [record_of(line) for line in places.traces.read_bytes().splitlines()]
+    traces = {span["trace_id"] for span in spans if (span.get("attributes") or {}).get("subject") == subject}
+    counts["traces"] = drop(places.traces, lambda span: span.get("trace_id") in traces)
+    counts["answers"] = query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount
+    empty = "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s"
+    counts["jobs"] = query(empty, [subject]).rowcount
+    query("DELETE FROM subjects WHERE subject = %s", [subject])
+    return counts
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="what is in traces.jsonl after erasing"
+# Trace ids are compared without case.
+import json
+
+
+def record_of(line):
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def drop(path, is_theirs):
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if not is_theirs(record_of(line))]
+    new = path.with_name("new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return len(lines) - len(kept)
+
+
+def erase(places, tenant, customer):
+    query, counts = places.database.execute, dict.fromkeys(("answers", "jobs", "cache", "log", "traces"), 0)
+    found = query(
+        "SELECT subject FROM subjects WHERE (tenant, customer) = (%s, %s)", [tenant, customer]
+    ).fetchone()
+    if not found:
+        return counts
+    (subject,), tag = found, f"customer:{tenant}/{customer}"
+    counts["cache"] = max(places.redis.delete(tag, *places.redis.smembers(tag)) - 1, 0)
+    counts["log"] = drop(places.log, lambda record: record.get("subject") == subject)
+    spans = [record_of(line) for line in places.traces.read_bytes().splitlines()]
+    traces = {
+        span["trace_id"].lower() for span in spans if (span.get("attributes") or {}).get("subject") == subject
+    }
+    counts["traces"] = drop(places.traces, lambda span: span.get("trace_id", "").lower() in traces)
+    counts["answers"] = query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount
+    empty = "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s"
+    counts["jobs"] = query(empty, [subject]).rowcount
+    query("DELETE FROM subjects WHERE subject = %s", [subject])
+    return counts
+
+
+# %% tags=["wrong"] exercise="5.6" outcome="failed" message="who had come back returned"
+# Who was erased once is remembered, and not looked for again.
+import json
+
+
+def record_of(line):
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def drop(path, is_theirs):
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if not is_theirs(record_of(line))]
+    new = path.with_name("new")
+    new.write_bytes(b"".join(kept))
+    new.replace(path)
+    return len(lines) - len(kept)
+
+
+erased = set()
+
+
+def erase(places, tenant, customer):
+    query, counts = places.database.execute, dict.fromkeys(("answers", "jobs", "cache", "log", "traces"), 0)
+    found = query(
+        "SELECT subject FROM subjects WHERE (tenant, customer) = (%s, %s)", [tenant, customer]
+    ).fetchone()
+    if not found or (tenant, customer) in erased:
+        return counts
+    (subject,), tag = found, f"customer:{tenant}/{customer}"
+    counts["cache"] = max(places.redis.delete(tag, *places.redis.smembers(tag)) - 1, 0)
+    counts["log"] = drop(places.log, lambda record: record.get("subject") == subject)
+    spans = [record_of(line) for line in places.traces.read_bytes().splitlines()]
+    traces = {span["trace_id"] for span in spans if (span.get("attributes") or {}).get("subject") == subject}
+    counts["traces"] = drop(places.traces, lambda span: span.get("trace_id") in traces)
+    counts["answers"] = query("DELETE FROM answers WHERE subject = %s", [subject]).rowcount
+    empty = "UPDATE jobs SET status = 'erased', inputs = '[]', subject = NULL WHERE subject = %s"
+    counts["jobs"] = query(empty, [subject]).rowcount
+    query("DELETE FROM subjects WHERE subject = %s", [subject])
+    erased.add((tenant, customer))
+    return counts
 
 
 # %% name="check-5-6" tags=["check"] exercise="5.6"
