@@ -9517,11 +9517,11 @@ class SharedLimit:
         return (times or [now])[0] + self.window_ms / 1e3 - now
 
     def ask(self, key):
-        if self.client is None:
-            self.client = redis.Redis.from_url(
-                self.url, socket_timeout=0.4, socket_connect_timeout=0.4, retry=None
-            )
-        with self.client.pipeline(transaction=True) as pipe:
+        client = self.client or redis.Redis.from_url(
+            self.url, socket_timeout=0.4, socket_connect_timeout=0.4, retry=None
+        )
+        self.client = client
+        with client.pipeline(transaction=True) as pipe:
             pipe.set(key, 0, px=self.window_ms, nx=True)
             pipe.incr(key)
             pipe.pttl(key)
@@ -9760,7 +9760,7 @@ class SharedLimit:
         return 0.0
 
 
-# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its|which is a key of"
 # Names are made alike.
 TAKE = """
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -9805,7 +9805,7 @@ class SharedLimit:
         return 0.0
 
 
-# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its|which is a key of"
 # Long names are cut.
 TAKE = """
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -9850,7 +9850,7 @@ class SharedLimit:
         return 0.0
 
 
-# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its|which is a key of"
 # Names are normalised.
 import unicodedata
 
@@ -10220,7 +10220,7 @@ class SharedLimit:
         return 0.0
 
 
-# %% tags=["wrong"] exercise="5.3" outcome="failed" message="keys in Redis two seconds after"
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="keys in Redis two seconds after|which is a key of"
 # A list of tenants stays for ever.
 TAKE = """
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -10634,7 +10634,7 @@ class SharedLimit:
         return 0.0
 
 
-# %% tags=["wrong"] exercise="5.3" outcome="failed" message="with Redis back for long"
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="with Redis back after it stood still"
 # Once lost, always lost.
 TAKE = """
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -11336,7 +11336,7 @@ class SharedLimit:
         return 0.0
 
 
-# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its|which is a key of"
 # Letters beyond ASCII are dropped from the key.
 TAKE = """
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -11384,7 +11384,7 @@ class SharedLimit:
         return 0.0
 
 
-# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its"
+# %% tags=["wrong"] exercise="5.3" outcome="failed" message="after .* spent its|which is a key of"
 # The name of a tenant ends with its first line.
 TAKE = """
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -12020,55 +12020,6 @@ class SharedLimit:
                 return await self.client.eval(TAKE, 1, self.key(tenant), self.limit, milliseconds) / 1000
             except redis.exceptions.TimeoutError:
                 self.until_s = float("inf")
-            except redis.RedisError:
-                self.until_s = time.monotonic() + 1
-        now_s = time.monotonic()
-        count, end_s = self.own.get(tenant, (0, now_s))
-        if now_s >= end_s:
-            count, end_s = 0, now_s + self.window_s
-        if count >= self.share:
-            return end_s - now_s
-        self.own[tenant] = count + 1, end_s
-        return 0.0
-
-
-# %% tags=["wrong"] exercise="5.3" outcome="failed" message="at once, while Redis stands still"
-# Twenty-five at a time ask Redis; the others stand in a line.
-import asyncio
-import time
-
-import redis.asyncio
-
-TAKE = """
-local left = redis.call('PTTL', KEYS[1])
-if left < 0 then
-    redis.call('SET', KEYS[1], 1, 'PX', ARGV[2])
-    return 0
-end
-if tonumber(redis.call('GET', KEYS[1])) < tonumber(ARGV[1]) then
-    redis.call('INCR', KEYS[1])
-    return 0
-end
-return math.max(left, 1)
-"""
-
-
-class SharedLimit:
-    def __init__(self, url, limit, window_s, replicas):
-        self.limit, self.window_s, self.share = limit, window_s, limit // replicas
-        retry = Retry(NoBackoff(), 1)
-        self.client = redis.asyncio.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=retry)
-        self.own, self.until_s, self.gate = {}, 0.0, asyncio.Semaphore(25)
-
-    def key(self, tenant):
-        return f"limit:{tenant}"
-
-    async def take(self, tenant):
-        if time.monotonic() >= self.until_s:
-            try:
-                milliseconds = int(self.window_s * 1000)
-                async with self.gate:
-                    return await self.client.eval(TAKE, 1, self.key(tenant), self.limit, milliseconds) / 1000
             except redis.RedisError:
                 self.until_s = time.monotonic() + 1
         now_s = time.monotonic()
