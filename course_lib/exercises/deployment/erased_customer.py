@@ -42,7 +42,7 @@ CREATE TABLE jobs (
     id integer PRIMARY KEY, subject text REFERENCES subjects (subject), status text, inputs jsonb
 )
 """
-_STATUSES = ("queued", "running", "done", "failed", "put off")
+_STATUSES = ("queued", "running", "done", "failed", "put off", "erased", None)
 _ODD = b'no JSON\n|[1]\n|"text"\n|42\n|null\n|\xff\xfe\r\n|\n|{"subject": 7}\n'.split(b"|")
 _TORN = b'{"subject": "'
 _NOBODY = ("nobody", "", "a/b", "' OR '1'='1", "%", "*", "ada*", "a\\", "\u0130")
@@ -110,10 +110,11 @@ def _fused(fuse: _Fuse, url: str, schema: str) -> tuple[psycopg.Connection[Any],
 class _Stand:
     """Places with some customers in them, and what should be there."""
 
-    def __init__(self, places: Places, fuse: _Fuse, letter: str) -> None:
-        self.places, self.fuse = places, fuse
+    def __init__(self, places: Places, fuse: _Fuse, letter: str, many: list[dict[str, int]]) -> None:
+        self.places, self.fuse, self.are_last = places, fuse, not letter
         end = uuid4().hex[:8]
         self.tenant, self.customer = f"lantern-{end}", choice(("ada", "c-17", "Zoë [1]", "a.b"))
+        self.customer += "" if letter else "x" * 70
         self.who = self.tenant, self.customer
         number = randrange(10, 100)
         self.subjects = {  # one of the others' begins with theirs, and one begins it
@@ -125,19 +126,20 @@ class _Stand:
         }
         self.keys: dict[tuple[str, str], list[str]] = {}
         self.counts: dict[str, int] = {}
-        self._fill(letter)
+        self._fill(letter, many)
 
-    def _fill(self, letter: str) -> None:
+    def _fill(self, letter: str, counts: list[dict[str, int]]) -> None:
         places, log, spans = self.places, [*_ODD], [*_ODD]
         statuses, traces = (*_STATUSES, uuid4().hex[:5]), (uuid4().hex, uuid4().hex)
-        last = {places.log: _TORN, places.traces: _TORN}
+        last = {places.log: _TORN, places.traces: _TORN + b"\n\n"}
         rows: dict[str, list[Any]] = {"subjects": [], "answers": [], "jobs": []}
         for number, (who, subject) in enumerate(self.subjects.items()):
-            many = {place: randrange(2, 5) for place in ("answers", "cache", "log")}
+            many = counts[number]
             rows["subjects"].append([*who, subject])
             rows["answers"] += [[subject, f"answer {n}"] for n in range(many["answers"])]
             jobs = enumerate(statuses, len(statuses) * number)
-            rows["jobs"] += [[job, subject, status, f'["{subject} asks"]'] for job, status in jobs]
+            asks = f'["{subject} asks"]'
+            rows["jobs"] += [[job, subject, status, asks if status else "[]"] for job, status in jobs]
             self.keys[who] = [f"answer:{uuid4().hex}" for _ in range(many["cache"])]
             places.redis.mset(dict.fromkeys(self.keys[who], f"for {subject}"))
             places.redis.set(self.keys[who][0], "", ex=3_600)
@@ -145,7 +147,7 @@ class _Stand:
             places.redis.sadd(_tag(who), *self.keys[who])
             log += [_line(event="answered", subject=subject, note=choice(_NOTES)) for _ in range(many["log"])]
             log += [_line(event="sold", article=subject)]  # which is no pseudonym, and only looks like one
-            for trace in traces if who == self.who else (f"{traces[0]}0", uuid4().hex):
+            for trace in traces if who == self.who else (f"{traces[0]}0", traces[0].upper()):
                 names = {"request": {"subject": subject}, "lm": {"tokens": 7}, "tool": {"after": traces[1]}}
                 spans += [_line(trace_id=trace, name=name, attributes=names[name]) for name in names]
             if who == self.who:
@@ -156,7 +158,10 @@ class _Stand:
                     last[places.log] = _line(event="answered", subject=subject).rstrip()
                     last[places.traces] = _line(name="late", trace_id=traces[0]).rstrip()
                     self.counts |= {"log": self.counts["log"] + 1, "traces": 9}
-                log.append(b'{"subject": "%s", "note": "\xff"}\n' % subject.encode())  # which is no text
+                span = {"trace_id": uuid4().hex, "name": "n", "attributes": {"subject": subject}}
+                for lines, record in ((log, {"subject": subject}), (spans, span)):
+                    line = json.dumps(record).encode()
+                    lines += [line[:-1] + b', "note": "\xff"}\n', b"[%s]\n" % line]  # no text; no JSON object
                 continue
             theirs = {"subject": self.subjects[self.who]}  # in a place that does not count
             log.append(_line(event="merged", subject=subject, before=theirs, all=[theirs], attributes=theirs))
@@ -183,6 +188,12 @@ class _Stand:
     def erase(self, function: Callable[..., Any], *who: str) -> Any:
         return result_of(function, self.places, *(who or self.who))
 
+    def come_back(self) -> None:
+        """Have the customer again, with a new pseudonym and one answer."""
+        query, subject = self.places.database.execute, uuid4().hex
+        query("INSERT INTO subjects VALUES (%s, %s, %s)", [*self.who, subject])
+        query("INSERT INTO answers VALUES (%s, 'one more')", [subject])
+
     def die(self, at: dict[Path, bytes]) -> None:
         """Have the files as they were when the process died; of a new one, half had been written."""
         own = (self.places.log, self.places.traces)
@@ -203,7 +214,7 @@ class _Stand:
         }
         cache = {key: places.redis.get(key) for keys in self.keys.values() for key in keys}
         tags = {_tag(who): {*places.redis.smembers(_tag(who))} for who in self.keys}
-        files = {path.name: _lines(content) for path, content in self.files().items()}
+        files = {path.name: self._lines(content) for path, content in self.files().items()}
         return {**rows, "cache": {**cache, **tags}, **files}
 
     def wanted(self) -> dict[str, Any]:
@@ -218,11 +229,15 @@ class _Stand:
             "answers": [row for row in held["answers"] if row[0] != theirs],
             "jobs": [(row[0], None, "erased", []) if row[1] == theirs else row for row in held["jobs"]],
             "cache": cache,
-            "log.jsonl": _lines(b"".join(line for line in lines if _of(line).get("subject") != theirs)),
-            "traces.jsonl": _lines(
+            "log.jsonl": self._lines(b"".join(line for line in lines if _of(line).get("subject") != theirs)),
+            "traces.jsonl": self._lines(
                 b"".join(line for line in spans if (_of(line).get("trace_id") or "") not in traces)
             ),
         }
+
+    def _lines(self, content: bytes) -> list[bytes]:
+        """Return the lines of a file; whether its last one has an end is left to who took those behind it."""
+        return (content.rstrip(b"\r\n") if self.are_last else content).splitlines(keepends=True)
 
 
 _NOTES = ("", "s1", "café", "line\nbreak", "a\u2028b")
@@ -234,11 +249,6 @@ def _tag(who: tuple[str, str]) -> str:
 
 def _line(**fields: Any) -> bytes:
     return json.dumps(fields, ensure_ascii=choice((True, False))).encode() + choice((b"\n", b"\r\n"))
-
-
-def _lines(content: bytes) -> list[bytes]:
-    """Return the lines of a file; whether its last one has an end is left to who took those behind it."""
-    return content.rstrip(b"\r\n").splitlines(keepends=True)
 
 
 def _spelt(subject: str, **more: str) -> list[bytes]:
@@ -264,8 +274,13 @@ def _subject(span: dict[str, Any]) -> Any:
     return (span.get("attributes") or {}).get("subject")
 
 
+def _counts() -> list[dict[str, int]]:
+    """Return how many answers and log lines each of the customers has."""
+    return [{place: randrange(2, 5) for place in ("answers", "cache", "log")} for _ in range(5)]
+
+
 @contextmanager
-def _stand(letter: str = "s") -> Iterator[_Stand]:
+def _stand(letter: str = "s", many: list[dict[str, int]] | None = None) -> Iterator[_Stand]:
     """Give places; pseudonyms begin with the letter, or are digits alone."""
     url, schema, fuse = running_postgres().url, f"exercise_5_6_{uuid4().hex}", _Fuse()
     with psycopg.connect(url, autocommit=True) as owner:
@@ -275,7 +290,7 @@ def _stand(letter: str = "s") -> Iterator[_Stand]:
         try:
             with tempfile.TemporaryDirectory(prefix="erase-") as folder, database, cache:
                 log, traces = Path(folder, "log.jsonl"), Path(folder, "traces.jsonl")
-                stand = _Stand(Places(database, cache, log, traces), fuse, letter)
+                stand = _Stand(Places(database, cache, log, traces), fuse, letter, many or _counts())
                 yield stand
         finally:
             with redis.Redis.from_url(running_redis().url) as ours:
@@ -340,6 +355,10 @@ def may_be_repeated(erase: Callable[..., Any]) -> None:
         counts = without_error(partial(stand.erase, erase), "erasing again is no error")
         expect_equal(counts, zeros, "what it returned")
         _expect_same(stand.held(), want, "after erasing twice")
+        stand.come_back()
+        counts = stand.erase(erase)
+        expect_equal(counts, zeros | {"answers": 1}, "what erasing a customer who had come back returned")
+        _expect_same(stand.held(), want, "after erasing a customer who had come back")
 
 
 def replaces_files_whole(erase: Callable[..., Any]) -> None:
@@ -388,8 +407,9 @@ def _before(names: tuple[str, ...], note: Callable[[str, Any], None]) -> Iterato
 
 def goes_on_after_a_cut(erase: Callable[..., Any]) -> None:
     """Errors of servers reach the caller; after one, or a kill, erasing again leaves nothing."""
+    many = _counts()  # the same for all cuts, so that each step is the one that is cut
     for cut, at_files in product(range(100), (_Killed(), OSError(28, "No space left on device"))):
-        with _stand() as stand:
+        with _stand(many=many) as stand:
             want, is_cut, ended = stand.wanted(), *_cut_off(stand, erase, cut, at_files)
             told = f"after a cut at step {cut + 1}"
             if is_cut:
