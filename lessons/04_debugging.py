@@ -5312,6 +5312,10 @@ print(echo("How are you?"), await echo.acall("Fine?", temperature=0.9))
 asked = (Message.user("What is 3 + 4?"),)
 print(echo(Request(model=echo.model, messages=asked)).text)
 print(model(Request(model=model.model, messages=asked)).text)
+try:
+    echo(Request(model=model.model, messages=asked))
+except ValueError as error:
+    print("refused:", error)
 
 # %% [markdown]
 # The request is a dataclass: its messages, and in `config` the settings, which come from the LM (0.5) or from the call (0.9). An LM that is
