@@ -38,8 +38,9 @@ import os
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
+from textwrap import fill
 
 from course_lib import desk, lm
 from course_lib.debugging import Tracer, observed, tree
@@ -51,7 +52,7 @@ model = lm.connect(cache=False)  # each call asks the model, unless a cell wants
 
 import dspy
 
-opened = ExitStack()  # closes at the end whatever this notebook opens
+opened = AsyncExitStack()  # closes at the end whatever this notebook opens
 folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="lantern-")))
 dspy.configure(lm=model)
 dspy.configure_cache(disk_cache_dir=str(folder / "dspy"))  # empty: a first call is a first call
@@ -187,8 +188,8 @@ with dspy.context(callbacks=[small]):
 printed(small.spans)
 
 # %% [markdown]
-# The course's `Tracer` is the same thing with what production adds: adapters, tools and streams; attempts and caches; OpenTelemetry's
-# format, so that any viewer can show it; and bounded memory.
+# The course's `Tracer` is the same thing with what production adds: adapters and attempts here; tools, streams and caches in part 3; and
+# OpenTelemetry's format, so that any viewer can show it.
 
 # %% name="tracer"
 with Tracer() as tracer, dspy.context(lm=observed(stumbling())):
@@ -237,8 +238,8 @@ print(last["span"], "got", last["input.value"], "and gave", last["output.value"]
 # ### Metrics
 #
 # A trace answers "what happened here". An alert needs numbers over time: how many requests, how many failed, how long they took. That is
-# what Prometheus collects. `MetricsCollector` counts what the callbacks tell, with few labels of few values; a label with a value for each
-# customer would be a new time series for each customer, and the end of your metrics server.
+# what Prometheus collects. `MetricsCollector` counts what the callbacks tell. Its labels are names, of programs, models or errors; one with a
+# value for each customer would be a new time series for each customer, and the end of your metrics server.
 
 # %% name="metrics"
 from course_lib.debugging import MetricsCollector
@@ -258,8 +259,7 @@ print("\n".join(line for line in metrics.text().splitlines() if line.startswith(
 
 # %% [markdown]
 # `ObservableModule` puts a program, its metrics and its **budgets** together. A budget is what one request, or one tenant in a day, may
-# spend. A callback cannot refuse a call, so the budget stands in the engine of the model, below DSPy's retries and its cache. A
-# `dspy.Embedder` has no such engine: neither budgets nor metrics count what it asks.
+# spend. A callback cannot refuse a call, so the budget stands in the engine of the model (part 4).
 
 # %% name="budget"
 from functools import partial
@@ -3960,9 +3960,8 @@ check("4.2", log_calls)
 # a worker, minutes later. Each of them has its own log. What joins them is one id that travels along: the W3C header `traceparent`,
 # `00-<trace>-<span>-01`.
 #
-# First the part that needs no header: threads and tasks. `dspy.Parallel` runs a program in threads of its own. OpenTelemetry's context does
-# not follow there; DSPy's own call ids do, and the Tracer goes by those. Forty requests over threads and tasks should be forty traces, with
-# no span in the wrong one:
+# First the part that needs no header: threads and tasks. `dspy.Parallel` runs a program in threads of its own. DSPy's call ids follow there,
+# and the Tracer goes by those. Forty requests over threads and tasks should be forty traces, with no span in the wrong one:
 
 
 # %% name="traces-stay-apart"
@@ -4010,7 +4009,8 @@ app.add_middleware(TracedRequests, tracer=server_side)
 # %% name="over-http-client"
 with dspy.context(callbacks=[server_side]):  # the server keeps this context for all its requests
     service = opened.enter_context(serve(app))
-http = httpx.AsyncClient(base_url=service.url)  # made once: that takes longer than a request
+client = httpx.AsyncClient(base_url=service.url)  # made once: that takes longer than a request
+http = await opened.enter_async_context(client)  # and closed with all the rest
 
 
 async def post(headers):
@@ -4083,46 +4083,46 @@ print(tree([*shop_side.spans, *worker_side.spans]))
 # ### A real viewer
 #
 # Spans in OpenTelemetry's format can be sent to any collector. Here a small viewer from a package is started, `lighttrace`; in production it
-# may be Jaeger, Tempo or a vendor's. With `content=True` it also shows what each step was given and returned, redacted.
+# may be Jaeger, Tempo or a vendor's. A `DistributedTracer` is a Tracer with an address and a service's name. With `content=True` it also shows
+# what each step was given and returned, redacted.
 
 # %% name="viewer"
+from course_lib.debugging import DistributedTracer
 from course_lib.services import running_traces
 
 viewer = running_traces()
-with Tracer(collector=viewer.url, headers=viewer.headers, content=True, service="lantern") as tracer:
+with DistributedTracer(viewer.url, service="lantern", headers=viewer.headers, content=True) as tracer:
     for ticket in tickets[:3]:
         support(ticket=ticket)
 print("sent:", tracer.flush(10), "lost:", tracer.dropped, tracer.last_error or "no error")
 print(f"open {viewer.url} in a browser; its password is {viewer.password}")
 
 # %% [markdown]
-# And if the collector is down? **Predict first:** by how much is the program slower than with a collector that answers?
-
+# And if the collector is down? **Predict first:** by how much is the program slower than with a collector that answers? Each ticket is answered
+# in all three ways, in a random order, before the next one: a machine that is busy for a second then makes all of them slow.
 
 # %% name="collector-down"
-def seconds_for(program, texts):
-    """Return how long the program takes for some tickets."""
-    began = time.perf_counter()
-    for text in texts:
-        program(ticket=text)
-    return time.perf_counter() - began
-
+import random
+from statistics import median
 
 logging.getLogger("course_lib.debugging").setLevel(logging.ERROR)  # a tracer warns once of lost spans
 down = opened.enter_context(closing(Tracer(collector="http://127.0.0.1:9")))
 up = opened.enter_context(closing(Tracer(collector=viewer.url, headers=viewer.headers)))
 listening = {"no tracer": nullcontext(), "a collector that answers": up, "one that is down": down}
-rounds = {name: [] for name in listening}
-for _ in range(6):
-    for name, tracer in listening.items():
-        with tracer:
-            rounds[name].append(seconds_for(support, tickets[:4]))
-for name, took in rounds.items():
-    print(f"{name:25} {1000 * min(took) / 4:5.1f} ms a ticket, the quickest of six rounds")
+took_ms = {name: [] for name in listening}
+for ticket in tickets * 2:
+    for name in random.sample(list(listening), 3):
+        with listening[name]:
+            began = time.perf_counter()
+            support(ticket=ticket)
+            took_ms[name].append(1000 * (time.perf_counter() - began))
+for name, each in took_ms.items():
+    print(f"{name:25} {median(each):5.1f} ms a ticket, the median of {len(each)}")
 
 # %% [markdown]
-# Little: the program does not wait for a collector. Spans wait in a bounded queue, and a thread of its own sends them. What it could not
-# send after some seconds is dropped, and counted. The cell waits for the first loss; the rest of the queue is lost later:
+# Compare the last two lines: the program waits for neither collector. (The first line lacks the work of tracing, which may vanish in the
+# scatter of a busy machine.) Spans wait in a bounded queue, and a thread of its own sends them. What it could not send after some seconds is
+# dropped, and counted. The cell waits for the first loss; the rest of the queue is lost later:
 
 # %% name="collector-lost"
 up.flush()
@@ -4133,12 +4133,62 @@ for name, tracer in {"a collector that answers": up, "one that is down": down}.i
     print(f"{name:25} {tracer.dropped} spans lost so far {tracer.last_error[:60]}")
 
 # %% [markdown]
+# ### By one call, into a file
+#
+# `Tracing(enabled=...)` switches a block's tracer on or off. Here its spans go to a file, and are counted from there: an answer of the cache,
+# a stream, an agent with a tool, and a breaker (notebook 03) around a model that fails once. Beside them the metrics of the same run:
+
+# %% name="one-run-into-a-file"
+from contextlib import suppress
+
+from course_lib.caching import CacheManager
+from course_lib.concurrency import stream
+from course_lib.debugging import MetricsCollector, Tracing
+from course_lib.resilience import CircuitBreaker
+
+
+async def varied(breaker):
+    """Ask twice the same, read a stream, let an agent use a tool, and ask a model that fails once."""
+    for _ in range(2):
+        desk.Triage()(ticket=tickets[0])
+    async with stream(desk.Answer(), question=tickets[0]) as events:
+        print("events of the stream:", len([event async for event in events]))
+    dspy.ReAct("question -> answer", tools=[desk.search_articles])(question=tickets[0])
+    with dspy.context(lm=lm.connect("sim-large@once", num_retries=0)):
+        for wait_s in (0.3, 0):
+            with suppress(dspy.LMError), breaker:
+                desk.Triage()(ticket=tickets[1])
+            await asyncio.sleep(wait_s)
+
+
+# %% name="one-run-counted"
+lm.profile("once", first=["unavailable"])
+(folder / "spans.jsonl").unlink(missing_ok=True)
+with (
+    CacheManager(redis=False),
+    MetricsCollector() as metrics,
+    dspy.context(lm=lm.connect()),
+    Tracing(enabled=True, file=folder / "spans.jsonl") as tracer,
+    tracer.span("varied"),
+):
+    await varied(CircuitBreaker("sim-large", threshold=1, first_wait_s=0.2))
+shown = ("dspy_first_token_seconds_sum", "dspy_cache_hits_total", "dspy_cache_misses_total", "dspy_breaker")
+print("\n".join(line for line in metrics.text().splitlines() if line.startswith(shown)))
+spans = [json.loads(line) for line in (folder / "spans.jsonl").read_text("utf-8").splitlines()]
+seen = Counter(f"span {span['attributes']['dspy.kind']}" for span in spans)
+for event in (event for span in spans for event in span["events"]):
+    seen[" ".join(["event", event["name"], *map(str, event["attributes"].values())])] += 1
+seen["span lm, streamed"] = sum("gen_ai.request.stream" in span["attributes"] for span in spans)
+table([{"in the file": what, "how many": count} for what, count in sorted(seen.items())])
+
+# %% [markdown]
 # ### Lab: the trace viewer
 #
 # Two runs in the notebook, each as a tree with its times: a good day, and the same ticket on a bad one. The model
-# stumbles there, and one step has got other instructions. A row says whether it was asked something else, or has no counterpart. Search for
-# `AdapterParseError`; then empty the search, and click the model's call above that row: it shows the prompt, the reply, the tokens and what
-# they cost.
+# stumbles there, and one step has got other instructions. (`with_instructions` makes a new signature, without a name of its own: its row is
+# `Predict(StringSignature)`.) A row says whether it was asked something else, or has no counterpart. Search for `AdapterParseError`, which
+# only the second run has; then empty the search, and click the first `chat` row of the *first* run: it opens beside its counterpart, and
+# shows the prompts, the replies, the tokens and what they cost.
 
 # %% name="lab-traces"
 from course_lib.labs import trace_viewer
@@ -5135,8 +5185,8 @@ check("4.3", ask, handler)
 # ## 4. Record and replay
 #
 # The trace says what happened. To find out why, you want it to happen again: the same requests, the same answers, without paying and
-# without chance. `record` writes each request that reaches the model, and its answer, to one readable file. `replay` answers from it, with
-# no model at all.
+# without chance. `record` writes each request that reaches the model, and its answer, to one readable file. `replay` has the same endpoint
+# answer from that file.
 
 # %% name="record"
 from course_lib.debugging import Recording, diff, record, replay
@@ -5154,13 +5204,19 @@ print(recording[1].prompt[-420:])
 print("->", recording[1].reply[:160])
 
 # %% [markdown]
-# Now the same program again, from the file. The requests go to the same address; the endpoint answers them from the recording, and another
-# client, in another language, would be answered likewise.
+# Now the same program again, from the file. Its requests go to the same address, so the endpoint counts them, but it asks no model. Who
+# sends them does not matter: the second block has no DSPy in it.
 
 # %% name="replay"
-with replay(path):
+import httpx
+
+with replay(path), watch() as seen:
     again = support(ticket=tickets[2])
-print("word for word the same:", again.toDict() == first.toDict())
+print("word for word the same:", again.toDict() == first.toDict(), "with", seen.ledger.requests, "requests")
+with replay(path):
+    key = {"Authorization": f"Bearer {lm.key()}"}
+    by_hand = httpx.post(f"{lm.url()}/chat/completions", json=recording[1].request, headers=key).json()
+print("the same for httpx:", by_hand["choices"][0]["message"]["content"] == recording[1].reply)
 
 # %% [markdown]
 # What if the program asks something that was not recorded? A replay that invents an answer would be worse than none. It fails, and says what
@@ -5253,12 +5309,18 @@ class AsyncEcho:
 engines = {"engine": Echo(), "async_engine": AsyncEcho()}
 echo = dspy.LM("echo/letters", **engines, cache=False, temperature=0.5)
 print(echo("How are you?"), await echo.acall("Fine?", temperature=0.9))
-question = Request(model=model.model, messages=(Message.user("What is 3 + 4?"),))
-print(model(question).text)
+asked = (Message.user("What is 3 + 4?"),)
+print(echo(Request(model=echo.model, messages=asked)).text)
+print(model(Request(model=model.model, messages=asked)).text)
+try:
+    echo(Request(model=model.model, messages=asked))
+except ValueError as error:
+    print("refused:", error)
 
 # %% [markdown]
-# An LM that is handed a `Request` returns a `Response`, so an engine may ask another LM. The request is a dataclass: its messages, and in
-# `config` the settings, which come from the LM (0.5) or from the call (0.9).
+# The request is a dataclass: its messages, and in `config` the settings, which come from the LM (0.5) or from the call (0.9). An LM that is
+# handed a `Request` returns a `Response`, so an engine may ask another LM. Such a request is sent as it is: the LM adds none of its settings
+# (`None`, not 0.5), and refuses a request whose `model` is not its own.
 #
 # ### Exercise 4.4: record and replay (15 minutes, hard)
 #
@@ -7950,6 +8012,10 @@ most = int(foreign.sum(0).argmax())
 print(
     f"{mixed.labels[most]} takes the most that is not its own: {foreign[:, most].sum()} tickets of other categories"
 )
+both_ways = np.minimum(foreign, foreign.T)
+one, other = np.unravel_index(both_ways.argmax(), foreign.shape)
+taken = f"{foreign[one, other]} and {foreign[other, one]} tickets"
+print(f"{mixed.labels[one]} and {mixed.labels[other]} are taken for each other most: {taken}")
 mixed
 
 # %% [markdown]
@@ -7982,13 +8048,16 @@ with dspy.context(lm=small), OptimizerLog(answers=440) as tried, redirect_stdout
 tried
 
 # %% [markdown]
-# A column is too narrow for an instruction. What the best candidate's says that the first one did not:
+# Ten trials make fewer rows, for a pair that is drawn again is the same candidate. A column is too narrow for an instruction. What the best
+# candidate's says that the first one did not, and which demos it has. It may owe its score to either: look in the table for rows that have
+# only one of them.
 
 # %% name="mipro-instruction"
-from textwrap import fill
-
 for line in tried.diff(0, tried.best.number).splitlines():
     print(fill(line, 110, subsequent_indent="      "))
+print("demos:", sum(tried.best.demos.values()), "where the first one has none")
+for demo in by_search.sort.demos:
+    print(fill(f"  + {demo.category}: {demo.ticket}", 110, subsequent_indent="      "))
 
 # %% [markdown]
 # `GEPA` shows the model a few examples that went wrong, with what the metric says about them, and asks it for a better instruction. So its
@@ -8070,7 +8139,7 @@ class Slow(dspy.Module):  # one after the other, and twice
 with Tracer(content=True) as tracer:
     for ticket in tickets[:3]:
         Slow()(ticket=ticket)
-bottlenecks(tracer.spans)
+print(*(fill(line, 108) for line in str(bottlenecks(tracer.spans)).splitlines()), sep="\n")
 
 # %% [markdown]
 # Memory grows, too: each module keeps the calls below it with their prompts, up to `max_history_size`. `disable_history=True` ends it.
@@ -8136,8 +8205,8 @@ pytest_plugins = ["course_lib.lm.testing"]  # the fixture endpoint
 @pytest.fixture
 def model(endpoint):
     def model(*faults):
-        name = f"openai/{endpoint.model(*faults)}"
-        lm = dspy.LM(name, api_base=endpoint.url, api_key=endpoint.key, cache=False)
+        name = endpoint.model(*faults) if faults else "sim-large"
+        lm = dspy.LM(f"openai/{name}", api_base=endpoint.url, api_key=endpoint.key, cache=False)
         return dspy.context(lm=lm)
     return model
 
@@ -8167,25 +8236,28 @@ def run_tests(*args):
 
 # %% [markdown]
 # **Unit tests** need no answer of a model: here, that an empty ticket is refused and nothing is asked. **Integration tests** run the whole
-# against the endpoint, and look at the result and at what was asked: here two requests, both answered.
+# against the endpoint, and look at the result and at what was asked: here two requests, both answered. The fixture records and replays, too.
 
 # %% name="unit-and-integration"
-(project / "test_desk.py").write_text(
-    """import pytest
+tests = """import pytest
 
 def test_an_empty_ticket_asks_nothing(ask, endpoint):
     with pytest.raises(ValueError, match="empty ticket"):
         ask("   ")
     endpoint.assert_requests()
 
-
 def test_a_ticket_is_answered_from_an_article(ask, endpoint):
     prediction = ask("What does shipping to Norway cost?")
     assert prediction.citations and "Norway" in prediction.answer
     endpoint.assert_requests(200, 200)
-""",
-    encoding="utf-8",
-)
+
+def test_a_recorded_run_is_replayed(ask, endpoint, tmp_path):
+    with endpoint.record(tmp_path / "run.jsonl"):
+        first = ask("What does shipping to Norway cost?")
+    with endpoint.replay(tmp_path / "run.jsonl"):
+        assert ask("What does shipping to Norway cost?").toDict() == first.toDict()
+"""
+(project / "test_desk.py").write_text(tests, encoding="utf-8")
 print(run_tests("--cov=support_desk", "--cov-branch"))
 
 # %% [markdown]
@@ -10007,8 +10079,7 @@ check("4.5", [HelpLine, prepare, Inbox, OrderBoard, ParcelWatch, Replies, pay_ba
 # Last, everything that this notebook opened is closed. (To run an earlier part again after this, begin with the set-up cell.)
 
 # %% name="tidy"
-await http.aclose()
-opened.close()
+await opened.aclose()
 dspy.configure(lm=model)
 dspy.configure_cache()
 
@@ -10021,7 +10092,7 @@ dspy.configure_cache()
 #   is seen in the engine.
 # - *Lines and metrics:* one line of JSON for each span, few labels, nothing personal unless it is asked for, and then redacted.
 # - *Traces:* one request is one trace, in threads, in tasks, over HTTP and through a queue; `traceparent` is all that travels.
-# - *Record and replay:* word for word the same without a model; what was not recorded fails; an edited step is an experiment.
+# - *Record and replay:* word for word the same from a file; what was not recorded fails; an edited step is an experiment.
 # - *Quality:* the first step that went wrong, over many examples; an optimizer's candidates with what each won and lost; the score that
 #   counts is that on unseen tickets.
 # - *Tests:* six kinds; one of them is a run that is kept.
