@@ -107,20 +107,23 @@ class Batches:
     def put(self, span: Span) -> None:
         """Put a span into the queue, or drop it: never wait."""
         with self._lock:
-            is_full = len(self._queue) >= MOST_QUEUED
-            if self._is_closed or is_full:
+            problem = _FULL if len(self._queue) >= MOST_QUEUED else ""
+            is_news = bool(problem) and not self.last_error
+            if problem or self._is_closed:
                 self.dropped += 1
-                is_news = is_full and not self.last_error
-                self.last_error = self.last_error or _FULL * is_full
-                if is_news:
-                    _log.warning("spans for %s are dropped: %s", self.name, _FULL)
-                return
-            self._queue.append(span)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"{_THREAD}{self.name}", daemon=True)
-                self._thread.start()
-            elif len(self._queue) in (1, _BATCH):
-                self._lock.notify_all()
+                self.last_error = self.last_error or problem
+            else:
+                self._queue.append(span)
+                if self._thread is None:
+                    self._begin()
+                elif len(self._queue) in (1, _BATCH):
+                    self._lock.notify_all()
+        if is_news:  # told without the lock: what handles a log may be slow, or trace
+            _log.warning("spans for %s are dropped: %s", self.name, problem)
+
+    def _begin(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=f"{_THREAD}{self.name}", daemon=True)
+        self._thread.start()
 
     def flush(self, within_s: float) -> bool:
         """Wait until all that ended was handed over; False if that takes longer."""

@@ -188,6 +188,31 @@ def test_a_program_that_is_faster_than_its_collector_is_told(caplog, monkeypatch
         assert "since it is slower than the program" in f"{tracer.last_error} {caplog.text}"
 
 
+def test_a_log_that_is_slow_when_spans_are_dropped_holds_up_no_other_thread(caplog, monkeypatch):
+    monkeypatch.setattr("course_lib.debugging.exporters.MOST_QUEUED", 4)
+    is_told, may_go_on = threading.Event(), threading.Event()
+
+    class Waits(logging.Handler):
+        def emit(self, record):
+            is_told.set()
+            may_go_on.wait(60)
+
+    with collecting(wait_s=1) as collector:
+        tracer = Tracer(collector=collector.url)
+        (handler := Waits()).addFilter(lambda record: "slower than" in record.getMessage())
+        logging.getLogger("course_lib.debugging").addHandler(handler)
+        telling = threading.Thread(target=make_spans, args=(tracer, 20), daemon=True)
+        telling.start()
+        assert is_told.wait(60)
+        other = threading.Thread(target=make_spans, args=(tracer, 20), daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+        may_go_on.set()
+        telling.join()
+        logging.getLogger("course_lib.debugging").removeHandler(handler)
+
+
 def test_spans_that_a_collector_sends_elsewhere_are_dropped():
     with collecting(status=307) as collector:
         tracer = Tracer(collector=collector.url)
