@@ -107,23 +107,28 @@ class Batches:
     def put(self, span: Span) -> None:
         """Put a span into the queue, or drop it: never wait."""
         with self._lock:
-            problem = _FULL if len(self._queue) >= MOST_QUEUED else ""
+            problem = _FULL if len(self._queue) >= MOST_QUEUED else self._begun()
             is_news = bool(problem) and not self.last_error
             if problem or self._is_closed:
                 self.dropped += 1
                 self.last_error = self.last_error or problem
             else:
                 self._queue.append(span)
-                if self._thread is None:
-                    self._begin()
-                elif len(self._queue) in (1, _BATCH):
+                if len(self._queue) in (1, _BATCH):
                     self._lock.notify_all()
         if is_news:  # told without the lock: what handles a log may be slow, or trace
             _log.warning("spans for %s are dropped: %s", self.name, problem)
 
-    def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._run, name=f"{_THREAD}{self.name}", daemon=True)
-        self._thread.start()
+    def _begun(self) -> str:
+        """Begin the thread, if there is none; return why that is not possible now."""
+        if self._thread is None and not self._is_closed:
+            thread = threading.Thread(target=self._run, name=f"{_THREAD}{self.name}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the process may have no more threads
+                return str(error)
+            self._thread = thread
+        return ""
 
     def flush(self, within_s: float) -> bool:
         """Wait until all that ended was handed over; False if that takes longer."""

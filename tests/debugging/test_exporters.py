@@ -213,6 +213,29 @@ def test_a_log_that_is_slow_when_spans_are_dropped_holds_up_no_other_thread(capl
         logging.getLogger("course_lib.debugging").removeHandler(handler)
 
 
+def test_where_no_thread_can_begin_spans_are_dropped_and_told_and_it_is_tried_again(
+    tmp_path, caplog, monkeypatch
+):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    tracer = Tracer(file=tmp_path / "run.jsonl")
+    with monkeypatch.context() as limit:
+        limit.setattr(threading.Thread, "start", start)
+        begun = time.monotonic()
+        with tracer:
+            make_spans(tracer, 3)
+        assert time.monotonic() - begun < 5
+    assert tracer.dropped == 3
+    assert tracer.last_error.endswith("can't start new thread")
+    assert caplog.text.count("are dropped: can't start new thread") == 1
+
+    with tracer:
+        make_spans(tracer, 2)
+    assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 2
+    assert (tracer.dropped, tracer.last_error) == (3, "")
+
+
 def test_spans_that_a_collector_sends_elsewhere_are_dropped():
     with collecting(status=307) as collector:
         tracer = Tracer(collector=collector.url)
