@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util import ns_to_iso_str
 from urllib3.exceptions import HTTPError
 
+from course_lib.debugging.attributes import text_of
 from course_lib.debugging.spans import Span
 from course_lib.errors import CourseError
 from course_lib.files import append_lines
@@ -117,7 +119,7 @@ class Batches:
                 if len(self._queue) in (1, _BATCH):
                     self._lock.notify_all()
         if is_news:  # told without the lock: what handles a log may be slow, or trace
-            _log.warning("spans for %s are dropped: %s", self.name, problem)
+            _warn("spans for %s are dropped: %s", self.name, problem)
 
     def _begun(self) -> str:
         """Begin the thread, if there is none; return why that is not possible now."""
@@ -147,7 +149,7 @@ class Batches:
             if self.flush(_STALLED_S):
                 return True
             now = self.exported + self.dropped
-        _log.warning("%d spans for %s still wait where the block ends", len(self._queue), self.name)
+        _warn("%d spans for %s still wait where the block ends", len(self._queue), self.name)
         return False
 
     def hand_over(self, within_s: float) -> None:
@@ -158,7 +160,7 @@ class Batches:
             self.dropped += lost
             self._queue.clear()
         if lost:
-            _log.warning("%d spans for %s are dropped: there was no time for them", lost, self.name)
+            _warn("%d spans for %s are dropped: there was no time for them", lost, self.name)
 
     def close(self) -> None:
         """Hand over what waits, for a moment, and take nothing more."""
@@ -200,8 +202,8 @@ class Batches:
                 span = self._queue.popleft()
             try:
                 batch.append(self._read(span))
-            except Exception as error:  # border: attributes are anybody's
-                self._count(0, 1, f"{type(error).__name__}: {error}")
+            except BaseException as error:  # border: attributes are anybody's, and so is redact
+                self._count(0, 1, _words_of(error))
         return batch
 
     def _export(self, batch: Sequence[Any]) -> None:
@@ -213,7 +215,7 @@ class Batches:
         except Refused as error:
             taken, problem = max(len(batch) - error.spans, 0), str(error)
         except (ValueError, TypeError, OverflowError) as error:
-            problem = f"{type(error).__name__}: {error}"
+            problem = _words_of(error)
             for each in batch if len(batch) > 1 and not isinstance(error, OSError) else ():
                 try:
                     if problem := self._handed([each]):
@@ -221,7 +223,7 @@ class Batches:
                     taken += 1
                 except (ValueError, TypeError, OverflowError):
                     continue
-            problem = problem or (f"{type(error).__name__}: {error}" if taken < len(batch) else "")
+            problem = problem or (_words_of(error) if taken < len(batch) else "")
         self._count(taken, len(batch) - taken, problem)
 
     def _handed(self, batch: Sequence[Any]) -> str:
@@ -235,8 +237,8 @@ class Batches:
             is_taken = self._exporter.export(batch) is SpanExportResult.SUCCESS
         except (ValueError, TypeError, OverflowError, Refused):
             raise
-        except Exception as error:  # border: an exporter is somebody else's
-            return f"{type(error).__name__}: {error}"
+        except BaseException as error:  # border: an exporter is somebody else's, and may panic
+            return _words_of(error)
         return "" if is_taken else "it did not take them"
 
     def _count(self, taken: int, dropped: int, problem: str) -> None:
@@ -247,7 +249,16 @@ class Batches:
             self._wait_s = min(max(_FIRST_WAIT_S, 2 * self._wait_s), _LONGEST_WAIT_S) if is_down else 0.0
             is_news, self.last_error = bool(problem) and not self.last_error, problem
         if is_news:
-            _log.warning("spans for %s are dropped: %s", self.name, problem)
+            _warn("spans for %s are dropped: %s", self.name, problem)
+
+
+def _words_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
+def _warn(words: str, *about: object) -> None:
+    with suppress(Exception):  # border: what handles a log is anybody's
+        _log.warning(words, *about)
 
 
 _open: WeakSet[Batches] = WeakSet()

@@ -123,6 +123,44 @@ def test_an_exporter_that_raises_is_no_reason_to_stop():
     assert tracer.last_error == "Raises: KeyError: 'anything'"
 
 
+class Silent(Exception):  # noqa: N818
+    def __str__(self):
+        raise KeyError
+
+
+@pytest.mark.parametrize("error", [SystemExit("anything"), Silent()])
+def test_what_ends_threads_costs_its_batch_alone_in_an_exporter_or_a_log(error, monkeypatch):
+    def raises(what):
+        raise error
+
+    class Raises:
+        export = shutdown = staticmethod(raises)
+
+    (handler := logging.Handler()).emit = lambda record: raises(record) if isinstance(error, Silent) else None
+    monkeypatch.setattr(logging.getLogger("course_lib.debugging"), "handlers", [handler])
+    tracer = Tracer(Raises())
+    for count in (1, 2):
+        make_spans(tracer, 1)
+        assert tracer.flush(5)
+        assert tracer.dropped == count
+    assert type(error).__name__ in tracer.last_error
+
+
+def test_a_redaction_that_ends_threads_costs_its_span_alone(tmp_path):
+    def redact(value):
+        if "odd" in str(value):
+            raise SystemExit("anything")
+        return value
+
+    with Tracer(file=tmp_path / "run.jsonl", content=True, redact=redact) as tracer:
+        Takes()(text="odd")
+        assert tracer.flush(5)
+        assert (tracer.dropped, tracer.last_error) == (1, f"{tmp_path}/run.jsonl: SystemExit: anything")
+        Takes()(text="even")
+
+    assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 1
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:4318", "", "ftp://x", "http://"])
 def test_an_address_that_is_none_is_refused_at_once(url):
     if url:
