@@ -49,6 +49,7 @@ _STALLED_S, _LONGEST_END_S = 10.0, 60.0
 _LOCKED_S = 3.0
 _MOST_ANSWERED, _ANSWER_S = 65_536, 10
 _FULL = f"{MOST_QUEUED} wait, since it is slower than the program"
+_LONGEST_PROBLEM = 200  # characters: it may be a collector's own words
 _THREAD = "spans to "
 
 _log = logging.getLogger("course_lib.debugging")
@@ -242,6 +243,7 @@ class Batches:
         return "" if is_taken else "it did not take them"
 
     def _count(self, taken: int, dropped: int, problem: str) -> None:
+        problem = "".join(each if each.isprintable() else " " for each in problem[:_LONGEST_PROBLEM])
         with self._lock:
             self.exported += taken
             self.dropped += dropped

@@ -184,8 +184,8 @@ def test_no_password_and_no_key_is_told(caplog):
     assert "hunter2" not in f"{caplog.text} {tracer.last_error} {address.value} {header.value}"
 
 
-def partly(spans: int) -> bytes:
-    told = ExportTracePartialSuccess(rejected_spans=spans, error_message="too old")
+def partly(spans: int, why: str = "too old") -> bytes:
+    told = ExportTracePartialSuccess(rejected_spans=spans, error_message=why)
     return ExportTraceServiceResponse(partial_success=told).SerializeToString()
 
 
@@ -194,6 +194,7 @@ def partly(spans: int) -> bytes:
     [
         ({"status": 401}, 3, "it answered 401 Unauthorized"),
         ({"answer": partly(2)}, 2, "it refused 2: too old"),
+        ({"answer": partly(2, "\x1b[31m\n" + 9_000 * "a")}, 2, f"it refused 2:  [31m {'a' * 180}"),
         ({"answer": b"<html>log in</html>", "kind": "text/html"}, 3, "it answered with a page for people"),
         ({"answer": b"ok", "kind": "text/plain"}, 0, ""),
     ],
