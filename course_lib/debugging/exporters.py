@@ -420,10 +420,11 @@ def _read(response: requests.Response) -> bytes:
 
 
 def shown(url: str) -> str:
-    """Return an address without what may be secret: a name and password, and what stands behind its path."""
-    return re.sub(
-        r"//[^/?#]*@|[?#].*", lambda found: "//" if found[0][0] == "/" else "", url, flags=re.DOTALL
-    )
+    """Return an address without what may be secret: all up to its last @, and what stands behind its path.
+
+    A password may hold what ends a path, and a query an @: of an address with both only the scheme is shown.
+    """
+    return re.sub(r"^(\w+://)?(?:[^?#]*[?#].*@.*|.*@)|[?#].*", r"\1", url, flags=re.DOTALL)
 
 
 def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporter:

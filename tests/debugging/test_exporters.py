@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import tracemalloc
 
 import dspy
@@ -182,6 +183,24 @@ def test_no_password_and_no_key_is_told(caplog):
     assert collector.headers[0]["x-key"] == "hunter2"
     assert collector.url in caplog.text
     assert "hunter2" not in f"{caplog.text} {tracer.last_error} {address.value} {header.value}"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://bob:hunter2/x@host:4318", "http://host:4318"),
+        ("http://bob:hunter2?x@host:4318", "http://"),
+        ("http://host:port?key=x@hunter2", "http://"),
+        ("bob:hunter2@host:4318", "host:4318"),
+        ("http:/bob:hunter2@host", "host"),
+    ],
+)
+def test_of_an_address_that_cannot_be_read_no_password_is_told(address, shown):
+    with pytest.raises(ExporterError) as told:
+        Tracer(collector=address)
+
+    assert str(told.value).startswith(f"{shown!r} is no collector's address")
+    assert "hunter2" not in "".join(traceback.format_exception(told.value))
 
 
 def partly(spans: int, why: str = "too old") -> bytes:
