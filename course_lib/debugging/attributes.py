@@ -247,15 +247,15 @@ def _fields(value: Any) -> Any:
 
 def line_of(span: Span) -> Attributes:
     """Return what one line of a log says of a span, in order."""
-    line = {
+    line: Attributes = {
         "trace_id": f"{span.place.trace_id:032x}",
         "span_id": f"{span.place.span_id:016x}",
         "parent_id": f"{span.parent.span_id:016x}" if span.parent else None,
         "span": span.name,
         "ms": round((span.end_ns - span.start_ns) / 1e6, 3),
         "status": "ok" if span.error is None else "error",
-        **span.settled(),
     }
+    line = {**line, **span.settled(), **line}  # an attribute may have the name of one of its own
     if span.events:
-        line["events"] = [{"event": name, **facts} for name, _, facts in span.events]
+        line["events"] = [{"event": name, **facts} | {"event": name} for name, _, facts in span.events]
     return line
