@@ -13,9 +13,10 @@ import logging
 import multiprocessing
 import os
 import re
+import socket
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import util
@@ -30,6 +31,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util import ns_to_iso_str
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from course_lib.debugging.attributes import text_of
@@ -357,17 +359,39 @@ def _fields(span: ReadableSpan, resource: Any) -> dict[str, Any]:
     }
 
 
+class _Adapter(HTTPAdapter):
+    """Knows the connection that is in use, to end it: the timeout of requests is for each read."""
+
+    _connection: Any = None
+
+    def get_connection_with_tls_context(self, *which: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*which, **options)
+        take = type(pool)._get_conn  # noqa: SLF001
+
+        def taken(*about: Any, **more: Any) -> Any:
+            self._connection = take(pool, *about, **more)
+            return self._connection
+
+        pool._get_conn = taken  # noqa: SLF001
+        return pool
+
+    def end(self) -> None:
+        with suppress(OSError, AttributeError):  # there is none, or it has ended
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+
+
 class _Collector(requests.Session, SpanExporter):
     """OpenTelemetry's exporter and its session, which know why a batch was not taken, and what of it was not.
 
-    The session follows nobody elsewhere, reads little of an answer, and connects anew in a forked child.
+    The session follows nobody elsewhere, reads little of an answer, ends one that takes too long,
+    and connects anew in a forked child.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # 4 MB
 
         super().__init__()
-        self._of_pid, self._of_the_parent = os.getpid(), self.adapters
+        self._connect_anew()
         self._problem, self._answer = "", b""
         self._exporter: SpanExporter = OTLPSpanExporter(url, headers=headers, timeout=_ANSWER_S, session=self)
 
@@ -388,16 +412,24 @@ class _Collector(requests.Session, SpanExporter):
     def shutdown(self) -> None:
         self._exporter.shutdown()
 
+    def _connect_anew(self) -> None:
+        self._of_pid, self._of_the_parent = os.getpid(), self.adapters
+        self._adapter = _Adapter()
+        self.adapters = OrderedDict({"https://": self._adapter, "http://": self._adapter})
+
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         if self._of_pid != os.getpid():  # two processes must not write to one connection
-            self._of_pid, self._of_the_parent = os.getpid(), self.adapters
-            self.adapters = requests.Session().adapters
+            self._connect_anew()
+        (ending := threading.Timer(_ANSWER_S, self._adapter.end)).daemon = True
+        ending.start()
         try:
             with super().send(request, **{**options, "stream": True}) as response:
                 answer = _read(response)
         except (OSError, HTTPError) as error:
             self._problem = type(error).__name__
             raise
+        finally:
+            ending.cancel()
         kind = response.headers.get("content-type", "")
         self._answer = answer if kind == "application/x-protobuf" else b""
         self._problem = "" if response.ok else f"it answered {response.status_code} {response.reason}"

@@ -7,6 +7,7 @@ import json
 import logging
 import multiprocessing
 import os
+import socketserver
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 import traceback
 import tracemalloc
+from contextlib import suppress
 
 import dspy
 import pytest
@@ -314,6 +316,32 @@ def test_an_answer_without_end_is_not_read():
 
     assert tracer.dropped == 1
     assert most < 5_000_000
+
+
+@pytest.mark.parametrize("piece", [b"x", b"\r\n\r\nHTTP/1.1 100 Continue"])
+def test_an_answer_whose_head_never_ends_holds_nothing(piece, monkeypatch):
+    monkeypatch.setattr(exporters, "_ANSWER_S", 0.5)
+
+    class Trickles(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.sendall(b"HTTP/1.1 100 Continue")
+            with suppress(OSError):
+                while True:
+                    self.request.sendall(piece)
+                    time.sleep(0.05)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickles) as server:
+        server.daemon_threads = True
+        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        tracer = Tracer(collector=f"http://127.0.0.1:{server.server_address[1]}")
+        make_spans(tracer, 1)
+        is_done = tracer.flush(5)
+        server.shutdown()
+        serving.join()
+
+    assert is_done
+    assert tracer.dropped == 1
 
 
 # -- a file ----------------------------------------------------------------------------------------------
