@@ -157,7 +157,7 @@ class Answering:
             for version, program in self._versions(name, config.programs_folder)
         }
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
-        self._usual_tokens = dict.fromkeys(SERVED, _FIRST_TOKENS)
+        self._usual_tokens: dict[tuple[str, str], int] = {}  # by tenant and program
         self._redactor = ThreadPoolExecutor(1, "redact")
         self._given: LRUCache[tuple[str, Any], bool] = LRUCache(_KNOWN)  # an id, and what was erased by then
         self._keep = keep
@@ -275,7 +275,7 @@ class Answering:
         """Return the stream of one answer, what keeps it when it is whole, and what it cost when it is not.
 
         A model reports its tokens at the end. So a stream that its reader has left costs as much as the last
-        whole answer of its program did, unless memory had it.
+        whole answer of its program to this tenant did, unless memory had it.
         """
         used = UsageTracker()
         outputs = SERVED[asked.program].outputs
@@ -291,7 +291,8 @@ class Answering:
         def cost_when_left() -> int:
             reported = usage_of(used.entries).tokens
             is_free = not reported and self._from_memory(asked) is not None
-            return 0 if is_free else max(reported, self._usual_tokens[asked.program])
+            usual = self._usual_tokens.get((asked.tenant, asked.program), _FIRST_TOKENS)
+            return 0 if is_free else max(reported, usual)
 
         return events, finished, cost_when_left
 
@@ -308,7 +309,7 @@ class Answering:
         answer_id = self._id(asked.key, outputs)
         said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
         if tokens:
-            self._usual_tokens[asked.program] = tokens
+            self._usual_tokens[asked.tenant, asked.program] = tokens
         if (given := (answer_id, asked.stamp)) not in self._given:
             self._given[given] = True
             self._waiting.append((asked, said))

@@ -51,6 +51,8 @@ WATCHING = frozenset({"operate", "audit"})
 """Roles whose requests have a quota of their own, so that no flood of questions hides itself."""
 PROGRAM_PATHS = {"/v1/answers": "answer", "/v1/triage": "triage"}
 BODY_WITHIN_S = 15.0
+_LOST_S = 60.0
+"""So long after its deadline a request with an idempotency key is taken for lost with its replica."""
 _ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _KEY = re.compile(rb"[\x21-\x7e]{1,128}")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -258,7 +260,8 @@ class Guard:
         seen, key, store = of_request(scope), given.decode(), self._service.needed_store()
         tenant, subject = seen.caller.tenant, await _subject(store, seen.caller.tenant, body)
         seen.idempotency_key = key
-        begun = await store.begin(tenant, key, seen.digest.hex(), subject=subject)
+        lost_s = _LOST_S + self._config.deadline_s
+        begun = await store.begin(tenant, key, seen.digest.hex(), subject=subject, stale_s=lost_s)
         if begun.state == "running":
             raise Problem("running", "Wait for its answer.", retry_after_s=1.0)
         if begun.state == "conflict":

@@ -404,6 +404,20 @@ async def test_a_stream_that_is_left_costs_as_much_as_an_answer():
         assert_problem(await client.post("/v1/answers/stream", json=ASKED), 429, "quota")
 
 
+async def test_a_stream_that_is_left_costs_nothing_that_depends_on_another_tenant():
+    lm.profile("service-left", speed_p50_tokens_per_s=20.0)
+    async with desk(model="sim-large@service-left") as served, served.client("other") as client:
+        assert (await client.post("/v1/answers", json=ASKED)).status_code == 200
+        await leave_after_the_first_event(served, QUESTION)
+
+        async def is_charged():
+            usage = served.app.service.quotas._usages["lantern"]
+            return usage.total + usage.pending
+
+        await until(is_charged)
+        assert await is_charged() == 1_000  # what is taken until the tenant has had an answer
+
+
 async def test_a_stream_that_is_left_is_free_when_memory_had_its_answer():
     async with desk() as served, served.client() as client:
         await client.post("/v1/answers", json=ASKED)
