@@ -8,8 +8,11 @@ Source: the GenAI semantic conventions (`gen_ai.*`, in development); OpenInferen
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from itertools import islice
 from typing import Any
 
@@ -18,7 +21,7 @@ from dspy.clients.lm15_boundary import history_messages
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from course_lib.debugging.spans import Span
+from course_lib.debugging.spans import LONGEST_VALUE, Span
 from course_lib.lm import prices
 from course_lib.measure.calls import COMPILE, EVALUATE, FORMAT, LM, MODULE, PARSE, TOOL, Call
 from course_lib.measure.usage import Usage
@@ -30,7 +33,10 @@ _SETTINGS = {"temperature": "temperature", "max_tokens": "max_tokens", "n": "cho
 LONGEST_CONTENT = 2 * LOOKED_AT
 """So many characters of what one call was given, or returned, are kept for a span with content."""
 _MOST_ITEMS = 500
-_MOST_VALUES = 20_000  # each is a sign of JSON at least: more than an attribute takes
+_MOST_VALUES = LONGEST_VALUE // 2  # each takes two signs of JSON at least: more than an attribute holds
+_MOST_BYTES = 4 * LOOKED_AT  # a character has four at most
+_NUMBERS = (int, float)
+_LISTS = (list, tuple, set, frozenset, deque, array)
 _LAST = 64  # entries of a model's history among which a call's own is looked for
 
 
@@ -196,23 +202,38 @@ class _Still:
 
     def of(self, value: Any) -> Any:
         """Return a value without iterators, wherever they stand in it; of long ones the beginning."""
-        if value is None or isinstance(value, str | int | float):
-            return value
         self._left -= 1
-        if isinstance(value, Iterator) or self._left < 0:
-            self._named += 1
-            return "[cut]" if self._left < 0 else f"(a {type(value).__name__})"
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self.of(each) for each in islice(value, _MOST_ITEMS)]
+        if self._left < 0:
+            return self._instead("[cut]")
+        if value is None or isinstance(value, _NUMBERS):
+            return value
+        if isinstance(value, str):
+            return value[:LOOKED_AT]
+        if isinstance(value, bytes | bytearray):
+            self._named += len(value) > _MOST_BYTES
+            return bytes(value[:_MOST_BYTES]).decode(errors="replace")
+        if isinstance(value, Iterator):
+            return self._instead(f"(a {type(value).__name__})")
+        if isinstance(value, Enum):
+            return self.of(value.value)
+        if isinstance(value, _LISTS):
+            self._named += len(value) > _MOST_ITEMS or isinstance(value, array)
+            return [self.of(each) for each in [*islice(value, _MOST_ITEMS)]]
         if isinstance(value, dict | dspy.Example):  # a Prediction is one
-            return {name: self.of(each) for name, each in islice([*value.items()], _MOST_ITEMS)}
+            self._named += len(value) > _MOST_ITEMS
+            return {name: self.of(each) for name, each in [*islice(value.items(), _MOST_ITEMS)]}
         named = self._named
         if isinstance(value, BaseModel):
             held = {**vars(value), **(value.__pydantic_extra__ or {})}
-            inside = {name: self.of(each) for name, each in held.items()}
+            hidden = {name for name, field in type(value).model_fields.items() if field.exclude}
+            inside = {name: self.of(each) for name, each in held.items() if name not in hidden}
         elif is_dataclass(value) and not isinstance(value, type):
             inside = {each.name: self.of(getattr(value, each.name, None)) for each in fields(value)}
         return value if named == self._named else inside  # else as its class has it
+
+    def _instead(self, words: str) -> str:
+        self._named += 1
+        return words
 
 
 def _trimmed(value: Any, left: list[int]) -> Any:
@@ -247,15 +268,15 @@ def _fields(value: Any) -> Any:
 
 def line_of(span: Span) -> Attributes:
     """Return what one line of a log says of a span, in order."""
-    line = {
+    line: Attributes = {
         "trace_id": f"{span.place.trace_id:032x}",
         "span_id": f"{span.place.span_id:016x}",
         "parent_id": f"{span.parent.span_id:016x}" if span.parent else None,
         "span": span.name,
         "ms": round((span.end_ns - span.start_ns) / 1e6, 3),
         "status": "ok" if span.error is None else "error",
-        **span.settled(),
     }
+    line = {**line, **span.settled(), **line}  # an attribute may have the name of one of its own
     if span.events:
-        line["events"] = [{"event": name, **facts} for name, _, facts in span.events]
+        line["events"] = [{"event": name, **facts} | {"event": name} for name, _, facts in span.events]
     return line

@@ -13,10 +13,12 @@ import logging
 import multiprocessing
 import os
 import re
+import socket
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util import ns_to_iso_str
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
+from course_lib.debugging.attributes import text_of
 from course_lib.debugging.spans import Span
 from course_lib.errors import CourseError
 from course_lib.files import append_lines
@@ -47,6 +51,7 @@ _STALLED_S, _LONGEST_END_S = 10.0, 60.0
 _LOCKED_S = 3.0
 _MOST_ANSWERED, _ANSWER_S = 65_536, 10
 _FULL = f"{MOST_QUEUED} wait, since it is slower than the program"
+_LONGEST_PROBLEM = 200  # characters: it may be a collector's own words
 _THREAD = "spans to "
 
 _log = logging.getLogger("course_lib.debugging")
@@ -107,20 +112,28 @@ class Batches:
     def put(self, span: Span) -> None:
         """Put a span into the queue, or drop it: never wait."""
         with self._lock:
-            is_full = len(self._queue) >= MOST_QUEUED
-            if self._is_closed or is_full:
+            problem = _FULL if len(self._queue) >= MOST_QUEUED else self._begun()
+            is_news = bool(problem) and not self.last_error
+            if problem or self._is_closed:
                 self.dropped += 1
-                is_news = is_full and not self.last_error
-                self.last_error = self.last_error or _FULL * is_full
-                if is_news:
-                    _log.warning("spans for %s are dropped: %s", self.name, _FULL)
-                return
-            self._queue.append(span)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"{_THREAD}{self.name}", daemon=True)
-                self._thread.start()
-            elif len(self._queue) in (1, _BATCH):
-                self._lock.notify_all()
+                self.last_error = self.last_error or problem
+            else:
+                self._queue.append(span)
+                if len(self._queue) in (1, _BATCH):
+                    self._lock.notify_all()
+        if is_news:  # told without the lock: what handles a log may be slow, or trace
+            _warn("spans for %s are dropped: %s", self.name, problem)
+
+    def _begun(self) -> str:
+        """Begin the thread, if there is none; return why that is not possible now."""
+        if self._thread is None and not self._is_closed:
+            thread = threading.Thread(target=self._run, name=f"{_THREAD}{self.name}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the process may have no more threads
+                return str(error)
+            self._thread = thread
+        return ""
 
     def flush(self, within_s: float) -> bool:
         """Wait until all that ended was handed over; False if that takes longer."""
@@ -139,7 +152,7 @@ class Batches:
             if self.flush(_STALLED_S):
                 return True
             now = self.exported + self.dropped
-        _log.warning("%d spans for %s still wait where the block ends", len(self._queue), self.name)
+        _warn("%d spans for %s still wait where the block ends", len(self._queue), self.name)
         return False
 
     def hand_over(self, within_s: float) -> None:
@@ -150,7 +163,7 @@ class Batches:
             self.dropped += lost
             self._queue.clear()
         if lost:
-            _log.warning("%d spans for %s are dropped: there was no time for them", lost, self.name)
+            _warn("%d spans for %s are dropped: there was no time for them", lost, self.name)
 
     def close(self) -> None:
         """Hand over what waits, for a moment, and take nothing more."""
@@ -192,8 +205,8 @@ class Batches:
                 span = self._queue.popleft()
             try:
                 batch.append(self._read(span))
-            except Exception as error:  # border: attributes are anybody's
-                self._count(0, 1, f"{type(error).__name__}: {error}")
+            except BaseException as error:  # border: attributes are anybody's, and so is redact
+                self._count(0, 1, _words_of(error))
         return batch
 
     def _export(self, batch: Sequence[Any]) -> None:
@@ -205,7 +218,7 @@ class Batches:
         except Refused as error:
             taken, problem = max(len(batch) - error.spans, 0), str(error)
         except (ValueError, TypeError, OverflowError) as error:
-            problem = f"{type(error).__name__}: {error}"
+            problem = _words_of(error)
             for each in batch if len(batch) > 1 and not isinstance(error, OSError) else ():
                 try:
                     if problem := self._handed([each]):
@@ -213,7 +226,7 @@ class Batches:
                     taken += 1
                 except (ValueError, TypeError, OverflowError):
                     continue
-            problem = problem or (f"{type(error).__name__}: {error}" if taken < len(batch) else "")
+            problem = problem or (_words_of(error) if taken < len(batch) else "")
         self._count(taken, len(batch) - taken, problem)
 
     def _handed(self, batch: Sequence[Any]) -> str:
@@ -227,11 +240,12 @@ class Batches:
             is_taken = self._exporter.export(batch) is SpanExportResult.SUCCESS
         except (ValueError, TypeError, OverflowError, Refused):
             raise
-        except Exception as error:  # border: an exporter is somebody else's
-            return f"{type(error).__name__}: {error}"
+        except BaseException as error:  # border: an exporter is somebody else's, and may panic
+            return _words_of(error)
         return "" if is_taken else "it did not take them"
 
     def _count(self, taken: int, dropped: int, problem: str) -> None:
+        problem = "".join(each if each.isprintable() else " " for each in problem[:_LONGEST_PROBLEM])
         with self._lock:
             self.exported += taken
             self.dropped += dropped
@@ -239,7 +253,16 @@ class Batches:
             self._wait_s = min(max(_FIRST_WAIT_S, 2 * self._wait_s), _LONGEST_WAIT_S) if is_down else 0.0
             is_news, self.last_error = bool(problem) and not self.last_error, problem
         if is_news:
-            _log.warning("spans for %s are dropped: %s", self.name, problem)
+            _warn("spans for %s are dropped: %s", self.name, problem)
+
+
+def _words_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
+def _warn(words: str, *about: object) -> None:
+    with suppress(Exception):  # border: what handles a log is anybody's
+        _log.warning(words, *about)
 
 
 _open: WeakSet[Batches] = WeakSet()
@@ -336,17 +359,39 @@ def _fields(span: ReadableSpan, resource: Any) -> dict[str, Any]:
     }
 
 
+class _Adapter(HTTPAdapter):
+    """Knows the connection that is in use, to end it: the timeout of requests is for each read."""
+
+    _connection: Any = None
+
+    def get_connection_with_tls_context(self, *which: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*which, **options)
+        take = type(pool)._get_conn  # noqa: SLF001
+
+        def taken(*about: Any, **more: Any) -> Any:
+            self._connection = take(pool, *about, **more)
+            return self._connection
+
+        pool._get_conn = taken  # noqa: SLF001
+        return pool
+
+    def end(self) -> None:
+        with suppress(OSError, AttributeError):  # there is none, or it has ended
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+
+
 class _Collector(requests.Session, SpanExporter):
     """OpenTelemetry's exporter and its session, which know why a batch was not taken, and what of it was not.
 
-    The session follows nobody elsewhere, reads little of an answer, and connects anew in a forked child.
+    The session follows nobody elsewhere, reads little of an answer, ends one that takes too long,
+    and connects anew in a forked child.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # 4 MB
 
         super().__init__()
-        self._of_pid, self._of_the_parent = os.getpid(), self.adapters
+        self._connect_anew()
         self._problem, self._answer = "", b""
         self._exporter: SpanExporter = OTLPSpanExporter(url, headers=headers, timeout=_ANSWER_S, session=self)
 
@@ -367,16 +412,24 @@ class _Collector(requests.Session, SpanExporter):
     def shutdown(self) -> None:
         self._exporter.shutdown()
 
+    def _connect_anew(self) -> None:
+        self._of_pid, self._of_the_parent = os.getpid(), self.adapters
+        self._adapter = _Adapter()
+        self.adapters = OrderedDict({"https://": self._adapter, "http://": self._adapter})
+
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         if self._of_pid != os.getpid():  # two processes must not write to one connection
-            self._of_pid, self._of_the_parent = os.getpid(), self.adapters
-            self.adapters = requests.Session().adapters
+            self._connect_anew()
+        (ending := threading.Timer(_ANSWER_S, self._adapter.end)).daemon = True
+        ending.start()
         try:
             with super().send(request, **{**options, "stream": True}) as response:
                 answer = _read(response)
         except (OSError, HTTPError) as error:
             self._problem = type(error).__name__
             raise
+        finally:
+            ending.cancel()
         kind = response.headers.get("content-type", "")
         self._answer = answer if kind == "application/x-protobuf" else b""
         self._problem = "" if response.ok else f"it answered {response.status_code} {response.reason}"
@@ -399,10 +452,11 @@ def _read(response: requests.Response) -> bytes:
 
 
 def shown(url: str) -> str:
-    """Return an address without what may be secret: a name and password, and what stands behind its path."""
-    return re.sub(
-        r"//[^/?#]*@|[?#].*", lambda found: "//" if found[0][0] == "/" else "", url, flags=re.DOTALL
-    )
+    """Return an address without what may be secret: all up to its last @, and what stands behind its path.
+
+    A password may hold what ends a path, and a query an @: of an address with both only the scheme is shown.
+    """
+    return re.sub(r"^(\w+://)?(?:[^?#]*[?#].*@.*|.*@)|[?#].*", r"\1", url, flags=re.DOTALL)
 
 
 def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporter:

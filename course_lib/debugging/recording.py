@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import zip_longest
@@ -23,8 +23,8 @@ from typing import Any, overload
 import dspy
 from dspy.clients.cache import Cache
 
-from course_lib.files import locked
 from course_lib.lm import client, taping
+from course_lib.lm.places import in_place_of, ordinary
 from course_lib.lm.recordings import (
     CHAT,
     Recorded,
@@ -34,7 +34,6 @@ from course_lib.lm.recordings import (
     each_text,
     lines_of,
     load,
-    reason,
 )
 
 _MOST_MATCHED = 200
@@ -53,7 +52,7 @@ class Recording(Sequence[Recorded]):
         Raises:
             RecordingError: as lm.recordings.load says; or it is no ordinary file.
         """
-        return cls(load(_ordinary(path)))
+        return cls(load(ordinary(path)))
 
     def save(self, path: str | Path) -> None:
         """Write it to a file that its owner alone may read, in place of what is there, as a whole.
@@ -61,7 +60,7 @@ class Recording(Sequence[Recorded]):
         Raises:
             RecordingError: it cannot be written; what was there is untouched.
         """
-        with _in_place_of(_ordinary(path)) as file:
+        with in_place_of(ordinary(path)) as file:
             writer = Writer(file)
             for step in self:
                 writer.add_line(step.as_line())
@@ -133,79 +132,8 @@ def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> I
         RecordingError: the file cannot be written, or another block or process records to it, or the endpoint
             ended meanwhile, or nothing was asked; a recording that was there is untouched.
     """
-    path = _ordinary(path)
-    with _without_cache(), _in_place_of(path, is_kept=_has_steps) as file:
-        try:
-            with taping.record(file, redact=redact):
-                yield path
-        except RecordingError as error:
-            raise RecordingError(str(error).replace(str(file), str(path))) from None
-
-
-def _ordinary(path: str | Path) -> Path:
-    """Return a path; of a pipe or a device nobody knows when it ends.
-
-    Raises:
-        RecordingError: it is one, or a folder, or no name that a file can have.
-    """
-    path = Path(path)
-    try:
-        is_ordinary = path.is_file() or not path.exists()
-    except OSError as error:
-        raise RecordingError(f"{path} is no file's name ({error.strerror})") from None
-    if not is_ordinary:
-        raise RecordingError(f"{path} is no ordinary file; name one")
-    return path
-
-
-@contextmanager
-def _in_place_of(path: Path, is_kept: Callable[[Path], bool] = Path.exists) -> Iterator[Path]:
-    """Yield the file to write: where there is one already another beside it, which takes its place then.
-
-    Raises:
-        RecordingError: no file can be written there, or another block writes it.
-    """
-    with ExitStack() as stack:
-        file = _taken(path, stack)
-        is_new, is_whole = file == path, True
-        try:
-            yield file
-        except RecordingError:
-            is_whole = is_new
-            raise
-        finally:
-            if not is_whole or not is_kept(file):
-                file.unlink(missing_ok=True)
-            elif not is_new:
-                file.replace(path.resolve())
-
-
-def _taken(path: Path, stack: ExitStack) -> Path:
-    """Lock a file until the stack ends, and return what to write: it, or what is to take its place."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
-        stack.callback(os.close, handle)
-        stack.enter_context(locked(handle, end_s=0))
-        if not os.fstat(handle).st_size:
-            return path
-        path = path.resolve()
-        beside, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(beside)
-    except TimeoutError:
-        raise RecordingError(f"{path} is written by another block or process; name another file") from None
-    except (OSError, ValueError) as error:
-        raise RecordingError(f"{path} cannot be written ({reason(error)}); name another file") from None
-    return Path(name)
-
-
-def _has_steps(path: Path) -> bool:
-    """Say whether there is a line behind a recording's first one."""
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        file.readline()
-        return bool(file.readline())
+    with _without_cache(), taping.record(path, redact=redact):
+        yield Path(path)
 
 
 @contextmanager
@@ -371,7 +299,7 @@ def golden(path: str | Path, *, in_order: bool = True) -> Iterator[None]:
         GoldenError: something differs. The message shows each step: prompt by line, and answer.
         RecordingError: the kept run cannot be read or written, or the block asked nothing.
     """
-    path = _ordinary(path)
+    path = ordinary(path)
     with tempfile.TemporaryDirectory() as folder:
         with record(Path(folder) / "run.jsonl") as file:
             yield

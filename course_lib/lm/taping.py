@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.lm import client
+from course_lib.lm.places import has_steps, in_place_of, ordinary
 from course_lib.lm.process import EndpointError
 from course_lib.lm.recordings import MOST_BYTES, Recorded, RecordingError, Writer, load, redacted
 
@@ -26,7 +27,10 @@ _NOT_ASKED = (
 
 @contextmanager
 def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> Iterator[None]:
-    """Write each request of this client that ends in the block, and its answer, to a file that begins anew.
+    """Write each request of this client that ends in the block, and its answer, to a new file.
+
+    One that is there already is replaced at the end, if the block has asked anything; of a process that is
+    killed the new one stands beside it.
 
     Args:
         path: the file; a process that is killed tears its last line at most.
@@ -34,9 +38,21 @@ def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> I
             request has a name, and returns what to write; as it is by default.
 
     Raises:
-        RecordingError: the file cannot be written, the endpoint ended meanwhile, or nothing was asked.
+        RecordingError: the file cannot be written, or another block or process records to it, or the endpoint
+            ended meanwhile, or nothing was asked; a recording that was there is untouched.
     """
-    writer, name, problems = Writer(Path(path)), secrets.token_hex(8), list[str]()
+    path = ordinary(path)
+    with in_place_of(path, is_kept=has_steps) as file:
+        try:
+            with _recorded(file, redact):
+                yield
+        except RecordingError as error:
+            raise RecordingError(str(error).replace(str(file), str(path))) from None
+
+
+@contextmanager
+def _recorded(path: Path, redact: Callable[[str], str] | None) -> Iterator[None]:
+    writer, name, problems = Writer(path), secrets.token_hex(8), list[str]()
     with client.lines(f"/course/recording?name={name}") as lines:
         writing = threading.Thread(target=_write, args=(lines, writer, redact, problems), daemon=True)
         writing.start()

@@ -7,12 +7,15 @@ import json
 import logging
 import multiprocessing
 import os
+import socketserver
 import stat
 import subprocess
 import sys
 import threading
 import time
+import traceback
 import tracemalloc
+from contextlib import suppress
 
 import dspy
 import pytest
@@ -123,6 +126,44 @@ def test_an_exporter_that_raises_is_no_reason_to_stop():
     assert tracer.last_error == "Raises: KeyError: 'anything'"
 
 
+class Silent(Exception):  # noqa: N818
+    def __str__(self):
+        raise KeyError
+
+
+@pytest.mark.parametrize("error", [SystemExit("anything"), Silent()])
+def test_what_ends_threads_costs_its_batch_alone_in_an_exporter_or_a_log(error, monkeypatch):
+    def raises(what):
+        raise error
+
+    class Raises:
+        export = shutdown = staticmethod(raises)
+
+    (handler := logging.Handler()).emit = lambda record: raises(record) if isinstance(error, Silent) else None
+    monkeypatch.setattr(logging.getLogger("course_lib.debugging"), "handlers", [handler])
+    tracer = Tracer(Raises())
+    for count in (1, 2):
+        make_spans(tracer, 1)
+        assert tracer.flush(5)
+        assert tracer.dropped == count
+    assert type(error).__name__ in tracer.last_error
+
+
+def test_a_redaction_that_ends_threads_costs_its_span_alone(tmp_path):
+    def redact(value):
+        if "odd" in str(value):
+            raise SystemExit("anything")
+        return value
+
+    with Tracer(file=tmp_path / "run.jsonl", content=True, redact=redact) as tracer:
+        Takes()(text="odd")
+        assert tracer.flush(5)
+        assert (tracer.dropped, tracer.last_error) == (1, f"{tmp_path}/run.jsonl: SystemExit: anything")
+        Takes()(text="even")
+
+    assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 1
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:4318", "", "ftp://x", "http://"])
 def test_an_address_that_is_none_is_refused_at_once(url):
     if url:
@@ -146,8 +187,26 @@ def test_no_password_and_no_key_is_told(caplog):
     assert "hunter2" not in f"{caplog.text} {tracer.last_error} {address.value} {header.value}"
 
 
-def partly(spans: int) -> bytes:
-    told = ExportTracePartialSuccess(rejected_spans=spans, error_message="too old")
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://bob:hunter2/x@host:4318", "http://host:4318"),
+        ("http://bob:hunter2?x@host:4318", "http://"),
+        ("http://host:port?key=x@hunter2", "http://"),
+        ("bob:hunter2@host:4318", "host:4318"),
+        ("http:/bob:hunter2@host", "host"),
+    ],
+)
+def test_of_an_address_that_cannot_be_read_no_password_is_told(address, shown):
+    with pytest.raises(ExporterError) as told:
+        Tracer(collector=address)
+
+    assert str(told.value).startswith(f"{shown!r} is no collector's address")
+    assert "hunter2" not in "".join(traceback.format_exception(told.value))
+
+
+def partly(spans: int, why: str = "too old") -> bytes:
+    told = ExportTracePartialSuccess(rejected_spans=spans, error_message=why)
     return ExportTraceServiceResponse(partial_success=told).SerializeToString()
 
 
@@ -156,6 +215,7 @@ def partly(spans: int) -> bytes:
     [
         ({"status": 401}, 3, "it answered 401 Unauthorized"),
         ({"answer": partly(2)}, 2, "it refused 2: too old"),
+        ({"answer": partly(2, "\x1b[31m\n" + 9_000 * "a")}, 2, f"it refused 2:  [31m {'a' * 180}"),
         ({"answer": b"<html>log in</html>", "kind": "text/html"}, 3, "it answered with a page for people"),
         ({"answer": b"ok", "kind": "text/plain"}, 0, ""),
     ],
@@ -188,6 +248,54 @@ def test_a_program_that_is_faster_than_its_collector_is_told(caplog, monkeypatch
         assert "since it is slower than the program" in f"{tracer.last_error} {caplog.text}"
 
 
+def test_a_log_that_is_slow_when_spans_are_dropped_holds_up_no_other_thread(caplog, monkeypatch):
+    monkeypatch.setattr("course_lib.debugging.exporters.MOST_QUEUED", 4)
+    is_told, may_go_on = threading.Event(), threading.Event()
+
+    class Waits(logging.Handler):
+        def emit(self, record):
+            is_told.set()
+            may_go_on.wait(60)
+
+    with collecting(wait_s=1) as collector:
+        tracer = Tracer(collector=collector.url)
+        (handler := Waits()).addFilter(lambda record: "slower than" in record.getMessage())
+        logging.getLogger("course_lib.debugging").addHandler(handler)
+        telling = threading.Thread(target=make_spans, args=(tracer, 20), daemon=True)
+        telling.start()
+        assert is_told.wait(60)
+        other = threading.Thread(target=make_spans, args=(tracer, 20), daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+        may_go_on.set()
+        telling.join()
+        logging.getLogger("course_lib.debugging").removeHandler(handler)
+
+
+def test_where_no_thread_can_begin_spans_are_dropped_and_told_and_it_is_tried_again(
+    tmp_path, caplog, monkeypatch
+):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    tracer = Tracer(file=tmp_path / "run.jsonl")
+    with monkeypatch.context() as limit:
+        limit.setattr(threading.Thread, "start", start)
+        begun = time.monotonic()
+        with tracer:
+            make_spans(tracer, 3)
+        assert time.monotonic() - begun < 5
+    assert tracer.dropped == 3
+    assert tracer.last_error.endswith("can't start new thread")
+    assert caplog.text.count("are dropped: can't start new thread") == 1
+
+    with tracer:
+        make_spans(tracer, 2)
+    assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 2
+    assert (tracer.dropped, tracer.last_error) == (3, "")
+
+
 def test_spans_that_a_collector_sends_elsewhere_are_dropped():
     with collecting(status=307) as collector:
         tracer = Tracer(collector=collector.url)
@@ -208,6 +316,32 @@ def test_an_answer_without_end_is_not_read():
 
     assert tracer.dropped == 1
     assert most < 5_000_000
+
+
+@pytest.mark.parametrize("piece", [b"x", b"\r\n\r\nHTTP/1.1 100 Continue"])
+def test_an_answer_whose_head_never_ends_holds_nothing(piece, monkeypatch):
+    monkeypatch.setattr(exporters, "_ANSWER_S", 0.5)
+
+    class Trickles(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.sendall(b"HTTP/1.1 100 Continue")
+            with suppress(OSError):
+                while True:
+                    self.request.sendall(piece)
+                    time.sleep(0.05)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickles) as server:
+        server.daemon_threads = True
+        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        tracer = Tracer(collector=f"http://127.0.0.1:{server.server_address[1]}")
+        make_spans(tracer, 1)
+        is_done = tracer.flush(5)
+        server.shutdown()
+        serving.join()
+
+    assert is_done
+    assert tracer.dropped == 1
 
 
 # -- a file ----------------------------------------------------------------------------------------------

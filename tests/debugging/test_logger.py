@@ -40,6 +40,21 @@ def test_each_span_is_one_line_of_json_with_its_place_times_and_events():
     assert "anna" not in "".join(lines)
 
 
+def test_a_fact_never_stands_in_the_place_of_what_a_line_says_itself():
+    lines, facts = [], {"status": "paid", "ms": 0, "trace_id": "x", "span": "y", "order": "o-1"}
+    logger = TraceLogger(lines.append)
+    with logger, pytest.raises(ValueError, match="no"), logger.span("refund", **facts) as span:  # noqa: PT012
+        span.add_event("retry", {"event": "z"})
+        raise ValueError("no")
+
+    (line,), (kept,) = map(json.loads, lines), logger.spans
+    assert (line["span"], line["status"], line["order"]) == ("refund", "error", "o-1")
+    assert line["trace_id"] == f"{kept.context.trace_id:032x}"
+    assert line["ms"] > 0
+    assert line["events"] == [{"event": "retry"}]
+    assert list(line)[:6] == ["trace_id", "span_id", "parent_id", "span", "ms", "status"]
+
+
 def test_lines_go_to_the_standard_library_where_nothing_else_is_said(caplog):
     with caplog.at_level(logging.INFO, "course_lib.trace"), TraceLogger(content=True):
         desk.Triage()(ticket=TICKET)

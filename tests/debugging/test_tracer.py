@@ -8,8 +8,11 @@ import gc
 import io
 import threading
 import time
+from array import array
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import dspy
@@ -20,7 +23,7 @@ from opentelemetry import trace
 from opentelemetry.propagate import inject
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from course_lib import desk, lm
 from course_lib.caching import TieredCache
@@ -662,6 +665,7 @@ def test_where_long_content_is_cut_no_half_of_a_thing_is_left():
 
 class Model(BaseModel):
     what: Any
+    hidden: str = Field("not shown", exclude=True)
 
 
 @dataclass
@@ -677,21 +681,35 @@ ITERATORS = {
 }
 
 
+HOLDERS = {
+    "list": lambda what: [what],
+    "deque": lambda what: deque([what]),
+    "dict": lambda what: {"what": what},
+    "model": lambda what: Model(what=what),
+    "deque in a model": lambda what: Model(what=deque([what])),
+    "dataclass": Data,
+    "deque in a dataclass": lambda what: Data(deque([what])),
+    "prediction": lambda what: dspy.Prediction(what=what),
+    "enum": lambda what: Enum("Held", [("WHAT", [what])]).WHAT,
+}
+
+
 @pytest.mark.parametrize("name", ITERATORS)
-@pytest.mark.parametrize("held_by", [list, dict, Model, Data, dspy.Prediction])
+@pytest.mark.parametrize("held_by", HOLDERS.values(), ids=HOLDERS)
 def test_what_can_be_read_only_once_is_left_to_the_program(name, held_by):
     class Passes(dspy.Module):
         def forward(self, what, inside):
             return what
 
     one, other = ITERATORS[name](), ITERATORS[name]()
-    inside = [other] if held_by is list else held_by(what=other)
+    inside = held_by(other)
     with Tracer(content=True) as tracer:
         passed = Passes()(what=one, inside=inside)
 
     assert len([*passed]) == len([*other]) == 3
     assert f"(a {name})" in tracer.spans[0].attributes["output.value"]
     assert tracer.spans[0].attributes["input.value"].count(f"(a {name})") == 2
+    assert "not shown" not in tracer.spans[0].attributes["input.value"]
 
 
 def test_a_value_that_holds_itself_many_times_takes_no_time():
@@ -705,6 +723,34 @@ def test_a_value_that_holds_itself_many_times_takes_no_time():
         Takes()(what=what)
 
     assert "input.value" in tracer.spans[0].attributes
+
+
+NUMBERS = [[1.5] * 500] * 1_000
+LARGE = {
+    "numbers": lambda: NUMBERS,
+    "numbers in a model": lambda: Model(what=NUMBERS),
+    "a list in a model": lambda: Model(what=[1.5] * 5_000_000),
+    "an array": lambda: array("b", bytes(1_000_000)),
+    "an array in a model": lambda: Model(what=array("b", bytes(1_000_000))),
+    "bytes in a model": lambda: Model(what=bytes(100_000_000)),
+    "no text": lambda: b"\xff" * 100_000_000,
+}
+
+
+@pytest.mark.parametrize("value", LARGE.values(), ids=LARGE)
+def test_of_what_is_large_the_caller_pays_for_the_beginning(value):
+    class Takes(dspy.Module):
+        def forward(self, what):
+            return dspy.Prediction()
+
+    what = value()
+    with Tracer(content=True) as tracer:
+        begun_s = time.process_time()
+        Takes()(what=what)
+        took_s = time.process_time() - begun_s
+
+    assert took_s < 0.05
+    assert "cannot be shown" not in tracer.spans[0].attributes["input.value"]
 
 
 @pytest.mark.anyio
