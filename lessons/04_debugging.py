@@ -285,7 +285,8 @@ for budgets in ({"per_request": Budget(attempts=1)}, {"per_tenant": Budget(attem
 #
 # - Its `cost` is a dict: the name of a module's class, and the dollars of all model calls within calls of that class, at any depth, also
 #   below tools, adapters and evaluations. Below two nested modules of one class a call counts once for it. Outside of every module it
-#   counts nowhere. (A module that runs an optimizer may be left out.)
+#   counts nowhere. (A module that runs an optimizer may be left out; so may a model that the engine of another one asks, and one that a tool
+#   asks which code in an interpreter called.)
 # - A model call costs `price(entry["model"], entry["usage"])`. `entry` is what the model that was asked keeps of the call in its `history`:
 #   a dict with `model`, `usage`, `prompt`, `messages`, and `outputs`, which is the very list that `on_lm_end` gets. Threads share that
 #   history: its last entry may be another call's, even one that asked the same. (A `price` for the course's models is
@@ -5276,8 +5277,8 @@ print(model(question).text)
 #   order of settings, nor the API key, of which nothing is on the tape.
 # - `json.loads(json.dumps(tape))` replays as the tape does, in another process too.
 #
-# Answers are texts. Streams, tools, JSON schemas, `n` above 1, the usage in tokens and a cache of `model` may be left out. An LM with an engine
-# takes no connection settings (`api_key`, `api_base`, `timeout`): they stay with `model`.
+# Answers are texts. Streams, tools, JSON schemas, `n` above 1, the usage in tokens, a cache of `model` and copies of the LM (`program.deepcopy()`
+# makes one) may be left out. An LM with an engine takes no connection settings (`api_key`, `api_base`, `timeout`): they stay with `model`.
 
 # %% name="ex-4-4" tags=["exercise"] exercise="4.4"
 import threading
@@ -9617,6 +9618,35 @@ class ParcelWatch(hunt.ParcelWatch):
         self.agent = dspy.ReAct(self.agent.signature, tools=tools, max_iters=6)
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*ParcelWatch: tracking numbers that the model can read, asked .Where are the parcels of order O-10105"
+# Of an order that is looked up, the first parcel alone is shown.
+from course_lib.exercises.debugging import hunt
+
+
+class ParcelWatch(hunt.ParcelWatch):
+    def __init__(self, session):
+        super().__init__(session)
+
+        def look_up_order(order_id: str):
+            """Look up an order: its status, its customer, and the tracking number of each parcel.
+
+            Args:
+                order_id: number of the order, such as O-10001
+            """
+            order = session.look_up_order(order_id)
+            return {**order, "parcels": order["parcels"][:1]}
+
+        def track_parcel(number: str):
+            """Track a parcel with the carrier: where it is now, its last scan, and when it should arrive.
+
+            Args:
+                number: tracking number of the parcel, such as NP400213517
+            """
+            return session.track_parcel(number)
+
+        self.agent = dspy.ReAct(self.agent.signature, tools=[look_up_order, track_parcel], max_iters=6)
+
+
 # %% name="ex-4-5-replies" tags=["exercise"] exercise="4.5"
 # Replies: answers from the help centre, in full
 ### BEGIN SOLUTION
@@ -9898,6 +9928,24 @@ def pay_back(order_id, amount_eur, reason, pay):
 # And the last one, by which the others would be judged.
 
 
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*pay_back: how often the model was asked where the model always fails with InvalidRequestError"
+# Only errors that may pass by themselves are tried again.
+# pay_back: pays money back once, and writes to the customer
+write = dspy.Predict("order_id, amount_eur: float, reason -> message: str")
+
+
+def pay_back(order_id, amount_eur, reason, pay):
+    """Pay an amount back for an order, once, and return a message to the customer."""
+    pay(order_id, amount_eur)
+    for attempt in (1, 2, 3):
+        try:
+            return str(write(order_id=order_id, amount_eur=amount_eur, reason=reason).message)
+        except (dspy.LMRateLimitError, dspy.LMServerError, dspy.LMTimeoutError):
+            if attempt == 3:
+                raise
+    raise AssertionError("unreachable")
+
+
 # %% name="ex-4-5-score" tags=["exercise"] exercise="4.5"
 # score: says how good a program is
 ### BEGIN SOLUTION
@@ -9986,7 +10034,7 @@ def score(program, rows):
     return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
 
 
-# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is right for a third"
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is right for 10 of 30 rows"
 # A score of one digit.
 # score: says how good a program is
 def is_right(example, pred, trace=None):
@@ -9997,6 +10045,33 @@ def is_right(example, pred, trace=None):
 def score(program, rows):
     """Return the share of the rows whose category the program finds, from 0 to 1."""
     return round(sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows), 1)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is right for 10 of 30 rows"
+# A ticket that comes twice counts once.
+# score: says how good a program is
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    return str(pred.category).strip().casefold() == example.category.strip().casefold()
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    rows = list({row.ticket: row for row in rows}.values())
+    return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
+
+
+# %% tags=["wrong"] exercise="4.5" outcome="failed" message="7 of 8 are repaired.*score: the score of a program that is right, where the rows are LOUD"
+# The label of a row is taken as it is written.
+# score: says how good a program is
+def is_right(example, pred, trace=None):
+    """Return whether the predicted category is that of the ticket, however it is written."""
+    return str(pred.category).strip().casefold() == example.category
+
+
+def score(program, rows):
+    """Return the share of the rows whose category the program finds, from 0 to 1."""
+    return sum(is_right(row, program(**row.inputs())) for row in rows) / len(rows)
 
 
 # %% name="check-4-5" tags=["check"] exercise="4.5"
