@@ -4043,7 +4043,7 @@ def log_calls(program, write, redact):
     return Logged()
 
 
-# %% tags=["wrong"] exercise="4.2" outcome="failed" message="inputs, outputs and error of a call with inputs named"
+# %% tags=["wrong"] exercise="4.2" outcome="failed" message="what the program was asked by a call with inputs named"
 # Inputs are handed on beside names of the log's own.
 import json
 import time
@@ -4192,7 +4192,7 @@ def log_calls(program, write, redact):
             "ms": 1000 * (time.perf_counter() - began),
         }
         with suppress(Exception):  # a log that fails must not fail the program
-            words = f"{type(error).__name__}: {clean(error)}" if str(error or "") else ""
+            words = f"{type(error).__name__}: {clean(error)}" if error is not None and error.args else ""
             line |= {"inputs": clean(inputs), "outputs": clean(outputs), "error": words}
             write(json.dumps(line, ensure_ascii=False))
 
