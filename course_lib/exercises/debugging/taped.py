@@ -408,7 +408,7 @@ EXERCISE = Exercise(
         *(works_as_model, replays, keeps_words, comes_in_order, fails_loudly, knows_same, passes_errors),
         *(holds_nobody_up, is_json),
     ),
-    deadline_s=80.0,
+    deadline_s=40.0,
     why="The engine is the narrowest place: everything a program asks goes through it, whatever adapter or "
     "module asked. A key of all that the model reads makes a change loud; answers in order per key make "
     "threads harmless; a plain list of JSON outlives the process, and can be read in a diff.",
