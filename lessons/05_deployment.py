@@ -4188,7 +4188,7 @@ table([{"request": name, **told} for name, told in bad.items()])
 # | the question is no text (half of a surrogate pair is none), has more than 500 characters or only spaces; the body is no JSON object with this one field | 422 | `invalid` |
 # | the body is not declared as `application/json` | 415 | `unsupported_media_type` |
 # | the body has more than 4,096 bytes, however it is sent; it is not read to its end | 413 | `too_large` |
-# | another path, `/answers/` too; another method | 404; 405 | `not_found`; `method_not_allowed` |
+# | another path, `/answers/` and FastAPI's `/docs` too; another method | 404; 405 | `not_found`; `method_not_allowed` |
 # | `answer` raises `dspy.LMRateLimitError` | 503 | `model_busy` |
 # | ... `dspy.LMServerError` or `dspy.LMTransportError` | 503 | `model_down` |
 # | ... `dspy.AdapterParseError` | 502 | `bad_answer` |
@@ -8831,6 +8831,310 @@ def answer_app(answer, deadline_s=1.0):
     return app
 
 
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and code of GET /docs"
+# FastAPI's own pages are open.
+class Problem(Exception):
+    def __init__(self, status, code, wait_s=None):
+        self.status, self.code, self.wait_s = status, code, wait_s
+
+
+TABLE = [
+    (dspy.LMRateLimitError, 503, "model_busy"),
+    (dspy.LMServerError, 503, "model_down"),
+    (dspy.LMTransportError, 503, "model_down"),
+    (dspy.LMTimeoutError, 504, "deadline"),
+    (TimeoutError, 504, "deadline"),
+    (dspy.AdapterParseError, 502, "bad_answer"),
+]
+STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def answer_app(answer, deadline_s=1.0):
+    api = FastAPI(redirect_slashes=False)
+
+    @api.middleware("http")
+    async def identify(request, call_next):
+        sent = request.headers.get("x-request-id", "")
+        is_id = 1 <= len(sent) <= 64 and sent.isascii() and sent.replace("-", "a").isalnum()
+        request.state.id = sent if is_id else secrets.token_hex(16)
+        try:
+            response = await call_next(request)
+        except Exception:
+            response = told(request, Problem(500, "internal"))
+        response.headers["X-Request-Id"] = request.state.id
+        return response
+
+    def told(request, problem):
+        body = {
+            "title": problem.code.replace("_", " "),
+            "status": problem.status,
+            "code": problem.code,
+            "request_id": request.state.id,
+        }
+        wait = {} if problem.wait_s is None else {"Retry-After": f"{max(1, math.ceil(problem.wait_s))}"}
+        return JSONResponse(body, problem.status, wait, media_type="application/problem+json")
+
+    @api.exception_handler(Problem)
+    async def on_problem(request, problem):
+        return told(request, problem)
+
+    @api.exception_handler(StarletteHTTPException)
+    async def on_http(request, error):
+        return told(request, Problem(error.status_code, STATUS_CODES[error.status_code]))
+
+    @api.post("/answers")
+    async def create(request: Request):
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Problem(415, "unsupported_media_type")
+        size, chunks = 0, []
+        async for chunk in request.stream():
+            size += len(chunk)
+            chunks.append(chunk)
+            if size > LARGEST:
+                raise Problem(413, "too_large")
+        try:
+            sent = json.loads(b"".join(chunks))
+            (name,) = sent
+            text = sent[name]
+            assert name == "question" and type(sent) is dict and type(text) is str
+            assert text.strip() and len(text) <= LONGEST and text.encode()
+        except (ValueError, TypeError, AssertionError, KeyError, RecursionError):
+            raise Problem(422, "invalid") from None
+        try:
+            return {"answer": await asyncio.wait_for(answer(text), deadline_s)}
+        except Exception as error:
+            for kind, status, code in TABLE:
+                if isinstance(error, kind):
+                    raise Problem(status, code, error.retry_after or 1 if status == 503 else None) from None
+            raise Problem(500, "internal") from None
+
+    return api
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="status and code of ValidationError"
+# A ValidationError is the caller's, also where the answer raises it.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+        case ValidationError():
+            return Refused(422, "invalid")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="how much is read of 8 chunks"
+# A body of twice the size is read to its end.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > 2 * LARGEST:
+            break
+    if len(body) > LARGEST:
+        raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
+# %% tags=["wrong"] exercise="5.2" outcome="failed" message="2,000 emojis"
+# Characters are counted, not bytes.
+class Question(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    question: str = Field(max_length=LONGEST, pattern=r"\S")
+
+
+class Refused(Exception):
+    def __init__(self, status, code, retry_after=None):
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def refusal(error):
+    match error:
+        case Refused():
+            return error
+        case dspy.LMRateLimitError():
+            return Refused(503, "model_busy", error.retry_after or 0)
+        case dspy.LMServerError() | dspy.LMTransportError():
+            return Refused(503, "model_down", error.retry_after or 0)
+        case TimeoutError() | dspy.LMTimeoutError():
+            return Refused(504, "deadline")
+        case dspy.AdapterParseError():
+            return Refused(502, "bad_answer")
+    return Refused(500, "internal")
+
+
+async def question_of(request):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Refused(415, "unsupported_media_type")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body.decode(errors="ignore")) > LARGEST:
+            raise Refused(413, "too_large")
+    try:
+        return Question.model_validate_json(body).question
+    except ValidationError:
+        raise Refused(422, "invalid") from None
+
+
+def answer_app(answer, deadline_s=1.0):
+    async def respond(request, request_id):
+        try:
+            if request.url.path != "/answers":
+                raise Refused(404, "not_found")
+            if request.method != "POST":
+                raise Refused(405, "method_not_allowed")
+            question = await question_of(request)
+            async with asyncio.timeout(deadline_s):
+                return JSONResponse({"answer": await answer(question)})
+        except Exception as error:
+            refused = refusal(error)
+        told = {"title": HTTPStatus(refused.status).phrase, "status": refused.status, "code": refused.code}
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        body = {**told, "request_id": request_id}
+        return JSONResponse(body, refused.status, headers, media_type="application/problem+json")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[A-Za-z0-9-]{1,64}", given) else uuid.uuid4().hex
+        response = await respond(request, request_id)
+        response.headers["X-Request-Id"] = request_id
+        await response(scope, receive, send)
+
+    return app
+
+
 # %% name="check-5-2" tags=["check"] exercise="5.2"
 check("5.2", answer_app)
 
@@ -12854,6 +13158,103 @@ async def handle(message, store, answer):
     job_id = message.job_id
     asyncio.get_running_loop().call_later(20, print, job_id)
     try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a job whose .* text raises"
+# The wait that a busy model asks for, in place of one second.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(getattr(error, "retry_after", None) or 1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="a worker that is told to stop on delivery 4"
+# Told to stop after the third delivery, it loses the job.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        if message.deliveries > 3:
+            await message.ack()
+        else:
+            await message.back(0)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="what became of the message of a worker that is told to stop"
+# It waits for back() for a moment only.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        saved = store.saved(job_id)
+        for number, text in enumerate(store.inputs(job_id) or []):
+            if number not in saved:
+                store.save(job_id, number, await answer(text))
+    except asyncio.CancelledError:
+        await asyncio.wait([asyncio.ensure_future(message.back(0))], timeout=0.1)
+        raise
+    except Exception as error:
+        if message.deliveries < 3:
+            await message.back(1)
+            return
+        store.give_up(job_id, type(error).__name__)
+    await message.ack()
+
+
+# %% tags=["wrong"] exercise="5.4" outcome="failed" message="on delivery 1000"
+# The tenth delivery is given up untried.
+import asyncio
+
+
+async def handle(message, store, answer):
+    job_id = message.job_id
+    try:
+        if message.deliveries >= 10:
+            raise RuntimeError("too often")
         saved = store.saved(job_id)
         for number, text in enumerate(store.inputs(job_id) or []):
             if number not in saved:

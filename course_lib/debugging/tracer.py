@@ -57,6 +57,7 @@ class Tracer(CallListener):
         kept: int = 10_000,
         service: str = "course",
         share: float = 1.0,
+        obeys: bool = True,
     ) -> None:
         """Say where spans go, beside memory.
 
@@ -74,13 +75,15 @@ class Tracer(CallListener):
             share: of the traces that begin here, chosen by their id, as by OpenTelemetry's TraceIdRatioBased.
                 Below 1, the flag of a trace from elsewhere is obeyed, as by ParentBased; 1 keeps those too.
                 What is not kept costs next to nothing, and has ids still: for logs, and for inject().
+            obeys: False for a server whose callers must not choose what is kept, by a flag or by an id: its
+                share is of all traces then.
 
         Raises:
             ExporterError: a file that cannot be written, or an address that is none.
             ValueError: a share that is not from 0 to 1.
         """
         super().__init__()
-        self._sampler = TraceIdRatioBased(share)
+        self._sampler, self._obeys = TraceIdRatioBased(share), obeys
         to: list[tuple[str, SpanExporter]] = [(type(each).__name__, each) for each in more]
         to += [(exporters.shown(collector), exporters.collector(collector, headers))] if collector else []
         self.resource = Resource({"service.name": service, "telemetry.sdk.language": "python"})
@@ -269,6 +272,8 @@ class Tracer(CallListener):
             return None
         named = trace.get_current_span(_W3C.extract({"traceparent": given}, Context())).get_span_context()
         is_sampled = named.trace_flags.sampled or self._sampler.rate == 1
+        if not self._obeys:
+            is_sampled = Place.below(None, self._sampler).is_sampled
         return Place(named.trace_id, named.span_id, is_sampled) if named.is_valid else None
 
 

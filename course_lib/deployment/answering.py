@@ -56,7 +56,7 @@ _KNOWN = 512  # as many as memory has answers
 _SHORT = 300
 """Characters of a text that is redacted on the event loop, in 10 ms at most; a thread takes longer ones."""
 _MOST_WAITING, _KEPT_AT_ONCE = 10_000, 4
-_FIRST_TOKENS = 1_000  # of an answer, until one has told
+_FIRST_TOKENS = 1_000  # of an answer whose model tells nothing, or until one has told
 _EVERY_S = 0.05
 _log = logging.getLogger("course_lib.deployment")
 
@@ -157,7 +157,7 @@ class Answering:
             for version, program in self._versions(name, config.programs_folder)
         }
         self._redacted: LRUCache[bytes, str] = LRUCache(_KNOWN)
-        self._usual_tokens = dict.fromkeys(SERVED, _FIRST_TOKENS)
+        self._usual_tokens: dict[tuple[str, str], int] = {}  # by tenant and program
         self._redactor = ThreadPoolExecutor(1, "redact")
         self._given: LRUCache[tuple[str, Any], bool] = LRUCache(_KNOWN)  # an id, and what was erased by then
         self._keep = keep
@@ -262,7 +262,7 @@ class Answering:
         with self._asking(asked, used):
             async with Deadline.after(self._deadline_s).held():
                 prediction = await self.program(asked.program, asked.version).acall(**self._inputs(asked))
-        return self._said(asked, prediction, usage_of(used.entries).tokens)
+        return self._said(asked, prediction, _tokens(used))
 
     @contextmanager
     def _asking(self, asked: Asked, used: UsageTracker) -> Iterator[None]:
@@ -275,7 +275,7 @@ class Answering:
         """Return the stream of one answer, what keeps it when it is whole, and what it cost when it is not.
 
         A model reports its tokens at the end. So a stream that its reader has left costs as much as the last
-        whole answer of its program did, unless memory had it.
+        whole answer of its program to this tenant did, unless memory had it.
         """
         used = UsageTracker()
         outputs = SERVED[asked.program].outputs
@@ -286,12 +286,13 @@ class Answering:
             events = stream(self.program(asked.program, asked.version), **options)
 
         def finished(final: Final) -> Answered:
-            return self._said(asked, final.prediction, usage_of(used.entries).tokens)
+            return self._said(asked, final.prediction, _tokens(used))
 
         def cost_when_left() -> int:
             reported = usage_of(used.entries).tokens
             is_free = not reported and self._from_memory(asked) is not None
-            return 0 if is_free else max(reported, self._usual_tokens[asked.program])
+            usual = self._usual_tokens.get((asked.tenant, asked.program), _FIRST_TOKENS)
+            return 0 if is_free else max(reported, usual)
 
         return events, finished, cost_when_left
 
@@ -308,7 +309,7 @@ class Answering:
         answer_id = self._id(asked.key, outputs)
         said = Answered(answer_id, outputs, asked.version, not tokens, asked.key, tokens)
         if tokens:
-            self._usual_tokens[asked.program] = tokens
+            self._usual_tokens[asked.tenant, asked.program] = tokens
         if (given := (answer_id, asked.stamp)) not in self._given:
             self._given[given] = True
             self._waiting.append((asked, said))
@@ -442,6 +443,12 @@ class Answering:
     def _cached(self, asked: Asked, said: Answered) -> bool:
         with self._scoped(asked):
             return self.cache.keep(asked.key, [said.id, said.outputs, said.version], asked.stamp)
+
+
+def _tokens(used: UsageTracker) -> int:
+    """Return what the models that were asked report; an estimate if they were, and report nothing."""
+    entries = used.entries
+    return usage_of(entries).tokens or (_FIRST_TOKENS if entries else 0)
 
 
 _LEAN: dict[str, Any] = {"disable_history": True, "max_trace_size": 0, "adapter": dspy.ChatAdapter()}

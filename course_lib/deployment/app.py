@@ -357,14 +357,14 @@ def _api(config: DeploymentConfig, service: Service) -> FastAPI:
         status = f"broken at record {found.seq}" if isinstance(found, Broken) else f"verified{found.doubt}"
         return _json({"status": status, "request_id": seen.request_id})
 
-    @get("/v1/customers/{customer}/export", ("invalid",), response_model=CustomerReply)
+    @get("/v1/customers/{customer}/export", ("invalid", "busy"), response_model=CustomerReply)
     async def export_customer(request: Request, customer: Id) -> Response:
         """Return all that is held about a customer."""
         seen, customers = of_request(request.scope), service.needed(service.customers, "database")
         held = await customers.export(seen.caller.tenant, customer, actor=seen.caller.name)
         return _json({"held": held, "request_id": seen.request_id})
 
-    @_routes(app.delete)("/v1/customers/{customer}", ("invalid",), response_model=CustomerReply)
+    @_routes(app.delete)("/v1/customers/{customer}", ("invalid", "busy"), response_model=CustomerReply)
     async def erase_customer(request: Request, customer: Id) -> Response:
         """Erase all that is held about a customer, everywhere; 503 says that a place is away: ask again.
 

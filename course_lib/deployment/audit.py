@@ -139,8 +139,8 @@ class RedisHead:
     """The chain's head in Redis, outside the database; one that evicts keys may lose it."""
 
     def __init__(self, url: str) -> None:
-        waits: dict[str, Any] = {"socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
-        self._client = redis.asyncio.Redis.from_url(url, **waits)
+        waits: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+        self._client = redis.asyncio.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **waits)
 
     async def read(self) -> Head | None:
         """Return the last head; None before the first, and where something else stands in its place."""
@@ -173,6 +173,7 @@ class Audit:
         self._database, self._head = database, head
         self._key = hmac.digest(key, b"audit", "sha256")
         self._waiting: deque[Entry] = deque()
+        self._written = 0
         self._last: Head | None = None  # that this process wrote
         self.error = ""
         """The class of the error that the last attempt to write ended with; empty if it was written."""
@@ -221,13 +222,14 @@ class Audit:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write all that waits.
+        """Write all that waits by now: what comes meanwhile might never end, while the head is slow to read.
 
         Raises:
             StoreUnavailable: the database is away; what was not written stays in the queue.
         """
+        end = self._written + self.waiting
         async with self._writing:
-            while self._waiting:
+            while self._written < end:
                 batch = tuple(islice(self._waiting, _BATCH))
                 try:
                     kept = await self._kept()
@@ -237,6 +239,7 @@ class Audit:
                     raise
                 for _ in batch:
                     self._waiting.popleft()
+                self._written += len(batch)
                 self._last, self.error = head, ""
                 if not kept.error:  # else what it has was not compared with the log; the next batch is
                     await self._keep(head)

@@ -67,6 +67,7 @@ _NEEDED = {
     "queue_url": "where jobs wait for workers; set it to its address",
 }
 _WEAK = ("changeme", "change-me", "change_me", "default", "example", "password", "secret", "insecure")
+_USUAL = (*_WEAK, "admin", "guest", "nats", "postgres", "postgresql", "rabbitmq", "redis", "root")
 _FORMS = {
     "redis_url": "rediss://:password@host:6379/0",
     "database_url": "postgresql://user:password@host/name?sslmode=verify-full",
@@ -299,6 +300,9 @@ def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
         text = _open_door(field, url, form) if (url := _plain(getattr(config, field))) else ""
         if text.startswith(_UNREADABLE) or (text and not is_private):
             yield field, text
+    for name in () if is_private else _model_variables(config.model):
+        if text := _open_door("model", os.environ.get(name) or "http://localhost", "https://model.example"):
+            yield "model", f"is asked at {name}, which {text}"
     if is_private:
         if config.host not in LOOPBACK:
             yield "host", "is open to other machines in development; set it to 127.0.0.1, or set the profile"
@@ -309,6 +313,15 @@ def _exposure(config: DeploymentConfig) -> Iterator[tuple[str, str]]:
     for field in ("docs", "trace_content") if config.profile == "production" else ():
         if getattr(config, field):
             yield field, "is on in production, where it shows more than callers may see; set it to false"
+
+
+def _model_variables(model: str) -> list[str]:
+    """Return the variables that say where a model is asked."""
+    providers = {"OPENAI", model.partition("/")[0].upper()}
+    return [
+        "COURSE_LM_URL",
+        *(f"{each}_{end}" for each in sorted(providers) for end in ("API_BASE", "BASE_URL")),
+    ]
 
 
 def _open_door(field: str, url: str, form: str) -> str:
@@ -323,7 +336,9 @@ def _open_door(field: str, url: str, form: str) -> str:
         return f"goes over the network in plain text; use {form} with a certificate that is checked"
     if not is_checked:
         return f"does not check the server's certificate and name, so that anybody may be it; use {form}"
-    needs_password = not password and field != "otlp_endpoint"
+    if str(password).lower() in _USUAL:
+        return "has a default password, which others try first; set another one there and here"
+    needs_password = not password and field not in ("otlp_endpoint", "model")
     return "has no password, and is not on this machine; put one in" if needs_password else ""
 
 

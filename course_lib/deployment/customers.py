@@ -17,7 +17,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -28,10 +30,15 @@ from course_lib.deployment.audit import Audit
 from course_lib.deployment.database import checked_name
 from course_lib.deployment.store import Store
 from course_lib.files import lock_folder, locked
+from course_lib.resilience import Bulkhead
 
 T = TypeVar("T")
 Record = dict[str, Any]
 Group = Callable[[Iterable[Record]], Callable[[Record], object]]
+
+MOST_WAITING = 3
+"""So many exports and erasures may wait for the one that is being done; the next are refused."""
+_TRACE = re.compile(rb'"trace_id": *"([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +83,23 @@ class Erasure:
 class Customers:
     """Exports and erases customers over the database and all other places.
 
-    Each call raises StoreUnavailable while the database is away, or the audit log cannot be written.
+    One at a time: each reads whole files. Each call raises StoreUnavailable while the database is away, or
+    the audit log cannot be written, and BulkheadFull while MOST_WAITING wait already.
     """
 
     def __init__(self, store: Store, audit: Audit, places: Sequence[Place] = ()) -> None:
         self._store, self._audit, self._places = store, audit, places
+        self._turn = Bulkhead("exports and erasures", limit=1, waiting=MOST_WAITING)
 
     async def export(self, tenant: str, customer: str, *, actor: str) -> Record:
         """Return all that is held about a customer, place by place."""
         checked_name("customer", customer)
-        subjects = await self._store.subjects(tenant, customer)
-        person = Person(tenant, customer, tuple(subjects))
-        await self._audit.record(tenant, actor, "privacy.export", _shown(subjects))
-        held: Record = {"customer": customer, "database": await self._store.held(tenant, customer)}
-        return held | {place.name: await place.export(person) for place in self._places}
+        async with self._turn:
+            subjects = await self._store.subjects(tenant, customer)
+            person = Person(tenant, customer, tuple(subjects))
+            await self._audit.record(tenant, actor, "privacy.export", _shown(subjects))
+            held: Record = {"customer": customer, "database": await self._store.held(tenant, customer)}
+            return held | {place.name: await place.export(person) for place in self._places}
 
     async def erase(self, tenant: str, customer: str, *, actor: str, resumes: bool = False) -> Erasure:
         """Erase all that is held about a customer; what fails at one place hinders no other.
@@ -97,6 +107,10 @@ class Customers:
         With `resumes`, only what an erasure that was cut off has left.
         """
         checked_name("customer", customer)
+        async with self._turn:
+            return await self._erase(tenant, customer, actor, resumes=resumes)
+
+    async def _erase(self, tenant: str, customer: str, actor: str, *, resumes: bool) -> Erasure:
         known = await self._store.subjects(tenant, customer)
         await self._audit.record(tenant, actor, "privacy.erase", _shown(known))
         erased, failed = dict[str, int](), dict[str, str]()
@@ -149,7 +163,8 @@ class Lines:
     """Files of JSON lines: logs, spans, recordings.
 
     A line is about a customer if it has the pseudonym in it, or the tenant and the customer as fields; and so
-    are the other lines of its group: with `group=by_request`, every span of a request.
+    are the other lines of its group: with `group=by_request`, every span of a request. A thread of its own
+    reads the files, and parses no line in which none of these words is.
 
     What is written meanwhile by `files.appending`, as the Tracer does, is kept. Another writer has to look
     whether its file was replaced, as `logging.handlers.WatchedFileHandler` does, and may lose a line in the
@@ -162,16 +177,18 @@ class Lines:
         folder: Path,
         pattern: str = "*.jsonl",
         *,
-        group: Group = lambda _: lambda _: None,
+        group: Group | None = None,
         when: str = "@timestamp",
     ) -> None:
         """Name the place and its files, with those that were rotated: `service.log*`.
 
-        `group` takes all lines, and returns what says of a line what it has in common with the others of its
-        request; None if nothing. The field `when` has the time of a line, in UTC as ISO 8601 writes it.
+        `group` takes all lines of some traces, by their `trace_id`, and returns what says of a line what it
+        has in common with the others of its request; None if nothing. The field `when` has the time of a
+        line, in UTC as ISO 8601 writes it.
         """
         self.name, self._folder, self._pattern, self._group = name, folder, pattern, group
         self._when = when
+        self._thread = ThreadPoolExecutor(1, name)  # asyncio's own threads are for answers
 
     async def export(self, person: Person) -> list[Any]:
         """Return the lines about a customer."""
@@ -201,7 +218,7 @@ class Lines:
             with lock_folder(self._folder):
                 return work()
 
-        return await asyncio.to_thread(done)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, done)
 
     def _drop(self, is_one: Callable[[bytes], bool]) -> int:
         return sum(_rewrite(path, is_one) for path in self._paths() if any(map(is_one, _lines(path))))
@@ -216,20 +233,27 @@ class Lines:
     def _chooser(self, person: Person) -> Callable[[bytes], bool]:
         """Return what tells whether a line is about the person, alone or by its group."""
         marks = tuple(subject.encode() for subject in person.subjects)  # of one length: none begins another
+        fields = (person.tenant, person.customer)
+        quoted = tuple(f'"{name}"'.encode() for name in fields)  # no letter of a name is written otherwise
 
-        def names(line: bytes, record: Record) -> bool:
-            named = (record.get("tenant"), record.get("customer"))
-            return any(mark in line for mark in marks) or named == (person.tenant, person.customer)
+        def names(line: bytes) -> bool:
+            if any(mark in line for mark in marks):
+                return True
+            record = _record(line) if all(name in line for name in quoted) else {}
+            return (record.get("tenant"), record.get("customer")) == fields
 
-        group_of = self._group(map(_record, self._lines()))
-        records = ((line, _record(line)) for line in self._lines())
-        groups = {group_of(record) for line, record in records if names(line, record)} - {None}
+        if self._group is None:
+            return names
+        traces = {trace for line in self._lines() if names(line) for trace in _TRACE.findall(line)}
+        if not traces:
+            return names
 
-        def is_theirs(line: bytes) -> bool:
-            record = _record(line)
-            return names(line, record) or group_of(record) in groups
+        def is_near(line: bytes) -> bool:
+            return not traces.isdisjoint(_TRACE.findall(line))
 
-        return is_theirs
+        group_of = self._group(_record(line) for line in self._lines() if is_near(line))
+        groups = {group_of(_record(line)) for line in self._lines() if is_near(line) and names(line)} - {None}
+        return lambda line: names(line) or (is_near(line) and group_of(_record(line)) in groups)
 
 
 def by_request(spans: Iterable[Record]) -> Callable[[Record], object]:

@@ -43,6 +43,7 @@ EVERY_TENANT = "*"
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _ATTEMPT_S = 1.0
 _SEE_TENANT = "SELECT set_config('course.tenant', %s, true)"  # until the transaction ends
+_STATE = "SELECT current_setting('transaction_read_only') = 'on', to_regclass('migrations') IS NULL"
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext(%s))"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS migrations (
@@ -80,6 +81,8 @@ class Database:
             raise StoreError(f"{error} (DATABASE_URL, if it came from there)") from None
         again = retry(is_retryable=_may_pass, attempts=None, deadline_s=deadline_s, first_wait_s=0.05)
         self._again = again(_call)
+        self.is_empty = False
+        """Whether its tables were gone when it was last pinged: migrate() makes them."""
         self._left: set[asyncio.Task[Any]] = set()
         self._refusal = ""  # what the server said to the user of the last connection
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -117,12 +120,15 @@ class Database:
         await self.close()
 
     async def ping(self) -> None:
-        """Raise StoreUnavailable unless the database answers and can be written to."""
+        """Raise StoreUnavailable unless the database answers, has its tables and can be written to."""
 
         async def work(cursor: Cursor) -> None:
-            await cursor.execute("SHOW transaction_read_only")
-            if await cursor.fetchone() == ("on",):
+            await cursor.execute(_STATE)
+            (is_read_only, self.is_empty), *_ = await cursor.fetchall()
+            if is_read_only:
                 raise ReadOnlySqlTransaction("it is read-only for now")
+            if self.is_empty:
+                raise UndefinedTable("its tables are gone")
 
         await self.run(EVERY_TENANT, work)
 
@@ -134,9 +140,11 @@ class Database:
             StoreError: an applied migration was changed, or the server refuses one.
         """
         try:
-            return await self._patiently(partial(_migrate, self._url, folder))
+            done = await self._patiently(partial(_migrate, self._url, folder))
         except psycopg.Error as error:
             raise StoreError(_refused("to make or change its tables", error)) from None
+        self.is_empty = False
+        return done
 
     async def run(self, tenant: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
         """Return what `work` makes of a cursor that sees this tenant's rows: in one transaction.

@@ -51,6 +51,8 @@ WATCHING = frozenset({"operate", "audit"})
 """Roles whose requests have a quota of their own, so that no flood of questions hides itself."""
 PROGRAM_PATHS = {"/v1/answers": "answer", "/v1/triage": "triage"}
 BODY_WITHIN_S = 15.0
+_LOST_S = 60.0
+"""So long after its deadline a request with an idempotency key is taken for lost with its replica."""
 _ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _KEY = re.compile(rb"[\x21-\x7e]{1,128}")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -150,10 +152,12 @@ class Guard:
         is_watching = role in WATCHING and role in caller.roles
         await self._quotas.take_request(caller, apart=f"{role}" if is_watching else "")
         named = _text(headers, b"x-program-version")
-        for needed in (role, "operate" if named else None):
+        for needed in (role, None if named is None else "operate"):
             if needed is not None and needed not in caller.roles:
                 self._service.count(caller, "forbidden", family)
                 caller.require(needed)
+        if named is not None and sum(name == b"x-program-version" for name, _ in scope["headers"]) > 1:
+            raise Problem("invalid", "Send X-Program-Version once.")  # the gateway goes by any of them
         seen = scope["course"] = Seen(request_id, caller, named or self._answering.version)
         if scope["method"] not in _WITH_BODY:
             await self._traced(scope, receive, send)
@@ -258,7 +262,8 @@ class Guard:
         seen, key, store = of_request(scope), given.decode(), self._service.needed_store()
         tenant, subject = seen.caller.tenant, await _subject(store, seen.caller.tenant, body)
         seen.idempotency_key = key
-        begun = await store.begin(tenant, key, seen.digest.hex(), subject=subject)
+        lost_s = _LOST_S + self._config.deadline_s
+        begun = await store.begin(tenant, key, seen.digest.hex(), subject=subject, stale_s=lost_s)
         if begun.state == "running":
             raise Problem("running", "Wait for its answer.", retry_after_s=1.0)
         if begun.state == "conflict":

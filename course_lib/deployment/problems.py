@@ -59,6 +59,7 @@ KINDS = {
 
 RETRY_AFTER_S = 1.0
 """What a 503 says when nobody knows better."""
+_MOST_RETRY_S = 86_400.0  # whatever a model's server says
 
 
 class Problem(CourseError):  # noqa: N818  (the word of RFC 9457)
@@ -90,7 +91,7 @@ class Problem(CourseError):  # noqa: N818  (the word of RFC 9457)
         """The response's own headers."""
         headers = {"content-type": MEDIA_TYPE}
         if self.retry_after_s is not None:
-            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+            headers["retry-after"] = str(max(1, math.ceil(min(self.retry_after_s, _MOST_RETRY_S))))
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
         return headers
@@ -111,6 +112,8 @@ _MAPPED: tuple[tuple[type[BaseException], str, str], ...] = (
     (BudgetExceeded, "budget", "Ask for less in one request."),
     (HalfAnswer, "bad_answer", "It broke off in the middle. Ask again."),
     (dspy.AdapterParseError, "bad_answer", "It is not in the form that was asked for. Ask again."),
+    (dspy.LMCollectionLimitError, "bad_answer", "It is larger than an answer can be. Ask for less."),
+    (dspy.LMUnexpectedError, "bad_answer", "What the model's server sent cannot be read. Ask again."),
     (dspy.LMRateLimitError, "model_busy", _AGAIN),
     (dspy.ContextWindowExceededError, "invalid", "The text is longer than the model can read. Shorten it."),
     (dspy.LMTimeoutError, "deadline", "The model took too long. Ask again."),

@@ -71,6 +71,7 @@ class Records:
             kept=_KEPT_SPANS,
             service="desk",
             share=config.trace_share,
+            obeys=False,
         )
         self.places: list[Lines] = []
         """Where export and erasure find a customer."""

@@ -190,12 +190,16 @@ class Registry:
         """Make a candidate the canary, and keep what its rollout begins with; one that is it stays so.
 
         Raises:
-            RegistryError: another canary is under way, it is live or retired, or its file was changed.
+            RegistryError: another canary is under way, it is live or retired, or its file was changed; or
+                another program has a rollout, whose shares of the gateway this one's would overwrite.
         """
         with self._edited(program) as known:
             entry, other = self._entry(known, program, version), known.at("canary")
             busy = f"{other.version!r} is the canary" if other and other is not entry else ""
-            if entry.stage == "live":
+            going_on = [name for name, each in self._read().items() if each.rollout and name != program]
+            if rollout and going_on:
+                busy = f"{going_on[0]} has a rollout under way; end that first, or retire its canary"
+            elif entry.stage == "live":
                 busy = "it is live"
             elif entry.stage == "retired":
                 busy = f"it is retired ({entry.reason}); register it again to try it again"

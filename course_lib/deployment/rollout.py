@@ -174,7 +174,8 @@ class Rollout:
                 tolerated promoted, in at most this share of all rollouts.
 
         Raises:
-            RegistryError: no version is live, another canary is under way, or the version is retired.
+            RegistryError: no version is live, another canary or another program's rollout is under way, or
+                the version is retired.
             RolloutError: the steps are no shares.
         """
         if not steps or not all(0 < share < 1 for share in steps):

@@ -130,11 +130,15 @@ class Service:
         return store
 
     async def _connect(self, store: Store) -> None:
-        """Wait for the database, and open what stands on it."""
+        """Wait for the database, and open what stands on it; fill one that was put in its place, empty."""
         await reached(store.migrate)
         audit = self.needed(self.audit, "database")
         self.customers = Customers(store, audit, [Cache(self.answering.forget), *self.records.places])
         self.store, self._pings["database"] = store, store.ping
+        while True:
+            await asyncio.sleep(_AGAIN_S)
+            if store.is_empty:
+                await reached(store.migrate)
 
     async def _keep_house(self) -> None:
         """Go on with erasures and drop what is old: at the start and daily, in one process at a time."""

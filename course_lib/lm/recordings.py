@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
+from course_lib.redaction.fields import OF_A_TOOL, TYPES
 
 FORMAT, VERSION = "course-lm-recording", 1
 CHAT = "/v1/chat/completions"
@@ -28,6 +30,11 @@ MOST_BYTES = 16_000_000
 """Size of all that an endpoint replays, and of all lines that clients who record have not read yet."""
 _HEAD = {"format": FORMAT, "version": VERSION}
 _MOST_DIFF_LINES, _MOST_CHARS, _CONTEXT_CHARS = 12, 200, 40
+_OF_THE_PROGRAM = frozenset({"tools", "tool_choice", "functions", "function_call", "response_format"})
+_OF_THE_USER = frozenset({"user", "safety_identifier"})
+"""Fields of a request that hold schemas, and those that name who asks."""
+_ANY = "x"
+"""A text behind a name; where it is redacted, any is."""
 _MOST = 1e12  # milliseconds, tokens, dollars
 _MOST_COMPARED, _MOST_READ_CHARS, _MOST_LINES = 300, 20_000, 1_000
 
@@ -335,36 +342,63 @@ def redacted(line: bytes, redact: Callable[[str], str]) -> bytes:
 
     The text of a stream is redacted as a whole, and stands in the first of its pieces.
     """
-    one = Recorded.from_line(line)
+    one, redact = Recorded.from_line(line), functools.cache(redact)
 
     def change(text: str) -> str:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = None
-        is_json = isinstance(value, dict | list)  # as the arguments of tools are
-        return json.dumps(_fields_redacted(value, redact), ensure_ascii=False) if is_json else redact(text)
+        return str(_fields_redacted(text, redact))
 
     pieces = _events(one.pieces) if one.is_stream else one.pieces
     headers = one.headers if pieces == one.pieces else {**one.headers, "content-type": "text/event-stream"}
     pieces = _rewritten(pieces, lambda _, text: change(text))
-    request, pieces = each_text((one.request, pieces), change)
-    return replace(one, request=request, pieces=pieces, headers=headers).as_line()
+    request = {name: _field_redacted(name, value, redact, change) for name, value in one.request.items()}
+    return replace(one, request=request, pieces=each_text(pieces, change), headers=headers).as_line()
+
+
+def _field_redacted(name: str, value: Any, redact: Callable[[str], str], change: Callable[[str], str]) -> Any:
+    """Return the value of one of a request's own fields, redacted; of the program's own only their texts."""
+    if name == "model":
+        return value
+    is_setting = isinstance(value, int | float) and _behind(name, _ANY, redact) == _ANY
+    is_all_changed = name == "messages" and redact(name) != name  # and so are the names of its fields
+    if is_setting or is_all_changed or name in _OF_THE_PROGRAM:
+        return each_text(value, change)
+    return _fields_redacted(value, redact, "user_name" if name in _OF_THE_USER else name)
 
 
 def _fields_redacted(value: Any, redact: Callable[[str], str], name: str = "") -> Any:
-    """Return JSON with its texts, numbers and names redacted, each text also as it stands behind its name."""
-    if isinstance(value, dict):
-        return {redact(each): _fields_redacted(one, redact, each) for each, one in value.items()}
+    """Return JSON with its texts, numbers and names redacted, each also as it stands behind a name."""
+    if value is None or isinstance(value, bool) or value in ("", [], {}):
+        return value
     if isinstance(value, list):
         return [_fields_redacted(one, redact, name) for one in value]
-    if value is None or isinstance(value, bool):
-        return value
+    is_schema = isinstance(value, dict) and (str(value.get("type")) in TYPES or "$ref" in value)
+    if not is_schema and (told := _behind(name, _ANY, redact)) != _ANY:
+        return told
+    if isinstance(value, dict):
+        fields: Body = {}
+        for each, one in value.items():
+            shown = redact(each) if redact(each) not in fields else f"{redact(each)} {len(fields) + 1}"
+            is_of_tool = each == "name" and not OF_A_TOOL.isdisjoint(value)
+            fields[shown] = _fields_redacted(one, redact, "" if is_of_tool else each)
+        return fields
+    try:
+        inner = json.loads(value) if isinstance(value, str) else None
+    except (ValueError, RecursionError):
+        inner = None
+    if isinstance(inner, dict | list):  # as the arguments of tools are
+        return json.dumps(_fields_redacted(inner, redact), ensure_ascii=False)
     shown = redact(str(value))
-    pair = f'"{name}": {json.dumps(shown, ensure_ascii=False)}'
-    if redact(name) == name and (behind := redact(pair)) != pair:  # else redact changes any text
-        shown = behind.removeprefix(f'"{name}": "').removesuffix('"')
+    shown = _behind(name, shown, redact) if len(shown) < _MOST_CHARS else shown
     return value if shown == str(value) else shown
+
+
+def _behind(name: str, shown: str, redact: Callable[[str], str]) -> str:
+    """Return a text as `redact` shows it behind the name of its field."""
+    begin = f'"{name}": "'
+    pair = f'{begin}{json.dumps(shown, ensure_ascii=False)[1:-1]}"'
+    if not name or redact(name) != name or (behind := redact(pair)) == pair:
+        return shown
+    return behind.removeprefix(begin).removesuffix('"')
 
 
 def _events(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:

@@ -30,7 +30,8 @@ def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> I
 
     Args:
         path: the file; a process that is killed tears its last line at most.
-        redact: is given each text of a request and an answer, and returns what to write; as it is by default.
+        redact: is given each text of a request and an answer, also as `"name": "text"` where a field of a
+            request has a name, and returns what to write; as it is by default.
 
     Raises:
         RecordingError: the file cannot be written, the endpoint ended meanwhile, or nothing was asked.

@@ -24,6 +24,8 @@ _PIECE = re.compile(
     r"|\s+"
 )
 
+MOST = 1_000_000
+"""Tokens that one reply may have been sent, and may have written: more is a server's mistake."""
 _CACHED_TEXT_CHARS = 20_000  # longer texts are counted anew, so that the cache stays small
 
 
@@ -55,14 +57,17 @@ def count(text: str, *, most: int = sys.maxsize) -> int:
 def reported(usage: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return the tokens sent and written that a reply's usage tells, and those sent that its cache had.
 
-    A server may report none, null, or a count below 0, which is 0 here.
+    A server may report none, null, no number, or a count below 0, which is 0 here, or above MOST.
 
     >>> reported({"prompt_tokens": 9, "completion_tokens": -5, "prompt_tokens_details": None})
     (9, 0, 0)
     """
     cached = dict(usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    sent, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return max(0, sent or 0), max(0, written or 0), max(0, cached or 0)
+    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _count(cached)
+
+
+def _count(value: object) -> int:
+    return int(min(max(0, value), MOST)) if isinstance(value, int | float) else 0  # of NaN, too
 
 
 @lru_cache(maxsize=1024)

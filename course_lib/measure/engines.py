@@ -7,13 +7,19 @@ under the cache and inside DSPy's own loop of retries.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, Self
 
 import dspy
+from dspy._vendor.lm15.transports import AsyncTransportResponse, StdlibAsyncTransport, TransportRequest
 from dspy.clients import execution
 from dspy.clients.backend_selection import CLIENT_KEYS
-from dspy.lm15 import Request
+from dspy.clients.engines.lm15_engine import AsyncLM15Engine
+from dspy.lm15 import CollectionLimitError, Request
 
+MOST_BYTES = 1024 * 1024
+"""Of an answer, more than any model writes; a stream may have eight times that, since each token's event
+repeats what stands around it. More is neither kept nor parsed, which would hold up all other answers."""
 _FLAGS = ("supports_function_calling", "supports_reasoning", "supports_response_schema", "supported_params")
 
 
@@ -38,4 +44,25 @@ def engine_of(lm: dspy.LM, request: Request, *, in_task: bool) -> tuple[Any, Req
     """Return the engine that DSPy would take for an LM, and the request as that one takes it."""
     call = execution.PreparedCall(None, None, {}, {"model": request.model}, request, False, 1, True)
     backend, request, _ = execution._engine(lm, call, in_task)  # noqa: SLF001
+    is_made_here = isinstance(backend, AsyncLM15Engine)  # DSPy asks nobody for another transport
+    if is_made_here and type(made := backend.router._shared_transport()) is StdlibAsyncTransport:  # noqa: SLF001
+        made.__class__ = _Bounded
     return backend, request
+
+
+class _Bounded(StdlibAsyncTransport):
+    """Cuts off an answer that is too large: LMCollectionLimitError, after which nothing is repeated."""
+
+    async def _do_stream(self, request: TransportRequest) -> AsyncTransportResponse:
+        response = await super()._do_stream(request)
+        is_stream = (response.header("content-type") or "").startswith("text/event-stream")
+        response._chunks = _bounded(response._chunks, MOST_BYTES * (8 if is_stream else 1))  # noqa: SLF001
+        return response
+
+
+async def _bounded(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIterator[bytes]:
+    left = most_bytes
+    async for chunk in chunks:
+        if (left := left - len(chunk)) < 0:
+            raise CollectionLimitError(f"the answer has more than {most_bytes:,} bytes")
+        yield chunk

@@ -8,21 +8,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from course_lib.redaction.forms import words
+from course_lib.redaction.forms import BIRTH, NATIONAL, words
+from course_lib.redaction.secrets import NAMES
+
+
+def _as_name(pattern: str) -> str:
+    """Return a pattern for words in a text as one for a field's name."""
+    return pattern.replace(r"\b", "").replace(" ?", "_?").replace(" ", "_?").replace("-", "_")
+
 
 _FIELDS = {
-    "secret": r"(?:api|access|secret|private|auth|account|signing|encryption|master)_?keys?|token|secrets?"
-    r"|otp|pass(?:word|wd|phrase|code)?s?|pwd|pin|cookies?|credentials?|authorization|(?<!_)key",
+    "secret": rf"\w*?(?:{NAMES})|(?:api|access|secret|private|auth|account|signing|encryption|master)_?keys"
+    r"|secrets|otp|pass(?:word|wd|phrase|code)?s|pin|cookies?|authorization|auth|sig",
     "name": r"(?:first|last|full|given|family|middle|maiden|customer|user|contact|holder)_?names?|surname"
     r"|recipient|signed_by|(?<!_)names?",
     "email": r"e_?mails?(?:_?address(?:es)?)?",
     "phone": r"(?:tele|mobile_?)?phones?(?:_?numbers?)?|mobile|tel|fax",
     "ip": r"(?:ip|mac)s?(?:_?address(?:es)?)?",
-    "address": r"address(?:es)?(?:_?line)?|street|post_?code|zip(?:_?code)?|ship_to",
-    "date_of_birth": r"birth_?(?:date|day)?|date_of_birth|dob",
+    "address": r"address(?:es)?(?:_?line)?|street|post_?code|plz|postleitzahl|zip(?:_?code)?|ship_to",
+    "date_of_birth": rf"birth|{_as_name(BIRTH)}",
     "card": r"(?:card|pan)(?:_?number)?|cvv|cvc",
     "iban": r"ibans?|bank_?account|account_?number",
-    "national_id": r"ssn|national_?id|passport(?:_?number)?|tax_?id|nino|bsn",
+    "national_id": rf"(?:{_as_name(NATIONAL)})(?:_?(?:no|nr|number|nummer))?",
 }
 _KIND_OF_FIELD = re.compile(
     rf"(?i)(?:\w+?_)?(?:{'|'.join(f'(?P<{kind}>{pattern})' for kind, pattern in _FIELDS.items())})_?\d{{0,2}}"

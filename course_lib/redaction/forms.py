@@ -51,6 +51,8 @@ _SIGN = re.compile(
     r"|(\\(?=[@._*-])|(?<![^\W_])_(?=\d)|(?<=\d)_(?![^\W_]))"  # of Markdown
     r"|[\s\S]"
 )
+_BESIDE = re.compile("(?<!\\d)\u2014(?=[\\d+(])|(?<=\\d)\u2014(?!\\d)")
+"""A dash that touches a number and is no part of it."""
 
 
 def plain(text: str) -> tuple[str, list[tuple[int, int]]]:
@@ -64,7 +66,7 @@ def plain(text: str) -> tuple[str, list[tuple[int, int]]]:
         is_blank = (match[1] and "%" in text) or match[3] == "_"
         shown.append(match[2] or (" " if is_blank else "" if match[3] else _ordinary(match[0])))
         places += pairwise(range(start, end + 1)) if match[2] else [(start, end)] * len(shown[-1])
-    return "".join(shown), places
+    return _BESIDE.sub(" ", "".join(shown)).replace("\u2014", "-"), places
 
 
 @functools.lru_cache(maxsize=2048)
@@ -80,6 +82,8 @@ def _letter(sign: str) -> str:
         return ""
     if sign == "\t" or kind in ("Zl", "Zp"):
         return " "
+    if sign in "\u2013\u2014\u2015":
+        return "\u2014"
     if kind == "Pd" or sign == "\N{MINUS SIGN}":
         return "-"
     return str(unicodedata.decimal(sign, unicodedata.normalize("NFKC", sign)))
@@ -108,12 +112,18 @@ _DATE = (
     rf"|\d{{1,2}}(?:st|nd|rd|th|\.)?,?[ ](?:of[ ])?{_MONTH},?(?:[ ]\d{{4}})?"
     rf"|{_MONTH}[ ]\d{{1,2}}(?:st|nd|rd|th)?(?:,?[ ]\d{{4}})?|(?:19|20)\d\d)"
 )
-_BIRTH = (
+BIRTH = (
     r"(?:\bborn|\bd\.?o\.?b\b\.?|(?:date|day) of birth|\bbirth ?(?:date|day)|\bgeboren|\bgeb\."
     r"|geburts(?:datum|tag)|\bnée?\b|date de naissance|fecha de nacimiento|\bnacid[oa]|\bnat[oa] il"
     r"|data di nascita|geboortedatum)"
 )
-births = found_by(rf"{_BIRTH}(?:[ {_APOS}]?s)?[^\d\n]{{0,20}}?({_DATE})\b")
+births = found_by(rf"{BIRTH}(?:[ {_APOS}]?s)?[^\d\n]{{0,20}}?({_DATE})\b")
+
+NATIONAL = (
+    r"ssn|social security|national (?:insurance|id|identity)|nino|nhs|bsn|nif|dni|cpr|cpf|pesel|ahv"
+    r"|codice fiscale|steuer-?id\w*|tax(?:payer)? (?:id|number)|personal(?:ausweis|nummer| number)"
+    r"|personnummer|passport|reisepass|(?:driving|driver'?s?) licen[cs]e|id card|identity card|aadhaar"
+)
 
 # -- postal addresses ------------------------------------------------------------------------------------
 

@@ -31,6 +31,12 @@ class Found(NamedTuple):
     kind: str
 
 
+_BEGIN, _END = r"(?<![A-Za-z\d.-])", r"(?![A-Za-z\d-]|\.\d)"
+"""Around a number. Letters that are not Latin may touch it, as in scripts that write no spaces."""
+_WORD = r"(?:(?=\w{1,30}:)\w*[g-z_]\w*:)?"
+"""Before an address with colons: `client:fe80::1`, but for a word that may be its first part."""
+
+
 # -- what libraries decide -------------------------------------------------------------------------------
 
 _ROLES = words(
@@ -50,7 +56,7 @@ def _is_email(address: str) -> bool:
     return True
 
 
-_IBAN = compiled(r"\b(?=([a-z]{2}\d{2}(?:[ .-]?[a-z0-9]){11,30}))")
+_IBAN = compiled(r"(?<![a-z\d])(?=([a-z]{2}\d{2}(?:[ .-]?[a-z0-9]){11,30}))")
 
 
 def _ibans(text: str) -> Spans:
@@ -138,17 +144,14 @@ _NATIONAL = {
 }
 _NATIONALS = [
     found_by(
-        rf"(?<![\w.-])(?:{pattern})(?![\w-]|[.,]\d)",
+        rf"{_BEGIN}(?:{pattern}){_END}",
         import_module(f"stdnum.{name}").is_valid if name != "gb.nino" else bool,  # its form is all there is
         any_case=False,
     )
     for name, pattern in _NATIONAL.items()
 ]
 _BY_NATIONAL_WORD = found_by(
-    r"\b(?:ssn|ni(?= n)|social security|national (?:insurance|id|identity)|nino|nhs|bsn|nif|nie|dni|cpr|cpf"
-    r"|pesel|pps|ahv|codice fiscale|steuer-?id\w*|tax(?:payer)? (?:id|number)"
-    r"|personal(?:ausweis|nummer| number)|personnummer|passport|reisepass|(?:driving|driver'?s?) licen[cs]e"
-    r"|id card|identity card|aadhaar|sin|vat)\b"
+    rf"\b(?:{forms.NATIONAL}|ni(?= n)|nie|pps|sin|vat)\b"
     r"(?:\s{1,2}(?:no|nr|num|number|nummer|id|is|card))*[^\w\n]{0,4}"
     r"([A-Z]{0,3} ?(?=[\d .-]{3})[\dA-Z]{0,12}\d[\dA-Z]{0,12}(?:[ .-]\d[\dA-Z]{0,5}){0,5}(?:[ -][A-Z])?)\b",
 )
@@ -193,25 +196,33 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
     ),
     "iban": (_ibans,),
     "card": (
-        found_by(r"(?<![\w.,+-])(?:2[2-7]|[3-6](?:[ .-]?\d))(?:[ .+-]?\d){11,17}(?![\w-]|[.,]\d)", _is_card),
+        found_by(rf"{_BEGIN}(?<!\+)(?:2[2-7]|[3-6](?:[ -]?\d))(?:[ .+-]?\d){{11,17}}{_END}", _is_card),
+        found_by(  # in its usual groups, whatever number stands before it or behind
+            rf"{_BEGIN}((?:2[2-7]|[3-6]\d)\d\d([ .-]?)(?:\d{{4}}\2\d{{4}}\2\d{{4}}|\d{{6}}\2\d{{5}})){_END}",
+            _is_card,
+        ),
         found_by(r"\bcard\b[^\n\d]{0,25}((?:\d{4}[ .-]?){3}\d{1,7})\b"),
         found_by(r"\b(?:cvv2?|cvc2?|security code)\b[^\d\n]{0,12}(\d{3,4})\b"),
     ),
     "national id": (*_NATIONALS, _BY_NATIONAL_WORD),
     "ip": (
         found_by(
-            r"(?<![\w.])(?<!version )(?<!section )(?<!chapter )(?<!v)"
-            r"\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)"
-            r"|(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\d{0,2}(?:\.\d{1,3}){3})?(?![\w:])",
+            r"(?<![A-Za-z\d.])(?<!version )(?<!section )(?<!chapter )(?<!v)"
+            r"\d{1,3}(?:\.\d{1,3}){3}(?![A-Za-z\d]|\.\d)"
+            rf"|(?<![A-Za-z\d_:.]){_WORD}"
+            r"([0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\d{0,2}(?:\.\d{1,3}){3})?)(?![A-Za-z\d_:])",
             _is_of_others,
         ),
-        found_by(r"(?<![\w:-])[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5}|(?:-[0-9a-f]{2}){5})(?![\w:-])"),
+        found_by(
+            rf"(?<![A-Za-z\d_:-]){_WORD}([0-9a-f]{{2}}(?:(?::[0-9a-f]{{2}}){{5}}|(?:-[0-9a-f]{{2}}){{5}}))"
+            r"(?![A-Za-z\d_:-])"
+        ),
     ),
     "date of birth": (forms.births,),
     "id": (
         found_by(
-            r"(?<![\w-])(?:[OCRT]-\d{3,8}|NP\d{8,10}|LG-[A-Z0-9-]{4,20}"
-            r"|(?:ORD|CUST|INV|ACC|REF|TKT)[-_#]?\d{4,12})(?![\w-])"
+            r"(?<![A-Za-z\d-])(?:[OCRT]-\d{3,8}|NP\d{8,10}|LG-[A-Z0-9-]{4,20}"
+            r"|(?:ORD|CUST|INV|ACC|REF|TKT)[-_#]?\d{4,12})(?![A-Za-z\d-])"
             r"|\b(?:order|customer|account|client|member(?:ship)?|invoice|booking|tracking|reference|ticket"
             r"|kunden|bestell|rechnungs)"
             r"(?:[ -]?(?:no|nr|num|number|nummer|id|ref))?\.?[ ]?(?:#|:|is)?[ ]?#?"
@@ -219,13 +230,15 @@ DETECTORS: dict[str, tuple[Callable[[str], Spans], ...]] = {
         ),
     ),
     "phone": (
-        found_by(r"(?<![\w.-])(?:\+?1[ .-])?(?:(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}|555-01\d\d)(?![\w-])"),
+        found_by(
+            rf"{_BEGIN}(?:\+?1[ .-])?(?:(?:\(\d{{3}}\) ?|\d{{3}}[.-])\d{{3}}[.-]\d{{4}}|555-01\d\d){_END}"
+        ),
         found_by(
             rf"\b(?:{_PHONE_WORD})\b[^\n\d+(]{{0,25}}((?:\+|\()?\d(?:[ ./()-]{{0,2}}\d){{5,14}})"
-            r"(?!\w|[.,]\d)|^[ \t]*((?:\+|\()?\d(?:[ ./()-]{0,2}\d){6,14})[ \t]*$",
+            r"(?![A-Za-z\d]|\.\d)|^[ \t]*((?:\+|\()?\d(?:[ ./()-]{0,2}\d){6,14})[ \t]*$",
             _is_no_date,
         ),
-        found_by(r"(?<![\w.,/-])(?:\+|00|\(?0|\()?\d(?:[ ./()-]{0,2}\d){6,14}(?![\w-]|[.,]\d)", _is_phone),
+        found_by(rf"{_BEGIN}(?<!\d/)(?:\+|00|\(?0|\()?\d(?:[ ./()-]{{0,2}}\d){{6,14}}{_END}", _is_phone),
     ),
     "address": (forms.places,),
     "name": forms.NAMES,

@@ -21,11 +21,14 @@ LINE_CHARS = 300
 READ_CHARS = 5000
 """How much of it is looked at: more cannot matter to a line, and patterns take time."""
 
-_NAME = (
-    r"[\w.-]{0,30}"
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|dsn|jwt|session_?id"
-    r"|(?<!tur)(?<!mon)(?<!don)(?<!oc)(?<!whis)(?<!sort_)(?<!primary_)key|(?:sig(?:nature)?|auth)(?==|%))"
+_NO_KEYS = "tur mon don oc whis hot sort sort_ primary primary_ foreign foreign_ cache cache_"
+NAMES = (
+    r"pass(?:wor[dt]|wd|phrase|code|(?<!compass)(?<!bypass))|pwd|secret|token|credentials?|dsn|jwt|session_?id"
+    r"|mot[_ ]de[_ ]passe|contraseña|wachtwoord|hasło"
+    rf"|key{''.join(f'(?<!{word}key)' for word in _NO_KEYS.split())}"
 )
+"""How names of secrets end: before an = or a colon in a text, and those of fields."""
+_NAME = rf"[\w.-]{{0,30}}(?:{NAMES}|(?:sig(?:nature)?|auth)(?==|%))"
 _QUOTE = r"(?:\\{0,4}[\"']|&(?:quot|apos|#34|#39|#x22|#x27);|%2[27])"
 _IS = r"\s{0,3}(?:=>|[:=]|%3[ad]|&#61;)\s{0,3}"
 _VALUE = (

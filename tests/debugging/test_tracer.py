@@ -323,6 +323,17 @@ def test_the_flag_of_a_trace_from_elsewhere_is_obeyed_and_sent_on(share, flag, k
     assert sent.endswith("-01" if kept else "-00")
 
 
+@pytest.mark.parametrize(("share", "flag", "kept"), [(0, 1, 0), (1, 0, 1)])
+def test_a_server_may_obey_no_flag_and_keeps_its_share_of_traces_from_elsewhere(share, flag, kept):
+    header = f"00-{'ab' * 8}{'00' * 8}-{'cd' * 8}-0{flag}"  # an id that every share has in it
+    with Tracer(share=share, obeys=False) as tracer, tracer.span("answer", of={"traceparent": header}):
+        sent = tracer.inject({})["traceparent"]
+
+    assert len(tracer.spans) == kept
+    assert sent.startswith(header[:36])
+    assert sent.endswith(f"-0{kept}")
+
+
 @pytest.mark.anyio
 async def test_what_outlives_a_call_that_is_not_kept_is_not_kept_either():
     leaves = Leaves()

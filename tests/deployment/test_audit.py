@@ -183,6 +183,26 @@ async def test_a_privacy_action_is_written_at_once_and_others_in_a_batch(store):
     assert await audit.entries("lantern", before=2, limit=1) == (await audit.entries("lantern"))[1:]
 
 
+class BusyHead(KeptHead):
+    """While it is read, another request comes in, every time."""
+
+    audit: Audit
+
+    async def read(self) -> Head | None:
+        await self.audit.record("lantern", "key-1", "answers.create", "answer_1")
+        return await super().read()
+
+
+async def test_who_waits_for_a_record_waits_for_none_that_come_after_it(store):
+    head = BusyHead()
+    audit = head.audit = Audit(store, KEY, head)
+    await audit.record("lantern", "key-1", "answers.create", "answer_0")
+
+    await asyncio.wait_for(audit.flush(), 10)
+
+    assert [entry.target for _, entry in await audit.entries("lantern")] == ["answer_0"]
+
+
 async def test_a_tenant_reads_its_own_records(log):
     entries = await log.entries("other")
 

@@ -124,6 +124,17 @@ BAD = {
         "no password",
     ),
     "queue in plain text": ({"queue_url": f"nats://u:{PASSWORD}@h"}, "queue_url", "tls://"),
+    "queue with a default password": (
+        {"queue_url": "amqps://guest:guest@h"},
+        "queue_url",
+        "default password",
+    ),
+    "database with a default password": (
+        {"database_url": "postgresql://postgres:postgres@h/d?sslmode=verify-full"},
+        "database_url",
+        "default password",
+    ),
+    "redis with a default password": ({"redis_url": "rediss://:Redis@h/0"}, "redis_url", "default password"),
     "traces in plain text": ({"otlp_endpoint": "http://collector.example"}, "otlp_endpoint", "https"),
     "a collector's password": (
         {"otlp_endpoint": f"https://u:{PASSWORD}@collector.example"},
@@ -160,6 +171,21 @@ def test_a_bad_setting_is_refused_with_field_variable_and_what_to_set(change, fi
     assert problem.startswith(field)
     assert words in problem
     assert field not in DeploymentConfig.model_fields or f"({variable(field)})" in problem
+
+
+@pytest.mark.parametrize("name", ["COURSE_LM_URL", "OPENAI_API_BASE", "OPENAI_BASE_URL", "GROQ_API_BASE"])
+def test_a_model_is_asked_in_plain_text_on_this_machine_alone(name, monkeypatch):
+    monkeypatch.setenv(name, "http://127.0.0.1:8000/v1")
+    settings = {**PRODUCTION, "model": "groq/llama"}
+    assert DeploymentConfig(**settings).model
+    monkeypatch.setenv(name, f"http://u:{PASSWORD}@model.example/v1")
+
+    (problem,) = problems(**settings)
+
+    assert problem.startswith(f"model (COURSE_SERVICE_MODEL) is asked at {name}, which goes over the network")
+    assert PASSWORD not in problem
+    monkeypatch.setenv(name, "https://model.example/v1")
+    assert DeploymentConfig(**settings).model
 
 
 def test_keys_that_are_nested_without_end_are_refused(monkeypatch):

@@ -20,8 +20,9 @@ from course_lib.deployment.audit import Audit, AuditError
 from course_lib.deployment.customers import Cache, Customers, Lines, Person, by_request
 from course_lib.deployment.database import StoreError, StoreUnavailable
 from course_lib.deployment.store import Store
-from course_lib.files import appending
+from course_lib.files import appending, lock_folder
 from course_lib.lm.recordings import Recorded
+from course_lib.resilience import BulkheadFull
 
 pytestmark = pytest.mark.anyio
 
@@ -236,6 +237,19 @@ async def test_nothing_is_exported_or_erased_while_the_log_of_it_cannot_be_writt
     assert len(await everywhere.store.history("lantern", customer="ada")) == 1
 
 
+async def test_one_is_exported_at_a_time_a_few_wait_and_the_next_are_refused(everywhere):
+    with lock_folder(everywhere.folder):  # so that the first goes on for as long
+        exports = [
+            asyncio.create_task(everywhere.customers.export("lantern", "ada", actor="key-1"))
+            for _ in range(6)
+        ]
+        refused, waiting = await asyncio.wait(exports, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        assert {type(each.exception()) for each in refused} == {BulkheadFull}
+    assert len(waiting) == 4
+    for held in await asyncio.gather(*waiting):
+        assert len(held["logs"]) == 2
+
+
 async def test_a_database_that_is_away_is_told(everywhere, postgres):
     everywhere.store.deadline_s = 0.3
     postgres.kill()
@@ -261,6 +275,27 @@ async def test_lines_that_are_torn_or_no_json_stay_as_they_are(tmp_path):
     assert path.read_bytes() == b'no JSON\n[1]\n\xff\xfe\n{"torn": '
     assert path.stat().st_mode & 0o777 == 0o600
     assert [*tmp_path.iterdir()] == [path]
+
+
+async def test_waiting_for_files_leaves_the_threads_of_answers_free(tmp_path):
+    place = Lines("logs", tmp_path)
+    with lock_folder(tmp_path):
+        exports = [asyncio.create_task(place.export(PERSON)) for _ in range(40)]  # asyncio has 32 at most
+        await asyncio.sleep(0)
+        await asyncio.wait_for(asyncio.to_thread(bool), 5)
+    await asyncio.gather(*exports)
+
+
+@pytest.mark.parametrize("group", [None, by_request])
+async def test_no_line_of_others_is_parsed(tmp_path, monkeypatch, group):
+    parsed, loads = [], json.loads
+    (tmp_path / "log.jsonl").write_text(OTHERS * 1_000 + THEIRS)
+    monkeypatch.setattr(json, "loads", lambda line: parsed.append(line) or loads(line))
+
+    found = await Lines("logs", tmp_path, group=group).export(PERSON)
+
+    assert found == [loads(THEIRS)]
+    assert {*parsed} == {THEIRS.encode()}
 
 
 async def test_a_file_without_such_lines_is_not_touched(tmp_path):

@@ -36,7 +36,7 @@ async def test_replicas_that_start_at_once_migrate_once(database_url):
     stores = await asyncio.gather(*(Store.open(database_url, deadline_s=20) for _ in range(4)))
 
     assert [await store.migrate() for store in stores] == [[]] * 4
-    assert count(database_url, "migrations") == 5
+    assert count(database_url, "migrations") == 6
     for store in stores:
         await store.close()
 
@@ -106,6 +106,24 @@ async def test_the_service_logs_why_and_goes_on_when_the_user_may(limited_url, d
 
 
 # Outages
+
+
+async def test_an_empty_database_in_the_place_of_the_old_one_gets_its_tables(database_url):
+    async with desk(database_url=database_url) as served, served.client() as client:
+
+        async def is_there():
+            return served.app.service.parts()["database"] == "ok"
+
+        async def is_missed():
+            return not await is_there()
+
+        await until(is_there)
+        with psycopg.connect(database_url, autocommit=True) as owner:
+            owner.execute("DROP SCHEMA public CASCADE")
+            await until(is_missed)
+            owner.execute("CREATE SCHEMA public")
+        await until(is_there)
+        assert (await client.get("/v1/answers")).status_code == 200
 
 
 async def test_a_server_that_is_away_is_told_in_time_and_used_again_when_it_is_back(service_url, postgres):

@@ -13,6 +13,7 @@ import pytest
 
 from course_lib import desk
 from course_lib.deployment import Evidence, Registry, RegistryError, Rollout, RolloutError, Seen, Slo
+from course_lib.deployment.programs import SERVED
 
 LIVE = {"failed": 0.01, "slow": 0.02, "score": 0.8}
 
@@ -160,6 +161,22 @@ def test_without_a_live_version_or_with_no_shares_nothing_begins(registry, tmp_p
         Rollout(empty, "triage", "2", use=traffic.use, observe=traffic.observe)
     with pytest.raises(RolloutError, match="between 0 and 1"):
         Rollout(registry, "triage", "2", use=traffic.use, observe=traffic.observe, steps=(0.1, 1.0))
+
+
+def test_a_rollout_of_another_program_waits_since_the_gateway_s_shares_are_for_all_programs(registry):
+    for version in ("1", "2"):
+        registry.register("answer", SERVED["answer"].make(), version)
+    registry.promote("answer", "1")
+    traffic, other = Traffic(1, failed=1.0), Traffic(1)
+    first = watched(registry, traffic)
+
+    with pytest.raises(RegistryError, match="triage has a rollout under way"):
+        Rollout(registry, "answer", "2", use=traffic.use, observe=other.observe)
+    assert (registry.version("answer", "2").stage, traffic.weights) == ("candidate", {"1": 90, "2": 10})
+
+    traffic.ask(500)
+    assert first.step() == "rolled back"
+    assert Rollout(registry, "answer", "2", use=traffic.use, observe=other.observe).state == "going on"
 
 
 def test_counters_that_begin_again_take_nothing_away(registry):

@@ -118,11 +118,21 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch, sent):
     assert_problem(reply, 408, "too_slow")
 
 
-async def test_who_may_only_ask_cannot_choose_the_version():
+@pytest.mark.parametrize("values", [["1"], ["1", ""], [""]], ids=str)
+async def test_who_may_only_ask_cannot_choose_the_version(values):
+    headers = [("X-Program-Version", value) for value in values]
     async with desk() as served, served.client("asker") as client:
-        reply = await client.post("/v1/answers", json=ASKED, headers={"X-Program-Version": "1"})
+        reply = await client.post("/v1/answers", json=ASKED, headers=headers)
 
     assert_problem(reply, 403, "forbidden")
+
+
+async def test_a_version_that_is_named_twice_is_refused_since_the_gateway_may_take_either():
+    headers = [("X-Program-Version", value) for value in ("2", "1")]
+    async with desk() as served, served.client() as client:
+        reply = await client.post("/v1/answers", json=ASKED, headers=headers)
+
+    assert_problem(reply, 422, "invalid")
 
 
 FAULTS = {
@@ -402,6 +412,20 @@ async def test_a_stream_that_is_left_costs_as_much_as_an_answer():
 
         await until(is_charged)
         assert_problem(await client.post("/v1/answers/stream", json=ASKED), 429, "quota")
+
+
+async def test_a_stream_that_is_left_costs_nothing_that_depends_on_another_tenant():
+    lm.profile("service-left", speed_p50_tokens_per_s=20.0)
+    async with desk(model="sim-large@service-left") as served, served.client("other") as client:
+        assert (await client.post("/v1/answers", json=ASKED)).status_code == 200
+        await leave_after_the_first_event(served, QUESTION)
+
+        async def is_charged():
+            usage = served.app.service.quotas._usages["lantern"]
+            return usage.total + usage.pending
+
+        await until(is_charged)
+        assert await is_charged() == 1_000  # what is taken until the tenant has had an answer
 
 
 async def test_a_stream_that_is_left_is_free_when_memory_had_its_answer():

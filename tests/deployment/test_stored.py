@@ -149,6 +149,25 @@ async def test_a_request_with_a_key_is_done_once(serving):
     assert lm.ledger().requests == 1
 
 
+async def test_a_key_is_kept_for_a_request_as_long_as_its_deadline_allows(serving, service_url):
+    lm.profile("service-minutes", ttft_p50_ms=60_000)
+    settings = {"model": "sim-large@service-minutes", "gateway_deadline_s": 120, "drain_s": 120}
+    async with serving(**settings, deadline_s=120) as served, served.client() as client:
+        headers = {"Idempotency-Key": "k-1"}
+        first = asyncio.create_task(client.post("/v1/answers", json=ASKED, headers=headers))
+
+        async def is_under_way():
+            return lm.ledger().most_at_once or first.done()
+
+        await until(is_under_way)
+        change(service_url, "UPDATE idempotency_keys SET created = created - interval '62 s'")
+        again = asyncio.create_task(client.post("/v1/answers", json=ASKED, headers=headers))
+        await asyncio.wait([again], timeout=10)
+        first.cancel()
+
+        assert_problem(await again, 409, "running")
+
+
 async def test_a_key_of_a_request_that_failed_can_be_used_again(serving):
     lm.profile("service-once", first=("unavailable",) * 3)
     settings = {"model": "sim-large@service-once", "deadline_s": 5.0}

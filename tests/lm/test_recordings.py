@@ -380,6 +380,58 @@ def test_a_redacted_recording_hides_what_the_name_of_a_field_tells(shared: Serve
     assert json.loads(third["content"]) == {"ok": True, "token": "[secret]"}
 
 
+OF_ANNA = {
+    "user": "Anna Kovacs",
+    "prompt_cache_key": "anna@example.com",
+    "metadata": {
+        "customer_name": "Anna Kovacs",
+        "phone": 447700900123,
+        "anna@example.com": 1,
+        "kiss@example.com": 2,
+        "pin": 4711,
+        "address": {"street": "Elm", "no": 17},
+        "plan": "gold",
+    },
+}
+BY_NAME = {"type": "object", "properties": {"last_name": {"anyOf": [{"type": "string"}]}}}
+OF_THE_PROGRAM = {
+    "seed": 12345678,
+    "tools": [{"type": "function", "function": {"name": "find", "parameters": BY_NAME}}],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "Answer", "schema": BY_NAME}},
+}
+
+
+def test_a_request_s_own_fields_are_redacted_as_a_tool_s_arguments_are() -> None:
+    request = body("hi", "sim-large@storm", **OF_ANNA, **OF_THE_PROGRAM)
+    request["messages"] += [
+        {"role": "user", "name": "Anna Kovacs", "content": "hi"},
+        {"role": "tool", "tool_call_id": "c", "name": "find", "content": "{}"},
+    ]
+    line = Recorded(request=request).as_line()
+
+    shown = json.loads(redacted(line, redact))["request"]
+    assert {name: shown[name] for name in (*OF_ANNA, *OF_THE_PROGRAM, "model")} == {
+        "user": "[name]",
+        "prompt_cache_key": "[email]",
+        "metadata": {
+            "customer_name": "[name]",
+            "phone": "[phone]",
+            "[email]": 1,
+            "[email] 4": 2,
+            "pin": "[secret]",
+            "address": "[address]",
+            "plan": "gold",
+        },
+        "model": "sim-large@storm",
+        **OF_THE_PROGRAM,
+    }
+    assert shown["messages"][1:] == [{**request["messages"][1], "name": "[name]"}, request["messages"][2]]
+
+    hidden = json.loads(redacted(line, lambda _: "..."))["request"]
+    assert hidden["messages"][0] == {"role": "...", "content": "..."}
+    assert not [each for each in ("Anna", "4711", "anna@", "Elm", "900123") if each in str(hidden)]
+
+
 def chunk(**delta: Any) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": delta}]}
 

@@ -35,3 +35,11 @@ def test_what_a_server_reports_is_never_below_zero(cached: object) -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": -5, "prompt_tokens_details": cached}
 
     assert tokens.reported(usage) == (10, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [(1e30, 1_000_000), (float("inf"), 1_000_000), (float("nan"), 0), (7.5, 7), ("many", 0), (None, 0)],
+)
+def test_what_a_server_reports_is_a_whole_number_and_no_more_than_a_reply_can_have(told, expected) -> None:
+    assert tokens.reported({"prompt_tokens": told, "completion_tokens": told}) == (expected, expected, 0)

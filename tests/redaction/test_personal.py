@@ -107,6 +107,28 @@ write to ada\\@lee\\.example -> ada lee
 pay _4111 1111 1111 1111_ now -> 1111
 4111\t1111\t1111\t1111 -> 1111
 4111\u20281111\u20281111\u20281111 -> 1111
+1001,4111 1111 1111 1111,12.50 -> 1111
+[4111111111111111,5500000000000004] -> 4111 5500
+17,+44 7700 900123,5 -> 900123
++447700900123,+447700900124 -> 0123 0124
+17,536-22-1234,8 -> 536 1234
+phone 5550100,17 -> 5550100
+GET /users/+447700900123/orders -> 0123
+卡号4111111111111111请退款 -> 1111
+電話は+81 90-1234-5678です -> 1234
+카드 4111111111111111입니다 -> 1111
+เบอร์+66812345678ครับ -> 5678
+地址203.0.113.77和2001:db8::8a2e:7334。 -> 203 8a2e
+账号DE89370400440532013000请 -> 0532
+编号536-22-1234和订单O-10154请 -> 1234 10154
+it\u20144111 1111 1111 1111\u2014yes -> 1111
+it\u20135500000000000004\u2013 and\u2014(0171) 2312345 -> 0004 2345
+4111 1111 1111 1111 12/27 -> 1111
+35\t4111111111111111\t3782 822463 10005\t12 -> 1111 3782
+"it\\u20144111111111111111&mdash;yes" -> 1111
+078\u201305\u20131120 -> 1120
+value:2001:db8::8a2e:7334 from mac:aa:bb:0c:1d:2e:3f -> 8a2e 1d
+card_4111111111111111_old and ssn_536-22-1234 -> 1111 1234
 """
 """Texts in forms that the corpus does not have, and what must not be left of each."""
 
@@ -119,14 +141,17 @@ def test_other_forms_are_found_too(line):
 
 
 PROSE = """\
-turkey: 4 kg, monkey=banana42, primary_key=user_id
+turkey: 4 kg, monkey=banana42, primary_key=user_id, cacheKey=ab12, compass: 51
 A user "manual" is in the box.
 Section 4.2.1.3 explains it.
 Spielplatz 5, Parkplatz 7, Umweg 20 Minuten
 lodash@4.17.21 and @types/node@20.1.0
 20240501123456
 git@github.com:stanfordnlp/dspy.git
-Batch 2026-11-27 and 27.11.2026 11:48"""
+Batch 2026-11-27 and 27.11.2026 11:48
+[4.123456789012349,5.173205080756880,-0.0712345678]
+std::vector of crate::ab::cd at 12:30:45:10, time:12:30:45
+1.234.567,00 EUR, 4,111,111,111,111,111 in all"""
 
 
 @pytest.mark.parametrize("text", PROSE.splitlines())
@@ -201,12 +226,30 @@ def test_the_last_words_of_a_field_s_name_tell_what_it_holds(label, value):
         assert redact_value({name: value}) == {name: label}
 
 
+SAME = "session_id jwt ssh_key dsn dbpassword accesstoken auth passwort born geburtsdatum dni steuer_id plz"
+
+
+@pytest.mark.parametrize("name", SAME.split())
+def test_what_a_name_hides_in_a_text_it_hides_in_a_value(name):
+    value = "1980-01-02"
+
+    shown = [
+        redact(f"{name}={value}"),
+        redact(json.dumps({name: value})),
+        json.dumps(redact_value({name: value})),
+    ]
+
+    assert [each for each in shown if value in each] == []
+
+
 OTHER_FIELDS = {
     "max_tokens": 512,
     "sort_key": "a",
     "file_name": "a",
     "password": None,
     "turkey": "a",
+    "cacheKey": "a",
+    "bypass": "a",
     "email": {"type": "string", "description": "The customer's."},
     "tool": {"name": "refund", "arguments": {}},
 }

@@ -18,6 +18,8 @@ from typing import Any
 
 import dspy
 import httpx
+from fastapi.exceptions import HTTPException, RequestValidationError
+from pydantic import ValidationError
 
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise
@@ -27,6 +29,7 @@ _LONG_S, _REPLY_S = 60.0, 10.0
 _TRIES = 8
 """How often a time is taken, since the machine may be busy; the shortest counts."""
 _JSON = {"content-type": "application/json"}
+_BASE, _DOCS = "http://desk", ("/docs", "/redoc", "/openapi.json")
 
 
 def _word(count: int = 12) -> str:
@@ -71,7 +74,7 @@ class _Service:
 
     async def send(self, method: str = "POST", path: str = "/answers", **request: Any) -> httpx.Response:
         """Send a request, and return what comes back."""
-        async with httpx.AsyncClient(transport=self._transport, base_url="http://desk") as client:
+        async with httpx.AsyncClient(transport=self._transport, base_url=_BASE) as client:
             try:
                 async with asyncio.timeout(_REPLY_S):
                     return await client.request(method, path, **request)
@@ -135,17 +138,29 @@ async def answers(desk: Any) -> None:
     hint = "Nothing is shared by two requests, be they for the same question: no lock, no limit, no answer."
     expect_equal(under_way, count, f"how many of {count} questions are under way at once", hint=hint)
     dicts: tuple[Any, ...] = {_word(): {"a": [1, "ü"]}}, {"answer": _word()}, {"a": None, "b": [None]}
-    for outcome in ("", 0, False, None, 1.5, 1 / 3, 2**60 + 1, [_word()], _word(5_000), *dicts):
+    for outcome in ("", " a\n", 0, False, None, 1.5, 1 / 3, 2**60 + 1, [_word()], _word(5_000), *dicts):
         reply = await _Service(desk, _ends_with(outcome)).send(json={"question": "x"})
         got = [reply.status_code, _told(reply)]
         expect_equal(
             repr(got), repr([200, {"answer": outcome}]), f"status and body where answer returns {outcome!r}"
         )
+    own = ["the first's", "the second's"]
+    both = [_Service(desk, _ends_with(each)) for each in own]
+    told = [_told(await each.send(json={"question": "x"})).get("answer") for each in both]
+    expect_equal(told, own, "what two applications answer, each with an answer function of its own")
 
 
 async def asks_as_sent(desk: Any) -> None:
     """`answer` is called once for each good question, with the question as it was sent."""
-    for text in (_word(LONGEST), "ü" * LONGEST, "😀" * LONGEST, "?", f"  {_word()} \n", "Where?\tu\u0308"):
+    for text in (
+        _word(LONGEST),
+        "ü" * LONGEST,
+        "😀" * LONGEST,
+        "?",
+        f"  {_word()} \n",
+        "Where?\tu\u0308",
+        "a\r\nb\rc?",
+    ):
         service, what = _Service(desk), f"a question of {len(text)} characters, {text[:12]!r}"
         for sent in (1, 2):
             reply = await service.send(json={"question": text})
@@ -194,6 +209,7 @@ async def refuses_bad_questions(desk: Any) -> None:
         {"Question": mark},
         {"question": "x", mark: "y"},
         {"question": "x", mark: None},
+        {"question": "x", "": mark},
         [{"question": mark}],
         ["question"],
     )
@@ -267,33 +283,47 @@ async def refuses_large_bodies(desk: Any) -> None:
         reply = await service.send(content=parts(small.ljust(count)), headers=_JSON)
         _refused(reply, 413, "too_large", f"{count} bytes in chunks, without Content-Length", hint)
         expect_equal(service.asked, [], f"what answer is asked after {count} bytes")
-    for what, more in (("", {}), (", with Content-Length", {"content-length": f"{400 * 1_024}"})):
-        sent = 0
-        reply = await _Service(desk).send(content=chunks(400), headers={**_JSON, **more})
-        _refused(reply, 413, "too_large", f"a body in 400 chunks{what or ', without Content-Length'}", hint)
-        told = f"how much is read of 400 chunks{what}"
-        expect(sent < 300, told, observed=f"{sent}", expected="some 5", hint=hint)
+    emojis = json.dumps({"question": "😀" * 2_000}, ensure_ascii=False).encode()
+    reply = await _Service(desk).send(content=emojis, headers=_JSON)
+    _refused(reply, 413, "too_large", f"2,000 emojis, which are {len(emojis)} bytes", "Count bytes.")
+    for count, most, what in ((400, 300, ""), (400, 300, ", with Content-Length"), (8, 8, "")):
+        sent, more = 0, {"content-length": f"{count * 1_024}"} if what else {}
+        reply = await _Service(desk).send(content=chunks(count), headers={**_JSON, **more})
+        whole = f"a body in {count} chunks of 1 kB{what or ', without Content-Length'}"
+        _refused(reply, 413, "too_large", whole, hint)
+        told = f"how much is read of {count} chunks{what}"
+        expect(sent < most, told, observed=f"{sent}", expected="some 5", hint=hint)
 
 
 async def knows_other_paths(desk: Any) -> None:
-    """Another path is 404, also `/answers/`; another method 405."""
-    service, hint = _Service(desk), "redirect_slashes=False: else a router sends /answers/ on to /answers."
+    """Another path is 404, also `/answers/` and pages of a framework's own; another method 405."""
+    service = _Service(desk)
+    hints = dict.fromkeys(_DOCS, "FastAPI(openapi_url=None) shows none of its own pages.")
+    hints["/answers/"] = "redirect_slashes=False: else a router sends /answers/ on to /answers."
     for method, path, status, code in (
         ("POST", f"/{_word(5)}", 404, "not_found"),
         ("POST", "/answers/", 404, "not_found"),
         ("POST", f"/answers/{_word(5)}", 404, "not_found"),
         ("POST", "/ANSWERS", 404, "not_found"),
-        ("GET", "/", 404, "not_found"),
+        *(("POST", f"{_BASE}{path}", 404, "not_found") for path in ("/v1/answers", "//answers")),
+        *(("GET", path, 404, "not_found") for path in ("/", *_DOCS)),
+        ("PUT", f"/{_word(5)}", 404, "not_found"),
         *(
             (method, "/answers", 405, "method_not_allowed")
             for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS")
         ),
     ):
         reply = await service.send(method, path, json={"question": "x"})
-        _refused(reply, status, code, f"{method} {path}", hint if path == "/answers/" else "")
+        _refused(reply, status, code, f"{method} {path}", hints.get(path, ""))
     reply = await service.send("HEAD", "/answers")
     expect_equal(reply.status_code, 405, "status of HEAD /answers, which has no body")
     expect_equal(service.asked, [], "what answer is asked by other paths and methods")
+
+
+_OTHER_ERRORS = (
+    *(KeyError, ValueError, OSError, ConnectionError, dspy.LMAuthError),
+    *(UnicodeError, RecursionError, AssertionError, MemoryError),
+)
 
 
 def _and_special(error_class: Any, *arguments: Any) -> list[Exception]:
@@ -314,9 +344,11 @@ async def tells_failures(desk: Any) -> None:
         (_and_special(TimeoutError, secret), 504, "deadline"),
         (_and_special(dspy.AdapterParseError, *parse), 502, "bad_answer"),
         (_and_special(RuntimeError, secret), 500, "internal"),
-        *((_and_special(kind, secret), 500, "internal") for kind in (KeyError, ValueError, OSError)),
-        (_and_special(ConnectionError, secret), 500, "internal"),
-        (_and_special(dspy.LMAuthError, secret), 500, "internal"),
+        *((_and_special(kind, secret), 500, "internal") for kind in _OTHER_ERRORS),
+        (_and_special(HTTPException, 404, secret), 500, "internal"),
+        (_and_special(RequestValidationError, [{"msg": secret}]), 500, "internal"),
+        (list[Exception]([ValidationError.from_exception_data(secret, [])]), 500, "internal"),
+        (_and_special(json.JSONDecodeError, secret, secret, 0), 500, "internal"),
         (_and_special(ExceptionGroup, secret, [ValueError(secret)]), 500, "internal"),
     ):
         for error in errors:
@@ -341,6 +373,7 @@ async def tells_when_to_come_back(desk: Any) -> None:
             (7.01, "8"),
             (None, "1"),
             (0.0, "1"),
+            (-5.0, "1"),
         ):
             service, begun_s = (
                 _Service(desk, _ends_with(error_class("no", retry_after=wait_s))),

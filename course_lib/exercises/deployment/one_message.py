@@ -18,17 +18,19 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
 
+import dspy
+
 from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.seen import in_another_process
 
-DELIVERIES, WAIT_S = 3, 1
+WAIT_S = 1
 _LIMIT_S = 10.0
 _TURNS = 20
-"""Of the event loop, that an answer, ack() and back() take: what is not awaited is not done by then."""
-_SLOW_TURNS = 10 * _TURNS
-"""That an answer takes beside one that fails or never comes."""
-_SLOW_S, _AT_ONCE_S = 60.0, 0.05
-"""By the clock of the loop, which is put ahead: how long a slow answer takes, and what is no wait."""
+"""Of the event loop, that an answer takes: what is not awaited is not done by then."""
+_MOVE_TURNS, _SLOW_TURNS = 5 * _TURNS, 10 * _TURNS
+"""That ack() and back() take; and, yet longer, an answer beside one that fails or never comes."""
+_SLOW_S, _MOVE_S, _AT_ONCE_S = 60.0, 0.3, 0.05
+"""By the clock of the loop, put ahead: how long a slow answer, and ack() or back(), take; what is no wait."""
 _POOLS = "asyncio_", "ThreadPoolExecutor"
 """How threads are named that stay for other work, and do none."""
 _RULES = {
@@ -41,14 +43,21 @@ _RULES = {
 class ParcelLostError(OSError):
     """An error of a class that no table knows."""
 
-    class AgainError(Exception):
-        """One whose name is not its qualified name."""
+    class LostAgainOnItsWayToTheCustomerError(Exception):
+        """One whose name is not its qualified name, and is long."""
 
 
 _ERRORS: tuple[type[Exception], ...] = (
     *(KeyError, TypeError, ValueError, ParcelLostError, TimeoutError, RuntimeError, ZeroDivisionError),
-    *(AssertionError, AttributeError, ParcelLostError.AgainError),
+    *(AssertionError, AttributeError, ParcelLostError.LostAgainOnItsWayToTheCustomerError),
+    *(ConnectionError, ExceptionGroup, dspy.LMRateLimitError, dspy.LMTransportError, dspy.LMServerError),
+    *(dspy.LMAuthError, dspy.AdapterParseError),
 )
+_MORE: dict[type[Exception], tuple[Any, ...]] = {
+    ExceptionGroup: ([OSError("no route")],),
+    dspy.AdapterParseError: (dspy.Signature("question -> answer"), "no answer"),
+}
+"""What some of them are made of, beside a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +136,13 @@ class _Delivery:
         self._scene, self._saved = scene, saved
 
     async def ack(self) -> None:
-        await _turns()
+        _loop().ahead_s += _MOVE_S
+        await _turns(_MOVE_TURNS)
         self.steps.append(["ack", ""])
 
     async def back(self, wait_s: float) -> None:
-        await _turns()
+        _loop().ahead_s += _MOVE_S
+        await _turns(_MOVE_TURNS)
         self.steps.append(["back", f"{wait_s:g}"])
 
     def inputs(self, _: str) -> list[str] | None:
@@ -162,7 +173,9 @@ class _Delivery:
                 finally:
                     self.begun.clear()
             elif scene.error:
-                raise scene.error(f"cannot answer {text}") from ConnectionError(text)
+                error = scene.error(f"cannot answer {text}", *_MORE.get(scene.error, ()))
+                vars(error)["retry_after"] = 7.0
+                raise error from ConnectionError(text)
         given = "" if text == scene.silent else f"{text} {random.random()}"
         self.steps.append(["given", text, given])
         return given
@@ -255,13 +268,12 @@ def _scenes() -> Iterator[Scene]:
     yield Scene("a job without texts", [])
     yield Scene("an erased job", None, deliveries=(1, 3, 5))
     yield Scene("a job of 2,000 texts", [f"{number} of 2,000" for number in range(2_000)])
-    numbers, places = cycle((1, 2, 3, 4, 7)), cycle(((-1, "last"), (0, "first"), (1, "second")))
-    errors = [*random.sample(_ERRORS, len(_ERRORS)), ParcelLostError.AgainError]
-    for error in errors:
-        number, (place, name) = 3 if error is errors[-1] else next(numbers), next(places)
-        told = f"a job whose {name} text raises {error.__name__}, on delivery {number}"
-        end = ("back", f"{WAIT_S}") if number < DELIVERIES else ("ack", "")
-        yield Scene(told, texts[:3], deliveries=(number,), error=error, end=end, place=place)
+    early, late, places = cycle((1, 2)), cycle((3, 4, 7)), cycle(((-1, "last"), (0, "first"), (1, "second")))
+    for error in random.sample(_ERRORS, len(_ERRORS)):
+        for number, end in ((next(early), ("back", f"{WAIT_S}")), (next(late), ("ack", ""))):
+            place, name = next(places)
+            told = f"a job whose {name} text raises {error.__name__}, on delivery {number}"
+            yield Scene(told, texts[:3], deliveries=(number,), error=error, end=end, place=place)
     told, end = (
         "a job whose answer 0 is saved and whose last text raises ValueError, twice",
         ("back", f"{WAIT_S}"),
@@ -269,11 +281,13 @@ def _scenes() -> Iterator[Scene]:
     yield Scene(told, texts[:4], saved={0: "Yes."}, deliveries=(1, 2), error=ValueError, end=end)
     told = "a job whose last text raises KeyError, given up on delivery 3 and delivered again"
     yield Scene(told, texts[:3], deliveries=(3, 4), error=KeyError)
-    for number in (3, 5):
+    for number in (3, 5, 1_000):
         yield Scene(f"a job that can be done, on delivery {number}", texts[:3], deliveries=(number,))
-    for number, place, name in ((1, -1, "last"), (3, -1, "last"), (1, 0, "first")):
+    for number, place, name in ((1, -1, "last"), (3, -1, "last"), (1, 0, "first"), (2, 1, "second")):
         told = f"a worker that is told to stop, at the {name} text, on delivery {number}"
         yield Scene(told, texts[:3], deliveries=(number,), is_stopped=True, end=("back", "0"), place=place)
+    told, end = "a worker that is told to stop on delivery 4, when answer 0 was saved before", ("back", "0")
+    yield Scene(told, texts[:3], {0: "Yes."}, deliveries=(4,), is_stopped=True, end=end, place=1)
 
 
 def keeps_the_rules(handle: Any) -> None:
