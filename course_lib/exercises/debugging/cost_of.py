@@ -149,6 +149,9 @@ async def counts_once(cost_of: Any) -> None:
         model("spend 50")
         await model.acall("spend 50")
         expect_cost(wanted, after=", and of two calls of the model itself")
+    outer = _node("Same", a, below=(_node("Between", below=(inner,)),))
+    wanted = {"Same": _costs(a, b), "Between": _costs(b), "Predict": _costs(a, b)}
+    _expect(cost_of, outer, wanted, "of Same that asks, and calls Between, which calls another Same", "Once.")
 
 
 class _Preparing(dspy.ChatAdapter):  # type: ignore[misc]
@@ -183,6 +186,21 @@ def counts_what_was_paid(cost_of: Any) -> None:
     wanted = {"Top": _costs(a), "Predict": _costs(a)}
     what, hint = "of Top that asks, and asks again and fails", "on_lm_end tells of a failure in `exception`."
     _expect(cost_of, _node("Top", a, "fail"), wanted, what, hint)
+    caught, node = _node("Failing", a, "fail"), _node("Other", a)
+
+    def failing() -> None:
+        with suppress(dspy.DSPyError):
+            caught()
+
+    wanted = {"Top": _costs(a, a), "Failing": _costs(a), "Other": _costs(a), "Predict": _costs(a, a)}
+    what = "of Top that calls Failing, which asks, asks again and fails, and then Other, which asks"
+    _expect(cost_of, _node("Top", below=(failing, node)), wanted, what, hint)
+    wanted = {"Top": _costs(a), "Predict": _costs(a)}
+    many, what = _node("Top", a), "of Top that asks for 3 answers in one call"
+    many.ask = dspy.Predict("question -> answer", n=3)
+    usage = {"total_tokens": 3 * (a + 1), "prompt_tokens_details": {"cached_tokens": 3 * cached(a)}}
+    paid = _price("paid/large", usage)
+    _expect(cost_of, many, {"Top": paid, "Predict": paid}, what, "One call has one entry, and one price.")
     what, hint = "of Top that asks the same three times, of a cache", "The entry of a hit has an empty usage."
     with under_dspy(memory_cache()):
         _expect(cost_of, _node("Top", a, a, a), wanted, what, hint, lm=spending_model(cache=True))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import dspy
+from dspy import lm15
 from dspy.lm15 import Request, Response
 
 from course_lib import desk, lm
@@ -212,6 +214,16 @@ def parcel_watch(repaired: Any) -> None:
                 watch(ticket=asked)
             expect_equal({*session.looked_up}, {order.id}, f"the orders that are looked up for {asked!r}")
             _expect_own_parcel(session, asked)
+        for count in (1, 2):
+            order = next(each for each in desk.orders() if len(each.shipments) == count)
+            model, asked = lm.connect("sim-large"), f"Where are the parcels of order {order.id}?"
+            session.asked, session.looked_up = [], []
+            with dspy.context(lm=model):
+                watch(ticket=asked)
+            own = {each.tracking_number for each in order.shipments}
+            read = own & {*re.findall(r"NP\d+", f"{model.history}"), *session.asked}
+            if session.looked_up:  # whether it then asks the carrier is for the model to decide
+                expect_equal(read, own, f"tracking numbers that the model can read, asked {asked!r}")
 
 
 def _expect_own_parcel(session: _Watched, ticket: str) -> None:
@@ -247,6 +259,18 @@ def replies(repaired: Any) -> None:
         expect_equal((len(said), said[-1:]), (300, ["word-300"]), what)
 
 
+class _Refusing(CheckEngine):
+    """The engine of a model that always fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.asked = error, 0
+
+    def complete(self, request: Request) -> Response:  # noqa: ARG002  it fails, whatever is asked
+        """Fail."""
+        self.asked += 1
+        raise self.error
+
+
 def paybacks(repaired: Any) -> None:
     """The money goes once, whether the message succeeds at once, later, or never."""
     order_id, amount = random.choice(desk.orders()).id, random.randint(1, 99) + 0.5
@@ -267,6 +291,12 @@ def paybacks(repaired: Any) -> None:
         expect_equal(end, wanted, f"what came out {what}")
         tries = 1 if first == ["ok"] else 3
         expect_equal(lm.ledger(since).requests, tries, f"how often the model was asked {what}")
+    for refused in (lm15.InvalidRequestError("no such field"), lm15.AuthError("wrong key")):
+        engine, what = _Refusing(refused), f"where the model always fails with {type(refused).__name__}"
+        with dspy.context(lm=engine.lm("check/refusing")):
+            ask = partial(repaired, order_id, amount, "it came broken", Mock())
+            expect_error(dspy.LMError, ask, f"what came out {what}")
+        expect_equal(engine.asked, 3, f"how often the model was asked {what}")
     for own in (ConnectionError("the bank does not answer"), dspy.LMServerError("the bank asks a model")):
         pay = Mock(side_effect=own)
         with dspy.context(lm=lm.connect("sim-large")):
@@ -305,12 +335,25 @@ def scorecard(repaired: Any) -> None:
     ):
         what = f"the score of a program that is {name}"
         expect_equal(without_error(partial(repaired, _saying(said), rows), what), wanted, what)
-    third, what = (
-        {**wrong, **dict(list(labels.items())[:4])},
-        "the score of a program that is right for a third",
+    spelled, what = (
+        [row.copy(category=f" {row.category.upper()} ") for row in rows],
+        "where the rows are LOUD",
     )
-    got = without_error(partial(repaired, _saying(third), rows), what)
-    expect(abs(got - 1 / 3) < 0.005, what, observed=got, expected="0.333")  # more digits are for it to decide
+    got = without_error(partial(repaired, _saying(labels), spelled), f"the score {what}")
+    expect_equal(got, 1.0, f"the score of a program that is right, {what}")
+    many = random.sample(desk.examples("dev"), 20)
+    third = {
+        **dict.fromkeys((row.ticket for row in many), ""),
+        **{row.ticket: row.category for row in many[10:]},
+    }
+    many, what = (
+        [*many[:10], *many],
+        "the score of a program that is right for 10 of 30 rows, of which 10 come twice",
+    )
+    got = without_error(partial(repaired, _saying(third), many), what)
+    expect(
+        abs(got - 1 / 3) < 0.0005, what, observed=got, expected="0.333"
+    )  # more digits are for it to decide
     half = dict(list(labels.items())[:6])
     with suppress(KeyError):  # to let the error out is right, too
         expect_equal(

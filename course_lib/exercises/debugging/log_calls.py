@@ -14,6 +14,7 @@ import threading
 import time
 from copy import deepcopy
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from itertools import product
 from typing import Any
@@ -39,6 +40,11 @@ class _Person(BaseModel):
 @dataclass
 class _Parcel:
     name: str
+
+
+def _text_of_enum(text: str) -> Any:
+    make: Any = Enum
+    return make("Shelf", {"TOP": text}, type=str)["TOP"]
 
 
 class _Mute:
@@ -97,8 +103,8 @@ def _redacted(text: str) -> str:
 
 
 def _marked(text: str) -> str:
-    """Show what was handed over as one text; an empty one stays empty."""
-    return f"<{text.swapcase()}>" if text else ""
+    """Show what was handed over as one text."""
+    return f"<{text.swapcase()}>"
 
 
 def _shortened(text: str) -> str:
@@ -155,13 +161,30 @@ async def tells_each_call(log_calls: Any) -> None:
     expect_equal(len({*ids}), len(ids), f"different ids of {len(ids)} calls", hint="A new one for each.")
 
 
+async def forgets(log_calls: Any) -> None:
+    """A line tells of its call alone, not of one before it."""
+    for how in _HOWS:
+        written, program = list[Any](), _Desk(None)
+        module = log_calls(program, written.append, _redacted)
+        for end in ("good", LookupError("no"), "well"):
+            program.end = dspy.Prediction(answer=end) if isinstance(end, str) else end
+            await _ended(module, how, {"ticket": "a"})
+        got = [(line["outputs"], line["error"]) for line in _read(written, 3, f"3 calls by {how}")]
+        wanted = [({"answer": "good"}, ""), ({}, "LookupError: no"), ({"answer": "well"}, "")]
+        what = (
+            f"outputs and error of a call, of one that fails and of another one, one after the other by {how}"
+        )
+        expect_equal(got, wanted, what)
+
+
 async def redacts_texts(log_calls: Any) -> None:
     """Every text, at any depth, is what redact returns; numbers, None and names stay as they are."""
     hint = "A function that calls itself for what is in a dict or a list, and redact(text) for a text."
     one, two, three = _secret(), _secret(), random.choice("abc")
     texts = f" {one}\n", f"{two}\n\n{three}", three, ""
+    numbers = [0.5, 0.12345, 2**60, 0, False]
     inputs, wanted = (
-        {"ticket": a, "seen": [{"by": b, "at": 7, "ok": True, "no": None}, [c, 0.5, d]]}
+        {"ticket": a, "seen": [{"by": b, "at": 7, "ok": True, "no": None}, [c, d, *numbers]]}
         for a, b, c, d in (texts, map(_marked, texts))
     )
     for line in await _lines(log_calls, dspy.Prediction(**inputs), inputs, _marked):
@@ -178,7 +201,12 @@ async def redacts_other_kinds(log_calls: Any) -> None:
     hint = "json.dumps(default=str) comes after your redaction: make a text of it before."
     secret = _secret()
     kinds: list[Any] = [_Person(name=secret), (secret, 1), {7: secret}, {secret}, dspy.Example(name=secret)]
-    kinds += [secret.encode(), _Parcel(name=secret), ValueError(secret)]
+    kinds += [
+        _text_of_enum(secret),
+        secret.encode(),
+        _Parcel(name=secret),
+        ValueError(secret),
+    ]
     for value in (*kinds, [_Person(name=secret)], datetime.date(2024, 2, 29)):
         for line in await _lines(log_calls, dspy.Prediction(who=value), {"who": value}):
             shown, what = json.dumps([line["inputs"], line["outputs"]]), f"the line of a field with {value!r}"
@@ -247,6 +275,14 @@ async def _expect_same(log_calls: Any, kind: Any, how: str, fails: str) -> None:
     expect(secret not in shown, f"the line {what}", observed=shown, expected="without its texts", hint=hint)
     expect_equal(write.call_count, 1, f"calls of write {what}", hint=hint)
     (line,) = _read([write.call_args.args[0]], 1, f"a call by {how} where {fails} fails")
+    is_kept = bool(re.search(r"\b7\b", json.dumps(line["inputs"])))
+    expect(
+        is_kept,
+        f"inputs in the line {what}",
+        observed=show(line["inputs"]),
+        expected="7, as it was",
+        hint=hint,
+    )
     if isinstance(end, _MuteError):
         is_told, what = str(line["error"]).startswith(_MuteError.__name__), f"error in the line {what}"
         expect(is_told, what, observed=line["error"], expected=f"{_MuteError.__name__}, its class", hint=hint)
@@ -274,6 +310,7 @@ async def keeps_calls_apart(log_calls: Any) -> None:
         program.others_ended.set()
         await first
         lines = _read(written, 4, f"4 calls at once by {how}")
+        expect_equal(len({str(line["call"]) for line in lines}), 4, f"different ids {what}", hint=hint)
         pairs = [(line["inputs"].get("ticket"), line["outputs"].get("answer")) for line in lines]
         wanted = [(each, each) for each in ("fourth", "second", "third", "first")]
         expect_equal(
@@ -287,6 +324,27 @@ async def keeps_calls_apart(log_calls: Any) -> None:
             is_so = isinstance(line["ms"], int | float) and least < line["ms"] < most
             between = f"a number from {least:.0f} to {most:.0f}"
             expect(is_so, f"ms {what}", observed=show(line["ms"]), expected=between, hint=hint)
+
+
+async def tells_rare_calls(log_calls: Any) -> None:
+    """An error without a text is told by its class; inputs may have any name."""
+    inputs, fields = {"ticket": "a"}, {"category": "tents"}
+    for end in (ValueError(), asyncio.CancelledError()):
+        for line in await _lines(log_calls, end, inputs):
+            is_told, what = (
+                str(line["error"]).startswith(type(end).__name__),
+                f"error of {end!r}, without a text",
+            )
+            expect(is_told, what, observed=line["error"], expected=f"{type(end).__name__}, its class")
+    named = dict.fromkeys(("program", "write", "redact", "call", "error", "outputs", "ms"), "tents")
+    written, program = list[Any](), _Desk(dspy.Prediction(**fields))
+    module, what = log_calls(program, written.append, _redacted), f"a call with inputs named {[*named]}"
+    for how in _HOWS:
+        await _ended(module, how, named)
+    expect_equal(program.asked, [(how, named) for how in _HOWS], f"what the program was asked by {what}")
+    for line in _read(written, 2, what):
+        got = [line["inputs"], line["outputs"], line["error"]]
+        expect_equal(got, [named, fields, ""], f"inputs, outputs and error of {what}")
 
 
 _CALL_IT = "program(...) and program.acall(...); a forward() that is called alone is heard by nobody."
@@ -306,7 +364,7 @@ EXERCISE = Exercise(
     ),
     checks=(
         *(tells_each_call, redacts_texts, redacts_other_kinds, cuts_after_redaction),
-        *(changes_nothing, keeps_calls_apart),
+        *(forgets, changes_nothing, keeps_calls_apart, tells_rare_calls),
     ),
     deadline_s=20.0,
     why="Values are redacted before they become JSON, so a detector sees each text whole, as it was written; "

@@ -134,17 +134,22 @@ async def one_trace(ask: Any, handler: Any) -> None:
         expect_equal(_paths(tracer.spans), [_BELOW], "spans of a request", hint=hint)
         kinds = [_named(tracer.spans, name).kind for name in ("POST", "answer")]
         expect_equal(kinds, [SpanKind.CLIENT, SpanKind.SERVER], "kinds of the spans POST and answer")
+        await ask(client, tracer, "/answer", body)
+        asked = sum(span.name == "Support" for span in tracer.spans)
+        expect_equal(asked, 2, "how often the program is called for two requests with the same body")
 
 
-async def _asked(ask: Any, end: httpx.Response | Exception, body: Any = None) -> Any:
+async def _asked(
+    ask: Any, end: httpx.Response | BaseException, body: Any = None, path: str = "/answer"
+) -> Any:
     """Return what comes out of ask when its request ends so, its span, and it amid the client's own ones."""
     tracer, body, network = Tracer(), _body() if body is None else body, Mock(side_effect=9 * [end])
     wire, own = httpx.MockTransport(network), {"authorization": f"Bearer {random.random()}", "x-shop": "7"}
     async with httpx.AsyncClient(transport=wire, base_url=f"{_URL}/v1", headers=own) as client:
-        before = client.build_request("POST", "/answer", json=body)
+        before = client.build_request("POST", path, json=body)
         with tracer.span("customer", plan="gold"):
-            got = await _came(lambda: ask(client, tracer, "/answer", body))
-        after = client.build_request("POST", "/answer", json=body)
+            got = await _came(lambda: ask(client, tracer, path, body))
+        after = client.build_request("POST", path, json=body)
     expect_equal(network.call_count, 1, f"requests that are sent where the first ends with {end!r}")
     return got, _named(tracer.spans, "POST"), (before, network.call_args.args[0], after)
 
@@ -213,10 +218,10 @@ async def lets_errors_out(ask: Any, handler: Any) -> None:
             _expect_itself(service.came[0], error, what)
             status = _named(tracer.spans, "answer").status.status_code
             expect_equal(status, StatusCode.ERROR, "status of the span answer", hint=_AROUND)
-    refused = httpx.ConnectError("refused")
-    got, span, _ = await _asked(ask, refused)
-    _expect_itself(got, refused, "what comes out of ask when the client raises ConnectError")
-    expect_equal(span.status.status_code, StatusCode.ERROR, "status of the span POST", hint=_AROUND)
+    for refused in httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), asyncio.CancelledError():
+        got, span, _ = await _asked(ask, refused)
+        _expect_itself(got, refused, f"what comes out of ask when the client raises {type(refused).__name__}")
+        expect_equal(span.status.status_code, StatusCode.ERROR, "status of the span POST", hint=_AROUND)
 
 
 async def holds_nothing_personal(ask: Any, handler: Any) -> None:
@@ -226,8 +231,13 @@ async def holds_nothing_personal(ask: Any, handler: Any) -> None:
         for error in (None, ValueError(f"no order in {body['ticket']!r}")):
             service.program.error = error
             await ask(client, tracer, f"/customers/{name}?of={name}", body)
-        _, refused, _ = await _asked(ask, httpx.ConnectError(f"cannot send {body['ticket']!r}"), body)
-        for span in (*tracer.spans, refused):
+        said = f"no answer to {body['ticket']!r}"
+        failed: list[Any] = [
+            httpx.ConnectError(said),
+            *(httpx.Response(each, text=said) for each in (404, 503)),
+        ]
+        others = [(await _asked(ask, end, body, f"/customers/{name}"))[1] for end in failed]
+        for span in (*tracer.spans, *others):
             found = [each for each in (name, body["ticket"]) if each in span.to_json()]
             hint = "A trace is kept long and read by many: numbers and names of yours, no words of theirs."
             what = f"what of path, body and answer is in the span {span.name}"

@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import product
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 import dspy
 from dspy.lm15 import Message, Request, Response, ServerError, TextPart
@@ -68,12 +70,13 @@ class _Model(CheckEngine):
 class _Quoting(CheckEngine):
     """The engine of a model that answers with the same words each time."""
 
-    def __init__(self, words: str) -> None:
-        self.words = words
+    def __init__(self, words: str, *, is_cut: bool = False) -> None:
+        self.words, self._end = words, "length" if is_cut else "stop"
 
     def complete(self, request: Request) -> Response:
         """Answer with these words, and nothing around them."""
-        return replace(response(request, "-"), message=Message.assistant([TextPart(text=self.words)]))
+        made = Message.assistant([TextPart(text=self.words)])
+        return replace(response(request, "-"), message=made, finish_reason=self._end)
 
 
 def _model(engine: _Model, **settings: Any) -> dspy.LM:
@@ -139,15 +142,20 @@ def _answers_in_threads(model: dspy.LM, questions: Any) -> list[str]:
 
 def works_as_model(recorded: Any, _: Any) -> None:
     """A recorded LM asks as `model` does, with its settings, sync and async, each time anew."""
-    for settings in ({}, {"temperature": 0.2, "max_tokens": 77, "top_p": 0.5}):
+    some, of_call = (
+        {"temperature": 0.2, "max_tokens": 77, "top_p": 0.5},
+        {"temperature": 0.4, "max_tokens": 55},
+    )
+    for settings, own in (({}, {}), (some, {}), ({}, of_call)):
         for is_async in (False, True):
             plain, ours = _Model(), _Model()
             asked = [*_QUESTIONS[:2], _QUESTIONS[0]]
-            wanted = _answers(_model(plain, **settings), asked, is_async=is_async)
-            got = _answers(recorded(_model(ours, **settings), []), asked, is_async=is_async)
-            what = f"answers of a recorded {'async' if is_async else 'sync'} program, settings {settings}"
+            wanted = _answers(_model(plain, **settings), asked, is_async=is_async, **own)
+            got = _answers(recorded(_model(ours, **settings), []), asked, is_async=is_async, **own)
+            settled = f"settings {settings}, of the call {own}"
+            what = f"answers of a recorded {'async' if is_async else 'sync'} program, {settled}"
             expect_equal(sorted(got), sorted(wanted), what, hint=_LM_HINT)
-            what = f"the requests that `model` gets from a recorded program, settings {settings}"
+            what = f"the requests that `model` gets from a recorded program, {settled}"
             expect_equal(*_what_differs(ours.requests, plain.requests), what, hint=_LM_HINT)
             what, hint = "requests of tasks during which the event loop stood still", "await model.acall(...)"
             expect_equal(ours.held_up if is_async else 0, 0, what, hint=hint)
@@ -155,13 +163,15 @@ def works_as_model(recorded: Any, _: Any) -> None:
 
 def keeps_words(recorded: Any, replayed: Any) -> None:
     """A text is replayed to the letter, in any alphabet, with its white space."""
-    for words in (" zwölf Größen\n\n", "\t三个 \u2028 🏕 ", '{"a": "\\u00fc"}\n', ""):
-        tape, model = list[Any](), _Quoting(words).lm("check/quoting")
+    long = "".join(f"{number:04} " for number in range(1000))
+    texts = " zwölf Größen\n\n", "\t三个 \u2028 🏕 ", '{"a": "\\u00fc"}\n', "", long, "and the answer was"
+    for words, is_async in product(texts, (False, True)):
+        tape, model = list[Any](), _Quoting(words, is_cut=words.endswith("was")).lm("check/quoting")
         for kind, make in (("recorded", recorded), ("replayed", replayed)):
             asked, what = make(model, tape), f"what a {kind} model answers"
-            for ask in (partial(asked, "What?"), lambda asked=asked: run(asked.acall("What?"))):
-                made = without_error(ask, what)
-                expect_equal(made, [words], what, hint="As it came: response.text.")
+            ask = (lambda asked=asked: run(asked.acall("What?"))) if is_async else partial(asked, "What?")
+            made = without_error(ask, what)
+            expect_equal(made, [words], what, hint="As it came: response.text.")
 
 
 def replays(recorded: Any, replayed: Any) -> None:
@@ -184,6 +194,22 @@ def replays(recorded: Any, replayed: Any) -> None:
         expect_equal(
             len(engine.requests) - before, 0, "requests to the model while its answers were replayed"
         )
+
+
+def holds_nobody_up(recorded: Any, replayed: Any) -> None:
+    """A task that waits for an answer does not stop the event loop."""
+    tape, slept, naps_s = list[Any](), time.sleep, list[float]()
+
+    def sleep(wait_s: float) -> None:
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001  None in a thread of its own
+            naps_s.append(wait_s)
+        slept(wait_s)
+
+    with patch("time.sleep", sleep):
+        for kind, make in (("recorded", recorded), ("replayed", replayed)):
+            _answers(make(_model(_Model()), tape), [*_QUESTIONS, *_QUESTIONS], is_async=True)
+            what = f"calls of time.sleep in the event loop of {kind} tasks"
+            expect_equal(naps_s, [], what, hint="Others stand still meanwhile.")
 
 
 def comes_in_order(recorded: Any, replayed: Any) -> None:
@@ -215,7 +241,8 @@ def comes_in_order(recorded: Any, replayed: Any) -> None:
         got, [["one"], ["one"], ["two"]], what, hint="Each answer is on the tape, as often as it came."
     )
     tape, what = [], f"different answers to a request of {_MANY} on the tape that comes as often, in threads"
-    _answers(recorded(_model(engine), tape), _MANY * [question])
+    for is_async in (False, True):
+        _answers(recorded(_model(engine), tape), _MANY // 2 * [question], is_async=is_async)
     got = _answers_in_threads(replayed(_model(engine), tape), _MANY * [question])
     expect_equal(
         len({*got}), _MANY, what, hint="Which answer is the next one is read and counted in one lock."
@@ -251,6 +278,7 @@ def _alike() -> dict[str, _Said]:
             ("user", "usual"),
         ],
         "with other roles of its messages": [("user", text) for _, text in _TALK],
+        "whose user has become a developer": [*_TALK[:2], ("developer", "usual")],
         "with its messages in another order": _TALK[::-1],
         "with another end of a long text": [("user", "word " * 800 + "two")],
         "with another second part of a message": [
@@ -264,6 +292,7 @@ def fails_loudly(recorded: Any, replayed: Any) -> None:
     engine, tape = _Model(), list[Any]()
     _answers(recorded(_model(engine), tape), _QUESTIONS[:2], max_tokens=100)
     _answers(recorded(_model(engine, temperature=None), tape), _QUESTIONS[3:4], max_tokens=100)
+    _answers(recorded(_model(engine), tape), ["Is the caf\u00e9 open?"], max_tokens=100)
     for said in (_TALK, _LONG, _IN_PARTS):
         recorded(_model(engine), tape)(messages=_messages(said))
     before = len(engine.requests)
@@ -275,6 +304,17 @@ def fails_loudly(recorded: Any, replayed: Any) -> None:
         "an additional stop": ({}, _QUESTIONS[1], {"max_tokens": 100, "stop": ["\n"]}),
         "temperature 0 in place of none": ({"temperature": 0.0}, _QUESTIONS[3], {"max_tokens": 100}),
         "an additional logit_bias": ({}, _QUESTIONS[0], {"max_tokens": 100, "logit_bias": {"11": 3}}),
+        **{
+            f"an additional {name}": ({}, _QUESTIONS[0], {"max_tokens": 100, name: value})
+            for name, value in (
+                ("seed", 7),
+                ("top_p", 0.9),
+                ("frequency_penalty", 0.5),
+                ("presence_penalty", 0.5),
+            )
+        },
+        "a temperature that is higher by 0.01": ({"temperature": 0.71}, _QUESTIONS[0], {"max_tokens": 100}),
+        "an accent that is a character of its own": ({}, "Is the cafe\u0301 open?", {"max_tokens": 100}),
         "small letters": ({}, _QUESTIONS[0].lower(), {"max_tokens": 100}),
         "other white space": ({}, _QUESTIONS[0].replace(" ", "  "), {"max_tokens": 100}),
     }
@@ -283,7 +323,10 @@ def fails_loudly(recorded: Any, replayed: Any) -> None:
         for is_async in (False, True):
             model = replayed(_model(engine, **of_model), tape)
             ask = partial(_answers, model, [question], is_async=is_async, **of_call)
-            expect_error(dspy.LMError, ask, what, hint=_KEY_HINT)
+            for again in ("", ", and comes again"):
+                expect_error(dspy.LMError, ask, f"{what}{again}", hint=_KEY_HINT)
+    what, asked = "a replayed request where the tape is empty", _QUESTIONS[:1]
+    expect_error(dspy.LMError, lambda: _answers(replayed(_model(engine), []), asked), what, hint=_KEY_HINT)
     for how, pairs in _alike().items():
         ask = partial(replayed(_model(engine), tape), messages=_messages(pairs))
         expect_error(dspy.LMError, ask, f"a replayed request {how}", hint=_KEY_HINT)
@@ -341,6 +384,13 @@ def passes_errors(recorded: Any, replayed: Any) -> None:
     said = _answers(recorded(_model(engine, num_retries=1), tape), _QUESTIONS[:1])
     got = _answers(replayed(_model(engine), tape), _QUESTIONS[:1])
     expect_equal(got, said, "the replayed answer to a request whose first attempt had failed")
+    for is_async in (False, True):
+        tape, what = [], "the replayed answer to a request that failed, and came again"
+        ask = partial(_answers, recorded(_model(_Model(1)), tape), _QUESTIONS[:1], is_async=is_async)
+        expect_error(dspy.LMServerError, ask, "a request that fails at first")
+        said = without_error(ask, "the answer to a request that failed, and comes again")
+        got = without_error(partial(_answers, replayed(_model(engine), tape), _QUESTIONS[:1]), what)
+        expect_equal(got, said, what)
 
 
 EXERCISE = Exercise(
@@ -356,7 +406,7 @@ EXERCISE = Exercise(
     ),
     checks=(
         *(works_as_model, replays, keeps_words, comes_in_order, fails_loudly, knows_same, passes_errors),
-        is_json,
+        *(holds_nobody_up, is_json),
     ),
     deadline_s=40.0,
     why="The engine is the narrowest place: everything a program asks goes through it, whatever adapter or "
