@@ -4494,7 +4494,7 @@ print(f"open {viewer.url} in a browser; its password is {viewer.password}")
 # in all three ways, in a random order, before the next one: a machine that is busy for a second then makes all of them slow.
 
 # %% name="collector-down"
-import random
+from random import sample
 from statistics import median
 
 logging.getLogger("course_lib.debugging").setLevel(logging.ERROR)  # a tracer warns once of lost spans
@@ -4503,7 +4503,7 @@ up = opened.enter_context(closing(Tracer(collector=viewer.url, headers=viewer.he
 listening = {"no tracer": nullcontext(), "a collector that answers": up, "one that is down": down}
 took_ms = {name: [] for name in listening}
 for ticket in tickets * 2:
-    for name in random.sample(list(listening), 3):
+    for name in sample(list(listening), 3):
         with listening[name]:
             began = time.perf_counter()
             support(ticket=ticket)
@@ -9092,10 +9092,10 @@ def test_a_ticket_is_answered_from_an_article(ask, endpoint):
     assert prediction.citations and "Norway" in prediction.answer
     endpoint.assert_requests(200, 200)
 
-def test_a_recorded_run_is_replayed(ask, endpoint, tmp_path):
-    with endpoint.record(tmp_path / "run.jsonl"):
+def test_a_recorded_run_is_replayed(ask, endpoint):
+    with endpoint.record("run.jsonl"):
         first = ask("What does shipping to Norway cost?")
-    with endpoint.replay(tmp_path / "run.jsonl"):
+    with endpoint.replay("run.jsonl"):
         assert ask("What does shipping to Norway cost?").toDict() == first.toDict()
 """
 (project / "test_desk.py").write_text(tests, encoding="utf-8")

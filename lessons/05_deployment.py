@@ -4060,7 +4060,7 @@ def host_of(url):
         return None
 
 
-class Settings:
+class Settings:  # by hand
     def __init__(self):
         given = {name: text for name, text in os.environ.items() if text and name.startswith("SHOP_")}
         of = {field: given.pop(f"SHOP_{field.upper()}", None) for field in FIELDS}
@@ -4116,7 +4116,7 @@ def host_of(url):
         return None
 
 
-class Settings:
+class Settings:  # by hand
     def __init__(self):
         given = {name: text for name, text in os.environ.items() if text and name.startswith("SHOP_")}
         of = {field: given.pop(f"SHOP_{field.upper()}", None) for field in FIELDS}
@@ -4176,7 +4176,7 @@ def host_of(url):
         return None
 
 
-class Settings:
+class Settings:  # by hand
     def __init__(self):
         given = {name: text for name, text in os.environ.items() if text and name.startswith("SHOP_")}
         of = {field: given.pop(f"SHOP_{field.upper()}", None) for field in FIELDS}
@@ -4232,7 +4232,7 @@ def host_of(url):
         return None
 
 
-class Settings:
+class Settings:  # by hand
     def __init__(self):
         given = {name: text for name, text in os.environ.items() if text and name.startswith("SHOP_")}
         of = {field: given.pop(f"SHOP_{field.upper()}", None) for field in FIELDS}
@@ -4288,7 +4288,7 @@ def host_of(url):
         return None
 
 
-class Settings:
+class Settings:  # by hand
     def __init__(self):
         given = {name: text for name, text in os.environ.items() if text and name.startswith("SHOP_")}
         of = {field: given.pop(f"SHOP_{field.upper()}", None) for field in FIELDS}

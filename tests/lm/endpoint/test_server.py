@@ -524,7 +524,7 @@ def test_choices_that_together_take_long_are_refused() -> None:
         {"type": "function", "function": {"name": f"f{number}", "parameters": fields}} for number in range(40)
     ]
 
-    with pytest.raises(RefusedError, match="ask for fewer"):
+    with pytest.raises(RefusedError, match=r"ask for fewer|make the request smaller"):  # one alone, if slow
         call(
             "POST",
             "/v1/chat/completions",
