@@ -9125,6 +9125,24 @@ def test_one_bad_answer_is_survived(ask, endpoint, fault):
 print(run_tests("test_bad_days.py"))
 
 # %% [markdown]
+# How fast it is, is a figure and no test: seconds depend on the machine. A **benchmark** compares with something that is measured in the same
+# moments: here a ticket with one request to the same model, which is the least that any answer takes.
+
+# %% name="benchmark"
+from functools import partial
+from statistics import median
+
+alone, took_ms = lm.connect(cache=False), {"a ticket": [], "a request alone": []}
+for ticket in tickets:
+    for name, ask in zip(took_ms, (partial(support, ticket=ticket), partial(alone, ticket))):
+        began = time.perf_counter()
+        ask()
+        took_ms[name].append(1000 * (time.perf_counter() - began))
+ms = {name: median(each) for name, each in took_ms.items()}
+print(f"medians of {len(tickets)}: " + ", ".join(f"{name} {each:.1f} ms" for name, each in ms.items()))
+print(f"a ticket takes {ms['a ticket'] / ms['a request alone']:.1f} times as long as one request")
+
+# %% [markdown]
 # **Security tests** come in pairs: the same question, once with a clean article and once with one that speaks to the model. `desk.Answer` is
 # tested beside two programs that take a short cut: one returns the article as it is, one refuses everything. **Predict:** which half of the
 # pair does each of them fail?
